@@ -1,0 +1,169 @@
+"""Target tasks by name: ``envs.make("CartPole-v1")``.
+
+A task is gymnax's pair of an environment and its params. The registry is a
+convenience; everything else in the toolkit takes any such pair.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from gymnax.environments.environment import Environment
+
+from envs.classic_control import Acrobot, CartPole, MountainCar, Pendulum
+from envs.mountain_car_continuous import MountainCarContinuous
+
+Task = tuple[Environment, Any]
+"""An environment and its params, as ``gymnax.make`` returns them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskSpec:
+    """What is known about a registered task.
+
+    Attributes:
+        name: The name that :func:`make` takes.
+        gymnasium_id: The id of the same task for ``gymnasium.make``; None if it has
+            no counterpart there.
+        solved_return: Mean return at which the task counts as solved; None if nobody
+            has agreed on one. For built-in tasks it is Gymnasium's
+            ``reward_threshold``, which Pendulum-v1 does not have: its best return
+            depends on the initial angle.
+    """
+
+    name: str
+    gymnasium_id: str | None = None
+    solved_return: float | None = None
+
+
+_specs: dict[str, TaskSpec] = {}
+_factories: dict[str, Callable[[], Task]] = {}
+_made: dict[str, Task] = {}
+
+
+def make(name: str) -> Task:
+    """Make a registered task.
+
+    Args:
+        name: One of :func:`available`, for instance ``"CartPole-v1"``.
+
+    Returns:
+        The environment and its default params. Each name is built once and the same
+        pair is returned ever after, so nothing is compiled twice; change params with
+        ``params.replace(...)``.
+
+    Raises:
+        ValueError: If no task of this name is registered.
+
+    Example:
+        >>> env, params = make("CartPole-v0")
+        >>> params.max_steps_in_episode
+        200
+    """
+    _check_registered(name)
+    if name not in _made:
+        # Arrays among the params must not become tracers when the first call for a
+        # name happens inside a jitted function.
+        with jax.ensure_compile_time_eval():
+            _made[name] = _check_task(name, _factories[name]())
+    return _made[name]
+
+
+def available() -> tuple[str, ...]:
+    """Return the names of all registered tasks, in order of registration."""
+    return tuple(_factories)
+
+
+def spec(name: str) -> TaskSpec:
+    """Return the :class:`TaskSpec` of a registered task.
+
+    Raises:
+        ValueError: If no task of this name is registered.
+    """
+    _check_registered(name)
+    return _specs[name]
+
+
+def solved_return(name: str) -> float | None:
+    """Return the mean return at which a task counts as solved, or None.
+
+    Raises:
+        ValueError: If no task of this name is registered.
+    """
+    return spec(name).solved_return
+
+
+def register(
+    name: str,
+    factory: Callable[[], Task],
+    *,
+    solved_return: float | None = None,
+    gymnasium_id: str | None = None,
+) -> None:
+    """Register a task of your own, so that :func:`make` finds it.
+
+    Args:
+        name: A name that is not registered yet.
+        factory: Returns the environment (gymnax 1.x interface) and its params.
+            Called once, when the task is first made.
+        solved_return: Mean return at which the task counts as solved.
+        gymnasium_id: Id of the same task for ``gymnasium.make``.
+
+    Raises:
+        ValueError: If the name is taken.
+        TypeError: If ``factory`` is not callable.
+    """
+    if name in _factories:
+        raise ValueError(f"name: a task called {name!r} is already registered")
+    if not callable(factory):
+        raise TypeError(
+            "factory: expected a function without arguments that returns (env, "
+            f"params), got {type(factory).__name__}"
+        )
+    _specs[name] = TaskSpec(name, gymnasium_id, solved_return)
+    _factories[name] = factory
+
+
+def _check_registered(name: str) -> None:
+    if name in _factories:
+        return
+    close = difflib.get_close_matches(str(name), _factories, n=3, cutoff=0.5)
+    hint = (
+        f"did you mean {' or '.join(map(repr, close))}?"
+        if close
+        else f"available: {', '.join(_factories)}"
+    )
+    raise ValueError(f"name: unknown task {name!r}; {hint}")
+
+
+def _check_task(name: str, task: Any) -> Task:
+    is_pair = isinstance(task, tuple) and len(task) == 2
+    if not is_pair or not all(hasattr(task[0], f) for f in ("reset", "step")):
+        raise TypeError(
+            f"factory: the factory of {name!r} must return (env, params) with a gymnax "
+            f"environment, got {task!r}"
+        )
+    return task
+
+
+def _register_builtin(
+    name: str,
+    environment_class: Callable[[], Environment],
+    solved_return: float | None,
+    **params: Any,
+) -> None:
+    def factory() -> Task:
+        env = environment_class()
+        return env, env.default_params.replace(**params)  # type: ignore
+
+    register(name, factory, solved_return=solved_return, gymnasium_id=name)
+
+
+_register_builtin("CartPole-v0", CartPole, 195.0, max_steps_in_episode=200)
+_register_builtin("CartPole-v1", CartPole, 475.0)
+_register_builtin("Acrobot-v1", Acrobot, -100.0)
+_register_builtin("MountainCar-v0", MountainCar, -110.0)
+_register_builtin("MountainCarContinuous-v0", MountainCarContinuous, 90.0)
+_register_builtin("Pendulum-v1", Pendulum, None)
