@@ -1,9 +1,17 @@
 """Target tasks and the seam to Gymnasium.
 
 A task is gymnax's pair ``(env, params)``. :func:`make` gives one by its Gymnasium
-name; everything here takes any other pair as well.
+name; everything else here takes any other pair as well:
+
+* :class:`GymnasiumEnv` and :class:`GymnasiumVectorEnv` for code that expects
+  Gymnasium, :class:`LegacyEnv` for code that expects gymnax 0.0.x;
+* :func:`collect` for :class:`Transitions` under any policy.
 """
 
+from envs.collection import collect
+from envs.gymnasium_env import GymnasiumEnv
+from envs.gymnasium_vector import GymnasiumVectorEnv
+from envs.legacy import LegacyEnv
 from envs.registry import (
     TaskSpec,
     available,
@@ -12,12 +20,18 @@ from envs.registry import (
     solved_return,
     spec,
 )
+from envs.transitions import Transitions
 from envs.typed import TypedEnvironment
 
 __all__ = [
+    "GymnasiumEnv",
+    "GymnasiumVectorEnv",
+    "LegacyEnv",
     "TaskSpec",
+    "Transitions",
     "TypedEnvironment",
     "available",
+    "collect",
     "make",
     "register",
     "solved_return",
