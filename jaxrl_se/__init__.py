@@ -1,0 +1,27 @@
+"""Synthetic environments and reward networks, evolved so that agents learn from them."""
+
+from jaxrl_se.config import EvolutionConfig, SyntheticConfig
+from jaxrl_se.ddqn import DDQN
+from jaxrl_se.evaluation import Episodes, evaluate
+from jaxrl_se.evolution import EvolutionResult, evolve
+from jaxrl_se.policies import GreedyPolicy, RandomPolicy
+from jaxrl_se.spaces import Spaces
+from jaxrl_se.synthetic_env import MultiStepEnv, OneStepEnv
+from jaxrl_se.training import TrainResult, train
+
+__all__ = [
+    "DDQN",
+    "Episodes",
+    "EvolutionConfig",
+    "EvolutionResult",
+    "GreedyPolicy",
+    "MultiStepEnv",
+    "OneStepEnv",
+    "RandomPolicy",
+    "Spaces",
+    "SyntheticConfig",
+    "TrainResult",
+    "evaluate",
+    "evolve",
+    "train",
+]

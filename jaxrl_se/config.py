@@ -1,0 +1,149 @@
+"""Configuration of an evolution: what is evolved, how, and when it stops."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal
+
+from jaxrl_se.ddqn import DDQN
+from jaxrl_se.spaces import Spaces
+from jaxrl_se.strategies import check_strategy
+from jaxrl_se.synthetic_env import VARIANTS, MultiStepEnv, OneStepEnv, SyntheticEnv
+
+
+@dataclasses.dataclass(frozen=True)
+class SyntheticConfig:
+    """Shape of a synthetic environment.
+
+    Attributes:
+      variant: "one-step" or "multi-step".
+      hidden_sizes: Hidden layers of each network; empty makes them linear.
+      activation: Their activation.
+      initial_states: "learned", or "target" to draw them from the real task's reset.
+      reward_heads: One reward output per discrete action instead of the action as an
+        input.
+      max_steps: Time limit of a multi-step episode.
+      obs_bound: Bound of a multi-step next observation (tanh), or None.
+      learn_termination: Whether a multi-step episode can end by a network's output.
+    """
+
+    variant: Literal["one-step", "multi-step"] = "one-step"
+    hidden_sizes: tuple[int, ...] = (16,)
+    activation: str = "relu"
+    initial_states: Literal["learned", "target"] = "learned"
+    reward_heads: bool = True
+    max_steps: int = 20
+    obs_bound: float | None = 3.0
+    learn_termination: bool = False
+
+    def __post_init__(self):
+        if self.variant not in VARIANTS:
+            raise ValueError(
+                f"variant must be one of {', '.join(VARIANTS)}, got {self.variant!r}"
+            )
+        if self.initial_states not in ("learned", "target"):
+            raise ValueError(
+                "initial_states must be 'learned' or 'target', "
+                f"got {self.initial_states!r}"
+            )
+        if self.max_steps < 1:
+            raise ValueError(f"max_steps must be at least 1, got {self.max_steps}")
+
+    def make(self, env: Any, params: Any) -> tuple[SyntheticEnv, Any]:
+        """Builds the untrained synthetic environment of a task `(env, params)`."""
+        target = env if self.initial_states == "target" else None
+        args = (
+            Spaces.of(env, params),
+            self.hidden_sizes,
+            self.activation,
+            target,
+            self.reward_heads,
+        )
+        if self.variant == "one-step":
+            synthetic = OneStepEnv(*args)
+        else:
+            synthetic = MultiStepEnv(
+                *args,
+                max_steps=self.max_steps,
+                obs_bound=self.obs_bound,
+                learn_termination=self.learn_termination,
+            )
+        target_params = params if target is not None else None
+        return synthetic, synthetic.default_params.replace(target_params=target_params)
+
+
+@dataclasses.dataclass(frozen=True)
+class EvolutionConfig:
+    """How a synthetic environment is evolved.
+
+    Attributes:
+      proxy: Shape of the synthetic environment (unused where `evolve` gets a proxy).
+      agent: The inner agent, trained afresh for every candidate and seed.
+      train_steps: Synthetic environment steps of each inner agent.
+      strategy: Evolution strategy, one of `jaxrl_se.strategies.STRATEGIES`.
+      population_size: Candidates per generation.
+      num_seeds: Agents per candidate; their mean return is the fitness.
+      fitness_episodes: Episodes on the real task per agent.
+      std: Initial standard deviation of the search distribution.
+      learning_rate: See `jaxrl_se.strategies.make_strategy`.
+      max_generations: The evolution ends here at the latest.
+      stop_return: Mean return on the real task at which it ends earlier; None for the
+        task's registered threshold, if it has one.
+      validation_every: Generations between validations of the search mean.
+      validation_agents: Fresh, independent agents per validation.
+      validation_episodes: Episodes on the real task per validation agent.
+      group_size: Candidates trained as one vectorised group; None for 16 on a CPU and
+        a device's whole share on an accelerator.
+    """
+
+    proxy: SyntheticConfig = SyntheticConfig()
+    agent: DDQN = dataclasses.field(default_factory=DDQN)
+    train_steps: int = 500
+    strategy: str = "snes"
+    population_size: int = 32
+    num_seeds: int = 2
+    fitness_episodes: int = 1
+    std: float = 0.3
+    learning_rate: float = 1.0
+    max_generations: int = 100
+    stop_return: float | None = None
+    validation_every: int = 5
+    validation_agents: int = 64
+    validation_episodes: int = 10
+    group_size: int | None = None
+
+    def __post_init__(self):
+        check_strategy(self.strategy, self.population_size)
+        for name in (
+            "train_steps",
+            "num_seeds",
+            "fitness_episodes",
+            "max_generations",
+            "validation_every",
+            "validation_agents",
+            "validation_episodes",
+        ):
+            value = getattr(self, name)
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        for name in ("std", "learning_rate"):
+            value = getattr(self, name)
+            if not value > 0:
+                raise ValueError(f"{name} must be positive, got {value}")
+
+    def replace(self, **changes: Any) -> EvolutionConfig:
+        """A copy with some fields changed (`dataclasses.replace`)."""
+        return dataclasses.replace(self, **changes)
+
+    def group_of(self, num_local: int, accelerator: bool) -> int:
+        """Candidates per group when a device holds `num_local` of them."""
+        if self.group_size is not None:
+            if self.group_size < 1 or num_local % self.group_size:
+                raise ValueError(
+                    f"group_size must divide the {num_local} candidates of each "
+                    f"device, got {self.group_size}"
+                )
+            return self.group_size
+        if accelerator:
+            return num_local
+        return max(n for n in range(1, min(16, num_local) + 1) if num_local % n == 0)

@@ -1,0 +1,202 @@
+"""One generation of evolution as one jitted program, and its validation.
+
+`ask -> train a fresh agent per candidate and seed -> evaluate on the task -> tell`.
+Nothing here knows which agent or which proxy it holds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jax.sharding import Mesh
+
+from jaxrl_se.config import EvolutionConfig
+from jaxrl_se.evaluation import Episodes, play
+from jaxrl_se.networks import Weights
+from jaxrl_se.parallel import map_agents, on_accelerator, shard
+from jaxrl_se.spaces import Spaces
+from jaxrl_se.strategies import Strategy, make_strategy
+from jaxrl_se.training import train_one
+
+
+@struct.dataclass
+class GenerationLog:
+    """What one generation reports.
+
+    Attributes:
+      fitness: float32 `[P]`, mean return per candidate; NaN for a failed one.
+      real_steps: int32 scalar, steps taken in the real task.
+    """
+
+    fitness: jax.Array
+    real_steps: jax.Array
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Generation:
+    """The pure functions of an evolution, closed over its static parts.
+
+    Attributes:
+      env: The proxy whose `params.weights` evolve.
+      params: Its params.
+      task: The real task's environment.
+      task_params: Its params.
+      config: Sizes and budgets.
+      mesh: The devices over which the population is sharded.
+      strategy: The evolution strategy.
+    """
+
+    env: Any
+    params: Any
+    task: Any
+    task_params: Any
+    config: EvolutionConfig
+    mesh: Mesh
+    strategy: Strategy
+
+    @classmethod
+    def build(
+        cls, task: Any, proxy: Any, config: EvolutionConfig, mesh: Mesh
+    ) -> Generation:
+        """Checks that the parts fit together.
+
+        Raises:
+          ValueError: The population does not divide over the mesh, the agent cannot act
+            in the task, or the proxy's spaces are not the task's.
+        """
+        env, params = proxy
+        num_devices = mesh.devices.size
+        if config.population_size % num_devices:
+            raise ValueError(
+                "population_size must be divisible by the number of devices in the mesh "
+                f"({num_devices}), got {config.population_size}"
+            )
+        config.group_of(config.population_size // num_devices, on_accelerator(mesh))
+        spaces = Spaces.of(*task)
+        config.agent.check(spaces)
+        if Spaces.of(env, params) != spaces:
+            raise ValueError(
+                "proxy: its spaces differ from the task's: "
+                f"{Spaces.of(env, params)} against {spaces}"
+            )
+        strategy = make_strategy(
+            config.strategy,
+            config.population_size,
+            params.weights,
+            std=config.std,
+            learning_rate=config.learning_rate,
+        )
+        return cls(env, params, *task, config, mesh, strategy)
+
+    def init(self, key: jax.Array) -> Any:
+        """The strategy's state, its mean at freshly drawn weights."""
+        key_init, key_strategy = jax.random.split(key)
+        return self.strategy.init(key_strategy, self.env.init_weights(key_init))
+
+    def step(self, key: jax.Array, state: Any) -> tuple[Any, GenerationLog]:
+        """Runs one generation.
+
+        Args:
+          key: This generation's key.
+          state: The strategy's state.
+
+        Returns:
+          The next state and a log.
+        """
+        key_ask, key_score, key_tell = jax.random.split(key, 3)
+        population, state = self.strategy.ask(key_ask, state)
+        score = shard(self._score, self.mesh)
+        episodes = score(population, jax.random.split(key_score, self.config.num_seeds))
+        fitness = jnp.mean(episodes.returns, axis=(1, 2))
+        is_finite = jnp.stack(
+            [
+                jnp.all(jnp.isfinite(leaf), axis=tuple(range(1, leaf.ndim)))
+                for leaf in jax.tree.leaves(population)
+            ]
+        ).all(axis=0)
+        fitness = jnp.where(is_finite & jnp.isfinite(fitness), fitness, jnp.nan)
+        state = self.strategy.tell(key_tell, population, fitness, state)
+        return state, GenerationLog(fitness, jnp.sum(episodes.lengths))
+
+    def _score(self, population: Weights, keys: jax.Array) -> Episodes:
+        """Trains and evaluates `[P]` candidates with each of `[S]` shared keys.
+
+        Returns:
+          `Episodes` with arrays `[P, S, fitness_episodes]`.
+        """
+        config = self.config
+        num_local = jax.tree.leaves(population)[0].shape[0]
+        accelerator = on_accelerator(self.mesh)
+        size = config.group_of(num_local, accelerator)
+        spaces = Spaces.of(self.env, self.params)
+        axes = self.env.population_axes(self.params)
+
+        def train_group(key_and_weights):
+            key, weights = key_and_weights
+            trained = config.agent.train_group(
+                self.env,
+                self.params.replace(weights=weights),
+                axes,
+                key,
+                num_members=size,
+                num_steps=config.train_steps,
+            )
+            return jax.tree.map(lambda leaf: leaf[-1], trained)
+
+        def one_seed(key):
+            key_train, key_play = jax.random.split(key)
+            groups = jax.tree.map(
+                lambda leaf: leaf.reshape(-1, size, *leaf.shape[1:]), population
+            )
+            trained = jax.lax.map(lambda group: train_group((key_train, group)), groups)
+            trained = jax.tree.map(
+                lambda leaf: leaf.reshape(num_local, *leaf.shape[2:]), trained
+            )
+            return jax.vmap(
+                lambda weights: play(
+                    config.agent.policy(spaces, weights),
+                    self.task,
+                    self.task_params,
+                    key_play,
+                    config.fitness_episodes,
+                )
+            )(trained)
+
+        batch_size = config.num_seeds if accelerator else 1
+        episodes = jax.lax.map(one_seed, keys, batch_size=batch_size)
+        return jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), episodes)
+
+    def validate(self, keys: jax.Array, weights: Weights, task_params: Any) -> Episodes:
+        """Trains one fresh agent per key on the proxy and tests it on the task.
+
+        Agents are independent of each other. `task_params` is an argument, so that one
+        program tests on tasks that differ by their params alone.
+
+        Returns:
+          `Episodes` with arrays `[len(keys), validation_episodes]`.
+        """
+        spaces = Spaces.of(self.env, self.params)
+
+        def one(key, weights, task_params):
+            key_train, key_play = jax.random.split(key)
+            trained = train_one(
+                self.config.agent,
+                self.env,
+                self.params.replace(weights=weights),
+                key_train,
+                self.config.train_steps,
+            )
+            last = jax.tree.map(lambda leaf: leaf[-1], trained)
+            return play(
+                self.config.agent.policy(spaces, last),
+                self.task,
+                task_params,
+                key_play,
+                self.config.validation_episodes,
+            )
+
+        return map_agents(one, keys, weights, task_params, mesh=self.mesh)

@@ -1,0 +1,105 @@
+"""The multilayer perceptron behind agents, synthetic environments and rewards.
+
+Weights are plain pytrees, so that a population of networks is the same pytree with a
+leading axis. `MLP.__call__` accepts that axis directly: a batched matrix product over
+members is what makes training a group of small networks fast (see `ddqn.py`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+ACTIVATIONS = {
+    "relu": jax.nn.relu,
+    "leaky_relu": jax.nn.leaky_relu,
+    "tanh": jnp.tanh,
+    "gelu": jax.nn.gelu,
+    "swish": jax.nn.swish,
+}
+
+Weights = Any  # A pytree of float32 arrays, possibly with leading member axes.
+
+
+@dataclasses.dataclass(frozen=True)
+class MLP:
+    """A fully connected network; the object is static, its weights are passed in.
+
+    Attributes:
+      in_size: Size of the last axis of the input.
+      hidden_sizes: Width of each hidden layer.
+      out_size: Size of the last axis of the output, which is linear.
+      activation: A name in `ACTIVATIONS`.
+    """
+
+    in_size: int
+    hidden_sizes: tuple[int, ...]
+    out_size: int
+    activation: str = "relu"
+
+    def __post_init__(self):
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(
+                f"activation must be one of {sorted(ACTIVATIONS)}, "
+                f"got {self.activation!r}"
+            )
+        if any(size < 1 for size in self.hidden_sizes):
+            raise ValueError(
+                f"hidden_sizes must be positive integers, got {self.hidden_sizes}"
+            )
+
+    def init(self, key: jax.Array) -> Weights:
+        """Draws weights: kernels and biases from U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
+
+        This is the default of PyTorch's `Linear`, which the published systems use.
+
+        Returns:
+          A tuple of layers `{"kernel", "bias"}`. Hidden kernels are `[in, out]`; the
+          output kernel is `[out, in]`, because with two or three outputs the wide axis
+          has to be the contiguous one for a vectorised product.
+        """
+        sizes = (self.in_size, *self.hidden_sizes, self.out_size)
+        layers = []
+        for index, fan_in in enumerate(sizes[:-1]):
+            key, key_kernel, key_bias = jax.random.split(key, 3)
+            fan_out = sizes[index + 1]
+            is_output = index == len(sizes) - 2
+            shape = (fan_out, fan_in) if is_output else (fan_in, fan_out)
+            bound = fan_in**-0.5
+            layers.append(
+                {
+                    "kernel": jax.random.uniform(
+                        key_kernel, shape, jnp.float32, -bound, bound
+                    ),
+                    "bias": jax.random.uniform(
+                        key_bias, (fan_out,), jnp.float32, -bound, bound
+                    ),
+                }
+            )
+        return tuple(layers)
+
+    def __call__(self, weights: Weights, inputs: jax.Array) -> jax.Array:
+        """Applies the network.
+
+        Args:
+          weights: As `init` returns them; every leaf may have leading member axes.
+          inputs: `[..., in_size]` for weights without member axes, else
+            `[*members, rows, in_size]`.
+
+        Returns:
+          Outputs with the last axis replaced by `out_size`.
+        """
+        activation = ACTIVATIONS[self.activation]
+        *hidden, output = weights
+        for layer in hidden:
+            inputs = activation(inputs @ layer["kernel"] + _rows(layer["bias"]))
+        kernel = jnp.swapaxes(output["kernel"], -1, -2)
+        return inputs @ kernel + _rows(output["bias"])
+
+
+def _rows(bias: jax.Array) -> jax.Array:
+    """Inserts the axis along which a member's rows share one bias."""
+    return bias if bias.ndim == 1 else bias[..., None, :]

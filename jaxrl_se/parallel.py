@@ -1,0 +1,73 @@
+"""Many agents on many devices: a mesh, and maps over a sharded leading axis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+
+AXIS = "population"
+
+
+def population_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """A one-dimensional mesh over `devices` (default: all local ones)."""
+    return Mesh(np.array(devices or jax.local_devices()), (AXIS,))
+
+
+def on_accelerator(mesh: Mesh) -> bool:
+    """Whether the mesh is made of GPUs or TPUs."""
+    return mesh.devices.flat[0].platform != "cpu"
+
+
+def shard(fn: Callable, mesh: Mesh, num_sharded: int = 1) -> Callable:
+    """Runs `fn` on every device with its part of the leading axis.
+
+    Args:
+      fn: A function of arrays whose outputs all carry the sharded axis.
+      mesh: As `population_mesh` makes it; it must divide the axis.
+      num_sharded: How many of the first arguments carry the axis; the remaining ones
+        are replicated.
+    """
+    sharded, replicated = PartitionSpec(AXIS), PartitionSpec()
+
+    def call(*args):
+        specs = tuple(
+            sharded if i < num_sharded else replicated for i in range(len(args))
+        )
+        return jax.shard_map(
+            fn, mesh=mesh, in_specs=specs, out_specs=sharded, check_vma=False
+        )(*args)
+
+    return call
+
+
+def map_agents(
+    fn: Callable, keys: jax.Array, *args: Any, mesh: Mesh | None = None
+) -> Any:
+    """`fn(key, *args)` for independent agents, one per key, on all devices.
+
+    On a CPU a few agents at a time are vectorised, so that their activations stay in
+    the cache; on an accelerator all of a device's agents are.
+
+    Args:
+      fn: A function of one key and of arguments that all agents share.
+      keys: Keys `[num_agents]`.
+      *args: Shared arguments.
+      mesh: Devices to use; as many of them as divide `num_agents`.
+
+    Returns:
+      The outputs of `fn` with a leading `[num_agents]` axis.
+    """
+    mesh = mesh or population_mesh()
+    num_agents = keys.shape[0]
+    num_devices = max(n for n in range(1, mesh.devices.size + 1) if num_agents % n == 0)
+    mesh = Mesh(mesh.devices[:num_devices], (AXIS,))
+    batch_size = num_agents if on_accelerator(mesh) else 8
+
+    def local(keys, *args):
+        return jax.lax.map(lambda key: fn(key, *args), keys, batch_size=batch_size)
+
+    return shard(local, mesh)(keys, *args)

@@ -1,0 +1,38 @@
+"""Policies as pytrees: callables `(obs, key) -> action` that jit, vmap and save."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from jaxrl_se.networks import MLP, Weights
+from jaxrl_se.spaces import Spaces
+
+
+@struct.dataclass
+class GreedyPolicy:
+    """Takes the discrete action of the highest network output.
+
+    Attributes:
+      weights: Weights of `network`; leading axes make it a population of policies.
+      network: Static; maps an observation to one value per action.
+    """
+
+    weights: Weights
+    network: MLP = struct.field(pytree_node=False)
+
+    def __call__(self, obs: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        """Returns an int32 action for one observation `[obs_size]`."""
+        return jnp.argmax(self.network(self.weights, obs), axis=-1).astype(jnp.int32)
+
+
+@struct.dataclass
+class RandomPolicy:
+    """Draws actions uniformly from the action space."""
+
+    spaces: Spaces = struct.field(pytree_node=False)
+
+    def __call__(self, obs: jax.Array, key: jax.Array) -> jax.Array:
+        """Returns an action; the observation is not looked at."""
+        return self.spaces.action_space().sample(key)

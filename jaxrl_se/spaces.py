@@ -1,0 +1,79 @@
+"""The spaces of a task as hashable numbers, which networks are sized by."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from gymnax.environments import environment, spaces
+
+
+@dataclasses.dataclass(frozen=True)
+class Spaces:
+    """The observation and action space that an agent meets, as hashable numbers.
+
+    Attributes:
+      obs_size: Observations are float32 vectors of this size.
+      num_actions: Number of discrete actions, or None for continuous ones.
+      action_low: Lower bound per action dimension, empty for discrete actions.
+      action_high: Upper bound per action dimension, empty for discrete actions.
+    """
+
+    obs_size: int
+    num_actions: int | None = None
+    action_low: tuple[float, ...] = ()
+    action_high: tuple[float, ...] = ()
+
+    @classmethod
+    def of(cls, env: environment.Environment, params: Any) -> Spaces:
+        """Reads the spaces of a gymnax environment.
+
+        Raises:
+          ValueError: The observation is not a vector, or the action is neither
+            `Discrete` nor a vector `Box`.
+        """
+        obs_space = env.observation_space(params)
+        action_space = env.action_space(params)
+        obs_shape = getattr(obs_space, "shape", None)
+        if obs_shape is None or len(obs_shape) != 1:
+            raise ValueError(
+                f"task {env.name!r}: observations must be vectors, got the space "
+                f"{type(obs_space).__name__} of shape {obs_shape}; wrap the task with "
+                "gymnax.wrappers.FlattenObservationWrapper"
+            )
+        if hasattr(action_space, "n"):
+            return cls(int(obs_shape[0]), int(action_space.n))
+        shape = getattr(action_space, "shape", None)
+        if shape is None or len(shape) > 1:
+            raise ValueError(
+                f"task {env.name!r}: actions must be Discrete or a vector Box, got "
+                f"{type(action_space).__name__} of shape {shape}"
+            )
+        size = int(shape[0]) if shape else 1
+        low = jnp.broadcast_to(jnp.asarray(action_space.low, jnp.float32), (size,))
+        high = jnp.broadcast_to(jnp.asarray(action_space.high, jnp.float32), (size,))
+        return cls(int(obs_shape[0]), None, tuple(low.tolist()), tuple(high.tolist()))
+
+    @property
+    def action_size(self) -> int:
+        """Size of an action as a network input (one-hot if discrete)."""
+        return len(self.action_low) if self.num_actions is None else self.num_actions
+
+    def action_vector(self, action: jax.Array) -> jax.Array:
+        """An action as a float32 vector `[action_size]` for a network."""
+        if self.num_actions is None:
+            return jnp.reshape(action, (self.action_size,)).astype(jnp.float32)
+        return jax.nn.one_hot(action, self.num_actions, dtype=jnp.float32)
+
+    def action_space(self) -> Any:
+        """The gymnax action space."""
+        if self.num_actions is not None:
+            return spaces.Discrete(self.num_actions)
+        return spaces.Box(
+            jnp.asarray(self.action_low, jnp.float32),
+            jnp.asarray(self.action_high, jnp.float32),
+            (self.action_size,),
+            jnp.float32,
+        )
