@@ -9,7 +9,7 @@ from random_walk import RandomWalk
 
 import envs
 
-NAMES = [n for n in envs.available() if n != "CartPole-v0"]
+NAMES = ("CartPole-v1", "MountainCar-v0", "Pendulum-v1")
 
 
 def assert_chained(data):
@@ -30,7 +30,7 @@ def test_both_kinds_of_task_give_the_same_kind_of_batch(name):
         assert_chained(data)
         assert (data.terminated | data.truncated).any()
         assert len(np.unique(data.action)) > 1
-    if name == "CartPole-v1":
+    if name == "CartPole-v1":  # the others end by the time limit alone
         assert ours.terminated.any() and not ours.truncated.any()
     else:
         assert ours.truncated.any() and not ours.terminated.any()
@@ -38,7 +38,7 @@ def test_both_kinds_of_task_give_the_same_kind_of_batch(name):
 
 def test_collected_rows_are_transitions_of_the_task():
     env, params = envs.make("CartPole-v1")
-    data = envs.collect((env, params), 200, key=1)
+    data = envs.collect((env, params), 1_100, key=1)
     state = envs.registry.CartPole().reset(jax.random.key(0), params)[1]
     for i in np.flatnonzero(data.terminated)[:3]:  # the last rows of episodes
         fields = dict(
@@ -52,6 +52,7 @@ def test_collected_rows_are_transitions_of_the_task():
         assert terminated and reward == data.reward[i]
 
 
+@jax.jit
 def balance(obs, key):
     return jnp.where(obs[2] + 0.5 * obs[3] > 0, 1, 0)
 
@@ -68,6 +69,7 @@ def test_policies_are_followed(make):
 
 @pytest.mark.parametrize("make", [envs.make, gymnasium.make])
 def test_keys_decide_everything(make):
+    @jax.jit
     def noisy(obs, key):
         return jax.random.randint(key, (), 0, 2)
 
@@ -112,6 +114,6 @@ def test_bad_input_is_refused():
 
 
 def test_invalid_numbers_of_a_task_are_reported_by_field():
-    env, params = envs.make("Pendulum-v1")
-    with pytest.raises(ValueError, match=r"^next_obs: expected finite"):
-        envs.collect((env, params.replace(g=jnp.nan)), 1, key=0)
+    env, params = envs.make("CartPole-v1")
+    with pytest.raises(ValueError, match=r"^obs: expected finite .* first in row 1$"):
+        envs.collect((env, params.replace(gravity=jnp.nan)), 50, key=0)

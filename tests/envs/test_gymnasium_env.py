@@ -61,8 +61,10 @@ def test_episode_runs_to_its_end_and_then_needs_a_reset():
 
 
 def test_seeds_decide_everything_and_differ():
+    walk = RandomWalk()
+
     def play(seed):
-        env = envs.GymnasiumEnv(RandomWalk())
+        env = envs.GymnasiumEnv(walk)
         rows = [env.reset(seed=seed)[0]["position"][0]]
         for _ in range(20):
             obs, _, terminated, truncated, _ = env.step(1)

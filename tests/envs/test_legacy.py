@@ -77,10 +77,14 @@ def test_copies_do_not_compile_again():
 REJAX = {
     "DQN": {
         "num_envs": 4,
-        "buffer_size": 512,
-        "fill_buffer": 128,
-        "batch_size": 32,
-        "target_update_freq": 64,
+        "num_epochs": 4,
+        "buffer_size": 2048,
+        "fill_buffer": 256,
+        "batch_size": 64,
+        "target_update_freq": 100,
+        "polyak": 0.0,
+        "learning_rate": 1e-3,
+        "exploration_fraction": 0.3,
     },
     "PPO": {
         "agent_kwargs": {"hidden_layer_sizes": (16,)},
@@ -98,13 +102,17 @@ def test_rejax_trains(name, cart_pole, key):
     rejax = pytest.importorskip("rejax")
     env, params = cart_pole
     agent = getattr(rejax, name).create(
-        env=env, env_params=params, total_timesteps=4096, eval_freq=2048, **REJAX[name]
+        env=env,
+        env_params=params,
+        total_timesteps=4096,
+        eval_freq=4096,
+        skip_initial_evaluation=True,
+        **REJAX[name],
     )
     _, (lengths, returns) = jax.jit(agent.train)(key)
-    assert returns.shape == (3, 128)  # before, half way, at the end
+    assert returns.shape == (1, 128)
     np.testing.assert_array_equal(lengths, returns)
-    print(returns.mean(axis=1))
-    assert returns[-1].mean() > 2 * returns[0].mean()
+    assert returns.mean() > 100  # measured: 150 to 230; a new agent gets 17
 
 
 class EpisodeReturns:

@@ -75,24 +75,25 @@ def test_equal_environments_share_one_compilation():
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_outputs_are_strongly_typed_and_a_scan_carry_is_stable(name):
     env, params = envs.make(name)
-    key = jax.random.key(0)
-    obs, state = env.reset(key, params)
-    action = env.action_space(params).sample(key)
-    transition = env.step(key, state, action, params)
-    for leaf in jax.tree.leaves((obs, state, transition)):
-        assert not leaf.weak_type
-    next_obs, next_state, reward, terminated, truncated, _ = transition
-    spec_of = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)  # noqa: E731
-    assert spec_of((obs, state)) == spec_of((next_obs, next_state))
-    assert state.time.dtype == jnp.int32 and reward.dtype == jnp.float32
-    assert terminated.dtype == truncated.dtype == jnp.bool_
 
-    def body(state, key):
-        _, state, reward, *_ = env.step(key, state, action, params)
-        return state, reward
+    def episode(key):
+        obs, state = env.reset(key, params)
+        action = env.action_space(params).sample(key)
+        after = env.step(key, state, action, params)
 
-    _, rewards = jax.lax.scan(body, state, jax.random.split(key, 5))
-    assert rewards.shape == (5,) and not rewards.weak_type
+        def body(state, key):
+            _, state, reward, *_ = env.step(key, state, action, params)
+            return state, reward
+
+        keys = jax.random.split(key, 5)
+        return (obs, state), after, jax.lax.scan(body, state, keys)
+
+    before, after, (last, rewards) = jax.eval_shape(episode, jax.random.key(0))
+    assert not any(x.weak_type for x in jax.tree.leaves((before, after, rewards)))
+    assert before == after[:2] and before[1] == last
+    assert before[1].time.dtype == jnp.int32
+    assert rewards.shape == (5,) and rewards.dtype == jnp.float32
+    assert after[3].dtype == after[4].dtype == jnp.bool_
 
 
 def test_first_make_inside_jit_leaks_no_tracer(forget):
