@@ -32,9 +32,9 @@ def collect(
             without being marked.
         key: PRNG key, or a seed. The same key gives the same transitions.
         policy: ``policy(obs, key) -> action``. For a gymnax pair it must be a pure
-            JAX function; one with weights compiles once for all weights as
-            ``jax.tree_util.Partial(apply, weights)``. Default: actions drawn
-            uniformly from the action space.
+            JAX function, or a callable pytree: its arrays are traced, so it compiles
+            once for all weights (``jax.tree_util.Partial(apply, weights)`` is one).
+            Default: actions drawn uniformly from the action space.
 
     Returns:
         Transitions of NumPy arrays, in the dtypes that JAX would give them.
@@ -62,8 +62,8 @@ def collect(
     if isinstance(task, gymnasium.Env):
         transitions = _collect_gymnasium(task, num_transitions, key, policy)
     elif isinstance(task, tuple) and len(task) == 2:
-        if policy is not None and not isinstance(policy, jax.tree_util.Partial):
-            policy = jax.tree_util.Partial(policy)  # a pytree, so jit can take it
+        if jax.tree_util.all_leaves([policy]):  # a plain function
+            policy = jax.tree_util.Partial(policy)  # is a pytree, so jit takes it
         transitions = _collect_gymnax(*task, num_transitions, key, policy)
     else:
         raise TypeError(

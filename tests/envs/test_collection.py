@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import struct
 from random_walk import RandomWalk
 
 import envs
@@ -84,19 +85,39 @@ def test_keys_decide_everything(make):
         assert (one.action != other.action).any()
 
 
-def test_policies_with_weights_compile_once():
-    traces = []
+traces = []
 
-    def apply(weights, obs, key):
-        traces.append(1)
-        return (obs @ weights > 0).astype(jnp.int32)
 
+def linear(weights, obs, key):
+    traces.append(1)
+    return (obs @ weights > 0).astype(jnp.int32)
+
+
+@struct.dataclass
+class LinearPolicy:
+    weights: jax.Array
+
+    def __call__(self, obs, key):
+        return linear(self.weights, obs, key)
+
+
+@pytest.mark.parametrize(
+    "make_policy", [LinearPolicy, lambda w: jax.tree_util.Partial(linear, w)]
+)
+def test_policies_with_weights_compile_once(make_policy):
+    traces.clear()
     task = envs.make("CartPole-v1")
     for seed in range(3):
-        weights = jax.random.normal(jax.random.key(seed), (4,))
-        policy = jax.tree_util.Partial(apply, weights)
-        envs.collect(task, 20, key=seed, policy=policy)
+        policy = make_policy(jax.random.normal(jax.random.key(seed), (4,)))
+        data = envs.collect(task, 20, key=seed, policy=policy)
+        np.testing.assert_array_equal(
+            data.action, data.obs @ policy_weights(policy) > 0
+        )
     assert len(traces) == 1
+
+
+def policy_weights(policy):
+    return np.asarray(jax.tree.leaves(policy)[0])
 
 
 def test_bad_input_is_refused():
