@@ -8,6 +8,7 @@ from jaxrl_se.policies import GreedyPolicy, RandomPolicy
 from jaxrl_se.spaces import Spaces
 from jaxrl_se.synthetic_env import MultiStepEnv, OneStepEnv
 from jaxrl_se.training import TrainResult, train
+from jaxrl_se.zoo import available, load, report, save
 
 __all__ = [
     "DDQN",
@@ -21,7 +22,11 @@ __all__ = [
     "Spaces",
     "SyntheticConfig",
     "TrainResult",
+    "available",
     "evaluate",
     "evolve",
+    "load",
+    "report",
+    "save",
     "train",
 ]

@@ -51,25 +51,28 @@ class SyntheticConfig:
 
     def make(self, env: Any, params: Any) -> tuple[SyntheticEnv, Any]:
         """Builds the untrained synthetic environment of a task `(env, params)`."""
-        target = env if self.initial_states == "target" else None
-        args = (
-            Spaces.of(env, params),
+        from_target = self.initial_states == "target"
+        synthetic = self.build(Spaces.of(env, params), env if from_target else None)
+        target_params = params if from_target else None
+        return synthetic, synthetic.default_params.replace(target_params=target_params)
+
+    def build(self, spaces: Spaces, target: Any = None) -> SyntheticEnv:
+        """Builds the environment for `spaces`; `target` gives the initial states."""
+        shared = (
+            spaces,
             self.hidden_sizes,
             self.activation,
             target,
             self.reward_heads,
         )
         if self.variant == "one-step":
-            synthetic = OneStepEnv(*args)
-        else:
-            synthetic = MultiStepEnv(
-                *args,
-                max_steps=self.max_steps,
-                obs_bound=self.obs_bound,
-                learn_termination=self.learn_termination,
-            )
-        target_params = params if target is not None else None
-        return synthetic, synthetic.default_params.replace(target_params=target_params)
+            return OneStepEnv(*shared)
+        return MultiStepEnv(
+            *shared,
+            max_steps=self.max_steps,
+            obs_bound=self.obs_bound,
+            learn_termination=self.learn_termination,
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +57,10 @@ class EvolutionResult:
       config: The configuration that was used.
       progress: Generations, steps and times.
       compile_seconds: Wall time of compilation, part of no other figure.
-      test: `(key, task_params) -> Episodes [validation_agents, validation_episodes]`:
-        trains fresh agents on the result and tests them on the real task with the
-        program that validation compiled already.
+      test: `(key, num_agents, task_params) -> (policies, Episodes)`: trains fresh
+        independent agents on the result and plays `validation_episodes` on the real
+        task, with the program that validation compiled already. `task_params` can be
+        those of a variant of the task.
     """
 
     env: Any
@@ -148,12 +150,15 @@ def _run(program, key, stop_return, folder, checkpoint_every, on_generation):
     started = time.perf_counter()
     validation_keys = jax.random.split(key, config.validation_agents)
     weights = program.strategy.mean(state)
-    step = jax.jit(program.step).lower(key, state).compile()
-    validate = (
-        jax.jit(program.validate)
-        .lower(validation_keys, weights, program.task_params)
-        .compile()
-    )
+    # XLA compiles outside the GIL: two programs take the time of the longer one.
+    with ThreadPoolExecutor(2) as pool:
+        lowered = (
+            jax.jit(program.step).lower(key, state),
+            jax.jit(program.validate).lower(
+                validation_keys, weights, program.task_params
+            ),
+        )
+        step, validate = pool.map(lambda program: program.compile(), lowered)
     compile_seconds = time.perf_counter() - started
 
     current = (state, progress)
@@ -193,7 +198,7 @@ def _run(program, key, stop_return, folder, checkpoint_every, on_generation):
                 )
                 weights = program.strategy.mean(new_state)
                 for attempt_key in jax.random.split(validation_key, 2):
-                    episodes = validate(
+                    _, episodes = validate(
                         jax.random.split(attempt_key, config.validation_agents),
                         weights,
                         program.task_params,
@@ -235,9 +240,16 @@ def _run(program, key, stop_return, folder, checkpoint_every, on_generation):
 
     weights = program.strategy.mean(state)
 
-    def test(test_key, task_params=program.task_params):
-        keys = jax.random.split(test_key, config.validation_agents)
-        return validate(keys, weights, task_params)
+    def test(test_key, num_agents, task_params=program.task_params):
+        chunk = config.validation_agents
+        keys = jax.random.split(test_key, -(-num_agents // chunk) * chunk)
+        parts = [
+            validate(keys[i : i + chunk], weights, task_params)
+            for i in range(0, len(keys), chunk)
+        ]
+        return jax.tree.map(
+            lambda *leaves: jnp.concatenate(leaves)[:num_agents], *parts
+        )
 
     return EvolutionResult(
         env=program.env,

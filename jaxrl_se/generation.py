@@ -72,7 +72,7 @@ class Generation:
         num_devices = mesh.devices.size
         if config.population_size % num_devices:
             raise ValueError(
-                "population_size must be divisible by the number of devices in the mesh "
+                "population_size must be divisible by the mesh's number of devices "
                 f"({num_devices}), got {config.population_size}"
             )
         config.group_of(config.population_size // num_devices, on_accelerator(mesh))
@@ -170,14 +170,17 @@ class Generation:
         episodes = jax.lax.map(one_seed, keys, batch_size=batch_size)
         return jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), episodes)
 
-    def validate(self, keys: jax.Array, weights: Weights, task_params: Any) -> Episodes:
+    def validate(
+        self, keys: jax.Array, weights: Weights, task_params: Any
+    ) -> tuple[Any, Episodes]:
         """Trains one fresh agent per key on the proxy and tests it on the task.
 
         Agents are independent of each other. `task_params` is an argument, so that one
         program tests on tasks that differ by their params alone.
 
         Returns:
-          `Episodes` with arrays `[len(keys), validation_episodes]`.
+          The agents' policies and `Episodes`, with leading axes `[len(keys)]` and
+          `[len(keys), validation_episodes]`.
         """
         spaces = Spaces.of(self.env, self.params)
 
@@ -191,12 +194,8 @@ class Generation:
                 self.config.train_steps,
             )
             last = jax.tree.map(lambda leaf: leaf[-1], trained)
-            return play(
-                self.config.agent.policy(spaces, last),
-                self.task,
-                task_params,
-                key_play,
-                self.config.validation_episodes,
-            )
+            policy = self.config.agent.policy(spaces, last)
+            num_episodes = self.config.validation_episodes
+            return policy, play(policy, self.task, task_params, key_play, num_episodes)
 
         return map_agents(one, keys, weights, task_params, mesh=self.mesh)

@@ -1,0 +1,198 @@
+"""Saving, loading and shipping of synthetic environments.
+
+A file is an npz of float32 arrays, one per weight, and a JSON text; nothing is pickled.
+The shipped ones lie in `jaxrl_se/pretrained/`, each beside a card in Markdown that says
+how it was evolved and how agents that train on it do.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import envs
+from jaxrl_se.config import SyntheticConfig
+from jaxrl_se.spaces import Spaces
+from jaxrl_se.synthetic_env import VARIANTS, MultiStepEnv, SyntheticEnv
+
+FORMAT_VERSION = 1
+_PRETRAINED = Path(__file__).parent / "pretrained"
+
+
+def save(
+    path: str | Path,
+    env: SyntheticEnv,
+    params: Any,
+    *,
+    task: str | None = None,
+    report: dict | None = None,
+) -> Path:
+    """Saves a synthetic environment.
+
+    Args:
+      path: The file to write; `.npz` is added if it has no such suffix.
+      env: A `OneStepEnv` or `MultiStepEnv`.
+      params: Its params.
+      task: Name of the target task. Needed at load if initial states come from it.
+      report: JSON-serialisable facts about how it was evolved and how it does.
+
+    Returns:
+      The path written.
+
+    Raises:
+      ValueError: The weights contain NaN or infinity.
+    """
+    path = Path(path)
+    if path.suffix != ".npz":
+        path = path.with_name(path.name + ".npz")
+    arrays = _flatten(params.weights)
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise ValueError(f"params.weights{name} contains NaN or infinity")
+    metadata = {
+        "format_version": FORMAT_VERSION,
+        "task": task,
+        "spaces": dataclasses.asdict(env.spaces),
+        "config": dataclasses.asdict(_config_of(env)),
+        "max_steps_in_episode": int(params.max_steps_in_episode),
+        "report": report or {},
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp.npz")
+    np.savez(temporary, metadata=np.array(json.dumps(metadata)), **arrays)
+    os.replace(temporary, path)
+    return path
+
+
+def load(
+    name_or_path: str | Path, variant: str = "one-step"
+) -> tuple[SyntheticEnv, Any]:
+    """Loads a synthetic environment, shipped or saved.
+
+    Args:
+      name_or_path: A task's name (see `available`) or the path of a saved file.
+      variant: For a shipped one, "one-step" or "multi-step".
+
+    Returns:
+      A gymnax `(env, params)` pair. Loading twice gives equal environments, so that
+      nothing compiles twice.
+
+    Raises:
+      ValueError: No such shipped environment, or a file that is damaged, of another
+        format version, or whose shapes do not fit its own description.
+      FileNotFoundError: No such file.
+    """
+    path = Path(name_or_path)
+    if path.suffix != ".npz":
+        path = _shipped(str(name_or_path), variant)
+    metadata, arrays = _read(path)
+    spaces = Spaces(**_tuples(metadata["spaces"]))
+    config = SyntheticConfig(**_tuples(metadata["config"]))
+    target, target_params = None, None
+    if config.initial_states == "target":
+        target, target_params = envs.make(metadata["task"])
+    env = config.build(spaces, target)
+    template = env.default_params
+    expected = {name: array.shape for name, array in _flatten(template.weights).items()}
+    found = {name: array.shape for name, array in arrays.items()}
+    if expected != found:
+        raise ValueError(f"{path}: weights have shapes {found}, expected {expected}")
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise ValueError(f"{path}: weight {name} contains NaN or infinity")
+    leaves = [jnp.asarray(arrays[name], jnp.float32) for name in expected]
+    weights = jax.tree.unflatten(jax.tree.structure(template.weights), leaves)
+    return env, template.replace(
+        weights=weights,
+        max_steps_in_episode=metadata["max_steps_in_episode"],
+        target_params=target_params,
+    )
+
+
+def report(name_or_path: str | Path, variant: str = "one-step") -> dict:
+    """The facts saved with an environment: how it was evolved, how agents do on it."""
+    path = Path(name_or_path)
+    if path.suffix != ".npz":
+        path = _shipped(str(name_or_path), variant)
+    return _read(path)[0]["report"]
+
+
+def available() -> dict[tuple[str, str], float]:
+    """Shipped environments: `(task, variant)` to the mean return of unseen agents."""
+    result = {}
+    for path in sorted(_PRETRAINED.glob("*.npz")):
+        metadata = _read(path)[0]
+        key = (metadata["task"], metadata["config"]["variant"])
+        result[key] = metadata["report"]["return_mean"]
+    return result
+
+
+def _shipped(name: str, variant: str) -> Path:
+    if variant not in VARIANTS:
+        raise ValueError(
+            f"variant must be one of {', '.join(VARIANTS)}, got {variant!r}"
+        )
+    path = _PRETRAINED / f"{name}.{variant}.npz"
+    if not path.exists():
+        shipped = [p.name.removesuffix(".npz") for p in _PRETRAINED.glob("*.npz")]
+        close = difflib.get_close_matches(path.name.removesuffix(".npz"), shipped, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise ValueError(
+            f"name: no shipped synthetic environment {name!r} ({variant}){hint} "
+            f"Shipped: {', '.join(sorted(shipped))}. A saved file's path ends in .npz."
+        )
+    return path
+
+
+def _read(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        metadata = json.loads(str(arrays.pop("metadata")))
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"{path}: not a readable synthetic environment ({error})"
+        ) from error
+    version = metadata.get("format_version")
+    if version != FORMAT_VERSION:
+        raise ValueError(
+            f"{path}: format version {version}, this version reads {FORMAT_VERSION}"
+        )
+    return metadata, arrays
+
+
+def _flatten(weights: Any) -> dict[str, np.ndarray]:
+    leaves = jax.tree_util.tree_leaves_with_path(weights)
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def _config_of(env: SyntheticEnv) -> SyntheticConfig:
+    config = SyntheticConfig(
+        variant=env.variant,  # type: ignore
+        hidden_sizes=env.hidden_sizes,
+        activation=env.activation,
+        initial_states="learned" if env.target is None else "target",
+        reward_heads=env.reward_heads,
+    )
+    if isinstance(env, MultiStepEnv):
+        config = dataclasses.replace(
+            config,
+            max_steps=env.max_steps,
+            obs_bound=env.obs_bound,
+            learn_termination=env.learn_termination,
+        )
+    return config
+
+
+def _tuples(fields: dict) -> dict:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
