@@ -1,4 +1,4 @@
-"""Synthetic environments and reward networks, evolved so that agents learn from them."""
+"""Evolved synthetic environments: train agents in them, test on the real task."""
 
 from jaxrl_se.config import EvolutionConfig, SyntheticConfig
 from jaxrl_se.ddqn import DDQN

@@ -45,29 +45,32 @@ def shard(fn: Callable, mesh: Mesh, num_sharded: int = 1) -> Callable:
 
 
 def map_agents(
-    fn: Callable, keys: jax.Array, *args: Any, mesh: Mesh | None = None
+    fn: Callable, agents: Any, *shared: Any, mesh: Mesh | None = None
 ) -> Any:
-    """`fn(key, *args)` for independent agents, one per key, on all devices.
+    """`fn(agent, *shared)` for independent agents, on all devices.
 
     On a CPU a few agents at a time are vectorised, so that their activations stay in
     the cache; on an accelerator all of a device's agents are.
 
     Args:
-      fn: A function of one key and of arguments that all agents share.
-      keys: Keys `[num_agents]`.
-      *args: Shared arguments.
+      fn: A function of one agent's arrays and of arguments that all agents share.
+      agents: What differs between agents, keys for instance: a pytree whose leaves
+        have a leading `[num_agents]` axis.
+      *shared: Shared arguments.
       mesh: Devices to use; as many of them as divide `num_agents`.
 
     Returns:
       The outputs of `fn` with a leading `[num_agents]` axis.
     """
     mesh = mesh or population_mesh()
-    num_agents = keys.shape[0]
+    num_agents = jax.tree.leaves(agents)[0].shape[0]
     num_devices = max(n for n in range(1, mesh.devices.size + 1) if num_agents % n == 0)
     mesh = Mesh(mesh.devices[:num_devices], (AXIS,))
     batch_size = num_agents if on_accelerator(mesh) else 8
 
-    def local(keys, *args):
-        return jax.lax.map(lambda key: fn(key, *args), keys, batch_size=batch_size)
+    def local(agents, *shared):
+        return jax.lax.map(
+            lambda agent: fn(agent, *shared), agents, batch_size=batch_size
+        )
 
-    return shard(local, mesh)(keys, *args)
+    return shard(local, mesh)(agents, *shared)

@@ -13,8 +13,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from evosax.algorithms import CMA_ES, PGPE, SNES, Open_ES, Sep_CMA_ES, xNES
-from evosax.core.fitness_shaping import centered_rank_fitness_shaping_fn
 
 from jaxrl_se.networks import Weights
 
@@ -110,6 +108,11 @@ def make_strategy(
     Raises:
       ValueError: See `check_strategy`.
     """
+    # Importing evosax's algorithms starts JAX's backend, after which the number of CPU
+    # devices cannot be chosen any more.
+    from evosax.algorithms import CMA_ES, PGPE, SNES, Open_ES, Sep_CMA_ES, xNES
+    from evosax.core.fitness_shaping import centered_rank_fitness_shaping_fn
+
     check_strategy(name, population_size)
     size = population_size
     if name == "openai-es":

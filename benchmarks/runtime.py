@@ -1,0 +1,40 @@
+"""What commands share: compilation cache, choice of devices, exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+from jax.sharding import Mesh
+
+from jaxrl_se.parallel import population_mesh
+from jaxrl_se.run_folder import RunFolderError
+
+
+def use_compilation_cache() -> None:
+    """Keeps compiled programs in the user's cache folder."""
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    jax.config.update("jax_compilation_cache_dir", str(base / "jaxrl_se"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+def mesh_that_divides(population_size: int) -> Mesh:
+    """As many local devices as divide a population."""
+    devices = jax.local_devices()
+    sizes = range(1, len(devices) + 1)
+    return population_mesh(devices[: max(n for n in sizes if population_size % n == 0)])
+
+
+def run(main: Callable[[], object]) -> None:
+    """Runs a command; what a user can mend is one line on stderr, not a traceback."""
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("\ninterrupted; continue with --resume", file=sys.stderr)
+        sys.exit(130)
+    except (ValueError, RunFolderError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

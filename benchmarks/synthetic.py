@@ -1,0 +1,348 @@
+"""What the synthetic-environment benchmarks share: evolve, test, compare, report."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+import envs
+import jaxrl_se
+from benchmarks import runtime
+from benchmarks.gymnasium_test import gymnasium_returns
+from benchmarks.learning_curves import Curves, learning_curves
+from jaxrl_se.config import EvolutionConfig
+from jaxrl_se.evolution import TEST, EvolutionResult
+from jaxrl_se.run_folder import RunFolder, next_run_folder, tree_sha256
+from jaxrl_se.statistics import ReturnStatistics, summarize
+
+TEST_EPISODES = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Options of a synthetic-environment benchmark.
+
+    Attributes:
+      seed: Seed of the evolution and of everything else.
+      variant: The kind of synthetic environment.
+      strategy: Evolution strategy: snes, openai-es, pgpe, sep-cma-es, cma-es or xnes.
+      population: Candidates per generation.
+      generations: Maximum number of generations; a solved evolution ends earlier.
+      agents: Unseen agents that test the result.
+      curve_agents: Agents per learning curve, in the synthetic and in the real task.
+      out: Folder of the run; without it, the next numbered one under runs/.
+      resume: Continue the run that --out holds.
+      quick: A small budget that ends within 20 seconds.
+      gif: Also write a GIF of an agent on the real task (extra "render").
+      cache: Keep compiled programs in the user's cache folder.
+    """
+
+    seed: int = 0
+    variant: Literal["one-step", "multi-step"] = "one-step"
+    strategy: str = "snes"
+    population: int = 32
+    generations: int = 200
+    agents: int = 128
+    curve_agents: int = 32
+    out: Path | None = None
+    resume: bool = False
+    quick: bool = False
+    gif: bool = False
+    cache: bool = True
+
+    def __post_init__(self):
+        for name in ("population", "generations", "agents", "curve_agents"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"--{name.replace('_', '-')} must be at least 1, "
+                    f"got {getattr(self, name)}"
+                )
+        if self.resume and self.out is None:
+            raise ValueError("--resume needs --out, the folder of the run to continue")
+
+
+@dataclasses.dataclass(frozen=True)
+class Benchmark:
+    """What differs between tasks.
+
+    Attributes:
+      task: Name of the target task.
+      configs: Evolution settings per variant.
+      easier: A variant of the task that differs by its params alone and whose threshold
+        the learning curves are measured against, or None for the task itself.
+      curve_steps: Training steps of a learning curve, the whole budget.
+    """
+
+    task: str
+    configs: dict[str, EvolutionConfig]
+    easier: str | None = None
+    curve_steps: int = 5000
+
+
+def run(benchmark: Benchmark, options: Options) -> dict:
+    """Runs a benchmark from evolution to picture; returns its summary."""
+    if options.cache:
+        runtime.use_compilation_cache()
+    config = _configure(benchmark, options)
+    out = options.out or next_run_folder("runs/" + benchmark.task)
+    identity = {
+        "benchmark": dataclasses.asdict(benchmark) | {"configs": None},
+        "evolution": dataclasses.asdict(config),
+        "options": dataclasses.asdict(options)
+        | {"out": None, "resume": None, "gif": None, "cache": None},
+    }
+    with RunFolder(out, identity, resume=options.resume) as folder:
+        if folder.summary is not None:
+            print("this run is finished; its summary:")
+            print_table(benchmark, folder.summary)
+            print(f"results in {folder.path}")
+            return folder.summary
+        measured = _measure(benchmark, options, config, folder)
+        _write(benchmark, options, measured, folder)
+    summary = measured.summary
+    print_table(benchmark, summary)
+    print(f"results in {out}")
+    return summary
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """What `_measure` found: the summary and what the pictures are drawn from."""
+
+    summary: dict
+    curves: Curves
+    result: EvolutionResult
+    policy: Any
+
+
+def _write(
+    benchmark: Benchmark, options: Options, measured: Measurement, folder: RunFolder
+) -> None:
+    """Writes the picture, the environment and, last of all, the summary."""
+    from benchmarks import figures
+
+    rows = measured.result.progress.rows
+    figures.learning_curves(
+        folder.path / "learning_curves.png", measured.summary, rows, measured.curves
+    )
+    if options.gif:
+        path = folder.path / "agent.gif"
+        figures.episode_gif(path, benchmark.task, measured.policy, options.seed)
+    jaxrl_se.save(
+        folder.path / "synthetic_env.npz",
+        measured.result.env,
+        measured.result.params,
+        task=benchmark.task,
+        report=measured.summary,
+    )
+    folder.write_json("summary.json", measured.summary)
+
+
+def _configure(benchmark: Benchmark, options: Options) -> EvolutionConfig:
+    config = benchmark.configs[options.variant].replace(
+        strategy=options.strategy,
+        population_size=options.population,
+        max_generations=options.generations,
+    )
+    if options.quick:
+        config = config.replace(max_generations=min(options.generations, 30))
+    return config
+
+
+def _measure(
+    benchmark: Benchmark,
+    options: Options,
+    config: EvolutionConfig,
+    folder: RunFolder,
+) -> Measurement:
+    key = jax.random.key(options.seed)
+    with _Progress(config.max_generations) as progress:
+        result = jaxrl_se.evolve(
+            benchmark.task,
+            config,
+            key,
+            out=folder,
+            on_generation=progress.update,
+            mesh=runtime.mesh_that_divides(config.population_size),
+        )
+    _say(
+        f"evolved {result.progress.generation} generations in "
+        f"{result.progress.cpu_seconds:.1f} CPU-s "
+        f"(compiled in {result.compile_seconds:.1f} s); testing"
+    )
+    key_test, key_curves = jax.random.split(jax.random.fold_in(key, TEST))
+    task_spec = envs.spec(benchmark.task)
+    num_agents = min(options.agents, 64) if options.quick else options.agents
+
+    policies, episodes = result.test(key_test, num_agents)
+    returns = summarize(_scores(episodes), task_spec.solved_return)
+    summary: dict[str, Any] = {
+        "task": benchmark.task,
+        "seed": options.seed,
+        "variant": options.variant,
+        "strategy": config.strategy,
+        "population_size": config.population_size,
+        "train_steps": config.train_steps,
+        "generations": result.progress.generation,
+        "solved": result.progress.solved,
+        "params_sha256": tree_sha256(result.params.weights),
+        "num_weights": sum(x.size for x in jax.tree.leaves(result.params.weights)),
+        "evolve_seconds": result.progress.seconds,
+        "evolve_cpu_seconds": result.progress.cpu_seconds,
+        "compile_seconds": result.compile_seconds,
+        "real_steps_spent": result.progress.real_steps,
+        "failed_candidates": result.progress.failed_candidates,
+        "agents": num_agents,
+        "test_episodes": config.validation_episodes,
+        **_return_fields(returns),
+        "device": f"{jax.local_device_count()} x {jax.devices()[0].device_kind}",
+    }
+    if task_spec.gymnasium_id is not None:
+        summary["gymnasium_return_mean"] = float(
+            gymnasium_returns(
+                policies, task_spec.gymnasium_id, TEST_EPISODES, options.seed
+            ).mean()
+        )
+    if benchmark.easier is not None:
+        easier_params = envs.make(benchmark.easier)[1]
+        _, easier = result.test(key_test, num_agents, easier_params)
+        name = benchmark.easier.rsplit("-", 1)[1]
+        summary[f"{name}_return_mean"] = float(_scores(easier).mean())
+
+    num_curve = min(options.curve_agents, 8) if options.quick else options.curve_agents
+    _say("training the same agents in the synthetic and in the real task")
+    curves = learning_curves(
+        config.agent,
+        synthetic=(result.env, result.params),
+        real=envs.make(benchmark.task),
+        test_task=benchmark.easier or benchmark.task,
+        key=key_curves,
+        num_steps=benchmark.curve_steps,
+        num_agents=num_curve,
+    )
+    summary |= {
+        "curve_agents": num_curve,
+        "curve_task": benchmark.easier or benchmark.task,
+        "curve_budget": benchmark.curve_steps,
+        "steps_to_solve_synthetic": curves.synthetic.median_steps,
+        "steps_to_solve_real": curves.real.median_steps,
+        "curve_solved_synthetic": float(np.mean(curves.synthetic.solved)),
+        "curve_solved_real": float(np.mean(curves.real.solved)),
+        "step_speedup": curves.real.median_steps / curves.synthetic.median_steps,
+    }
+    first_policy = jax.tree.map(lambda leaf: leaf[0], policies)
+    return Measurement(summary, curves, result, first_policy)
+
+
+def _scores(episodes) -> np.ndarray:
+    return np.asarray(episodes.returns, np.float64).mean(axis=1)
+
+
+def _return_fields(returns: ReturnStatistics) -> dict:
+    return {
+        "return_mean": returns.mean,
+        "return_iqm": returns.iqm,
+        "return_ci95": list(returns.ci95),
+        "return_p10": returns.p10,
+        "fraction_solved": returns.fraction_solved,
+    }
+
+
+class _Progress:
+    """A bar on a terminal, a plain line every few seconds elsewhere."""
+
+    def __init__(self, total: int):
+        self._is_terminal = sys.stderr.isatty()
+        self._bar = tqdm(total=total, unit="gen", disable=not self._is_terminal)
+        self._total = total
+        self._last_line = 0.0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self._bar.close()
+
+    def update(self, row: dict) -> None:
+        best, mean = row["fitness_best"], row["fitness_mean"]
+        text = f"best {best:.1f} mean {mean:.1f}"
+        if self._is_terminal:
+            self._bar.n = row["generation"]
+            self._bar.set_postfix_str(text)
+        elif time.perf_counter() - self._last_line > 2 or row["validation_mean"] > -1e9:
+            self._last_line = time.perf_counter()
+            per_generation = row["seconds"] / row["generation"]
+            remaining = per_generation * (self._total - row["generation"])
+            validation = row["validation_mean"]
+            if validation == validation:
+                text += f" validation {validation:.1f}"
+            _say(
+                f"generation {row['generation']}/{self._total} {text} "
+                f"elapsed {row['seconds']:.0f} s, at most {remaining:.0f} s remaining"
+            )
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def print_table(benchmark: Benchmark, summary: dict) -> None:
+    """Prints the few numbers that answer whether it worked."""
+    low, high = summary["return_ci95"]
+    threshold = envs.solved_return(benchmark.task)
+    rows = [
+        (
+            f"agents trained only in the {summary['variant']} synthetic environment",
+            f"{summary['agents']} x {summary['train_steps']} steps",
+        ),
+        (
+            f"mean return on {benchmark.task}, 95 % interval",
+            f"{summary['return_mean']:.1f}  [{low:.1f}, {high:.1f}]",
+        ),
+        (
+            "interquartile mean / 10th percentile",
+            f"{summary['return_iqm']:.1f} / {summary['return_p10']:.1f}",
+        ),
+        (f"agents at {threshold:g} or more", f"{summary['fraction_solved']:.1%}"),
+    ]
+    if "gymnasium_return_mean" in summary:
+        rows.append(
+            ("mean return in Gymnasium", f"{summary['gymnasium_return_mean']:.1f}")
+        )
+    if benchmark.easier is not None:
+        name = benchmark.easier.rsplit("-", 1)[1]
+        rows.append(
+            (
+                f"mean return on {benchmark.easier}",
+                f"{summary[f'{name}_return_mean']:.1f}",
+            )
+        )
+    budget = summary["curve_budget"]
+    rows += [
+        (
+            f"median steps to solve {summary['curve_task']}: synthetic / real",
+            f"{summary['steps_to_solve_synthetic']:.0f} / "
+            f"{summary['steps_to_solve_real']:.0f} of {budget} "
+            f"({summary['step_speedup']:.0f} x)",
+        ),
+        (
+            "evolution: generations, CPU-seconds, wall seconds",
+            f"{summary['generations']}, {summary['evolve_cpu_seconds']:.1f}, "
+            f"{summary['evolve_seconds']:.1f} "
+            f"(+ {summary['compile_seconds']:.1f} compiling)",
+        ),
+        (
+            "real-environment steps that evolution spent",
+            f"{summary['real_steps_spent']:,}",
+        ),
+    ]
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        print(f"{name:<{width}}  {value}")
