@@ -43,7 +43,7 @@ class SyntheticParams(environment.EnvParams):
 
     Attributes:
       weights: The evolved pytree, and the only thing that evolves.
-      max_steps_in_episode: int, the time limit (1 for the one-step variant).
+      max_steps_in_episode: int, the time limit (unused by the one-step variant).
       target_params: Params of the target task where initial states come from it.
     """
 
@@ -212,6 +212,11 @@ class OneStepEnv(SyntheticEnv):
         """Every step is the last."""
         del params
         return state.time > 0
+
+    def is_truncated(self, state, params) -> jax.Array:
+        """Never: an agent that asks for truncation first must not bootstrap."""
+        del state, params
+        return jnp.bool_(False)
 
 
 class MultiStepEnv(SyntheticEnv):
