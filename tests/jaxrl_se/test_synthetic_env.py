@@ -1,0 +1,243 @@
+"""Synthetic environments: golden vectors, gymnax's contract, what evolves."""
+
+import copy
+
+import gymnasium.utils.env_checker
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from golden import sine_weights
+
+import envs
+from jaxrl_se import MultiStepEnv, OneStepEnv, Spaces, SyntheticConfig
+
+CARTPOLE = envs.make("CartPole-v1")
+DISCRETE = Spaces(obs_size=4, num_actions=2)
+CONTINUOUS = Spaces(2, None, (-1.0,), (1.0,))
+CONFIGS = {
+    "one-step": SyntheticConfig("one-step", (5,)),
+    "one-step, target's states": SyntheticConfig(
+        "one-step", (5,), initial_states="target", reward_heads=False
+    ),
+    "multi-step": SyntheticConfig("multi-step", (5,), max_steps=3),
+    "multi-step, learned termination": SyntheticConfig(
+        "multi-step", (), initial_states="target", learn_termination=True, max_steps=3
+    ),
+}
+
+
+@pytest.fixture(params=CONFIGS)
+def synthetic(request):
+    return CONFIGS[request.param].make(*CARTPOLE)
+
+
+def rollout(env, key, params, num_steps=4):
+    """Outputs of reset and of the steps that follow, with alternating actions."""
+    key_reset, key_step = jax.random.split(key)
+    obs, state = env.reset(key_reset, params)
+
+    def one_step(carry, key):
+        state, action = carry
+        outputs = env.step(key, state, action, params)
+        return (outputs[1], 1 - action), outputs
+
+    keys = jax.random.split(key_step, num_steps)
+    return obs, jax.lax.scan(one_step, (state, jnp.int32(0)), keys)[1]
+
+
+def test_golden_cartpole():
+    """The reference implementation of Ferreira et al., tuned CartPole, three steps."""
+    target, target_params = envs.make("CartPole-v0")
+    env = MultiStepEnv(
+        DISCRETE,
+        hidden_sizes=(83,),
+        activation="leaky_relu",
+        target=target,
+        reward_heads=False,
+        obs_bound=None,
+        learn_termination=True,
+        max_steps=200,
+    )
+    nets = env.networks()
+    weights = {
+        name: sine_weights(nets[name], first=4 * i)
+        for i, name in enumerate(("next_obs", "reward", "terminated"))
+    }
+    params = env.default_params.replace(weights=weights, target_params=target_params)
+    key = jax.random.key(0)
+    _, state = env.reset(key, params)
+    state = state.replace(obs=jnp.array([0.01, 0.02, 0.03, 0.04]))
+    golden = [
+        ((0.114141, 0.192472, 0.004943, -0.13263), 0.141807, 0.285776),
+        ((0.135995, 0.195762, -0.015268, -0.146007), 0.123459, 0.292224),
+        ((0.136389, 0.195972, -0.015558, -0.146362), 0.122441, 0.291466),
+    ]
+    done_net = jax.jit(nets["terminated"])
+    for action, (expected_obs, expected_reward, expected_done) in zip(
+        (0, 1, 1), golden, strict=True
+    ):
+        inputs = np.concatenate([np.eye(2, dtype=np.float32)[action], state.obs])
+        raw = done_net(weights["terminated"], inputs)[0]
+        obs, state, reward, terminated, _, _ = env.step(key, state, action, params)
+        np.testing.assert_allclose(obs, expected_obs, atol=1e-6)
+        np.testing.assert_allclose(reward, expected_reward, atol=1e-6)
+        np.testing.assert_allclose(raw, expected_done, atol=1e-6)
+        assert not terminated  # the reference ends an episode above 0.5
+
+
+@pytest.mark.filterwarnings("ignore:.*Box observation space.*infinity")
+def test_gymnasium_accepts_it(synthetic):
+    env = envs.GymnasiumEnv(*synthetic)
+    gymnasium.utils.env_checker.check_env(env, skip_render_check=True)
+
+
+def test_spaces_and_dtypes(synthetic):
+    env, params = synthetic
+    assert Spaces.of(env, params) == DISCRETE == Spaces.of(*CARTPOLE)
+    # A scan is only possible with a stable state; weak types would recompile it.
+    first, (obs, state, reward, terminated, truncated, _) = jax.eval_shape(
+        lambda key: rollout(env, key, params), jax.random.key(0)
+    )
+    for x in (first, obs, reward, *jax.tree.leaves(state)):
+        assert not x.weak_type
+    assert first.shape == env.observation_space(params).shape
+    dtypes = [x.dtype for x in (first, obs, reward, state.time, terminated, truncated)]
+    assert dtypes == [jnp.float32] * 3 + [jnp.int32, bool, bool]
+
+
+def test_vmap_over_weights_equals_a_loop(synthetic):
+    env, params = synthetic
+    keys = jax.random.split(jax.random.key(1), 3)
+    population = jax.jit(jax.vmap(env.init_weights))(keys)
+    batched = params.replace(weights=population)
+    key = jax.random.key(2)
+    play = lambda params: rollout(env, key, params)  # noqa: E731
+    alone = jax.jit(play)
+    together = jax.jit(jax.vmap(play, (env.population_axes(params),)))(batched)
+    for i in range(3):
+        weights = jax.tree.map(lambda leaf, i=i: leaf[i], jax.device_get(population))
+        one = alone(params.replace(weights=weights))
+        for a, b in zip(jax.tree.leaves(together), jax.tree.leaves(one), strict=True):
+            np.testing.assert_allclose(a[i], b, atol=1e-6)
+
+
+def test_jit_equals_no_jit():
+    env, params = CONFIGS["multi-step, learned termination"].make(*CARTPOLE)
+    compiled = rollout(env, jax.random.key(0), params, num_steps=2)
+    with jax.disable_jit():
+        plain = rollout(env, jax.random.key(0), params, num_steps=2)
+    for a, b in zip(jax.tree.leaves(compiled), jax.tree.leaves(plain), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def test_weights_are_the_only_population_axis(synthetic):
+    env, params = synthetic
+    axes = env.population_axes(params)
+    assert set(jax.tree.leaves(axes.weights)) == {0}
+    assert jax.tree.structure(axes.weights) == jax.tree.structure(params.weights)
+    assert jax.tree.leaves(axes.replace(weights=None)) == []
+
+
+def test_one_step_terminates_and_is_not_truncated():
+    env, params = CONFIGS["one-step"].make(*CARTPOLE)
+    obs, state = env.reset(jax.random.key(0), params)
+    next_obs, state, _, terminated, truncated, info = env.step(
+        jax.random.key(1), state, jnp.int32(0), params
+    )
+    assert terminated and not truncated
+    np.testing.assert_array_equal(info["final_observation"], obs)
+    assert not np.array_equal(next_obs, obs) and state.time == 0  # a new episode
+
+
+def test_multi_step_is_truncated_at_its_limit_and_not_terminated():
+    env, params = CONFIGS["multi-step"].make(*CARTPOLE)
+    for limit, expected in (
+        (3, [False, False, True, False]),
+        (2, [False, True, False, True]),  # the limit is a param: nothing recompiles
+    ):
+        _, (_, _, _, terminated, truncated, _) = jax.jit(rollout, static_argnums=0)(
+            env, jax.random.key(0), params.replace(max_steps_in_episode=limit)
+        )
+        assert not terminated.any() and truncated.tolist() == expected
+
+
+def test_learned_termination_ends_above_one_half():
+    env, params = CONFIGS["multi-step, learned termination"].make(*CARTPOLE)
+    _, state = env.reset(jax.random.key(0), params)
+    for bias, expected in ((0.49, False), (0.51, True)):
+        head = {"kernel": np.zeros((1, 6), np.float32), "bias": np.float32([bias])}
+        weights = {**params.weights, "terminated": (head,)}
+        terminated = env.step(
+            jax.random.key(0), state, jnp.int32(0), params.replace(weights=weights)
+        )[3]
+        assert bool(terminated) is expected
+
+
+def test_observations_stay_within_the_bound():
+    env, params = CONFIGS["multi-step"].make(*CARTPOLE)
+    weights = jax.tree.map(lambda w: 1e6 * np.asarray(w), params.weights)
+    _, (obs, *_, info) = jax.jit(rollout, static_argnums=0)(
+        env, jax.random.key(0), params.replace(weights=weights)
+    )
+    assert np.isfinite(obs).all()
+    assert np.abs(info["final_observation"]).max() == env.obs_bound
+
+
+def test_initial_states_come_from_where_the_config_says():
+    key = jax.random.key(7)
+    env, params = CONFIGS["one-step, target's states"].make(*CARTPOLE)
+    assert "initial_state" not in params.weights
+    np.testing.assert_array_equal(env.reset(key, params)[0], CARTPOLE[0].reset(key)[0])
+
+    env, params = CONFIGS["one-step"].make(*CARTPOLE)
+    before = env.reset(key, params)[0]
+    shifted = jax.tree.map(lambda w: np.asarray(w) + 1, params.weights["initial_state"])
+    weights = {**params.weights, "initial_state": shifted}
+    assert not np.allclose(env.reset(key, params.replace(weights=weights))[0], before)
+    another = env.reset(jax.random.key(8), params)[0]
+    assert not np.allclose(another, before)  # a distribution, not a point
+
+
+@pytest.mark.parametrize(
+    ("spaces", "actions"), [(DISCRETE, (0, 1)), (CONTINUOUS, ([-0.5], [0.5]))]
+)
+@pytest.mark.parametrize("heads", [True, False])
+def test_reward_depends_on_the_action(spaces, actions, heads):
+    env = OneStepEnv(spaces, (5,), reward_heads=heads)
+    params = env.default_params
+    assert Spaces.of(env, params) == spaces
+    _, state = env.reset(jax.random.key(0), params)
+    rewards = [
+        float(env.step(jax.random.key(0), state, jnp.asarray(a), params)[2])
+        for a in actions
+    ]
+    assert rewards[0] != rewards[1]
+
+
+def test_equality_is_by_configuration():
+    for config in CONFIGS.values():
+        env, twin = (config.make(*CARTPOLE)[0] for _ in range(2))
+        assert twin is not env and twin == env and hash(twin) == hash(env)
+        assert copy.deepcopy(env) == env
+    environments = [c.make(*CARTPOLE)[0] for c in CONFIGS.values()]
+    environments += [
+        MultiStepEnv(DISCRETE, (5,), max_steps=3, obs_bound=None),
+        MultiStepEnv(DISCRETE, (5,), max_steps=4),
+        MultiStepEnv(DISCRETE, (5,), "tanh", max_steps=3),
+        OneStepEnv(DISCRETE, (5,), reward_heads=False),
+        OneStepEnv(CONTINUOUS, (5,)),
+    ]
+    assert len(set(environments)) == len(environments)
+
+
+def test_bad_configurations_are_named():
+    for field, value in (
+        ("variant", "two-step"),
+        ("initial_states", "lerned"),
+        ("max_steps", 0),
+        ("hidden_sizes", (0,)),
+        ("activation", "rleu"),
+    ):
+        with pytest.raises(ValueError, match=field):
+            SyntheticConfig(**{field: value}).make(*CARTPOLE)
