@@ -82,6 +82,8 @@ def learning_curves(
     grid = np.unique(np.geomspace(1, num_snapshots, 40).astype(int)) - 1
     steps = (grid + 1) * _UNIT
     solved_return = envs.solved_return(test_task)
+    if solved_return is None:
+        raise ValueError(f"test_task: {test_task!r} has no solved return")
     key_synthetic, key_real, key_test = jax.random.split(key, 3)
 
     def trained(side):
@@ -102,7 +104,7 @@ def learning_curves(
         returns = np.asarray(_test(policies, params, key_test, env), np.float64)
         return Curve(
             returns=returns,
-            solved=(returns >= solved_return).any(axis=1),
+            solved=np.any(returns >= solved_return, axis=1),
             steps_to_solve=steps_to_solve(returns, steps, solved_return),
         )
 

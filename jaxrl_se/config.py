@@ -54,7 +54,10 @@ class SyntheticConfig:
         from_target = self.initial_states == "target"
         synthetic = self.build(Spaces.of(env, params), env if from_target else None)
         target_params = params if from_target else None
-        return synthetic, synthetic.default_params.replace(target_params=target_params)
+        params = dataclasses.replace(
+            synthetic.default_params, target_params=target_params
+        )
+        return synthetic, params
 
     def build(self, spaces: Spaces, target: Any = None) -> SyntheticEnv:
         """Builds the environment for `spaces`; `target` gives the initial states."""

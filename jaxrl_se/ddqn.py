@@ -114,9 +114,7 @@ class DDQN:
             "step": jnp.arange(num_steps, dtype=jnp.int32),
             "key": jax.random.split(key_step, num_steps),
             "explore": jax.random.uniform(key_explore, (num_steps,)),
-            "action": jax.random.randint(
-                key_action, (num_steps,), 0, spaces.num_actions
-            ),
+            "action": jax.random.randint(key_action, (num_steps,), 0, network.out_size),
             "rows": jax.random.uniform(key_batch, (num_steps, self.batch_size)),
         }
         reset = jax.vmap(env.reset, (None, params_axes), axis_size=num_members)

@@ -94,18 +94,16 @@ def _step_without_reset(env: Any):
     `Environment.step` computes a reset at every step, which doubles its cost. Where a
     class (a wrapper, say) defines a `step` of its own, that one is called.
     """
-    if isinstance(env, Environment) and type(env).step is Environment.step:
 
-        def step(key, state, action, params):
-            obs, state, reward, terminated, _ = env.step_env(key, state, action, params)
-            done = terminated | env.is_truncated(state, params)
-            return obs, state, reward, done
-    else:
+    def raw_step(key, state, action, params):
+        obs, state, reward, terminated, _ = env.step_env(key, state, action, params)
+        return obs, state, reward, terminated | env.is_truncated(state, params)
 
-        def step(key, state, action, params):
-            obs, state, reward, terminated, truncated, _ = env.step(
-                key, state, action, params
-            )
-            return obs, state, reward, terminated | truncated
+    def resetting_step(key, state, action, params):
+        obs, state, reward, terminated, truncated, _ = env.step(
+            key, state, action, params
+        )
+        return obs, state, reward, terminated | truncated
 
-    return step
+    is_plain = isinstance(env, Environment) and type(env).step is Environment.step
+    return raw_step if is_plain else resetting_step

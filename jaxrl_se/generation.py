@@ -90,7 +90,7 @@ class Generation:
             std=config.std,
             learning_rate=config.learning_rate,
         )
-        return cls(env, params, *task, config, mesh, strategy)
+        return cls(env, params, task[0], task[1], config, mesh, strategy)
 
     def init(self, key: jax.Array) -> Any:
         """The strategy's state, its mean at freshly drawn weights."""

@@ -12,7 +12,7 @@ from jax.sharding import Mesh, PartitionSpec
 AXIS = "population"
 
 
-def population_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+def population_mesh(devices: Sequence[Any] | None = None) -> Mesh:
     """A one-dimensional mesh over `devices` (default: all local ones)."""
     return Mesh(np.array(devices or jax.local_devices()), (AXIS,))
 

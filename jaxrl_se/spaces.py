@@ -61,7 +61,7 @@ class Spaces:
         """Size of an action as a network input (one-hot if discrete)."""
         return len(self.action_low) if self.num_actions is None else self.num_actions
 
-    def action_vector(self, action: jax.Array) -> jax.Array:
+    def action_vector(self, action: Any) -> jax.Array:
         """An action as a float32 vector `[action_size]` for a network."""
         if self.num_actions is None:
             return jnp.reshape(action, (self.action_size,)).astype(jnp.float32)

@@ -70,6 +70,7 @@ class SyntheticEnv(environment.Environment):
     """
 
     variant: str
+    max_steps = 1
 
     def __init__(
         self,
@@ -121,6 +122,14 @@ class SyntheticEnv(environment.Environment):
 
     def _net(self, in_size: int, out_size: int) -> MLP:
         return MLP(in_size, self.hidden_sizes, out_size, self.activation)
+
+    @property
+    def default_params(self) -> SyntheticParams:
+        """Untrained weights and the default time limit."""
+        return SyntheticParams(
+            weights=self.init_weights(jax.random.key(0)),
+            max_steps_in_episode=self.max_steps,
+        )
 
     def networks(self) -> dict[str, MLP]:
         """The networks by the name under which `params.weights` holds them."""
@@ -176,7 +185,7 @@ class SyntheticEnv(environment.Environment):
             return {"reward": reward}
         return {"reward": reward, "initial_state": self._net(size, size)}
 
-    def _reward(self, params: SyntheticParams, obs: jax.Array, action: jax.Array):
+    def _reward(self, params: SyntheticParams, obs: jax.Array, action: Any):
         vector = self.spaces.action_vector(action)
         if self.reward_heads:
             return jnp.sum(self._apply("reward", params, obs) * vector)
@@ -191,11 +200,6 @@ class OneStepEnv(SyntheticEnv):
     """
 
     variant = "one-step"
-
-    @property
-    def default_params(self) -> SyntheticParams:
-        """Untrained weights and a time limit of one step."""
-        return SyntheticParams(weights=self.init_weights(jax.random.key(0)))
 
     def networks(self) -> dict[str, MLP]:
         """Networks `reward` and, where learned, `initial_state`."""
@@ -259,14 +263,6 @@ class MultiStepEnv(SyntheticEnv):
             self.max_steps,
             self.obs_bound,
             self.learn_termination,
-        )
-
-    @property
-    def default_params(self) -> SyntheticParams:
-        """Untrained weights and the default time limit."""
-        return SyntheticParams(
-            weights=self.init_weights(jax.random.key(0)),
-            max_steps_in_episode=self.max_steps,
         )
 
     def networks(self) -> dict[str, MLP]:

@@ -67,7 +67,9 @@ def save(
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp.npz")
-    np.savez(temporary, metadata=np.array(json.dumps(metadata)), **arrays)
+    np.savez(
+        temporary, allow_pickle=False, metadata=np.array(json.dumps(metadata)), **arrays
+    )
     os.replace(temporary, path)
     return path
 
@@ -110,7 +112,8 @@ def load(
             raise ValueError(f"{path}: weight {name} contains NaN or infinity")
     leaves = [jnp.asarray(arrays[name], jnp.float32) for name in expected]
     weights = jax.tree.unflatten(jax.tree.structure(template.weights), leaves)
-    return env, template.replace(
+    return env, dataclasses.replace(
+        template,
         weights=weights,
         max_steps_in_episode=metadata["max_steps_in_episode"],
         target_params=target_params,
