@@ -69,7 +69,7 @@ def test_gradients_reach_every_weight():
 
 
 def test_bad_arguments_are_named():
-    with pytest.raises(ValueError, match="activation must be one of .*got 'rleu'"):
+    with pytest.raises(ValueError, match=r"activation must be one of .*got 'rleu'"):
         MLP(1, (2,), 1, "rleu")
     with pytest.raises(ValueError, match="hidden_sizes"):
         MLP(1, (2, 0), 1)

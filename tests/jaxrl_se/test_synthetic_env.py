@@ -106,27 +106,36 @@ def test_spaces_and_dtypes(synthetic):
     assert dtypes == [jnp.float32] * 3 + [jnp.int32, bool, bool]
 
 
-def test_vmap_over_weights_equals_a_loop(synthetic):
-    env, params = synthetic
-    keys = jax.random.split(jax.random.key(1), 3)
-    population = jax.jit(jax.vmap(env.init_weights))(keys)
-    batched = params.replace(weights=population)
-    key = jax.random.key(2)
-    play = lambda params: rollout(env, key, params)  # noqa: E731
+@pytest.mark.parametrize(
+    "name", ["one-step, target's states", "multi-step, learned termination"]
+)
+def test_vmap_over_weights_equals_a_loop(name):
+    env, params = CONFIGS[name].make(*CARTPOLE)
+    candidates = [
+        params.replace(weights=jax.tree.map(lambda w, i=i: w * i, params.weights))
+        for i in np.float32([0.5, 1, 2])
+    ]
+    population = jax.tree.map(lambda *leaves: np.stack(leaves), *candidates)
+    batched = params.replace(weights=population.weights)
+
+    def play(params):
+        return rollout(env, jax.random.key(2), params)
+
     alone = jax.jit(play)
     together = jax.jit(jax.vmap(play, (env.population_axes(params),)))(batched)
-    for i in range(3):
-        weights = jax.tree.map(lambda leaf, i=i: leaf[i], jax.device_get(population))
-        one = alone(params.replace(weights=weights))
-        for a, b in zip(jax.tree.leaves(together), jax.tree.leaves(one), strict=True):
+    for i, candidate in enumerate(candidates):
+        pairs = zip(*map(jax.tree.leaves, (together, alone(candidate))), strict=True)
+        for a, b in pairs:
             np.testing.assert_allclose(a[i], b, atol=1e-6)
 
 
 def test_jit_equals_no_jit():
     env, params = CONFIGS["multi-step, learned termination"].make(*CARTPOLE)
-    compiled = rollout(env, jax.random.key(0), params, num_steps=2)
+    _, state = env.reset(jax.random.key(0), params)
+    arguments = (jax.random.key(1), state, jnp.int32(1), params)
+    compiled = env.step(*arguments)
     with jax.disable_jit():
-        plain = rollout(env, jax.random.key(0), params, num_steps=2)
+        plain = env.step(*arguments)
     for a, b in zip(jax.tree.leaves(compiled), jax.tree.leaves(plain), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
 
