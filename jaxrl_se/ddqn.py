@@ -77,6 +77,11 @@ class DDQN:
     def check(self, spaces: Spaces) -> None:
         """Raises ValueError if the agent cannot learn in these spaces."""
         self.network(spaces)
+        for name in ("batch_size", "buffer_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"{name} must be at least 1, got {getattr(self, name)}"
+                )
 
     def train_group(
         self,
