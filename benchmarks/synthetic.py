@@ -20,7 +20,7 @@ from benchmarks.learning_curves import Curves, learning_curves
 from jaxrl_se.config import EvolutionConfig
 from jaxrl_se.evolution import TEST, EvolutionResult
 from jaxrl_se.run_folder import RunFolder, next_run_folder, tree_sha256
-from jaxrl_se.statistics import ReturnStatistics, summarize
+from jaxrl_se.statistics import ReturnStatistics, bootstrap_ci95, summarize
 
 TEST_EPISODES = 10
 
@@ -31,6 +31,7 @@ class Options:
 
     Attributes:
       seed: Seed of the evolution and of everything else.
+      runs: Evolve this many times, from seed on, and report over runs.
       variant: The kind of synthetic environment.
       strategy: Evolution strategy: snes, openai-es, pgpe, sep-cma-es, cma-es or xnes.
       population: Candidates per generation.
@@ -45,6 +46,7 @@ class Options:
     """
 
     seed: int = 0
+    runs: int = 1
     variant: Literal["one-step", "multi-step"] = "one-step"
     strategy: str = "snes"
     population: int = 32
@@ -58,7 +60,7 @@ class Options:
     cache: bool = True
 
     def __post_init__(self):
-        for name in ("population", "generations", "agents", "curve_agents"):
+        for name in ("runs", "population", "generations", "agents", "curve_agents"):
             if getattr(self, name) < 1:
                 raise ValueError(
                     f"--{name.replace('_', '-')} must be at least 1, "
@@ -86,29 +88,42 @@ class Benchmark:
     curve_steps: int = 5000
 
 
-def run(benchmark: Benchmark, options: Options) -> dict:
-    """Runs a benchmark from evolution to picture; returns its summary."""
+def run(benchmark: Benchmark, options: Options) -> None:
+    """Runs a benchmark from evolution to picture, once or `options.runs` times."""
     if options.cache:
         runtime.use_compilation_cache()
-    config = _configure(benchmark, options)
     out = options.out or next_run_folder("runs/" + benchmark.task)
+    if options.runs == 1:
+        run_once(benchmark, options, out)
+    else:
+        summaries = [
+            run_once(
+                benchmark, dataclasses.replace(options, seed=seed), out / f"seed-{seed}"
+            )
+            for seed in range(options.seed, options.seed + options.runs)
+        ]
+        print_over_runs(benchmark, summaries)
+    print(f"results in {out}")
+
+
+def run_once(benchmark: Benchmark, options: Options, out: Path) -> dict:
+    """Evolves, tests, compares and draws in the folder `out`; returns the summary."""
+    config = _configure(benchmark, options)
     identity = {
         "benchmark": dataclasses.asdict(benchmark) | {"configs": None},
         "evolution": dataclasses.asdict(config),
         "options": dataclasses.asdict(options)
-        | {"out": None, "resume": None, "gif": None, "cache": None},
+        | {"out": None, "runs": None, "resume": None, "gif": None, "cache": None},
     }
     with RunFolder(out, identity, resume=options.resume) as folder:
         if folder.summary is not None:
             print("this run is finished; its summary:")
             print_table(benchmark, folder.summary)
-            print(f"results in {folder.path}")
             return folder.summary
         measured = _measure(benchmark, options, config, folder)
         _write(benchmark, options, measured, folder)
     summary = measured.summary
     print_table(benchmark, summary)
-    print(f"results in {out}")
     return summary
 
 
@@ -346,3 +361,25 @@ def print_table(benchmark: Benchmark, summary: dict) -> None:
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         print(f"{name:<{width}}  {value}")
+
+
+def print_over_runs(benchmark: Benchmark, summaries: list[dict]) -> None:
+    """Prints the figures of several evolution seeds, each a run of its own."""
+    names = ["return_mean", "return_iqm", "return_p10", "fraction_solved"]
+    if benchmark.easier is not None:
+        names.append(f"{benchmark.easier.rsplit('-', 1)[1]}_return_mean")
+    names += [
+        "gymnasium_return_mean",
+        "step_speedup",
+        "generations",
+        "evolve_cpu_seconds",
+        "real_steps_spent",
+    ]
+    print(f"\nover {len(summaries)} evolution seeds: mean, 95 % interval, worst, best")
+    for name in names:
+        values = np.array([summary[name] for summary in summaries], np.float64)
+        low, high = bootstrap_ci95(values)
+        print(
+            f"{name:<24}{values.mean():>12,.2f}  [{low:,.2f}, {high:,.2f}]"
+            f"  {values.min():,.2f}  {values.max():,.2f}"
+        )

@@ -29,7 +29,7 @@ class SyntheticConfig:
 
     variant: Literal["one-step", "multi-step"] = "one-step"
     hidden_sizes: tuple[int, ...] = (16,)
-    activation: str = "relu"
+    activation: str = "tanh"
     initial_states: Literal["learned", "target"] = "learned"
     reward_heads: bool = True
     max_steps: int = 20
@@ -104,12 +104,12 @@ class EvolutionConfig:
 
     proxy: SyntheticConfig = SyntheticConfig()
     agent: DDQN = dataclasses.field(default_factory=DDQN)
-    train_steps: int = 500
+    train_steps: int = 300
     strategy: str = "snes"
     population_size: int = 32
     num_seeds: int = 2
     fitness_episodes: int = 1
-    std: float = 0.3
+    std: float = 0.5
     learning_rate: float = 1.0
     max_generations: int = 100
     stop_return: float | None = None
