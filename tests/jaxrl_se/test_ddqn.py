@@ -28,7 +28,7 @@ def train_on(probe, agent=AGENT, key=0):
     return train(
         agent,
         PROBE,
-        PROBES[probe],
+        PROBES[probe] if isinstance(probe, str) else probe,
         jax.random.key(key),
         NUM_STEPS,
         num_agents=2,
@@ -62,7 +62,8 @@ def test_probe_values(probe, expected):
 
 def test_one_compilation_for_all_hyperparameters():
     kernels = []
-    train_on("truncation")
+    probe = PROBES["reward by both"].replace(terminates_after=3, show_time=1.0)
+    train_on(probe)
     num_traces = len(PROBE.traces)
     for changes in (
         {},
@@ -74,7 +75,7 @@ def test_one_compilation_for_all_hyperparameters():
         {"learning_starts": 100},
     ):
         agent = GREEDY.replace(**changes)
-        policy = train_on("truncation", agent).policy
+        policy = train_on(probe, agent).policy
         kernels.append(np.asarray(policy.weights[0]["kernel"]))
     assert len(PROBE.traces) == num_traces
     for i, kernel in enumerate(kernels):  # and each of them matters
