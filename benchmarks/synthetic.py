@@ -17,9 +17,10 @@ import jaxrl_se
 from benchmarks import runtime
 from benchmarks.gymnasium_test import gymnasium_returns
 from benchmarks.learning_curves import Curves, learning_curves
+from jaxrl_se.checkpoints import tree_sha256
 from jaxrl_se.config import EvolutionConfig
 from jaxrl_se.evolution import TEST, EvolutionResult
-from jaxrl_se.run_folder import RunFolder, next_run_folder, tree_sha256
+from jaxrl_se.run_folder import RunFolder, next_run_folder
 from jaxrl_se.statistics import ReturnStatistics, bootstrap_ci95, summarize
 
 TEST_EPISODES = 10

@@ -1,18 +1,17 @@
-"""The folder of a run: lock, configuration, metrics, checkpoints that can be trusted.
+"""The folder of a run: one process at a time, one configuration, nothing overwritten.
 
 DIR/run.json       configuration and the machine it was started on
 DIR/metrics.csv    a row per generation
-DIR/checkpoints/   orbax; each leaf of the state carries a checksum
+DIR/checkpoints/   see `checkpoints.py`; damaged ones are moved to DIR/damaged/
 DIR/summary.json   written by whoever finishes the run
 """
 
 from __future__ import annotations
 
 import csv
+import errno
 import fcntl
-import hashlib
 import json
-import logging
 import os
 import warnings
 from collections.abc import Iterator
@@ -21,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
+
+from jaxrl_se.checkpoints import Checkpoints
 
 FORMAT_VERSION = 1
-_KEPT_CHECKPOINTS = 3
 
 
 class RunFolderError(RuntimeError):
@@ -41,24 +40,20 @@ class RunFolder:
 
     Raises:
       RunFolderError: The folder holds a run and `resume` is False, holds one of another
-        configuration, is used by another process, or cannot be written.
+        configuration or format version, is used by another process, or cannot be
+        written.
     """
 
     def __init__(self, path: str | Path, config: dict, *, resume: bool = False):
         self.path = Path(path)
-        self._manager: Any = None
+        self._resume = resume
+        self._checkpoints = Checkpoints(self.path / "checkpoints")
         with _readable_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = open(self.path / ".lock", "w")  # noqa: SIM115
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self._lock.close()
-            raise RunFolderError(
-                f"{self.path}: another process is writing a run into this folder"
-            ) from error
-        try:
-            self._open(json.loads(json.dumps(config)), resume)
+            self._acquire()
+            self._open(json.loads(json.dumps(config)))
         except BaseException:
             self._lock.close()
             raise
@@ -71,16 +66,16 @@ class RunFolder:
 
     def close(self) -> None:
         """Releases the folder for other processes."""
-        if self._manager is not None:
-            self._manager.close()
-            self._manager = None
-        self._lock.close()
+        try:
+            self._checkpoints.close()
+        finally:
+            self._lock.close()
 
     @property
     def summary(self) -> dict | None:
         """What a finished run reported, or None."""
         path = self.path / "summary.json"
-        return json.loads(path.read_text()) if path.exists() else None
+        return _read_json(path) if path.exists() else None
 
     def write_json(self, name: str, content: dict) -> Path:
         """Writes `DIR/name` so that it is either the old file or the whole new one."""
@@ -108,62 +103,42 @@ class RunFolder:
             writer.writerow(row)
 
     def save(self, step: int, state: Any, progress: dict) -> None:
-        """Saves a checkpoint; older ones beyond the last three are removed.
-
-        Args:
-          step: Its number; saving the same step again does nothing.
-          state: A pytree of arrays.
-          progress: JSON-serialisable host state.
-        """
-        import orbax.checkpoint as ocp
-
-        manager = self._checkpoints()
-        if step in manager.all_steps():
-            return
-        state = jax.device_get(state)
-        meta = {
-            "format_version": FORMAT_VERSION,
-            "checksums": checksums(state),
-            "progress": progress,
-        }
+        """Saves a checkpoint; see `Checkpoints.save`."""
         with _readable_errors(self.path):
-            manager.save(
-                step,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta)
-                ),
-            )
+            self._checkpoints.save(step, state, progress)
 
     def restore(self, template: Any) -> tuple[Any, dict] | None:
-        """Restores the newest checkpoint that is whole.
+        """Restores the newest checkpoint that is whole; see `Checkpoints.restore`.
 
-        A damaged one is reported by path as a warning and the one before it is tried.
-
-        Args:
-          template: A pytree of the structure, shapes and dtypes to restore.
-
-        Returns:
-          The state and the progress, or None without a usable checkpoint.
+        Where a run is to be resumed and there is none, a warning says so.
         """
-        manager = self._checkpoints()
-        for step in sorted(manager.all_steps(), reverse=True):
-            try:
-                return self._restore_step(manager, step, template)
-            except Exception as error:
-                reason = str(error).strip().split("\n")[0][:200]
-                warnings.warn(
-                    f"{self.path / 'checkpoints' / str(step)}: damaged checkpoint "
-                    f"skipped ({type(error).__name__}: {reason})",
-                    stacklevel=2,
-                )
-                manager.delete(step)
-        return None
+        with _readable_errors(self.path):
+            restored = self._checkpoints.restore(template)
+        if restored is None and self._resume:
+            warnings.warn(
+                f"{self.path}: no checkpoint to resume from, starting over",
+                stacklevel=2,
+            )
+        return restored
 
     @property
     def _metrics(self) -> Path:
         return self.path / "metrics.csv"
 
-    def _open(self, config: dict, resume: bool) -> None:
+    def _acquire(self) -> None:
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RunFolderError(
+                f"{self.path}: another process is writing a run into this folder"
+            ) from error
+        except OSError as error:
+            raise RunFolderError(
+                f"{self.path}: cannot be locked ({error.strerror}); choose a folder on "
+                "another file system"
+            ) from error
+
+    def _open(self, config: dict) -> None:
         path = self.path / "run.json"
         machine = {
             "backend": jax.default_backend(),
@@ -171,95 +146,31 @@ class RunFolder:
             "jax": jax.__version__,
         }
         if not path.exists():
-            self.write_json(
-                "run.json",
-                {
-                    "format_version": FORMAT_VERSION,
-                    "config": config,
-                    "machine": machine,
-                },
-            )
+            content = {"format_version": FORMAT_VERSION, "config": config}
+            self.write_json("run.json", {**content, "machine": machine})
             return
-        if not resume:
+        if not self._resume:
             raise RunFolderError(
                 f"{self.path}: the folder already holds a run; pass resume (--resume) "
                 "to continue it, or choose another folder"
             )
-        try:
-            found = json.loads(path.read_text())
-        except ValueError as error:
-            raise RunFolderError(f"{path}: not valid JSON ({error})") from error
+        found = _read_json(path)
         if found.get("format_version") != FORMAT_VERSION:
             raise RunFolderError(
                 f"{path}: format version {found.get('format_version')!r}, this version "
                 f"reads {FORMAT_VERSION}"
             )
-        if found["config"] != config:
+        if found.get("config") != config:
             raise RunFolderError(
                 f"{self.path}: the folder holds a run of another configuration "
-                f"({_difference(found['config'], config)}); choose another folder"
+                f"({_difference(found.get('config'), config)}); choose another folder"
             )
-        if found["machine"] != machine:
+        if found.get("machine") != machine:
             warnings.warn(
-                f"{self.path}: started on {found['machine']}, resumed on {machine}: "
-                "the result can differ in its last bits",
+                f"{self.path}: started on {found.get('machine')}, resumed on {machine}:"
+                " the result can differ in its last bits",
                 stacklevel=3,
             )
-
-    def _checkpoints(self) -> Any:
-        import orbax.checkpoint as ocp
-
-        if self._manager is None:
-            logging.getLogger("absl").setLevel(logging.ERROR)
-            options = ocp.CheckpointManagerOptions(
-                max_to_keep=_KEPT_CHECKPOINTS, enable_async_checkpointing=False
-            )
-            with _readable_errors(self.path):
-                self._manager = ocp.CheckpointManager(
-                    (self.path / "checkpoints").absolute(), options=options
-                )
-        return self._manager
-
-    def _restore_step(self, manager: Any, step: int, template: Any):
-        import orbax.checkpoint as ocp
-
-        abstract = jax.tree.map(
-            lambda leaf: np.zeros(np.shape(leaf), np.asarray(leaf).dtype), template
-        )
-        restored = manager.restore(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(abstract), meta=ocp.args.JsonRestore()
-            ),
-        )
-        state, meta = restored["state"], restored["meta"]
-        if meta["format_version"] != FORMAT_VERSION:
-            raise ValueError(f"format version {meta['format_version']}")
-        found = checksums(state)
-        wrong = [
-            name
-            for name, value in meta["checksums"].items()
-            if found.get(name) != value
-        ]
-        if wrong:
-            raise ValueError(f"checksum mismatch in {', '.join(wrong)}")
-        return jax.tree.map(jax.numpy.asarray, state), meta["progress"]
-
-
-def checksums(tree: Any) -> dict[str, str]:
-    """SHA-256 of every leaf (shape, dtype and bytes) by its path in the tree."""
-    result = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(jax.device_get(tree)):
-        array = np.ascontiguousarray(leaf)
-        digest = hashlib.sha256(f"{array.shape}{array.dtype.str}".encode())
-        digest.update(array.tobytes())
-        result[jax.tree_util.keystr(path)] = digest.hexdigest()
-    return result
-
-
-def tree_sha256(tree: Any) -> str:
-    """One SHA-256 for a whole pytree."""
-    return hashlib.sha256(json.dumps(checksums(tree)).encode()).hexdigest()
 
 
 def next_run_folder(parent: str | Path) -> Path:
@@ -269,8 +180,18 @@ def next_run_folder(parent: str | Path) -> Path:
     return parent / f"{max(taken, default=0) + 1:04d}"
 
 
+def _read_json(path: Path) -> dict:
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        raise RunFolderError(f"{path}: not valid JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise RunFolderError(f"{path}: not a JSON object")
+    return content
+
+
 def _difference(found: Any, wanted: Any, name: str = "") -> str:
-    """Names the first fields in which two configurations differ."""
+    """Names the fields in which two configurations differ."""
     if isinstance(found, dict) and isinstance(wanted, dict):
         parts = [
             _difference(found.get(k), wanted.get(k), f"{name}.{k}" if name else k)
@@ -287,14 +208,9 @@ def _readable_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        remedy = "free some space" if is_full else "make it writable"
         raise RunFolderError(
-            f"{path}: cannot be written ({error.strerror or error}); "
-            "free some space or choose another folder"
+            f"{path}: cannot be written ({error.strerror or error}); {remedy} "
+            "or choose another folder"
         ) from error
-    except ValueError as error:  # tensorstore reports the disk this way
-        if "No space" in str(error) or "ENOSPC" in str(error):
-            raise RunFolderError(
-                f"{path}: cannot be written (no space left); free some space or choose "
-                "another folder"
-            ) from error
-        raise
