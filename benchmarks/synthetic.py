@@ -37,6 +37,7 @@ class Options:
       strategy: Evolution strategy: snes, openai-es, pgpe, sep-cma-es, cma-es or xnes.
       population: Candidates per generation.
       generations: Maximum number of generations; a solved evolution ends earlier.
+      early_stop: End the evolution when two validations in a row say it is solved.
       agents: Unseen agents that test the result.
       curve_agents: Agents per learning curve, in the synthetic and in the real task.
       out: Folder of the run; without it, the next numbered one under runs/.
@@ -52,6 +53,7 @@ class Options:
     strategy: str = "snes"
     population: int = 32
     generations: int = 200
+    early_stop: bool = True
     agents: int = 128
     curve_agents: int = 32
     out: Path | None = None
@@ -167,6 +169,8 @@ def _configure(benchmark: Benchmark, options: Options) -> EvolutionConfig:
         population_size=options.population,
         max_generations=options.generations,
     )
+    if not options.early_stop:
+        config = config.replace(stop_return=float("inf"))
     if options.quick:
         config = config.replace(max_generations=min(options.generations, 30))
     return config
