@@ -19,6 +19,7 @@ AGENT = DDQN(
 )
 
 CARTPOLE = Benchmark(
+    module="benchmarks.cartpole",
     task="CartPole-v1",
     easier="CartPole-v0",
     configs={

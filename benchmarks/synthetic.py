@@ -15,6 +15,7 @@ from tqdm import tqdm
 import envs
 import jaxrl_se
 from benchmarks import runtime
+from benchmarks.card import write_card
 from benchmarks.gymnasium_test import gymnasium_returns
 from benchmarks.learning_curves import Curves, learning_curves
 from jaxrl_se.checkpoints import tree_sha256
@@ -78,6 +79,7 @@ class Benchmark:
     """What differs between tasks.
 
     Attributes:
+      module: The module that is run, for the command line in reports.
       task: Name of the target task.
       configs: Evolution settings per variant.
       easier: A variant of the task that differs by its params alone and whose threshold
@@ -85,6 +87,7 @@ class Benchmark:
       curve_steps: Training steps of a learning curve, the whole budget.
     """
 
+    module: str
     task: str
     configs: dict[str, EvolutionConfig]
     easier: str | None = None
@@ -160,6 +163,7 @@ def _write(
         task=benchmark.task,
         report=measured.summary,
     )
+    write_card(folder.path / "card.md", measured.summary)
     folder.write_json("summary.json", measured.summary)
 
 
@@ -205,6 +209,7 @@ def _measure(
     returns = summarize(_scores(episodes), task_spec.solved_return)
     summary: dict[str, Any] = {
         "task": benchmark.task,
+        "command": _command(benchmark, options),
         "seed": options.seed,
         "variant": options.variant,
         "strategy": config.strategy,
@@ -259,6 +264,21 @@ def _measure(
     }
     first_policy = jax.tree.map(lambda leaf: leaf[0], policies)
     return Measurement(summary, curves, result, first_policy)
+
+
+def _command(benchmark: Benchmark, options: Options) -> str:
+    """The command line that repeats a run."""
+    words = [f"python -m {benchmark.module}", f"--seed {options.seed}"]
+    for field in dataclasses.fields(Options):
+        value, default = getattr(options, field.name), field.default
+        if value == default or field.name in ("seed", "runs", "out", "resume", "cache"):
+            continue
+        flag = field.name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            words.append(f"--{flag} {value}")
+    return " ".join(words)
 
 
 def _scores(episodes) -> np.ndarray:

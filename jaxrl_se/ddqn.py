@@ -20,6 +20,7 @@ from flax import struct
 from jaxrl_se.networks import MLP, Weights
 from jaxrl_se.policies import GreedyPolicy
 from jaxrl_se.spaces import Spaces
+from jaxrl_se.stepping import draw_steps
 
 
 @struct.dataclass
@@ -115,15 +116,22 @@ class DDQN:
         key_init, key_reset, key_step, key_explore, key_action, key_batch = (
             jax.random.split(key, 6)
         )
+        env_draws, step = draw_steps(
+            env,
+            params,
+            params_axes,
+            key_step,
+            num_members=num_members,
+            num_steps=num_steps,
+        )
         draws = {
             "step": jnp.arange(num_steps, dtype=jnp.int32),
-            "key": jax.random.split(key_step, num_steps),
+            "env": env_draws,
             "explore": jax.random.uniform(key_explore, (num_steps,)),
             "action": jax.random.randint(key_action, (num_steps,), 0, network.out_size),
             "rows": jax.random.uniform(key_batch, (num_steps, self.batch_size)),
         }
         reset = jax.vmap(env.reset, (None, params_axes), axis_size=num_members)
-        step = jax.vmap(env.step, (None, 0, 0, params_axes), axis_size=num_members)
         optimizer = optax.scale_by_adam()
 
         obs, env_state = reset(key_reset, params)
@@ -148,17 +156,15 @@ class DDQN:
             )
             greedy = jnp.argmax(network(weights, obs[:, None, :])[:, 0], axis=-1)
             action = jnp.where(draw["explore"] < epsilon, draw["action"], greedy)
-            next_obs, env_state, reward, terminated, _, info = step(
-                draw["key"], env_state, action, params
-            )
+            taken = step(draw["env"], env_state, action)
             buffer = replay.write(
                 buffer,
                 draw["step"] % capacity,
                 obs,
                 action,
-                reward,
-                info["final_observation"],
-                terminated,
+                taken.reward,
+                taken.next_obs,
+                taken.terminated,
             )
             num_stored = jnp.minimum(draw["step"] + 1, capacity)
             batch = replay.read(buffer, (draw["rows"] * num_stored).astype(jnp.int32))
@@ -186,8 +192,8 @@ class DDQN:
                 target_weights,
                 opt_state,
                 buffer,
-                next_obs,
-                env_state,
+                taken.obs,
+                taken.state,
             ), None
 
         def one_chunk(carry, draws):

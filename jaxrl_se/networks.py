@@ -95,11 +95,47 @@ class MLP:
         activation = ACTIVATIONS[self.activation]
         *hidden, output = weights
         for layer in hidden:
-            inputs = activation(inputs @ layer["kernel"] + _rows(layer["bias"]))
-        kernel = jnp.swapaxes(output["kernel"], -1, -2)
-        return inputs @ kernel + _rows(output["bias"])
+            inputs = activation(_matmul(inputs, layer["kernel"]) + _rows(layer["bias"]))
+        kernel = _transposed(output["kernel"])
+        return _matmul(inputs, kernel) + _rows(output["bias"])
 
 
 def _rows(bias: jax.Array) -> jax.Array:
     """Inserts the axis along which a member's rows share one bias."""
     return bias if bias.ndim == 1 else bias[..., None, :]
+
+
+def _matmul(inputs: jax.Array, kernel: jax.Array) -> jax.Array:
+    """`inputs @ kernel`, with a faster derivative where there are member axes."""
+    return inputs @ kernel if kernel.ndim == 2 else _member_matmul(inputs, kernel)
+
+
+@jax.custom_vjp
+def _member_matmul(inputs, kernel):
+    """Product of `[*members, rows, in]` and `[*members, in, out]`.
+
+    Autodiff's derivative by the kernel contracts the rows of both factors, which XLA's
+    CPU backend (jax 0.10) gives to its slow general product. Written as a plain product
+    with the smaller factor transposed it is five times faster, an update by a quarter.
+    """
+    return inputs @ kernel
+
+
+def _member_matmul_fwd(inputs, kernel):
+    return inputs @ kernel, (inputs, kernel)
+
+
+def _member_matmul_bwd(residuals, grad):
+    inputs, kernel = residuals
+    if inputs.shape[-1] <= grad.shape[-1]:
+        kernel_grad = _transposed(inputs) @ grad
+    else:
+        kernel_grad = _transposed(_transposed(grad) @ inputs)
+    return grad @ _transposed(kernel), kernel_grad
+
+
+def _transposed(x: jax.Array) -> jax.Array:
+    return jnp.swapaxes(x, -1, -2)
+
+
+_member_matmul.defvjp(_member_matmul_fwd, _member_matmul_bwd)

@@ -73,3 +73,21 @@ def test_bad_arguments_are_named():
         MLP(1, (2,), 1, "rleu")
     with pytest.raises(ValueError, match="hidden_sizes"):
         MLP(1, (2, 0), 1)
+
+
+@pytest.mark.parametrize("hidden_sizes", [(), (5,), (5, 6)])
+def test_gradients_with_member_axes_equal_vmap(hidden_sizes):
+    net = MLP(3, hidden_sizes, 2, "tanh")
+    members = [sine_weights(net, scale=0.1 * i) for i in range(1, 5)]
+    weights = jax.tree.map(lambda *leaves: np.stack(leaves), *members)
+    x = np.sin(np.arange(4 * 7 * 3, dtype=np.float32)).reshape(4, 7, 3)
+
+    def gradients(apply):
+        loss = lambda weights, x: jnp.sum(jnp.sin(apply(weights, x)))  # noqa: E731
+        return jax.jit(jax.grad(loss, argnums=(0, 1)))(weights, x)
+
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
+        gradients(net),
+        gradients(jax.vmap(net)),
+    )

@@ -1,0 +1,54 @@
+"""The card of an evolved environment: how it was made and how agents do on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_ENDS = {
+    "one-step": "Episodes have length one and end with `terminated`.",
+    "multi-step": (
+        "Episodes are truncated at the time limit and never terminate. An agent that "
+        "treats truncation as termination (rejax does) sees a shorter horizon."
+    ),
+}
+
+
+def write_card(path: Path, summary: dict) -> None:
+    """Writes the card of a benchmark's result as Markdown."""
+    low, high = summary["return_ci95"]
+    stop = (
+        "two validations in a row reached the stop return"
+        if summary["solved"]
+        else "the last generation was reached"
+    )
+    text = f"""# Synthetic {summary["task"]}, {summary["variant"]}
+
+{summary["num_weights"]} evolved numbers. {_ENDS[summary["variant"]]}
+
+| how it was evolved | |
+|---|---|
+| command | `{summary["command"]}` |
+| strategy, population, inner steps | {summary["strategy"]}, \
+{summary["population_size"]}, {summary["train_steps"]} |
+| seed | {summary["seed"]} |
+| generations | {summary["generations"]}, ended because {stop} |
+| steps in the real task, validations included | {summary["real_steps_spent"]:,} |
+| CPU-seconds, validations included, compilation not | \
+{summary["evolve_cpu_seconds"]:.1f} |
+| weights, SHA-256 | `{summary["params_sha256"]}` |
+
+| how unseen agents do on {summary["task"]} | |
+|---|---|
+| agents, steps in the synthetic environment, test episodes each | \
+{summary["agents"]}, {summary["train_steps"]}, {summary["test_episodes"]} |
+| mean return, 95 % interval over agents | {summary["return_mean"]:.1f} \
+[{low:.1f}, {high:.1f}] |
+| interquartile mean, 10th percentile | {summary["return_iqm"]:.1f}, \
+{summary["return_p10"]:.1f} |
+| agents that solve it | {summary["fraction_solved"]:.1%} |
+| mean return in Gymnasium | {summary["gymnasium_return_mean"]:.1f} |
+| median steps to solve {summary["curve_task"]}, synthetic and real | \
+{summary["steps_to_solve_synthetic"]:.0f}, {summary["steps_to_solve_real"]:.0f} \
+(budget {summary["curve_budget"]}) |
+"""
+    path.write_text(text)
