@@ -15,6 +15,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 import envs
+from jaxrl_se.checkpoints import tree_sha256
 from jaxrl_se.config import EvolutionConfig
 from jaxrl_se.generation import Generation
 from jaxrl_se.parallel import population_mesh
@@ -114,12 +115,17 @@ def evolve(
     config = config or EvolutionConfig()
     if checkpoint_every < 1:
         raise ValueError(f"checkpoint_every must be at least 1, got {checkpoint_every}")
-    key = jax.random.key(key) if isinstance(key, int) else key
+    key = _as_key(key)
     stop_return = config.stop_return
     if isinstance(task, str):
         if stop_return is None:
             stop_return = envs.solved_return(task)
         task = envs.make(task)
+    if not (isinstance(task, tuple) and len(task) == 2):
+        raise ValueError(
+            "task must be the name of a task or a gymnax pair (env, params), got "
+            f"{task!r}"
+        )
     proxy = proxy or config.proxy.make(*task)
     program = Generation.build(task, proxy, config, mesh or population_mesh())
 
@@ -129,7 +135,8 @@ def evolve(
         return _run(program, key, stop_return, out, checkpoint_every, on_generation)
     identity = {
         "evolution": dataclasses.asdict(config),
-        "task": program.task.name,
+        "task": [program.task.name, tree_sha256(program.task_params)],
+        "proxy": [program.env.name, tree_sha256(program.params)],
         "key": jax.random.key_data(key).tolist(),
     }
     with RunFolder(out, identity, resume=resume) as folder:
@@ -259,6 +266,18 @@ def _run(program, key, stop_return, folder, checkpoint_every, on_generation):
         compile_seconds=compile_seconds,
         test=test,
     )
+
+
+def _as_key(key: int | jax.Array) -> jax.Array:
+    """A typed PRNG key from a seed, a key, or a key of the old kind."""
+    if isinstance(key, (int, np.integer)):
+        return jax.random.key(int(key))
+    if isinstance(key, jax.Array):
+        is_typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+        key = key if is_typed else jax.random.wrap_key_data(key)
+        if key.shape == ():
+            return key
+    raise ValueError(f"key must be an integer or a PRNG key, got {key!r}")
 
 
 class _Clock:
