@@ -22,6 +22,28 @@ from jaxrl_se.policies import GreedyPolicy
 from jaxrl_se.spaces import Spaces
 from jaxrl_se.stepping import draw_steps
 
+_ADAM = optax.scale_by_adam()
+
+
+@struct.dataclass
+class Learner:
+    """What Double DQN learns, for a group of `G` members.
+
+    Attributes:
+      weights: Weights of the Q-network, leaves with a leading `[G]` axis.
+      target_weights: The target network's, likewise.
+      opt_state: Adam's moments.
+    """
+
+    weights: Weights
+    target_weights: Weights
+    opt_state: Any
+
+    @classmethod
+    def start(cls, weights: Weights) -> Learner:
+        """Before the first update: the target network equals the online one."""
+        return cls(weights, weights, _ADAM.init(weights))
+
 
 @struct.dataclass
 class DDQN:
@@ -113,9 +135,7 @@ class DDQN:
         spaces = Spaces.of(env, params)
         network = self.network(spaces)
         capacity = min(self.buffer_size, num_steps)
-        key_init, key_reset, key_step, key_explore, key_action, key_batch = (
-            jax.random.split(key, 6)
-        )
+        key_init, key_reset, key_step, key_draws = jax.random.split(key, 4)
         env_draws, step = draw_steps(
             env,
             params,
@@ -124,15 +144,17 @@ class DDQN:
             num_members=num_members,
             num_steps=num_steps,
         )
+        # One call draws all that is uniform: each call of the generator costs compile
+        # time.
+        uniform = jax.random.uniform(key_draws, (num_steps, 2 + self.batch_size))
         draws = {
             "step": jnp.arange(num_steps, dtype=jnp.int32),
             "env": env_draws,
-            "explore": jax.random.uniform(key_explore, (num_steps,)),
-            "action": jax.random.randint(key_action, (num_steps,), 0, network.out_size),
-            "rows": jax.random.uniform(key_batch, (num_steps, self.batch_size)),
+            "explore": uniform[:, 0],
+            "action": (uniform[:, 1] * network.out_size).astype(jnp.int32),
+            "rows": uniform[:, 2:],
         }
         reset = jax.vmap(env.reset, (None, params_axes), axis_size=num_members)
-        optimizer = optax.scale_by_adam()
 
         obs, env_state = reset(key_reset, params)
         weights = jax.tree.map(
@@ -140,21 +162,16 @@ class DDQN:
             network.init(key_init),
         )
         replay = _Replay(spaces.obs_size)
-        carry = (
-            weights,
-            weights,
-            optimizer.init(weights),
-            replay.init(capacity, num_members),
-            obs,
-            env_state,
-        )
+        buffer = replay.init(capacity, num_members)
+        carry = (Learner.start(weights), buffer, obs, env_state)
 
         def one_step(carry, draw):
-            weights, target_weights, opt_state, buffer, obs, env_state = carry
+            learner, buffer, obs, env_state = carry
             epsilon = self.epsilon_start + (self.epsilon_end - self.epsilon_start) * (
                 jnp.minimum(draw["step"] / self.epsilon_steps, 1.0)
             )
-            greedy = jnp.argmax(network(weights, obs[:, None, :])[:, 0], axis=-1)
+            q = network(learner.weights, obs[:, None, :])[:, 0]
+            greedy = jnp.argmax(q, axis=-1)
             action = jnp.where(draw["explore"] < epsilon, draw["action"], greedy)
             taken = step(draw["env"], env_state, action)
             buffer = replay.write(
@@ -169,36 +186,17 @@ class DDQN:
             num_stored = jnp.minimum(draw["step"] + 1, capacity)
             batch = replay.read(buffer, (draw["rows"] * num_stored).astype(jnp.int32))
 
-            def update(learner):
-                weights, target_weights, opt_state = learner
-                grads = jax.grad(self._loss)(weights, target_weights, network, batch)
-                updates, opt_state = optimizer.update(grads, opt_state)
-                weights = jax.tree.map(
-                    lambda w, u: w - self.learning_rate * u, weights, updates
-                )
-                target_weights = optax.incremental_update(
-                    weights, target_weights, self.target_update_rate
-                )
-                return weights, target_weights, opt_state
-
-            weights, target_weights, opt_state = jax.lax.cond(
+            learner = jax.lax.cond(
                 draw["step"] >= self.learning_starts,
-                update,
+                lambda learner: self.update(network, learner, batch)[0],
                 lambda learner: learner,
-                (weights, target_weights, opt_state),
+                learner,
             )
-            return (
-                weights,
-                target_weights,
-                opt_state,
-                buffer,
-                taken.obs,
-                taken.state,
-            ), None
+            return (learner, buffer, taken.obs, taken.state), None
 
         def one_chunk(carry, draws):
             carry, _ = jax.lax.scan(one_step, carry, draws)
-            return carry, carry[0]
+            return carry, carry[0].weights
 
         chunks = jax.tree.map(
             lambda x: x.reshape(num_snapshots, -1, *x.shape[1:]), draws
@@ -206,8 +204,38 @@ class DDQN:
         _, snapshots = jax.lax.scan(one_chunk, carry, chunks)
         return snapshots
 
-    def _loss(self, weights, target_weights, network, batch) -> jax.Array:
-        """Sum over members of the mean squared temporal-difference error."""
+    def update(
+        self, network: MLP, learner: Learner, batch: dict[str, jax.Array]
+    ) -> tuple[Learner, jax.Array]:
+        """One gradient step of every member on its minibatch.
+
+        Args:
+          network: The Q-network.
+          learner: What is learned; leaves have a leading `[G]` axis.
+          batch: float32 `obs` and `next_obs` `[G, B, obs_size]`, int32 `action` and
+            float32 `reward` and `terminated`, all `[G, B]`. `terminated` weighs the
+            bootstrap by `1 - terminated`.
+
+        Returns:
+          The learner after the step and the loss of each member before it, `[G]`.
+        """
+
+        def loss_of(weights):
+            losses = self._losses(weights, learner.target_weights, network, batch)
+            return jnp.sum(losses), losses
+
+        grads, losses = jax.grad(loss_of, has_aux=True)(learner.weights)
+        updates, opt_state = _ADAM.update(grads, learner.opt_state)
+        weights = jax.tree.map(
+            lambda w, u: w - self.learning_rate * u, learner.weights, updates
+        )
+        target_weights = optax.incremental_update(
+            weights, learner.target_weights, self.target_update_rate
+        )
+        return Learner(weights, target_weights, opt_state), losses
+
+    def _losses(self, weights, target_weights, network, batch) -> jax.Array:
+        """Mean squared temporal-difference error of each member, `[G]`."""
         next_q = network(weights, batch["next_obs"])
         next_q_target = network(target_weights, batch["next_obs"])
         chooser = jnp.where(self.double, next_q, next_q_target)
@@ -215,7 +243,7 @@ class DDQN:
         target = batch["reward"] + self.discount * (1 - batch["terminated"]) * bootstrap
         error = _select(network(weights, batch["obs"]), batch["action"])
         error = error - jax.lax.stop_gradient(target)
-        return jnp.sum(jnp.mean(jnp.square(error), axis=-1))
+        return jnp.mean(jnp.square(error), axis=-1)
 
 
 def _select(q: jax.Array, action: jax.Array) -> jax.Array:

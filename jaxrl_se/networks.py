@@ -8,6 +8,7 @@ members is what makes training a group of small networks fast (see `ddqn.py`).
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import Any
 
 import jax
@@ -62,23 +63,21 @@ class MLP:
           has to be the contiguous one for a vectorised product.
         """
         sizes = (self.in_size, *self.hidden_sizes, self.out_size)
-        layers = []
-        for index, fan_in in enumerate(sizes[:-1]):
-            key, key_kernel, key_bias = jax.random.split(key, 3)
-            fan_out = sizes[index + 1]
-            is_output = index == len(sizes) - 2
+        num_weights = sum((i + 1) * o for i, o in itertools.pairwise(sizes))
+        # One call of the generator: each costs as much compile time as a layer.
+        flat = jax.random.uniform(key, (num_weights,), jnp.float32, -1.0, 1.0)
+        layers, start = [], 0
+        for index, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
+            is_output = index == len(self.hidden_sizes)
             shape = (fan_out, fan_in) if is_output else (fan_in, fan_out)
-            bound = fan_in**-0.5
+            end = start + fan_in * fan_out
             layers.append(
                 {
-                    "kernel": jax.random.uniform(
-                        key_kernel, shape, jnp.float32, -bound, bound
-                    ),
-                    "bias": jax.random.uniform(
-                        key_bias, (fan_out,), jnp.float32, -bound, bound
-                    ),
+                    "kernel": flat[start:end].reshape(shape) * fan_in**-0.5,
+                    "bias": flat[end : end + fan_out] * fan_in**-0.5,
                 }
             )
+            start = end + fan_out
         return tuple(layers)
 
     def __call__(self, weights: Weights, inputs: jax.Array) -> jax.Array:
