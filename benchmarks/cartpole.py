@@ -32,7 +32,7 @@ CARTPOLE = Benchmark(
             train_steps=100,
             num_seeds=2,
             std=0.5,
-            stop_return=495.0,
+            stop_return=499.0,
         ),
         "multi-step": EvolutionConfig(
             proxy=SyntheticConfig(variant="multi-step", activation="relu"),
@@ -42,7 +42,7 @@ CARTPOLE = Benchmark(
             train_steps=500,
             num_seeds=2,
             std=0.5,
-            stop_return=495.0,
+            stop_return=499.0,
         ),
     },
 )
