@@ -62,6 +62,8 @@ def bootstrap_ci95(
 ) -> tuple[float, float]:
     """Percentile bootstrap 95 % interval of a statistic (2,000 resamples, seed 0)."""
     scores = np.asarray(scores, np.float64)
+    if not np.isfinite(scores).all():
+        return float("nan"), float("nan")
     if np.ptp(scores) == 0:  # The interval of a constant is that constant.
         return float(scores[0]), float(scores[0])
     interval = stats.bootstrap(

@@ -21,7 +21,12 @@ import numpy as np
 import envs
 from jaxrl_se.config import SyntheticConfig
 from jaxrl_se.spaces import Spaces
-from jaxrl_se.synthetic_env import VARIANTS, MultiStepEnv, SyntheticEnv
+from jaxrl_se.synthetic_env import (
+    VARIANTS,
+    MultiStepEnv,
+    SyntheticEnv,
+    SyntheticParams,
+)
 
 FORMAT_VERSION = 1
 _PRETRAINED = Path(__file__).parent / "pretrained"
@@ -41,15 +46,21 @@ def save(
       path: The file to write; `.npz` is added if it has no such suffix.
       env: A `OneStepEnv` or `MultiStepEnv`.
       params: Its params.
-      task: Name of the target task. Needed at load if initial states come from it.
+      task: Name of the target task; `load` makes it if initial states come from it.
       report: JSON-serialisable facts about how it was evolved and how it does.
 
     Returns:
       The path written.
 
     Raises:
-      ValueError: The weights contain NaN or infinity.
+      ValueError: The weights contain NaN or infinity, or initial states come from a
+        task that `load` could not make by its name.
     """
+    if env.target is not None and (task is None or envs.make(task)[0] != env.target):
+        raise ValueError(
+            "task must name the task that initial states come from, got "
+            f"{task!r}; see envs.register"
+        )
     path = Path(path)
     if path.suffix != ".npz":
         path = path.with_name(path.name + ".npz")
@@ -96,28 +107,13 @@ def load(
     if path.suffix != ".npz":
         path = _shipped(str(name_or_path), variant)
     metadata, arrays = _read(path)
-    spaces = Spaces(**_tuples(metadata["spaces"]))
-    config = SyntheticConfig(**_tuples(metadata["config"]))
-    target, target_params = None, None
-    if config.initial_states == "target":
-        target, target_params = envs.make(metadata["task"])
-    env = config.build(spaces, target)
-    template = env.default_params
-    expected = {name: array.shape for name, array in _flatten(template.weights).items()}
-    found = {name: array.shape for name, array in arrays.items()}
-    if expected != found:
-        raise ValueError(f"{path}: weights have shapes {found}, expected {expected}")
-    for name, array in arrays.items():
-        if not np.isfinite(array).all():
-            raise ValueError(f"{path}: weight {name} contains NaN or infinity")
-    leaves = [jnp.asarray(arrays[name], jnp.float32) for name in expected]
-    weights = jax.tree.unflatten(jax.tree.structure(template.weights), leaves)
-    return env, dataclasses.replace(
-        template,
-        weights=weights,
-        max_steps_in_episode=metadata["max_steps_in_episode"],
-        target_params=target_params,
-    )
+    try:
+        return _build(metadata, arrays)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(
+            f"{path}: does not describe a synthetic environment "
+            f"({type(error).__name__}: {error})"
+        ) from error
 
 
 def report(name_or_path: str | Path, variant: str = "one-step") -> dict:
@@ -149,10 +145,37 @@ def _shipped(name: str, variant: str) -> Path:
         close = difflib.get_close_matches(path.name.removesuffix(".npz"), shipped, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise ValueError(
-            f"name: no shipped synthetic environment {name!r} ({variant}){hint} "
+            f"name: no shipped synthetic environment {name!r} ({variant}){hint}. "
             f"Shipped: {', '.join(sorted(shipped))}. A saved file's path ends in .npz."
         )
     return path
+
+
+def _build(metadata: dict, arrays: dict[str, np.ndarray]) -> tuple[SyntheticEnv, Any]:
+    """Builds what the metadata describes; the arrays have to fit it."""
+    spaces = Spaces(**_tuples(metadata["spaces"]))
+    config = SyntheticConfig(**_tuples(metadata["config"]))
+    target, target_params = None, None
+    if config.initial_states == "target":
+        target, target_params = envs.make(metadata["task"])
+    env = config.build(spaces, target)
+    template = jax.eval_shape(env.init_weights, jax.random.key(0))
+    expected = {
+        jax.tree_util.keystr(path): (leaf.shape, str(leaf.dtype))
+        for path, leaf in jax.tree_util.tree_leaves_with_path(template)
+    }
+    found = {name: (array.shape, str(array.dtype)) for name, array in arrays.items()}
+    if expected != found:
+        raise ValueError(f"weights have shapes {found}, expected {expected}")
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise ValueError(f"weight {name} contains NaN or infinity")
+    leaves = [jnp.asarray(arrays[name]) for name in expected]
+    return env, SyntheticParams(
+        weights=jax.tree.unflatten(jax.tree.structure(template), leaves),
+        max_steps_in_episode=int(metadata["max_steps_in_episode"]),
+        target_params=target_params,
+    )
 
 
 def _read(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
@@ -166,7 +189,7 @@ def _read(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
         raise ValueError(
             f"{path}: not a readable synthetic environment ({error})"
         ) from error
-    version = metadata.get("format_version")
+    version = metadata.get("format_version") if isinstance(metadata, dict) else None
     if version != FORMAT_VERSION:
         raise ValueError(
             f"{path}: format version {version}, this version reads {FORMAT_VERSION}"
