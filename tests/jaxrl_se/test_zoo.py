@@ -1,0 +1,223 @@
+"""Saved and shipped synthetic environments: round trips, and files that are not one."""
+
+import io
+import json
+import pickle
+import zipfile
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import envs
+import jaxrl_se
+from jaxrl_se import MultiStepEnv, OneStepEnv, Spaces, SyntheticConfig, load, save
+
+CARTPOLE = envs.make("CartPole-v1")
+DISCRETE = Spaces(4, 2)
+
+
+def with_weights(env, **changes):
+    """Params with weights that no initialisation gives."""
+    shapes = jax.eval_shape(env.init_weights, jax.random.key(0))
+    weights = jax.tree.map(lambda x: np.full(x.shape, 0.25, np.float32), shapes)
+    return env.default_params.replace(weights=weights, **changes)
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        OneStepEnv(DISCRETE, (3, 2), "tanh"),
+        OneStepEnv(DISCRETE, (), target=CARTPOLE[0], reward_heads=False),
+        OneStepEnv(Spaces(2, None, (-1.0, -2.0), (1.0, 2.0)), (3,)),
+        MultiStepEnv(DISCRETE, (3,), max_steps=7, obs_bound=None),
+        MultiStepEnv(DISCRETE, (3,), obs_bound=1.5, learn_termination=True),
+    ],
+)
+def test_round_trip(tmp_path, env):
+    params = with_weights(env, max_steps_in_episode=9)
+    if env.target is not None:
+        params = params.replace(target_params=CARTPOLE[1])
+    report = {"return_mean": 499.5, "seeds": [0, 1], "note": "\u03b8"}
+    path = save(
+        tmp_path / "new" / "mine", env, params, task="CartPole-v1", report=report
+    )
+    assert path == tmp_path / "new" / "mine.npz"
+    assert [p.name for p in path.parent.iterdir()] == ["mine.npz"]
+    loaded, loaded_params = load(path)
+    assert loaded == env and jaxrl_se.report(path) == report
+    assert jax.tree.structure(loaded_params) == jax.tree.structure(params)
+    for a, b in zip(*map(jax.tree.leaves, (loaded_params, params)), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert all(isinstance(x, jax.Array) for x in jax.tree.leaves(loaded_params.weights))
+
+
+def test_two_loads_share_one_compilation(tmp_path):
+    env = SyntheticConfig(hidden_sizes=(3,)).make(*CARTPOLE)[0]
+    paths = [
+        save(tmp_path / name, env, with_weights(env), task="CartPole-v1")
+        for name in "ab"
+    ]
+    traces = []
+
+    @partial(jax.jit, static_argnames="env")
+    def first_reward(key, params, env):
+        traces.append(1)
+        _, state = env.reset(key, params)
+        return env.step(key, state, jnp.int32(0), params)[2]
+
+    for path in (*paths, paths[0]):
+        loaded, params = load(path)
+        first_reward(jax.random.key(0), params, loaded)
+    assert len(traces) == 1
+
+
+@pytest.fixture
+def path(tmp_path):
+    env = OneStepEnv(DISCRETE, (3,))
+    return save(tmp_path / "good", env, with_weights(env), task="CartPole-v1")
+
+
+def rewrite(path, metadata=None, **arrays):
+    """Saves the file again with some of its contents changed."""
+    with np.load(path) as file:
+        content = dict(file)
+    if metadata is not None:
+        original = json.loads(str(content["metadata"]))
+        content["metadata"] = np.array(json.dumps(metadata(original)))
+    for name, array in arrays.items():
+        content[name] = array
+    np.savez(path, **{k: v for k, v in content.items() if v is not None})
+
+
+def assert_refused(path, match=""):
+    with pytest.raises(ValueError, match=match) as caught:
+        load(path)
+    assert str(caught.value).startswith(str(path))
+
+
+def test_damaged_files_are_refused(path):
+    good = path.read_bytes()
+    for content in (b"", b"not a zip", good[: len(good) // 2], good[:-40]):
+        path.write_bytes(content)
+        assert_refused(path, "not a readable synthetic environment")
+    num_refused = 0
+    for position in range(0, len(good), 97):
+        flipped = bytearray(good)
+        flipped[position] ^= 1
+        path.write_bytes(flipped)
+        try:  # Some bytes of a zip file, such as times, are never read.
+            _, params = load(path)
+            assert all((x == 0.25).all() for x in jax.tree.leaves(params.weights))
+        except ValueError as error:
+            num_refused += 1
+            assert str(error).startswith(str(path))
+    assert num_refused > 10
+
+
+def test_pickles_are_refused(path):
+    """An object array would run code of whoever wrote the file."""
+
+    class Bomb:
+        def __reduce__(self):
+            return pytest.fail, ("the pickle was loaded",)
+
+    payload = np.empty(1, object)
+    payload[0] = Bomb()
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, payload, allow_pickle=True)
+    for name in ("metadata.npy", "['reward'][0]['bias'].npy", "more.npy"):
+        with zipfile.ZipFile(path) as archive:
+            members = {n: archive.read(n) for n in archive.namelist()}
+        other = path.with_name("bomb.npz")
+        with zipfile.ZipFile(other, "w") as archive:
+            for member, content in {**members, name: buffer.getvalue()}.items():
+                archive.writestr(member, content)
+        assert_refused(other, "not a readable")
+    other.write_bytes(pickle.dumps(Bomb()))
+    assert_refused(other, "not a readable")
+
+
+def test_another_format_version_is_named(path):
+    rewrite(path, lambda metadata: {**metadata, "format_version": 2})
+    assert_refused(path, "format version 2, this version reads 1")
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda m: [m], "format version None"),
+        (lambda m: {k: v for k, v in m.items() if k != "spaces"}, "KeyError: 'spaces'"),
+        (lambda m: {**m, "config": {"width": 3}}, "width"),
+        (lambda m: {**m, "config": {**m["config"], "variant": "x"}}, "variant must be"),
+        (lambda m: {**m, "config": {**m["config"], "activation": "x"}}, "activation"),
+        (lambda m: {**m, "config": {**m["config"], "hidden_sizes": [4]}}, "shapes"),
+        (lambda m: {**m, "config": {**m["config"], "hidden_sizes": None}}, "TypeError"),
+        (lambda m: {**m, "max_steps_in_episode": "many"}, "many"),
+        (
+            lambda m: {
+                **m,
+                "task": "Nowhere-v0",
+                "config": {**m["config"], "initial_states": "target"},
+            },
+            "unknown task 'Nowhere-v0'",
+        ),
+    ],
+)
+def test_descriptions_that_do_not_fit_are_refused(path, change, match):
+    rewrite(path, change)
+    assert_refused(path, match)
+
+
+@pytest.mark.parametrize(
+    ("array", "match"),
+    [
+        (None, "shapes"),
+        (np.zeros((2, 3), np.float32), "shapes"),
+        (np.zeros(3, np.float64), "shapes"),
+        (np.array([0, np.nan, 0], np.float32), r"\['reward'\].*NaN or infinity"),
+        (np.array([0, 0, np.inf], np.float32), r"\['reward'\].*NaN or infinity"),
+        (np.array(["a", "b", "c"]), "shapes"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(path, array, match):
+    rewrite(path, **{"['reward'][0]['bias']": array})
+    assert_refused(path, match)
+
+
+def test_saving_what_could_not_be_loaded_is_refused(tmp_path):
+    env = OneStepEnv(DISCRETE, (3,))
+    params = env.default_params
+    weights = jax.tree.map(lambda x: np.asarray(x) * np.inf, params.weights)
+    with pytest.raises(
+        ValueError, match=r"params.weights\['initial_state'\].*infinity"
+    ):
+        save(tmp_path / "x", env, params.replace(weights=weights))
+    env, params = SyntheticConfig(initial_states="target").make(*CARTPOLE)
+    for task in (None, "MountainCar-v0", "Nowhere-v0"):
+        with pytest.raises(ValueError, match="task"):
+            save(tmp_path / "x", env, params, task=task)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unknown_names_are_named(tmp_path):
+    with pytest.raises(ValueError, match=r"name: no shipped .*'CartPole-v9'"):
+        load("CartPole-v9")
+    with pytest.raises(ValueError, match=r"variant must be one of .*got 'two-step'"):
+        load("CartPole-v1", variant="two-step")
+    with pytest.raises(FileNotFoundError):
+        load(tmp_path / "missing.npz")
+
+
+@pytest.mark.parametrize("name_and_variant", jaxrl_se.available(), ids="/".join)
+def test_shipped_environments(name_and_variant):
+    """They are there, agents solved the real task, and each has a card."""
+    name, variant = name_and_variant
+    env, params = load(name, variant=variant)
+    assert env.variant == variant
+    assert Spaces.of(env, params) == Spaces.of(*envs.make(name))
+    report = jaxrl_se.report(name, variant)
+    assert report["return_mean"] >= envs.solved_return(name)
+    assert jaxrl_se.available()[name_and_variant] == report["return_mean"]
