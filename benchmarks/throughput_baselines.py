@@ -1,12 +1,14 @@
-"""What `benchmarks.throughput` compares with: textbook JAX, and rejax's DQN.
+"""The contenders of `benchmarks.throughput`: ours, textbook JAX, and rejax's DQN.
 
-Both train one agent from one key, as a user of JAX would write it or find it; the
-benchmark applies `jax.vmap` to them. Hyperparameters are those of our `DDQN`.
+The baselines train one agent from one key, as a user of JAX would write it or find it,
+and `jax.vmap` makes many of them. Hyperparameters are those of our `DDQN`.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -15,9 +17,101 @@ import jax.numpy as jnp
 import optax
 
 from envs import LegacyEnv
-from jaxrl_se.ddqn import DDQN
+from jaxrl_se import DDQN, EvolutionConfig, Spaces
+from jaxrl_se.parallel import map_agents, population_mesh
+from jaxrl_se.training import train_one
+
+AGENT = DDQN()
+SPACES = Spaces(obs_size=4, num_actions=2)
+GROUP, INDEPENDENT, PLAIN, REJAX = "group", "independent", "plain_vmap", "rejax"
+LABELS = {
+    GROUP: "ours, candidates of one generation",
+    INDEPENDENT: "ours, independent agents",
+    PLAIN: "plain vmap of one agent",
+    REJAX: "rejax DQN",
+}
 
 REJAX_INSTALLED = importlib.util.find_spec("rejax") is not None
+
+
+@dataclasses.dataclass(frozen=True)
+class Contender:
+    """One way to train `P` agents, each in an environment of its own.
+
+    Attributes:
+      train: `(keys [P], environment weights [P]) -> network weights [P]`.
+      values: `(network weights, obs [N, obs_size]) -> Q-values [N, num_actions]` of one
+        agent.
+    """
+
+    train: Callable[[jax.Array, Any], Any]
+    values: Callable[[Any, jax.Array], jax.Array]
+
+
+def contenders(env: Any, params: Any, num_steps: int) -> dict[str, Contender]:
+    """All that can be compared on this machine, by name."""
+    one_device = population_mesh(jax.local_devices()[:1])
+    network = AGENT.network(SPACES)
+    flax_network: Any = plain_network(AGENT, env, params)
+
+    def independent(keys, env_weights):
+        def one(agent):
+            key, weights = agent
+            own = params.replace(weights=weights)
+            trained = train_one(AGENT, env, own, key, num_steps)
+            return jax.tree.map(lambda leaf: leaf[-1], trained)
+
+        return map_agents(one, (keys, env_weights), mesh=one_device)
+
+    def vmapped(train):
+        def one(key, weights):
+            own = params.replace(weights=weights)
+            return train(AGENT, env, own, key, num_steps)
+
+        return jax.vmap(one)
+
+    found = {
+        GROUP: Contender(
+            lambda keys, weights: train_groups(
+                env, params, weights, keys[0], num_steps
+            ),
+            network,
+        ),
+        INDEPENDENT: Contender(independent, network),
+        PLAIN: Contender(vmapped(train_plain), flax_network.apply),
+    }
+    if REJAX_INSTALLED:
+        agent = rejax_agent(AGENT, env, params, num_steps).agent
+        found[REJAX] = Contender(vmapped(train_rejax), agent.apply)
+    return found
+
+
+def train_groups(
+    env: Any, params: Any, env_weights: Any, key: jax.Array, num_steps: int
+) -> Any:
+    """Trains `[P]` candidates as a generation of `jaxrl_se.evolve` does on one core.
+
+    They share one key; as many as `EvolutionConfig` says are vectorised.
+    """
+    num_agents = jax.tree.leaves(env_weights)[0].shape[0]
+    size = EvolutionConfig().group_of(num_agents, accelerator=False)
+
+    def one_group(weights):
+        trained = AGENT.train_group(
+            env,
+            params.replace(weights=weights),
+            env.population_axes(params),
+            key,
+            num_members=size,
+            num_steps=num_steps,
+        )
+        return jax.tree.map(lambda leaf: leaf[-1], trained)
+
+    groups = jax.tree.map(
+        lambda leaf: leaf.reshape(-1, size, *leaf.shape[1:]), env_weights
+    )
+    trained = jax.lax.map(one_group, groups)
+    return jax.tree.map(lambda leaf: leaf.reshape(num_agents, *leaf.shape[2:]), trained)
 
 
 class QNetwork(nn.Module):
@@ -46,7 +140,7 @@ def train_plain(
     `take_along_axis`. The warm-up is a `lax.cond` on a counter that all members of a
     `vmap` share, so that it stays a branch.
     """
-    network = plain_network(agent, env, params)
+    network: Any = plain_network(agent, env, params)
     optimizer = optax.adam(agent.learning_rate)
     epsilon = optax.linear_schedule(
         agent.epsilon_start, agent.epsilon_end, int(agent.epsilon_steps)
@@ -121,7 +215,7 @@ def train_plain(
 
 
 def rejax_agent(agent: DDQN, env: Any, params: Any, num_steps: int) -> Any:
-    """rejax's DQN with the settings of `agent`: nothing is evaluated but its training.
+    """DQN of rejax with the settings of `agent` and no evaluation: only training.
 
     Same hidden layer (its `create` only makes two), minibatch, buffer, warm-up, one
     environment and one update per step, target averaging at every update.
@@ -150,7 +244,8 @@ def rejax_agent(agent: DDQN, env: Any, params: Any, num_steps: int) -> Any:
         polyak=1 - agent.target_update_rate,
         ddqn=agent.double,
     )
-    network = EpsilonGreedyPolicy(DiscreteQNetwork)(
+    make_policy: Any = EpsilonGreedyPolicy
+    network = make_policy(DiscreteQNetwork)(
         hidden_layer_sizes=agent.hidden_sizes,
         action_dim=env.action_space(params).n,
         activation=nn.relu,
