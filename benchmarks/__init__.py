@@ -1,8 +1,8 @@
 """What a reader runs: `python -m benchmarks` lists the benchmarks.
 
 Importing this package asks for one CPU device per core, over which populations are
-sharded. It has to happen before JAX starts its backend, which importing gymnax does; the
-environment's own settings win.
+sharded. It has to happen before JAX starts its backend, which importing gymnax does;
+the environment's own settings win.
 """
 
 import os

@@ -5,6 +5,7 @@ from jaxrl_se.ddqn import DDQN
 from jaxrl_se.evaluation import Episodes, evaluate
 from jaxrl_se.evolution import EvolutionResult, evolve
 from jaxrl_se.policies import GreedyPolicy, RandomPolicy
+from jaxrl_se.run_folder import RunFolderError
 from jaxrl_se.spaces import Spaces
 from jaxrl_se.synthetic_env import MultiStepEnv, OneStepEnv
 from jaxrl_se.training import TrainResult, train
@@ -19,6 +20,7 @@ __all__ = [
     "MultiStepEnv",
     "OneStepEnv",
     "RandomPolicy",
+    "RunFolderError",
     "Spaces",
     "SyntheticConfig",
     "TrainResult",
