@@ -233,7 +233,7 @@ def test_equality_is_by_configuration():
     environments += [
         MultiStepEnv(DISCRETE, (5,), max_steps=3, obs_bound=None),
         MultiStepEnv(DISCRETE, (5,), max_steps=4),
-        MultiStepEnv(DISCRETE, (5,), "tanh", max_steps=3),
+        MultiStepEnv(DISCRETE, (5,), "gelu", max_steps=3),
         OneStepEnv(DISCRETE, (5,), reward_heads=False),
         OneStepEnv(CONTINUOUS, (5,)),
     ]
