@@ -5,6 +5,8 @@ python -m benchmarks.cartpole
 
 from __future__ import annotations
 
+import dataclasses
+
 import tyro
 
 from benchmarks import runtime
@@ -38,7 +40,7 @@ CARTPOLE = Benchmark(
             proxy=SyntheticConfig(variant="multi-step", activation="relu"),
             # Twenty-step episodes are truncated, never terminated: a shorter horizon
             # keeps the values of agents that train for long from drifting.
-            agent=AGENT.replace(discount=0.9),
+            agent=dataclasses.replace(AGENT, discount=0.9),
             train_steps=500,
             num_seeds=2,
             std=0.5,

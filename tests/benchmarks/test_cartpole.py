@@ -65,7 +65,7 @@ def test_resuming_a_finished_run_returns_its_summary(finished, capsys):
 
 
 def test_a_folder_with_another_run_is_left_alone(finished):
-    out, options = finished
+    _, options = finished
     with pytest.raises(jaxrl_se.RunFolderError, match="already holds a run"):
         run(TINY, options)
     with pytest.raises(jaxrl_se.RunFolderError, match="another configuration"):
