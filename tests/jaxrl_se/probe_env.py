@@ -20,10 +20,12 @@ class ProbeState(environment.EnvState):
 
 @struct.dataclass
 class ProbeParams(environment.EnvParams):
-    """The reward of an episode's last step, which `terminates_after` steps end.
+    """What is paid, and when an episode of this probe ends.
 
-    reward = constant + by_signal * signal + by_action * (2 * action - 1)
-             + by_match * signal * (2 * action - 1)
+    Its last step, after `terminates_after`, pays
+    constant + by_signal * signal + by_action * (2 * action - 1)
+    + by_match * signal * (2 * action - 1). Each step pays
+    every_step + every_step_by_signal * signal, with the other sign from `turns_at` on.
     """
 
     constant: float = 0.0
@@ -33,6 +35,8 @@ class ProbeParams(environment.EnvParams):
     terminates_after: int = 1
     max_steps_in_episode: int = 100
     every_step: float = 0.0
+    every_step_by_signal: float = 0.0
+    turns_at: int = 1_000_000
     show_time: float = 0.0
 
 
@@ -44,6 +48,15 @@ PROBES = {
     "reward by both": ProbeParams(by_match=1.0),
     "truncation": ProbeParams(
         every_step=1.0, terminates_after=1_000_000, max_steps_in_episode=3
+    ),
+    "truncation by observation": ProbeParams(
+        every_step_by_signal=1.0, terminates_after=1_000_000, max_steps_in_episode=3
+    ),
+    "turning reward": ProbeParams(
+        every_step=1.0,
+        turns_at=900,
+        terminates_after=1_000_000,
+        max_steps_in_episode=1_000_000,
     ),
 }
 
@@ -79,7 +92,8 @@ class Probe(environment.Environment):
         self.traces.append(1)
         sign = 2.0 * action - 1.0
         last = state.time + 1 >= params.terminates_after
-        reward = params.every_step + last * (
+        steady = params.every_step + params.every_step_by_signal * state.signal
+        reward = jnp.where(state.time < params.turns_at, steady, -steady) + last * (
             params.constant
             + params.by_signal * state.signal
             + params.by_action * sign

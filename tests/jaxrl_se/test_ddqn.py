@@ -52,6 +52,8 @@ def values(policy, signal, time=0):
         ("reward by both", {(-1, 0): (1, -1), (1, 0): (-1, 1)}),
         # 1 + 0.9 + 0.81 = 2.71 for an agent that takes the time limit for an end.
         ("truncation", {(-1, 0): (10, 10), (1, 0): (10, 10)}),
+        # The observation before the reset is the one to bootstrap from.
+        ("truncation by observation", {(-1, 0): (-10, -10), (1, 0): (10, 10)}),
     ],
 )
 def test_probe_values(probe, expected):
@@ -80,6 +82,13 @@ def test_one_compilation_for_all_hyperparameters():
     assert len(PROBE.traces) == num_traces
     for i, kernel in enumerate(kernels):  # and each of them matters
         assert not any(np.array_equal(kernel, other) for other in kernels[:i])
+
+
+def test_a_full_buffer_forgets_the_oldest():
+    """The reward turns from 1 to -1 at step 900; the last 500 of 1500 are kept."""
+    policy = train_on("turning reward", AGENT.replace(discount=0.0)).policy
+    q = np.minimum(values(policy, 1), values(policy, -1))  # an agent saw one of them
+    assert (q < -0.9).all()
 
 
 def test_a_member_of_a_group_equals_an_agent_alone():
