@@ -1,12 +1,14 @@
-"""Double DQN: exact values on probes, groups, determinism, learning, what compiles."""
+"""Double DQN: golden updates, exact values on probes, groups, learning, compilation."""
 
 import jax
 import numpy as np
 import pytest
+from golden import sine_weights
 from probe_env import PROBES, Probe
 
 import envs
 from jaxrl_se import DDQN, Spaces, evaluate, train
+from jaxrl_se.ddqn import Learner
 
 PROBE = Probe()
 # Always exploring: every action's value is learned, not only the best one's. The buffer
@@ -60,6 +62,49 @@ def test_probe_values(probe, expected):
     policy = train_on(probe).policy
     for obs, q in expected.items():
         np.testing.assert_allclose(values(policy, *obs), [q, q], rtol=0.05)
+
+
+def test_golden_updates():
+    """Three learn calls of Ferreira et al.'s reference implementation in PyTorch."""
+    agent = DDQN(
+        learning_rate=3.04e-4,
+        discount=0.988,
+        target_update_rate=0.00848,
+        hidden_sizes=(57,),
+        activation="tanh",
+    )
+    network = agent.network(Spaces(4, 2))
+    online, target = (
+        jax.tree.map(lambda leaf: leaf[None], sine_weights(network, scale))
+        for scale in (0.1, 0.05)
+    )
+    learner = Learner.start(online).replace(target_weights=target)
+    i, one = np.arange(4, dtype=np.float32), np.ones(4, np.float32)
+    obs = np.stack([0.1 * i, 0.2 * one, -0.1 * i, 0.3 * one], axis=1)
+    next_obs = np.stack([0.1 * i + 0.05, 0.25 * one, -0.1 * one, 0.2 * i], axis=1)
+    batch = {
+        "obs": obs[None],
+        "next_obs": next_obs[None],
+        "action": np.array([[0, 1, 0, 1]], np.int32),
+        "reward": i[None],
+        "terminated": np.array([[0, 0, 0.25, 1]], np.float32),  # raw, as there
+    }
+    golden = [  # loss, sum of |online weights|, sum of |target weights|
+        (2.83051682, 25.493026, 12.83486),
+        (2.82276917, 25.533408, 12.942543),
+        (2.81500578, 25.573923, 13.049657),
+    ]
+    update = jax.jit(agent.update, static_argnums=0)
+    for loss, *sums in golden:
+        learner, losses = update(network, learner, batch)
+        np.testing.assert_allclose(losses, [loss], rtol=2e-6)
+        for weights, expected in zip(
+            (learner.weights, learner.target_weights), sums, strict=True
+        ):
+            total = sum(np.abs(leaf).sum() for leaf in jax.tree.leaves(weights))
+            np.testing.assert_allclose(total, expected, rtol=1e-6)
+    q = network(learner.weights, np.float32([[[0.1, 0.2, 0.3, 0.4]]]))
+    np.testing.assert_allclose(q[0, 0], [0.193943, 0.330237], atol=1e-6)
 
 
 def test_one_compilation_for_all_hyperparameters():
