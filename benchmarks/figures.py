@@ -83,26 +83,30 @@ def episode_gif(path: Path, gymnasium_id: str, policy: Any, seed: int) -> None:
     Raises:
       ValueError: The renderer of the extra "render" is not installed.
     """
+    import os
+
     import gymnasium
     from gymnasium.error import DependencyNotInstalled
 
+    for driver in ("SDL_VIDEODRIVER", "SDL_AUDIODRIVER"):  # no window, no sound
+        os.environ.setdefault(driver, "dummy")
     try:
         from PIL import Image
 
         env = gymnasium.make(gymnasium_id, render_mode="rgb_array")
         obs, _ = env.reset(seed=seed)
-        frames = [env.render()]
+        frames = [Image.fromarray(np.asarray(env.render())).quantize(16)]
     except (DependencyNotInstalled, ImportError) as error:
         raise ValueError(
             "--gif needs a renderer: pip install 'jaxrl-se[render]'"
         ) from error
     act = jax.jit(lambda obs: policy(obs, None))
-    done = False
+    done, time = False, 0
     while not done:
         action = np.asarray(act(jnp.asarray(obs, jnp.float32)))
         obs, _, terminated, truncated, _ = env.step(action.item())
-        frames.append(env.render())
-        done = terminated or truncated
+        done, time = terminated or truncated, time + 1
+        if time % 2 == 0:
+            frames.append(Image.fromarray(np.asarray(env.render())).quantize(16))
     env.close()
-    images = [Image.fromarray(np.asarray(frame)).quantize(16) for frame in frames[::2]]
-    images[0].save(path, save_all=True, append_images=images[1:], duration=40, loop=0)
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=40, loop=0)
