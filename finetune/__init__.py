@@ -1,0 +1,1 @@
+"""Which pretrained model, and how to finetune it."""
