@@ -40,11 +40,11 @@ def successive_halving(key, data, table: Table, state: LoopState) -> jax.Array:
     del data
     noise = jax.random.uniform(key, state.epochs.shape)
     unfinished = (state.epochs > 0) & (state.epochs < table.lengths)
+    best_so_far = jax.lax.cummax(table.curves, axis=1)  # read below epochs only
     score = jnp.where(state.epochs == 0, noise, -1.0)  # otherwise start a new run
     for level, rung in enumerate(_HALVING_RUNGS):
-        reached = jnp.minimum(rung, jnp.maximum(table.lengths, 1))
-        at_rung = (state.epochs >= reached) & (table.lengths > 0)
-        value = jnp.where(at_rung, _best_until(table, reached), -1.0)
+        at_rung = state.epochs >= rung
+        value = jnp.where(at_rung, best_so_far[:, rung - 1], -1.0)
         num_promotable = at_rung.sum() // 3
         order = jnp.argsort(jnp.argsort(-value))
         waiting = at_rung & (state.epochs == rung) & unfinished
@@ -52,12 +52,6 @@ def successive_halving(key, data, table: Table, state: LoopState) -> jax.Array:
         score = jnp.where(promotable, 2.0 + level + value, score)
     between = unfinished & ~jnp.isin(state.epochs, jnp.asarray(_HALVING_RUNGS))
     return jnp.where(between, 10.0, score)
-
-
-def _best_until(table: Table, epochs: jax.Array) -> jax.Array:
-    """Best accuracy of each run within its first ``epochs``."""
-    within = jnp.arange(table.curves.shape[1]) < epochs[:, None]
-    return jnp.where(within, table.curves, 0).max(1)
 
 
 def fixed_order(key, data, table: Table, state: LoopState) -> jax.Array:

@@ -56,38 +56,85 @@ def gather_evidence(
     )
 
 
-@struct.dataclass
-class Posterior:
-    """Distribution of the feature weights given evidence.
+def _factor_inverse(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return the inverse of the lower Cholesky factor, and the log-determinant.
 
-    Attributes:
-        cholesky: Lower factor of the posterior precision, ``[F, F]``.
-        mean: Posterior mean of the weights, ``[F]``.
+    The right-looking Cholesky applied to ``[matrix | identity]``, one column at a
+    time: for matrices this small as fast as LAPACK, whose batched calls may deadlock
+    in the thread pool of a two-core CPU (seen with jaxlib 0.10).
     """
+    size = len(matrix)
+    rows = jnp.arange(size)
+    both = jnp.concatenate([matrix, jnp.eye(size, dtype=matrix.dtype)], 1)
 
-    cholesky: jax.Array
-    mean: jax.Array
+    def eliminate(j, carry):
+        both, log_det = carry
+        pivot = both[j, j]
+        row = both[j] / jnp.sqrt(pivot)
+        below = jnp.where(rows > j, both[:, j] / jnp.sqrt(pivot), 0.0)
+        both = both - below[:, None] * row[None]
+        return both.at[j].set(row), log_det + jnp.log(pivot)
+
+    start = (both, jnp.zeros((), matrix.dtype))
+    both, log_det = jax.lax.fori_loop(0, size, eliminate, start)
+    return both[:, size:], log_det
 
 
-def condition(evidence: Evidence, ard: jax.Array) -> Posterior:
-    """Condition the prior N(0, diag(ard)) on evidence by one Cholesky."""
-    cholesky = jnp.linalg.cholesky(evidence.precision + jnp.diag(1 / ard))
-    mean = jax.scipy.linalg.cho_solve((cholesky, True), evidence.shift)
-    return Posterior(cholesky, mean)
+@jax.custom_vjp
+def inverse_and_log_det(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Invert a small symmetric positive definite matrix ``[F, F]`` by Cholesky."""
+    half, log_det = _factor_inverse(matrix)
+    return jnp.matmul(half.T, half, precision=_HIGHEST), log_det
 
 
-def predict(posterior: Posterior, features: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Predict the residual, without observation noise.
+def _inverse_forward(matrix):
+    found = inverse_and_log_det(matrix)
+    return found, found[0]
+
+
+def _inverse_backward(inverse, gradients):
+    product = jnp.matmul(gradients[0], inverse, precision=_HIGHEST)
+    product = jnp.matmul(inverse, product, precision=_HIGHEST)
+    return (gradients[1] * inverse - product,)
+
+
+inverse_and_log_det.defvjp(_inverse_forward, _inverse_backward)
+
+
+def predict(
+    evidence: Evidence, ard: jax.Array, features: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Predict the residual given evidence, without observation noise.
 
     Args:
-        posterior: From :func:`condition`.
-        features: ``[n, F]``.
+        evidence: Of everything observed.
+        ard: Prior variance of each feature's weight, ``[F]``.
+        features: Where to predict, ``[n, F]``.
 
     Returns:
         Mean ``[n]`` and variance ``[n]``.
     """
-    mean = jnp.matmul(features, posterior.mean, precision=_HIGHEST)
-    half = jax.scipy.linalg.solve_triangular(
-        posterior.cholesky, features.T, lower=True
-    )
-    return mean, jnp.sum(half**2, 0)
+    covariance, _ = inverse_and_log_det(evidence.precision + jnp.diag(1 / ard))
+    projected = jnp.matmul(features, covariance, precision=_HIGHEST)
+    mean = jnp.matmul(projected, evidence.shift, precision=_HIGHEST)
+    return mean, jnp.maximum(jnp.sum(projected * features, 1), 0)
+
+
+def log_marginal(
+    features: jax.Array,
+    residual: jax.Array,
+    noise: jax.Array,
+    mask: jax.Array,
+    ard: jax.Array,
+) -> jax.Array:
+    """Log marginal likelihood of the unmasked observations, a scalar.
+
+    Arguments as in :func:`gather_evidence` and :func:`predict`.
+    """
+    evidence = gather_evidence(features, residual, noise, mask)
+    precision = evidence.precision + jnp.diag(1 / ard)
+    covariance, log_det = inverse_and_log_det(precision)
+    fit = jnp.sum(mask * residual**2 / noise)
+    fit = fit - evidence.shift @ covariance @ evidence.shift
+    log_det = log_det + jnp.log(ard).sum() + jnp.sum(mask * jnp.log(noise))
+    return -0.5 * (fit + log_det + jnp.sum(mask) * jnp.log(2 * jnp.pi))

@@ -164,7 +164,7 @@ def surrogate_policy(
         )
         prior = _at(ahead, rows, start)
         flat = prior.features.reshape(-1, prior.features.shape[-1])
-        shift, var = gp.predict(gp.condition(evidence, ard), flat)
+        shift, var = gp.predict(evidence, ard, flat)
         shape = prior.mean.shape
         return prior.mean + shift.reshape(shape), prior.noise + var.reshape(shape)
 
@@ -175,7 +175,8 @@ def surrogate_policy(
     gain = expected_improvement(mean.mean(0), jnp.sqrt(total), state.best)
     seconds = predict_seconds(lookup, table, state)
     target = horizon_targets(start, num_epochs)
-    return (gain / (seconds[:, None] * (target - start[:, None]))).max(1)
+    seconds = seconds[:, None] * (target - start[:, None])
+    return (gain / seconds).max(1)
 
 
 def predict_seconds(lookup: Lookup, table: Table, state: LoopState) -> jax.Array:
@@ -194,7 +195,7 @@ def predict_seconds(lookup: Lookup, table: Table, state: LoopState) -> jax.Array
         evidence = gp.gather_evidence(
             prior.features, log_own - prior.mean, prior.noise, started
         )
-        shift, _ = gp.predict(gp.condition(evidence, ard), prior.features)
+        shift, _ = gp.predict(evidence, ard, prior.features)
         return prior.mean + shift
 
     log_mean = jax.vmap(member)(lookup.cost, lookup.cost_ard).mean(0)

@@ -51,7 +51,9 @@ class LoopState:
         num_steps: Epochs trained in total.
         clock: Seconds spent.
         best: Best accuracy so far, 0 at first.
-        trace: Best accuracy so far at each time of the grid, ``[G]``.
+        trace: Best accuracy so far at each time of the grid, for each of the given
+            overheads, ``[K, G]``.
+        memory: What a policy keeps from step to step.
     """
 
     epochs: jax.Array
@@ -62,6 +64,7 @@ class LoopState:
     clock: jax.Array
     best: jax.Array
     trace: jax.Array
+    memory: Any = None
 
 
 # (key, policy's own data, table, state) -> score of each run [R]; the highest open wins
@@ -81,7 +84,7 @@ def make_tables(data: MetaDataset) -> Table:
     )
 
 
-def start_state(table: Table, grid: jax.Array) -> LoopState:
+def start_state(table: Table, grid: jax.Array, num_overheads: int = 1) -> LoopState:
     """Return the state before the first epoch."""
     num_runs = table.lengths.shape[0]
     return LoopState(
@@ -92,7 +95,7 @@ def start_state(table: Table, grid: jax.Array) -> LoopState:
         num_steps=jnp.asarray(0),
         clock=jnp.asarray(0.0),
         best=jnp.asarray(0.0),
-        trace=jnp.zeros(grid.shape),
+        trace=jnp.zeros((num_overheads, *grid.shape)),
     )
 
 
@@ -103,8 +106,9 @@ def run_loop(
     table: Table,
     state: LoopState,
     grid: jax.Array,
-    overhead: jax.Array | float = 0.0,
+    overheads: tuple[float, ...] = (0.0,),
     max_steps: jax.Array | int = 1_000_000,
+    remember: Callable[[Any, Table, LoopState], Any] | None = None,
 ) -> LoopState:
     """Run a policy until the last time of the grid, or until nothing is left.
 
@@ -115,8 +119,10 @@ def run_loop(
         table: One dataset.
         state: Where to go on from.
         grid: Increasing times in seconds, ``[G]``.
-        overhead: Seconds that one decision takes.
+        overheads: Seconds that one decision takes; no policy looks at the clock, so
+            several answers are traced in one replay.
         max_steps: Stop after this many epochs in total.
+        remember: Makes the policy's memory after a step; None keeps it as it is.
     """
 
     def is_running(state):
@@ -130,9 +136,10 @@ def run_loop(
         run = jnp.argmax(jnp.where(is_open, score, -jnp.inf))
         epoch = state.epochs[run]
         value = table.curves[run, epoch]
-        clock = state.clock + table.costs[run, epoch] + overhead
+        clock = state.clock + table.costs[run, epoch]
+        spent = clock + jnp.asarray(overheads)[:, None] * (state.num_steps + 1)
         best = jnp.maximum(state.best, value)
-        return state.replace(
+        state = state.replace(
             epochs=state.epochs.at[run].add(1),
             last=state.last.at[run].set(value),
             peak=state.peak.at[run].max(value),
@@ -140,8 +147,11 @@ def run_loop(
             num_steps=state.num_steps + 1,
             clock=clock,
             best=best,
-            trace=jnp.where(grid >= clock, best, state.trace),
+            trace=jnp.where(grid >= spent, best, state.trace),
         )
+        if remember is not None:
+            state = state.replace(memory=remember(policy_data, table, state))
+        return state
 
     return jax.lax.while_loop(is_running, step, state)
 
@@ -157,9 +167,8 @@ def simulate(
     policy_data: Any,
     tables: Table,
     grid: jax.Array,
-    overhead: float = 0.0,
 ) -> jax.Array:
-    """Replay a policy on every dataset with every seed.
+    """Replay a policy on every dataset with every seed, vmapped over seeds.
 
     Args:
         policy: Scores the runs.
@@ -167,7 +176,6 @@ def simulate(
         policy_data: Leading axis ``D``.
         tables: Leading axis ``D``.
         grid: Times in seconds, ``[G]``.
-        overhead: Seconds that one decision takes.
 
     Returns:
         Normalised regret, ``[D, S, G]``.
@@ -175,8 +183,8 @@ def simulate(
 
     def one(key, policy_data, table):
         state = start_state(table, grid)
-        state = run_loop(policy, key, policy_data, table, state, grid, overhead)
-        return regret(table, state.trace)
+        state = run_loop(policy, key, policy_data, table, state, grid)
+        return regret(table, state.trace[0])
 
     over_seeds = jax.vmap(one, in_axes=(0, None, None))
     return jax.jit(lambda *x: jax.lax.map(lambda y: over_seeds(*y), x))(

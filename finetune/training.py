@@ -35,13 +35,13 @@ class TrainConfig:
         num_meta_examples: Meta-training examples kept as evidence (N1).
     """
 
-    num_steps: int = 3000
-    num_tasks: int = 4
+    num_steps: int = 1500
+    num_tasks: int = 2
     num_context: int = 32
     num_query: int = 32
-    learning_rate: float = 5e-3
+    learning_rate: float = 2e-3
     weight_decay: float = 1e-2
-    num_members: int = 5
+    num_members: int = 3
     num_hidden: int = 64
     num_features: int = 16
     num_meta_examples: int = 4096
@@ -186,7 +186,7 @@ def _query_loss(prior: Prior, truth: jax.Array, num_known, num_context, ard):
         prior.noise[context],
         (jnp.arange(num_context) < num_known).astype(truth.dtype),
     )
-    shift, var = gp.predict(gp.condition(evidence, ard), prior.features[query])
+    shift, var = gp.predict(evidence, ard, prior.features[query])
     var = var + prior.noise[query]
     error = truth[query] - prior.mean[query] - shift
     return 0.5 * jnp.mean(error**2 / var + jnp.log(2 * jnp.pi * var))

@@ -1,0 +1,1 @@
+"""What a reader runs: `python -m benchmarks.NAME`."""
