@@ -170,9 +170,7 @@ def zero_shot_quality(data: MetaDataset, bundles: list[Surrogates], train) -> di
             for top in (1, 5):
                 regret = (best.max() - best[order[:top]].max()) / (best.max() - worst)
                 rows.setdefault(name, {}).setdefault(f"top_{top}", []).append(regret)
-        draws = np.random.default_rng(i).permuted(
-            np.tile(best, (1000, 1)), axis=1
-        )
+        draws = np.random.default_rng(i).permuted(np.tile(best, (1000, 1)), axis=1)
         for top in (1, 5):
             regret = (best.max() - draws[:, :top].max(1)).mean() / (best.max() - worst)
             rows.setdefault("random", {}).setdefault(f"top_{top}", []).append(regret)

@@ -1,4 +1,4 @@
-"""How good the surrogates themselves are, and how fast; the table of language models."""
+"""How good and how fast the surrogates are; the table of language models."""
 
 from __future__ import annotations
 
@@ -12,8 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import curve_fit
 
-from finetune import Categorical, Float, MetaDataset, SearchSpace, Surrogates, TrainConfig
-from finetune import gp
+from finetune import (
+    Categorical,
+    Float,
+    MetaDataset,
+    SearchSpace,
+    Surrogates,
+    TrainConfig,
+    gp,
+)
 from finetune import reference as ref
 from finetune.refit import History, RefitConfig, history_evidence, refit
 from finetune.surrogate import Surrogate, apply_member
@@ -159,7 +166,7 @@ def measure_timings(
         lambda x: x[:num_members], (surrogate.weights, surrogate.evidence)
     )
     surrogate = surrogate.replace(weights=members[0], evidence=members[1])
-    runs, vectors = make_runs(data)
+    runs, _ = make_runs(data)
     num_rows, num_candidates = 500, 1000
     random = np.random.default_rng(0)
     row = random.integers(0, data.num_runs, num_candidates)
@@ -267,7 +274,9 @@ def read_language_models(folder: Path) -> MetaDataset:
             dataset.append(i)
     curves = np.asarray(curves)
     seconds = np.broadcast_to(np.maximum(np.array(sizes, float), 100), curves.shape)
-    meta = np.array([curves[np.array(dataset) == i, 0].mean() for i in range(len(tables))])
+    meta = np.array(
+        [curves[np.array(dataset) == i, 0].mean() for i in range(len(tables))]
+    )
     return MetaDataset(
         space,
         np.stack(vectors),
@@ -311,7 +320,10 @@ def language_model_table(folder: Path, num_members: int = 5) -> dict:
     data = read_language_models(folder)
     sizes = np.maximum(data.costs[0], 100)
     num_sizes = data.num_epochs
-    folds = [[j for j in range(data.num_datasets) if j != i] for i in range(data.num_datasets)]
+    folds = [
+        [j for j in range(data.num_datasets) if j != i]
+        for i in range(data.num_datasets)
+    ]
     config = TrainConfig(
         num_steps=1000, num_tasks=2, num_context=8, num_members=num_members
     )
@@ -332,19 +344,16 @@ def language_model_table(folder: Path, num_members: int = 5) -> dict:
                 jnp.full(num, num_sizes),
             )
             mean = jax.vmap(
-                lambda w, m=models[i], x=inputs, a=at: predict_examples(
-                    m, w, x, runs, a
-                )[0].mean
+                lambda w, m=models[i], x=inputs, a=at: (
+                    predict_examples(m, w, x, runs, a)[0].mean
+                )
             )(models[i].weights)
             likelihood = np.clip(np.asarray(mean.mean(0)), 1e-4, 1)
             known = slice(1, k)  # size 0 has no logarithm
             rows = {
                 "ours": -np.log(likelihood),
                 "power_law": np.array(
-                    [
-                        _power_law(sizes[known], row[known], sizes[-1])
-                        for row in losses
-                    ]
+                    [_power_law(sizes[known], row[known], sizes[-1]) for row in losses]
                 ),
                 "persistence": losses[:, k - 1],
             }

@@ -51,10 +51,10 @@ class FitConfig:
             meta-dataset that its fixed shapes do not fit.
     """
 
-    performance: TrainConfig = TrainConfig()
-    cost: TrainConfig = TrainConfig(num_steps=500, num_members=2)
-    ranking: RankingConfig = RankingConfig()
-    reference: ReferenceConfig | None = ReferenceConfig()
+    performance: TrainConfig = TrainConfig()  # noqa: RUF009 (frozen)
+    cost: TrainConfig = TrainConfig(num_steps=500, num_members=2)  # noqa: RUF009
+    ranking: RankingConfig = RankingConfig()  # noqa: RUF009
+    reference: ReferenceConfig | None = ReferenceConfig()  # noqa: RUF009
 
 
 @struct.dataclass
@@ -196,7 +196,7 @@ def _restore(state: dict, static: dict) -> Learned:
 def fit_surrogates(
     key: jax.Array,
     data: MetaDataset,
-    config: FitConfig = FitConfig(),  # noqa: B008 (frozen)
+    config: FitConfig = FitConfig(),
     folds: Sequence[Sequence[int]] | None = None,
 ) -> list[Surrogates]:
     """Meta-learn everything, for each fold.

@@ -46,9 +46,7 @@ class Encoder:
     @property
     def num_outputs(self) -> int:
         """Width of an encoded configuration with its meta-features."""
-        return (
-            self.log.shape[-1] + len(self.absent_columns) + self.meta_mean.shape[-1]
-        )
+        return self.log.shape[-1] + len(self.absent_columns) + self.meta_mean.shape[-1]
 
     def __call__(self, vector: jax.Array, meta_features: jax.Array) -> jax.Array:
         """Encode configurations.
@@ -126,7 +124,7 @@ def history_features(curve: jax.Array) -> jax.Array:
     """Summarise what is known of a run after each number of observed epochs.
 
     Args:
-        curve: Accuracies ``[T]``; row ``s`` of the result looks at the first ``s`` only.
+        curve: Accuracies ``[T]``; row ``s`` of the result looks at the first ``s``.
 
     Returns:
         ``[T, NUM_HISTORY_FEATURES]``; feature 0 is the last value, and row 0, before

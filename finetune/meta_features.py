@@ -47,9 +47,7 @@ def extract_image_meta_features(images: np.ndarray, labels: np.ndarray) -> np.nd
             f"{images.shape}"
         )
     if labels.shape != (len(images),):
-        raise ValueError(
-            f"labels: expected shape {(len(images),)}, got {labels.shape}"
-        )
+        raise ValueError(f"labels: expected shape {(len(images),)}, got {labels.shape}")
     channels = images.shape[3] if images.ndim == 4 else 1
     return image_meta_features(
         len(images), len(np.unique(labels)), max(images.shape[1:3]), channels

@@ -185,7 +185,7 @@ def predict_seconds(lookup: Lookup, table: Table, state: LoopState) -> jax.Array
     A started run keeps the mean of its own epochs; the others are predicted given the
     started ones.
     """
-    num_runs, num_epochs = table.curves.shape
+    num_epochs = table.curves.shape[1]
     done = jnp.arange(num_epochs) < state.epochs[:, None]
     own = jnp.sum(table.costs * done, 1) / jnp.maximum(state.epochs, 1)
     log_own = jnp.log(jnp.maximum(own, 1e-3))

@@ -15,7 +15,7 @@ import numpy as np
 
 from finetune.meta_dataset import MetaDataset
 from finetune.quicktune import with_conditions
-from finetune.space import SearchSpace, infer_space
+from finetune.space import Categorical, SearchSpace, blank_inactive, infer_space
 
 _NPZ_KEYS = (
     "perf_top1_percent",
@@ -117,11 +117,10 @@ def _assemble(
     space: SearchSpace | None = None,
 ) -> MetaDataset:
     """Infer or apply the search space, and build the meta-dataset."""
-    inferred, vectors = with_conditions(infer_space(columns, vectors), vectors)
     if space is None:
-        space = inferred
+        space, vectors = with_conditions(infer_space(columns, vectors), vectors)
     else:
-        vectors = match_columns(space, columns, vectors)
+        vectors = blank_inactive(space, match_columns(space, columns, vectors))
     return MetaDataset(
         space=space,
         vectors=vectors,
@@ -191,6 +190,7 @@ def read_csv(
     percent: bool = False,
     num_epochs: int | None = None,
     meta_features: Sequence[str] | None = None,
+    space: SearchSpace | None = None,
 ) -> MetaDataset:
     """Read the four csv files of quicktunetool: config, curve, cost and meta.
 
@@ -205,9 +205,13 @@ def read_csv(
         percent: Accuracies are percent.
         num_epochs: The declared budget; None: the number of columns of curve.csv.
         meta_features: Which columns of meta.csv to use; None: all that are numbers.
+        space: The search space of config.csv, against which names and values are
+            checked; None: inferred from the file.
     """
     folder = Path(folder)
-    paths = {name: folder / f"{name}.csv" for name in ("config", "curve", "cost", "meta")}
+    paths = {
+        name: folder / f"{name}.csv" for name in ("config", "curve", "cost", "meta")
+    }
     tables = {name: _read_rows(path) for name, path in paths.items()}
     names = [row[0] for row in tables["config"][1]]
     ordered = {}
@@ -243,15 +247,17 @@ def read_csv(
     if num_epochs is not None:
         too_long = np.isfinite(curves[:, num_epochs:]).any(1)
         for row in np.flatnonzero(too_long)[:1]:
+            length = np.isfinite(curves[row]).sum()
             raise ValueError(
-                f"curve.csv, row {row + 2}: the curve has {np.isfinite(curves[row]).sum()}"
+                f"curve.csv, row {ordered['curve'][row][0] + 2}: the curve has {length}"
                 f" epochs, above the declared budget of {num_epochs}"
             )
         curves = curves[:, :num_epochs]
     cost_header = tables["cost"][0][1:]
     if cost_header != ["cost"] and cost_header != curve_header:
         raise ValueError(
-            f"cost.csv: columns {cost_header[:4]}, expected 'cost' or those of curve.csv"
+            f"cost.csv: unknown columns {cost_header[:4]}, expected 'cost' or those "
+            "of curve.csv"
         )
     costs = numbers("cost", cost_header)[:, : curves.shape[1]]
     costs = np.where(np.isfinite(curves), np.broadcast_to(costs, curves.shape), np.nan)
@@ -276,7 +282,11 @@ def read_csv(
             f"meta.csv, row {ordered['meta'][row][0] + 2}: meta-features differ from "
             f"those of another run on dataset {labels[row]!r}"
         )
-    columns, vectors = _config_columns(tables["config"][0], ordered["config"])
+    if space is None:
+        columns, vectors = _config_columns(tables["config"][0], ordered["config"])
+    else:
+        columns = space.columns
+        vectors = _config_vectors(space, tables["config"][0], ordered["config"])
     return _assemble(
         columns,
         vectors,
@@ -287,6 +297,7 @@ def read_csv(
         table,
         meta_features,
         "curve.csv",
+        space,
     )
 
 
@@ -295,6 +306,36 @@ def _all_numbers(rows: Sequence[tuple[int, list[str]]], column: int) -> bool:
         return all(np.isfinite(float(row[column])) for _, row in rows)
     except ValueError:
         return False
+
+
+def _config_vectors(
+    space: SearchSpace, header: Sequence[str], rows: Sequence[tuple[int, list[str]]]
+) -> np.ndarray:
+    """Check raw configurations against a space, and encode them."""
+    names = {h.name for h in space.hyperparameters}
+    given = set(header[1:]) - {"dataset"}
+    if given != names:
+        raise ValueError(
+            f"config.csv: missing columns {sorted(names - given)}, unknown columns "
+            f"{sorted(given - names)}"
+        )
+    vectors = []
+    for number, row in rows:
+        config = {}
+        for h in space.hyperparameters:
+            cell = row[header.index(h.name)].strip()
+            if isinstance(h, Categorical):
+                known = [c for c in h.choices if str(c) == cell]
+                if cell or known:
+                    config[h.name] = known[0] if known else cell
+            elif cell:
+                config[h.name] = _number(cell, Path("config.csv"), number, h.name)
+            elif h.optional:
+                config[h.name] = None
+        active = {k: v for k, v in config.items() if space.is_active(k, config)}
+        space.validate(active, f"config.csv, row {number + 2}")
+        vectors.append(space.to_vector(active))
+    return np.stack(vectors)
 
 
 def _config_columns(

@@ -213,9 +213,7 @@ def fit_reference_scaling(data: MetaDataset) -> ReferenceScaling:
     return ReferenceScaling(
         order=jnp.asarray(np.argsort(~is_model, kind="stable")),
         mean=jnp.asarray(np.where(is_onehot, 0.0, values.mean(0)), jnp.float32),
-        scale=jnp.asarray(
-            np.where(is_onehot | (std < 1e-8), 1.0, std), jnp.float32
-        ),
+        scale=jnp.asarray(np.where(is_onehot | (std < 1e-8), 1.0, std), jnp.float32),
     )
 
 
@@ -232,7 +230,7 @@ def train_reference(
     meta_features: jax.Array,
     count: jax.Array,
     dataset_weights: jax.Array,
-    config: ReferenceConfig = ReferenceConfig(),  # noqa: B008 (frozen)
+    config: ReferenceConfig = ReferenceConfig(),
 ) -> dict:
     """Meta-train as published, as one scan; vmap over keys and dataset weights.
 

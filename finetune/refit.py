@@ -67,7 +67,7 @@ def history_evidence(surrogate: Surrogate, weights: dict, rows: History) -> gp.E
 def refit(
     surrogate: Surrogate,
     rows: History,
-    config: RefitConfig = RefitConfig(),  # noqa: B008 (frozen)
+    config: RefitConfig = RefitConfig(),
 ) -> Surrogate:
     """Take gradient steps on the marginal likelihood of a history.
 

@@ -80,9 +80,7 @@ def replay_fixed(
     Returns:
         Normalised regret for each overhead on the grid, ``[K, G]``.
     """
-    lookup = make_lookup(
-        performance, cost, vectors, meta_features, table, own_history
-    )
+    lookup = make_lookup(performance, cost, vectors, meta_features, table, own_history)
     state = start_state(table, grid, len(overheads))
     state = run_loop(surrogate_policy, key, lookup, table, state, grid, overheads)
     return regret(table, state.trace)

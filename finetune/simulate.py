@@ -74,7 +74,7 @@ Policy = Callable[[jax.Array, Any, Table, LoopState], jax.Array]
 def make_tables(data: MetaDataset) -> Table:
     """Lay out one table per dataset, a leading axis ``D`` on every leaf."""
     padded, _ = pad_runs(data)
-    real = (np.arange(data.num_epochs) < padded["lengths"][..., None])
+    real = np.arange(data.num_epochs) < padded["lengths"][..., None]
     return Table(
         curves=jnp.asarray(padded["curves"]),
         costs=jnp.asarray(padded["costs"]),

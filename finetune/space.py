@@ -149,7 +149,7 @@ class Float:
             value = np.exp(random.uniform(np.log(self.low), np.log(self.high)))
         else:
             value = random.uniform(self.low, self.high)
-        return int(round(value)) if self.integer else float(value)
+        return round(value) if self.integer else float(value)
 
     def describe(self) -> str:
         """Say what is allowed, for error messages."""
@@ -255,7 +255,9 @@ class SearchSpace:
             active = h.name in config and self.is_active(h.name, config)
             value = config[h.name] if active else None
             if isinstance(h, Categorical):
-                parts += [float(active and (value is c or value == c)) for c in h.choices]
+                parts += [
+                    float(active and (value is c or value == c)) for c in h.choices
+                ]
             else:
                 parts.append(np.nan if value is None else float(value))
         return np.asarray(parts, np.float32)
@@ -352,3 +354,26 @@ def infer_space(columns: Sequence[str], table: np.ndarray) -> SearchSpace:
     if space.columns != list(columns):
         raise ValueError("hp_names: the columns of a categorical do not stand together")
     return space
+
+
+def blank_inactive(space: SearchSpace, vectors: np.ndarray) -> np.ndarray:
+    """Make inactive hyperparameters absent in encoded configurations.
+
+    Args:
+        space: A space whose conditions name categorical parents.
+        vectors: ``[N, H]``.
+
+    Returns:
+        A copy with NaN, or zeros for one-hot columns, where a condition is not met.
+    """
+    vectors = np.array(vectors, np.float32)
+    columns = space.columns
+    for h in space.hyperparameters:
+        if h.condition is None or not isinstance(space[h.condition.parent], Categorical):
+            continue
+        wanted = [f"cat:{h.condition.parent}:{v}" for v in h.condition.values]
+        active = vectors[:, [columns.index(c) for c in wanted]].any(1)
+        own = [columns.index(c) for c in h.columns]
+        blank = 0.0 if isinstance(h, Categorical) else np.nan
+        vectors[np.ix_(~active, own)] = blank
+    return vectors

@@ -26,9 +26,7 @@ def example_space() -> SearchSpace:
             Categorical("model", ("tiny", "small", "large")),
             Categorical("optimizer", ("sgd", "adamw")),
             Float("learning_rate", 1e-5, 1e-1, log=True),
-            Float(
-                "momentum", 0.0, 0.99, condition=Condition("optimizer", ("sgd",))
-            ),
+            Float("momentum", 0.0, 0.99, condition=Condition("optimizer", ("sgd",))),
             Ordinal("frozen_share", (0.0, 0.25, 0.5, 0.75, 1.0)),
             Ordinal("weight_decay", (0.0, 1e-4, 1e-3, 1e-2, 1e-1), log=True),
             Ordinal("clip_norm", (1.0, 10.0), optional=True),
@@ -45,7 +43,9 @@ def _unit(space: SearchSpace, vectors: np.ndarray) -> np.ndarray:
             if not isinstance(h, Categorical):
                 bounds = (h.low, h.high) if isinstance(h, Float) else h.choices
                 if h.log:
-                    low = min(b for b in bounds if b > 0) / (10 if min(bounds) <= 0 else 1)
+                    low = min(b for b in bounds if b > 0) / (
+                        10 if min(bounds) <= 0 else 1
+                    )
                     values = np.log(np.maximum(values, low))
                     bounds = (np.log(low), np.log(max(bounds)))
                 low, high = min(bounds), max(bounds)

@@ -194,7 +194,7 @@ def _query_loss(prior: Prior, truth: jax.Array, num_known, num_context, ard):
 
 def _train_member(key, surrogate, inputs, runs, dataset_weights, config):
     """Meta-train one member on the datasets with positive weight."""
-    init_key, task_key, example_key, count_key, noise_key = jax.random.split(key, 5)
+    init_key, task_key, example_key, count_key = jax.random.split(key, 4)
     weights = init_weights(init_key, surrogate)
     schedule = optax.warmup_cosine_decay_schedule(
         0.0, config.learning_rate, config.num_steps // 20, config.num_steps
@@ -215,7 +215,7 @@ def _train_member(key, surrogate, inputs, runs, dataset_weights, config):
 
     def step(carry, drawn):
         weights, state = carry
-        examples, num_known, key = drawn
+        examples, num_known = drawn
 
         def loss_fn(weights):
             prior, truth = predict_examples(surrogate, weights, inputs, runs, examples)
@@ -232,7 +232,7 @@ def _train_member(key, surrogate, inputs, runs, dataset_weights, config):
     (weights, _), losses = jax.lax.scan(
         step,
         (weights, optimizer.init(weights)),
-        (examples, num_known, jax.random.split(noise_key, config.num_steps)),
+        (examples, num_known),
     )
     return weights, losses
 
@@ -254,7 +254,7 @@ def _meta_evidence(key, surrogate, weights, inputs, runs, dataset_weights, confi
 def meta_train(
     key: jax.Array,
     data: MetaDataset,
-    config: TrainConfig = TrainConfig(),  # noqa: B008 (frozen)
+    config: TrainConfig = TrainConfig(),
     folds: Sequence[Sequence[int]] | None = None,
     is_cost: bool = False,
 ) -> list[Surrogate]:

@@ -1,4 +1,4 @@
-"""Ask and tell: which pretrained model to finetune next, and how, for one more epoch."""
+"""Ask and tell: which model to finetune next, and how, for one more epoch."""
 
 from __future__ import annotations
 
@@ -173,16 +173,16 @@ class Tuner:
         if refit not in REFIT:
             raise ValueError(f"refit: expected one of {REFIT}, got {refit!r}")
         if num_candidates < 1:
-            raise ValueError(f"num_candidates: expected 1 or more, got {num_candidates}")
+            raise ValueError(
+                f"num_candidates: expected 1 or more, got {num_candidates}"
+            )
         if surrogates is None:
             if space is None:
                 raise ValueError("space: expected a SearchSpace (or use Tuner.load())")
             if meta_dataset is None:
                 meta_dataset = make_synthetic(space, 12, 60, num_epochs, seed)
                 if meta_features is None:
-                    meta_features = np.exp(
-                        np.log(meta_dataset.meta_features).mean(0)
-                    )
+                    meta_features = np.exp(np.log(meta_dataset.meta_features).mean(0))
                 config = _COLD
             elif meta_dataset.space != space:
                 raise ValueError("meta_dataset: its search space differs from `space`")
@@ -196,7 +196,9 @@ class Tuner:
         self.stop_below = stop_below
         names = surrogates.meta_feature_names
         self.meta_features = (
-            None if meta_features is None else _check_meta_features(meta_features, names)
+            None
+            if meta_features is None
+            else _check_meta_features(meta_features, names)
         )
         self._random = np.random.default_rng(seed)
         self._configs: list[Config] = []
@@ -205,7 +207,9 @@ class Tuner:
         self._pending: dict[int, int] = {}
         self._fitted = surrogates.learned.performance
         self._next_refit = 8
-        self.add_candidates([self.space.sample(self._random) for _ in range(num_candidates)])
+        self.add_candidates(
+            [self.space.sample(self._random) for _ in range(num_candidates)]
+        )
 
     @classmethod
     def load(cls, path: str | Path | None = None, **settings: Any) -> Tuner:

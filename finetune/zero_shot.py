@@ -83,9 +83,7 @@ def _train_member(key, inputs, values, count, dataset_weights, config):
     schedule = optax.cosine_decay_schedule(config.learning_rate, config.num_steps)
     optimizer = optax.adamw(schedule, weight_decay=config.weight_decay)
     shape = (config.num_steps, config.num_tasks, config.batch_size)
-    tasks = jax.random.choice(
-        task_key, len(count), (*shape[:2], 1), p=dataset_weights
-    )
+    tasks = jax.random.choice(task_key, len(count), (*shape[:2], 1), p=dataset_weights)
     run = (jax.random.uniform(run_key, shape) * count[tasks]).astype(jnp.int32)
 
     def step(carry, drawn):
@@ -107,7 +105,7 @@ def _train_member(key, inputs, values, count, dataset_weights, config):
 def train_zero_shot(
     key: jax.Array,
     data: MetaDataset,
-    config: RankingConfig = RankingConfig(),  # noqa: B008 (frozen)
+    config: RankingConfig = RankingConfig(),
     folds: Sequence[Sequence[int]] | None = None,
 ) -> list[ZeroShot]:
     """Train a ranking ensemble for each fold, all in one program.
@@ -136,9 +134,7 @@ def train_zero_shot(
     count = jnp.asarray((index >= 0).sum(1))
 
     def member(key, inputs, dataset_weights):
-        return _train_member(
-            key, inputs, values, count, dataset_weights, config
-        )
+        return _train_member(key, inputs, values, count, dataset_weights, config)
 
     over_members = jax.vmap(member, in_axes=(0, None, None))
     keys = jax.random.split(key, (len(folds), config.num_members))
@@ -209,7 +205,8 @@ def per_dataset_scores(
     num_meta = data.meta_features.shape[1]
     inputs = np.asarray(encoder(data.vectors, data.meta_features[data.dataset]))
     candidates = np.asarray(encoder(vectors, meta_features))[:, :-num_meta]
-    known = np.asarray(encoder(data.vectors[:1], data.meta_features))[:, -num_meta:]
+    any_vector = np.repeat(data.vectors[:1], data.num_datasets, 0)
+    known = np.asarray(encoder(any_vector, data.meta_features))[:, -num_meta:]
     new = np.asarray(encoder(vectors[:1], meta_features))[0, -num_meta:]
     order = np.argsort(((known - new) ** 2).sum(1))[:num_nearest]
     values = _centred(data)
