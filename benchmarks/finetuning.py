@@ -61,7 +61,7 @@ class Args:
         shipped: Meta-train nothing; run the shipped surrogates on all datasets of
             ``data``, which they must not have seen.
         num_seeds: Seeds of the methods; each has its own meta-training (with
-            ``--shipped``: its own members of the shipped ensemble).
+            ``--shipped`` there is one: our methods are deterministic given theirs).
         reference_seeds: Seeds of the reference, which is slow; 0 leaves it out.
         num_folds: Leave-datasets-out folds.
         split_seed: How datasets are dealt to folds; 42 is the one that is reported,
@@ -210,10 +210,7 @@ def load_bundles(args: Args) -> tuple[MetaDataset, list[Surrogates], list | None
         seen = sorted(set(data.dataset_names) & set(shipped.card["datasets"]))
         if seen:
             print(f"Warning: the shipped surrogates have seen {seen}.")
-        members = len(jax.tree.leaves(shipped.learned.performance.weights)[0])
-        groups = min(args.num_seeds, max(members // args.num_members, 1))
-        shipped = _keep_members(shipped, groups * (members // groups))
-        return data, [shipped] * data.num_datasets, None, groups
+        return data, [shipped] * data.num_datasets, None, 1
     data = read(args.data)
     train, held_out = leave_datasets_out(
         data.num_datasets, min(args.num_folds, data.num_datasets), args.split_seed

@@ -148,6 +148,7 @@ class Tuner:
         meta_features: Of the task; needed by :meth:`suggest` unless the tuner starts
             cold.
         num_candidates: Configurations drawn from the space.
+        candidates: Configurations to choose from, instead of drawn ones.
         refit: ``"no_refit_history"`` conditions on the task's own history with fixed
             weights (N2), ``"no_refit_meta"`` on meta-training examples (N1),
             ``"refit"`` also takes gradient steps when the history has doubled.
@@ -164,6 +165,7 @@ class Tuner:
         meta_features: Any = None,
         *,
         num_candidates: int = 400,
+        candidates: list[Config] | None = None,
         refit: str = "no_refit_history",
         stop_below: float = 1e-4,
         seed: int = 0,
@@ -200,16 +202,16 @@ class Tuner:
             if meta_features is None
             else _check_meta_features(meta_features, names)
         )
-        self._random = np.random.default_rng(seed)
         self._configs: list[Config] = []
         self._vectors = np.zeros((0, self.space.num_columns), np.float32)
         self._runs: dict[int, _Run] = {}
         self._pending: dict[int, int] = {}
         self._fitted = surrogates.learned.performance
         self._next_refit = 8
-        self.add_candidates(
-            [self.space.sample(self._random) for _ in range(num_candidates)]
-        )
+        if candidates is None:
+            random = np.random.default_rng(seed)
+            candidates = [self.space.sample(random) for _ in range(num_candidates)]
+        self.add_candidates(candidates)
 
     @classmethod
     def load(cls, path: str | Path | None = None, **settings: Any) -> Tuner:
