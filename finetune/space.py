@@ -369,7 +369,9 @@ def blank_inactive(space: SearchSpace, vectors: np.ndarray) -> np.ndarray:
     vectors = np.array(vectors, np.float32)
     columns = space.columns
     for h in space.hyperparameters:
-        if h.condition is None or not isinstance(space[h.condition.parent], Categorical):
+        if h.condition is None or not isinstance(
+            space[h.condition.parent], Categorical
+        ):
             continue
         wanted = [f"cat:{h.condition.parent}:{v}" for v in h.condition.values]
         active = vectors[:, [columns.index(c) for c in wanted]].any(1)

@@ -178,7 +178,9 @@ def test_json_reader(tmp_path):
 
 def test_npz_reader_names_missing_arrays(tmp_path):
     np.savez(tmp_path / "t.npz", hp=np.zeros((1, 1)))
-    with pytest.raises(ValueError, match=r"t.npz: missing arrays \['perf_top1_percent'"):
+    with pytest.raises(
+        ValueError, match=r"t.npz: missing arrays \['perf_top1_percent'"
+    ):
         finetune.read_npz(tmp_path / "t.npz")
 
 

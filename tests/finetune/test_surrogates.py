@@ -26,7 +26,9 @@ def test_weight_space_equals_dense_gp(num_rows):
     noise = random.uniform(0.1, 1, num_rows).astype(np.float32)
     ard = random.uniform(0.1, 2, 6).astype(np.float32)
     truth = random.normal(size=num_rows).astype(np.float32)
-    padded = [np.concatenate([x, np.ones_like(x[:1])]) for x in (features, truth, noise)]
+    padded = [
+        np.concatenate([x, np.ones_like(x[:1])]) for x in (features, truth, noise)
+    ]
     mask = np.r_[np.ones(num_rows, np.float32), np.float32(0)]
     mean, var = gp.predict(gp.gather_evidence(*padded, mask), ard, query)
 
@@ -52,7 +54,9 @@ def test_inverse_gradient_is_exact():
     def exact(m):
         return jnp.sum(jnp.sin(jnp.linalg.inv(m))) + jnp.linalg.slogdet(m)[1]
 
-    np.testing.assert_allclose(jax.grad(ours)(matrix), jax.grad(exact)(matrix), atol=1e-5)
+    np.testing.assert_allclose(
+        jax.grad(ours)(matrix), jax.grad(exact)(matrix), atol=1e-5
+    )
 
 
 def test_reference_parity(data_folder):
@@ -60,8 +64,9 @@ def test_reference_parity(data_folder):
     weights = {k[2:]: jnp.asarray(z[k]) for k in z if k.startswith("w/")}
     gp_params = {k[3:]: jnp.asarray(z[k], jnp.float32) for k in z if k[:3] == "gp/"}
     features = {}
+    extract = jax.jit(ref.reference_features)
     for part in ("train", "test"):
-        features[part] = ref.reference_features(
+        features[part] = extract(
             weights,
             *(z[f"{part}/{name}"] for name in ("hps", "budget")),
             z[f"{part}/curve"][:, 0],
@@ -74,12 +79,12 @@ def test_reference_parity(data_folder):
     known = jnp.concatenate([features["train"], jnp.ones((pad, 32))])
     targets = jnp.concatenate([z["train/y"], jnp.ones(pad)])
     mask = jnp.r_[jnp.ones(32), jnp.zeros(pad)]
-    mean, std = ref.reference_posterior(
+    mean, std = jax.jit(ref.reference_posterior)(
         known, targets, mask, features["test"], gp_params
     )
     np.testing.assert_allclose(mean, z["test/pred_mean"], atol=1e-4)
     np.testing.assert_allclose(std, z["test/pred_std_incl_noise"], atol=1e-4)
-    nll = ref.reference_nll(known, targets, mask, gp_params)
+    nll = jax.jit(ref.reference_nll)(known, targets, mask, gp_params)
     np.testing.assert_allclose(nll, z["nll_per_point_eval"], atol=1e-4)
     gain = expected_improvement(mean, std, z["test/ei_best"])
     np.testing.assert_allclose(gain, z["test/ei"], atol=1e-4)
@@ -109,7 +114,8 @@ def test_history_features_do_not_look_ahead():
     curve = np.random.default_rng(0).uniform(size=12).astype(np.float32)
     changed = curve.copy()
     changed[5:] = 0.9
-    before, after = history_features(curve), history_features(changed)
+    summarise = jax.jit(history_features)
+    before, after = summarise(curve), summarise(changed)
     np.testing.assert_array_equal(before[:6], after[:6])
     assert (before[6:] != after[6:]).any(1).all()
     np.testing.assert_array_equal(before[0], 0)
@@ -119,8 +125,9 @@ def test_history_features_do_not_look_ahead():
 def test_every_input_changes_a_prediction(bundle, synthetic):
     surrogate = bundle.learned.performance
     weights = jax.tree.map(lambda x: x[0], surrogate.weights)
-    history = history_features(jnp.linspace(0.1, 0.5, 20))[4]
+    history = jax.jit(history_features)(jnp.linspace(0.1, 0.5, 20))[4]
 
+    @jax.jit
     def predict(vector, meta, history):
         inputs = surrogate.encoder(vector, meta)
         prior = apply_member(surrogate, weights, inputs, history, 4, 8)
@@ -150,9 +157,11 @@ def test_meta_training_beats_persistence_on_unseen_datasets(bundle, synthetic):
     surrogate = bundle.learned.performance
     inputs = surrogate.encoder(vectors, synthetic.meta_features[:, None, :])
     dataset = jnp.repeat(jnp.array([6, 7]), 1000)
-    at = draw_examples(jax.random.key(1), runs, dataset, synthetic.num_epochs)
-    prior, truth = jax.vmap(
-        lambda w: predict_examples(surrogate, w, inputs, runs, at)
+    at = jax.jit(draw_examples, static_argnums=3)(
+        jax.random.key(1), runs, dataset, synthetic.num_epochs
+    )
+    prior, truth = jax.jit(
+        jax.vmap(lambda w: predict_examples(surrogate, w, inputs, runs, at))
     )(surrogate.weights)
     error = np.mean((prior.mean.mean(0) - truth[0]) ** 2)
     last = runs.history[at.dataset, at.run, at.start][:, 0]

@@ -158,7 +158,16 @@ def test_shipped_surrogates():
 
 def test_command_line_says_what_is_wrong(tmp_path):
     found = subprocess.run(
-        [sys.executable, "-m", "finetune", "fit", "--data", str(tmp_path), "--out", "x"],
+        [
+            sys.executable,
+            "-m",
+            "finetune",
+            "fit",
+            "--data",
+            str(tmp_path),
+            "--out",
+            "x",
+        ],
         capture_output=True,
         text=True,
         check=False,
