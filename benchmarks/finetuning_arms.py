@@ -17,6 +17,7 @@ from finetune.baselines import (
     successive_halving,
 )
 from finetune.policy import make_lookup, predict_seconds
+from finetune.reference import NUM_EPOCHS
 from finetune.replay import replay_fixed, replay_reference, replay_with_refit
 from finetune.simulate import Table, make_tables, simulate, start_state
 from finetune.training import pad_runs
@@ -148,7 +149,6 @@ def run_reference(
     """
     padded, _ = pad_runs(data)
     grid = jnp.asarray(GRID)
-    epochs = data.num_epochs
 
     @jax.jit
     def replay(keys, learned, vectors, meta, table):
@@ -172,8 +172,6 @@ def run_reference(
 
         return jax.lax.map(seed, keys)
 
-    if epochs != 50:
-        raise ValueError(f"the reference needs 50 epochs, the table has {epochs}")
     rows = []
     for i, bundle in enumerate(tqdm(bundles, "quick_tune_reference")):
         keys = jax.random.split(jax.random.fold_in(jax.random.key(7), i), num_seeds)
@@ -208,7 +206,8 @@ def run_all(
     tables = make_tables(data)
     found = run_baselines(tables, num_seeds)
     found |= run_orders(bundles, data, tables)
-    if reference_seeds and all(b.learned.reference_weights for b in bundles):
+    has_reference = all(b.learned.reference_weights for b in bundles)
+    if reference_seeds and has_reference and data.num_epochs == NUM_EPOCHS:
         found["quick_tune_reference"] = run_reference(
             bundles, data, tables, reference_seeds, overhead["quick_tune_reference"]
         )

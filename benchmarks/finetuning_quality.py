@@ -53,7 +53,9 @@ def surrogate_quality(
     """
     runs, vectors = make_runs(data)
     context, query = slice(0, NUM_CONTEXT), slice(NUM_CONTEXT, None)
-    has_reference = all(b.learned.reference_weights for b in bundles)
+    has_reference = data.num_epochs == ref.NUM_EPOCHS and all(
+        b.learned.reference_weights for b in bundles
+    )
 
     @jax.jit
     def evaluate(learned, inputs, reference_inputs, meta, dataset, key):
@@ -159,7 +161,10 @@ def _cpu_seconds(function, *args, repeats: int = 10) -> float:
 
 
 def measure_timings(
-    data: MetaDataset, surrogate: Surrogate, num_members: int = 3
+    data: MetaDataset,
+    surrogate: Surrogate,
+    num_members: int = 3,
+    with_training: bool = True,
 ) -> dict[str, float]:
     """CPU-seconds of the operations that Quick-Tune's timings are given for."""
     members = jax.tree.map(
@@ -200,6 +205,8 @@ def measure_timings(
             jax.jit(lambda s, r: refit(s, r, RefitConfig())), surrogate, rows, repeats=3
         ),
     }
+    if not with_training:
+        return found
     config = TrainConfig(
         num_steps=10_000, num_tasks=1, num_context=16, num_query=16, num_members=1
     )

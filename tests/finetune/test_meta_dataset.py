@@ -172,7 +172,7 @@ def test_json_reader(tmp_path):
     assert np.isnan(data.vectors[1, 2])
     costs["d"]["9"] = []
     (tmp_path / "curves/cost.json").write_text(json.dumps(costs))
-    with pytest.raises(ValueError, match="run '9': 1 epochs but 0 in cost.json"):
+    with pytest.raises(ValueError, match=r"run '9': 1 epochs but 0 in cost.json"):
         finetune.read_json(tmp_path)
 
 

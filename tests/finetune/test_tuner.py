@@ -89,7 +89,7 @@ def test_tuner_refuses(bundle, synthetic, tmp_path):
     content = json.loads((tmp_path / "h.json").read_text())
     content["space"] = content["space"][1:]
     (tmp_path / "other.json").write_text(json.dumps(content))
-    with pytest.raises(ValueError, match="other.json: a history of another search"):
+    with pytest.raises(ValueError, match=r"other.json: a history of another search"):
         tuner.load_history(tmp_path / "other.json")
 
 
