@@ -155,7 +155,7 @@ def zero_shot_quality(data: MetaDataset, bundles: list[Surrogates], train) -> di
         worst = np.nanmin(data.curves[runs])
         vectors, meta = data.vectors[runs], data.meta_features[i]
         learned = bundle.learned
-        scores = {
+        scores: dict = {
             "zero_shot": learned.zero_shot.score(vectors, meta),
             "single_best": learned.single_best.score(vectors, meta),
         }
@@ -212,7 +212,7 @@ def load_bundles(args: Args) -> tuple[MetaDataset, list[Surrogates], list | None
                 f"{path.name}: {data.meta_features.shape[1]} meta-features, expected "
                 f"{list(shipped.meta_feature_names)}"
             )
-        data = data.subset(np.unique(data.dataset))  # those that have runs
+        data = data.subset(np.unique(data.dataset).tolist())  # those that have runs
         seen = sorted(set(data.dataset_names) & set(shipped.card["datasets"]))
         if seen:
             print(f"Warning: the shipped surrogates have seen {seen}.")
@@ -303,9 +303,10 @@ def main(args: Args) -> dict:
             print("Language models ...", flush=True)
             summary["language_models"] = language_model_table(folder)
     summary["datasets"] = list(data.dataset_names)
-    summary["settings"] = {k: str(v) for k, v in dataclasses.asdict(args).items()}
-    del summary["settings"]["out"], summary["settings"]["data"]
-    summary["settings"]["language_models"] = args.language_models is not None
+    paths = ("out", "data", "language_models")
+    summary["settings"] = {
+        k: v for k, v in dataclasses.asdict(args).items() if k not in paths
+    }
     summary["cpu_seconds"] = {
         "meta_training": meta_training,
         "total": time.process_time() - started,

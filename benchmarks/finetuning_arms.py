@@ -105,13 +105,24 @@ def run_ours(
         overheads = (0.0, overhead.get(name, 0.0))
 
         @jax.jit
-        def replay(performance, groups, cost, *rest, name=name, overheads=overheads):
+        def replay(
+            performance,
+            groups,
+            cost,
+            vectors,
+            meta,
+            table,
+            name=name,
+            overheads=overheads,
+        ):
             def seed(group):
                 surrogate = performance.replace(weights=group[0], evidence=group[1])
-                args = (jax.random.key(0), surrogate, cost, *rest, grid, overheads)
+                key = jax.random.key(0)
+                args = (surrogate, cost, vectors, meta, table)
                 if name == "refit":
-                    return replay_with_refit(*args)
-                return replay_fixed(*args, own_history=OURS[name])
+                    return replay_with_refit(key, *args, grid, overheads)
+                own = OURS[name]
+                return replay_fixed(key, *args, grid, overheads, own_history=own)
 
             return jax.lax.map(seed, groups)
 

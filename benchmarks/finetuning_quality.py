@@ -57,7 +57,6 @@ def surrogate_quality(
         b.learned.reference_weights for b in bundles
     )
 
-    @jax.jit
     def evaluate(learned, inputs, reference_inputs, meta, dataset, key):
         at = _draw(key, runs, dataset, data.num_epochs)
         truth = runs.curves[dataset, at.run, at.target - 1]
@@ -113,6 +112,12 @@ def surrogate_quality(
             rows["quick_tune_reference"] = (error, nll)
         return rows, at.start[query]
 
+    @jax.jit
+    def over_keys(learned, inputs, scaled, meta, dataset, keys):
+        return jax.lax.map(
+            lambda key: evaluate(learned, inputs, scaled, meta, dataset, key), keys
+        )
+
     found, starts = {}, []
     for i, bundle in enumerate(bundles):
         inputs = bundle.learned.performance.encoder(
@@ -120,11 +125,8 @@ def surrogate_quality(
         )
         scaled = bundle.learned.reference_scaling(jnp.asarray(vectors[i]))
         keys = jax.random.split(jax.random.fold_in(jax.random.key(11), i), num_draws)
-        rows, start = jax.lax.map(
-            lambda key, b=bundle, x=inputs, s=scaled, i=i: evaluate(
-                b.learned, x, s, jnp.asarray(data.meta_features[i]), i, key
-            ),
-            keys,
+        rows, start = over_keys(
+            bundle.learned, inputs, scaled, data.meta_features[i], jnp.asarray(i), keys
         )
         starts.append(np.asarray(start).ravel())
         for name, (error, nll) in rows.items():

@@ -57,8 +57,7 @@ class FitConfig:
     reference: ReferenceConfig | None = ReferenceConfig()  # noqa: RUF009
 
 
-@struct.dataclass
-class Learned:
+class Learned(struct.PyTreeNode):
     """The arrays of a bundle.
 
     Attributes:
@@ -106,7 +105,7 @@ class Surrogates:
         state = serialization.to_state_dict(self.learned)
         flat = traverse_util.flatten_dict(state, sep="/")
         arrays = {k: np.asarray(v) for k, v in flat.items() if v is not None}
-        np.savez_compressed(folder / "weights.npz", **arrays)
+        np.savez_compressed(folder / "weights.npz", **arrays)  # type: ignore[arg-type]
         learned = self.learned
         card = {
             "format": FORMAT,

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax.typing import ArrayLike
 
 from finetune.space import Categorical, Ordinal, SearchSpace
 
@@ -19,8 +20,7 @@ NUM_HISTORY_FEATURES = 11
 NUM_TIME_FEATURES = 5
 
 
-@struct.dataclass
-class Encoder:
+class Encoder(struct.PyTreeNode):
     """Scaling of configurations and meta-features.
 
     Legend: ``H`` columns of the space, ``M`` meta-features.
@@ -48,7 +48,7 @@ class Encoder:
         """Width of an encoded configuration with its meta-features."""
         return self.log.shape[-1] + len(self.absent_columns) + self.meta_mean.shape[-1]
 
-    def __call__(self, vector: jax.Array, meta_features: jax.Array) -> jax.Array:
+    def __call__(self, vector: ArrayLike, meta_features: ArrayLike) -> jax.Array:
         """Encode configurations.
 
         Args:
@@ -58,6 +58,7 @@ class Encoder:
         Returns:
             ``[..., num_outputs]``, finite.
         """
+        vector, meta_features = jnp.asarray(vector), jnp.asarray(meta_features)
         absent = jnp.isnan(vector)
         filled = jnp.where(absent, 1.0, vector)
         logged = jnp.where(self.log, jnp.log10(jnp.maximum(filled, self.floor)), filled)
@@ -86,14 +87,16 @@ def fit_encoder(
     for h in space.hyperparameters:
         for _ in h.columns:
             is_onehot = isinstance(h, Categorical)
-            is_log = not is_onehot and h.log
+            is_log = not isinstance(h, Categorical) and h.log
             smallest = 1.0
-            if is_log:
+            if not isinstance(h, Categorical) and h.log:
                 values = h.choices if isinstance(h, Ordinal) else (h.low,)
                 smallest = min(v for v in values if v > 0)
                 if isinstance(h, Ordinal) and min(values) <= 0:
                     smallest /= 10  # zero stands one decade below the smallest choice
-            if not is_onehot and (h.optional or h.condition is not None):
+            if not isinstance(h, Categorical) and (
+                h.optional or h.condition is not None
+            ):
                 absent.append(column)
             log.append(is_log)
             floor.append(smallest)

@@ -20,8 +20,7 @@ from flax import struct
 _HIGHEST = jax.lax.Precision.HIGHEST
 
 
-@struct.dataclass
-class Evidence:
+class Evidence(struct.PyTreeNode):
     """What a set of observations says about the feature weights.
 
     Evidence of independent observations adds up.

@@ -65,8 +65,7 @@ class ContextNetwork(nn.Module):
         return out[:, 0], out[:, 1]
 
 
-@struct.dataclass
-class InContext:
+class InContext(struct.PyTreeNode):
     """A meta-trained ensemble; a leading axis ``E`` on every leaf of ``weights``."""
 
     weights: dict

@@ -37,8 +37,7 @@ def horizon_targets(start: jax.Array, num_epochs: int) -> jax.Array:
     return jnp.minimum(ahead, num_epochs)
 
 
-@struct.dataclass
-class Lookup:
+class Lookup(struct.PyTreeNode):
     """Predictions of an ensemble for everything that can occur on a table.
 
     Legend: ``E`` members, ``R`` runs, ``T`` epochs, ``O`` horizons, ``F`` features.
@@ -121,6 +120,8 @@ def make_lookup(
         encoded = cost.encoder(vectors, meta_features)
         return apply_member(cost, weights, encoded, history[:, 0], zero, zero + 1)
 
+    if performance.evidence is None:
+        raise ValueError("performance: not meta-trained, it has no evidence")
     evidence = performance.evidence
     if own_history:
         evidence = jax.tree.map(jnp.zeros_like, evidence)

@@ -43,11 +43,12 @@ def with_conditions(
     names = {h.name for h in space.hyperparameters}
     found = []
     for h in space.hyperparameters:
-        parent, values = _CONDITIONS.get(h.name, (None, ()))
-        if parent in names and isinstance(space[parent], Categorical):
-            known = tuple(v for v in values if v in space[parent].choices)
+        name, values = _CONDITIONS.get(h.name, ("", ()))
+        parent = space[name] if name in names else None
+        if isinstance(parent, Categorical):
+            known = tuple(v for v in values if v in parent.choices)
             if known:
-                h = dataclasses.replace(h, condition=Condition(parent, known))
+                h = dataclasses.replace(h, condition=Condition(name, known))
         found.append(h)
     space = SearchSpace(tuple(found))
     vectors = blank_inactive(space, vectors)

@@ -14,6 +14,7 @@ what you want).
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -181,8 +182,7 @@ def reference_posterior(features, targets, mask, query, gp):
     return mean, jnp.sqrt(jnp.maximum(var, 0) + gp["noise"])
 
 
-@struct.dataclass
-class ReferenceScaling:
+class ReferenceScaling(struct.PyTreeNode):
     """Order and scaling of the hyperparameters as in the reference.
 
     Model one-hots come first; missing numbers are -1; one-hots stay 0 and 1.
@@ -286,5 +286,5 @@ def train_reference(
         return (optax.apply_updates(weights, updates), state), loss
 
     drawn = (tasks[:, 0], run, epoch, drop_keys)
-    (weights, _), _ = jax.lax.scan(step, (weights, optimizer.init(weights)), drawn)
-    return weights
+    start: Any = (weights, optimizer.init(weights))
+    return jax.lax.scan(step, start, drawn)[0][0]

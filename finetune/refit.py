@@ -28,8 +28,7 @@ class RefitConfig:
     pull: float = 1.0
 
 
-@struct.dataclass
-class History:
+class History(struct.PyTreeNode):
     """Examples observed on the task, padded to a fixed number of rows ``n``.
 
     Attributes:

@@ -130,8 +130,7 @@ def replay_with_refit(
     return regret(table, state.trace)
 
 
-@struct.dataclass
-class ReferenceMemory:
+class ReferenceMemory(struct.PyTreeNode):
     """Exact posterior of the reference's GP, extended by one observation at a time.
 
     Legend: ``n`` rows of history (padded), ``R`` candidates.

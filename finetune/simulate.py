@@ -20,8 +20,7 @@ from finetune.meta_dataset import MetaDataset
 from finetune.training import pad_runs
 
 
-@struct.dataclass
-class Table:
+class Table(struct.PyTreeNode):
     """All runs of one dataset; ``R`` runs (padded), ``T`` epochs.
 
     Attributes:
@@ -39,8 +38,7 @@ class Table:
     worst: jax.Array
 
 
-@struct.dataclass
-class LoopState:
+class LoopState(struct.PyTreeNode):
     """What a policy may look at.
 
     Attributes:

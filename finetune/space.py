@@ -139,6 +139,7 @@ class Float:
         if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
             return False
         slack = 1e-5 * max(abs(self.low), abs(self.high))
+        value = float(value)
         if self.integer and abs(value - round(value)) > 1e-5:
             return False
         return self.low - slack <= value <= self.high + slack
@@ -374,8 +375,10 @@ def blank_inactive(space: SearchSpace, vectors: np.ndarray) -> np.ndarray:
         ):
             continue
         wanted = [f"cat:{h.condition.parent}:{v}" for v in h.condition.values]
-        active = vectors[:, [columns.index(c) for c in wanted]].any(1)
+        active = (vectors[:, [columns.index(c) for c in wanted]] > 0).any(
+            1, keepdims=True
+        )
         own = [columns.index(c) for c in h.columns]
         blank = 0.0 if isinstance(h, Categorical) else np.nan
-        vectors[np.ix_(~active, own)] = blank
+        vectors[:, own] = np.where(active, vectors[:, own], blank)
     return vectors

@@ -8,7 +8,7 @@ the logarithm of the seconds that an epoch of a configuration takes.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import flax.linen as nn
 import jax
@@ -61,8 +61,7 @@ class DeepKernel(nn.Module):
         return Prior(mean, noise, features)
 
 
-@struct.dataclass
-class Surrogate:
+class Surrogate(struct.PyTreeNode):
     """A meta-trained ensemble; a leading axis ``E`` on every leaf of ``weights``.
 
     Attributes:
@@ -114,7 +113,7 @@ def apply_member(
         base, scale = history[..., 0], 0.2
         time = time_features(start, target, surrogate.num_epochs)
         context = jnp.concatenate([history, time], -1)
-    raw = module.apply({"params": weights["network"]}, inputs, context)
+    raw = cast(Prior, module.apply({"params": weights["network"]}, inputs, context))
     spread = 0.2 * scale * jnp.exp(jnp.clip(raw.noise, -4, 4))
     noise = (MIN_NOISE * scale) ** 2 + spread**2
     return Prior(base + scale * raw.mean, noise, scale * raw.features)

@@ -47,8 +47,7 @@ class TrainConfig:
     num_meta_examples: int = 4096
 
 
-@struct.dataclass
-class Runs:
+class Runs(struct.PyTreeNode):
     """Meta-training runs on the device.
 
     Legend: ``D`` datasets, ``R`` the most runs of a dataset, ``T`` epochs.

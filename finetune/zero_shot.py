@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import struct
+from jax.typing import ArrayLike
 
 from finetune.encoding import Encoder, fit_encoder
 from finetune.meta_dataset import MetaDataset
@@ -53,20 +54,19 @@ class RankingNetwork(nn.Module):
         return nn.Dense(1)(x)[..., 0]
 
 
-@struct.dataclass
-class ZeroShot:
+class ZeroShot(struct.PyTreeNode):
     """A trained ranking ensemble; a leading axis ``E`` on every leaf of ``weights``."""
 
     weights: dict
     encoder: Encoder
     num_hidden: int = struct.field(pytree_node=False, default=64)
 
-    def score(self, vectors: jax.Array, meta_features: jax.Array) -> jax.Array:
+    def score(self, vectors: ArrayLike, meta_features: ArrayLike) -> jax.Array:
         """Score configurations ``[..., H]`` for a dataset ``[M]``; higher is better."""
         inputs = self.encoder(vectors, meta_features)
         network = RankingNetwork(self.num_hidden)
         scores = jax.vmap(lambda w: network.apply({"params": w}, inputs))(self.weights)
-        return scores.mean(0)
+        return jnp.mean(jnp.asarray(scores), 0)
 
 
 def _pairwise_loss(scores: jax.Array, values: jax.Array) -> jax.Array:
@@ -91,7 +91,7 @@ def _train_member(key, inputs, values, count, dataset_weights, config):
         task, run = drawn
 
         def loss_fn(weights):
-            scores = network.apply({"params": weights}, inputs[task, run])
+            scores = jnp.asarray(network.apply({"params": weights}, inputs[task, run]))
             return jax.vmap(_pairwise_loss)(scores, values[task, run]).mean()
 
         updates, state = optimizer.update(jax.grad(loss_fn)(weights), state, weights)
@@ -147,16 +147,15 @@ def train_zero_shot(
     ]
 
 
-@struct.dataclass
-class SingleBest:
+class SingleBest(struct.PyTreeNode):
     """Ridge regression of the centred best accuracy on the hyperparameters alone."""
 
     coefficients: jax.Array
     encoder: Encoder
 
-    def score(self, vectors: jax.Array, meta_features: jax.Array) -> jax.Array:
+    def score(self, vectors: ArrayLike, meta_features: ArrayLike) -> jax.Array:
         """Score configurations ``[..., H]``; the meta-features are not looked at."""
-        num_meta = meta_features.shape[-1]
+        num_meta = jnp.shape(meta_features)[-1]
         return self.encoder(vectors, meta_features)[..., :-num_meta] @ self.coefficients
 
 
