@@ -1,6 +1,6 @@
 """The live example, on a small budget."""
 
-import importlib.util
+import importlib
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +9,9 @@ import pytest
 pytest.importorskip("sklearn")
 
 
-def test_digits_run_can_be_frozen_and_thawed():
-    path = Path(__file__).parents[2] / "examples" / "finetuning_digits.py"
-    spec = importlib.util.spec_from_file_location("finetuning_digits", path)
-    digits = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(digits)
+def test_digits_run_can_be_frozen_and_thawed(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "examples")
+    digits = importlib.import_module("finetuning_digits")
     pretraining, past, target = digits.load_tasks()
     networks = digits.pretrain(pretraining, num_epochs=1)
     config = {
