@@ -19,7 +19,7 @@ import numpy as np
 import tyro
 from scipy.stats import bootstrap, rankdata
 
-from benchmarks.finetuning_arms import GRID, HOURS, at_hours, run_all
+from benchmarks.finetuning_arms import GRID, HOURS, at_hours, run_all, run_reference
 from benchmarks.finetuning_pictures import draw_curves, draw_over_time
 from benchmarks.finetuning_quality import (
     language_model_table,
@@ -36,6 +36,8 @@ from finetune import (
     read,
     read_npz,
 )
+from finetune.reference import NUM_EPOCHS
+from finetune.simulate import make_tables
 from finetune.zero_shot import fit_single_best, per_dataset_scores
 
 METHODS = (
@@ -274,18 +276,17 @@ def main(args: Args) -> dict:
             data, bundles[0].learned.performance, with_training=not args.shipped
         )
     overhead = decision_overhead(timings)
-    regret = run_all(
-        bundles, data, args.num_seeds, num_groups, args.reference_seeds, overhead
-    )
-    regret = {name: regret[name] for name in METHODS if name in regret}
+    regret = run_all(bundles, data, args.num_seeds, num_groups, overhead)
     summary = summarise(regret)
     summary["is_no_refit_better"] = compare_refit(regret)
+    write(summary, args.out)
     summary["zero_shot_choice"] = zero_shot_quality(data, bundles, train)
     print("Surrogate quality ...", flush=True)
     summary["surrogate_quality"] = surrogate_quality(
         [_keep_members(b, args.num_members) for b in bundles], data
     )
     summary["cpu_seconds_of"] = timings
+    write(summary, args.out)
     summary["overhead_seconds_per_decision"] = overhead
     if not args.shipped:
         kept = without_linear_probing(data)
@@ -293,8 +294,7 @@ def main(args: Args) -> dict:
             print("Without the one-epoch linear-probing runs ...", flush=True)
             few = min(3, num_groups)
             fewer = [_keep_members(b, few * args.num_members) for b in bundles]
-            rest = run_all(fewer, kept, args.num_seeds, few, 0, overhead)
-            part = summarise({n: rest[n] for n in METHODS if n in rest})
+            part = summarise(run_all(fewer, kept, args.num_seeds, few, overhead))
             summary["without_linear_probing"] = {
                 key: part[key] for key in ("regret", "regret_interval", "num_seeds")
             }
@@ -302,6 +302,17 @@ def main(args: Args) -> dict:
         if folder.is_dir():
             print("Language models ...", flush=True)
             summary["language_models"] = language_model_table(folder)
+    write(summary, args.out)
+    if args.reference_seeds and has_reference(bundles, data):
+        regret["quick_tune_reference"] = run_reference(
+            bundles,
+            data,
+            make_tables(data),
+            args.reference_seeds,
+            overhead["quick_tune_reference"],
+        )
+        regret = {name: regret[name] for name in METHODS}
+        summary |= summarise(regret)
     summary["datasets"] = list(data.dataset_names)
     paths = ("out", "data", "language_models")
     summary["settings"] = {
@@ -311,13 +322,24 @@ def main(args: Args) -> dict:
         "meta_training": meta_training,
         "total": time.process_time() - started,
     }
-    (args.out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    write(summary, args.out)
     write_table(summary, args.out / "table.md")
     traces = {name: values[:, :, 0].mean(1) for name, values in regret.items()}
     draw_over_time(traces, GRID / 3600, args.out)
     draw_curves(bundles[0], data, 0, args.out)
     print(f"Wrote {args.out}/summary.json")
     return summary
+
+
+def write(summary: dict, out: Path) -> None:
+    """Write ``summary.json``, also in between, so that no stage is lost."""
+    (out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+
+
+def has_reference(bundles: list[Surrogates], data: MetaDataset) -> bool:
+    """Tell whether the reference was meta-trained and fits this table."""
+    trained = all(bundle.learned.reference_weights for bundle in bundles)
+    return trained and data.num_epochs == NUM_EPOCHS
 
 
 def _beside(path: Path) -> Path:

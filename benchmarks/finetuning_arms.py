@@ -17,7 +17,6 @@ from finetune.baselines import (
     successive_halving,
 )
 from finetune.policy import make_lookup, predict_seconds
-from finetune.reference import NUM_EPOCHS
 from finetune.replay import replay_fixed, replay_reference, replay_with_refit
 from finetune.simulate import Table, make_tables, simulate, start_state
 from finetune.training import pad_runs
@@ -197,17 +196,15 @@ def run_all(
     data: MetaDataset,
     num_seeds: int,
     num_groups: int,
-    reference_seeds: int,
     overhead: dict[str, float],
 ) -> dict[str, np.ndarray]:
-    """Replay every method on every dataset.
+    """Replay every method but the reference on every dataset.
 
     Args:
         bundles: For each dataset the surrogates that have not seen it.
         data: The datasets.
         num_seeds: Seeds of the baselines.
         num_groups: Into how many seeds the ensembles are split.
-        reference_seeds: Seeds of the reference.
         overhead: Seconds per decision, by method.
 
     Returns:
@@ -217,10 +214,5 @@ def run_all(
     tables = make_tables(data)
     found = run_baselines(tables, num_seeds)
     found |= run_orders(bundles, data, tables)
-    has_reference = all(b.learned.reference_weights for b in bundles)
-    if reference_seeds and has_reference and data.num_epochs == NUM_EPOCHS:
-        found["quick_tune_reference"] = run_reference(
-            bundles, data, tables, reference_seeds, overhead["quick_tune_reference"]
-        )
     found |= run_ours(bundles, data, tables, num_groups, overhead)
     return found

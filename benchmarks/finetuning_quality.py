@@ -277,7 +277,9 @@ def read_language_models(folder: Path) -> MetaDataset:
     vectors, curves, dataset = [], [], []
     for i, rows in enumerate(tables.values()):
         for row in rows:
-            config = {"family": row["family"], "num_parameters": float(row["size"])}
+            # some sizes occur twice: a relative 1e-4 keeps the models apart
+            size = float(row["size"]) * (1 + 1e-4 * len(vectors))
+            config = {"family": row["family"], "num_parameters": size}
             vectors.append(space.to_vector(config))
             curves.append([np.exp(-float(row[s])) for s in sizes])
             dataset.append(i)
