@@ -13,6 +13,8 @@ def test_digits_run_can_be_frozen_and_thawed(monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parents[2] / "examples")
     digits = importlib.import_module("finetuning_digits")
     pretraining, past, target = digits.load_tasks()
+    # one size compiles once
+    monkeypatch.setattr(digits, "WIDTHS", {"narrow": 64, "wide": 64})
     networks = digits.pretrain(pretraining, num_epochs=1)
     config = {
         "model": "narrow",
