@@ -22,6 +22,7 @@ from scipy.stats import bootstrap, rankdata
 from benchmarks.finetuning_arms import GRID, HOURS, at_hours, run_all, run_reference
 from benchmarks.finetuning_pictures import draw_curves, draw_over_time
 from benchmarks.finetuning_quality import (
+    in_context_quality,
     language_model_table,
     measure_timings,
     surrogate_quality,
@@ -285,6 +286,11 @@ def main(args: Args) -> dict:
     summary["surrogate_quality"] = surrogate_quality(
         [_keep_members(b, args.num_members) for b in bundles], data
     )
+    if not args.shipped:
+        folds = leave_datasets_out(
+            data.num_datasets, min(args.num_folds, data.num_datasets), args.split_seed
+        )
+        summary["surrogate_quality"]["in_context"] = in_context_quality(data, *folds)
     summary["cpu_seconds_of"] = timings
     write(summary, args.out)
     summary["overhead_seconds_per_decision"] = overhead

@@ -22,6 +22,7 @@ from finetune import (
     gp,
 )
 from finetune import reference as ref
+from finetune.in_context import predict_in_context, train_in_context
 from finetune.refit import History, RefitConfig, history_evidence, refit
 from finetune.surrogate import Surrogate, apply_member
 from finetune.training import Examples, Runs, make_runs, meta_train, predict_examples
@@ -134,21 +135,64 @@ def surrogate_quality(
                 (np.asarray(error).ravel(), np.asarray(nll).ravel())
             )
     start = np.concatenate(starts)
-    bins = {"all": (0, 10**9), **BINS}
+    return {
+        name: _by_length(start, *map(np.concatenate, zip(*rows, strict=True)))
+        for name, rows in found.items()
+    }
+
+
+def _by_length(start: np.ndarray, error: np.ndarray, nll: np.ndarray) -> dict:
+    """Average by history length; a method without density has no "nll"."""
     summary = {}
-    for name, rows in found.items():
-        error = np.concatenate([r[0] for r in rows])
-        nll = np.concatenate([r[1] for r in rows])
-        summary[name] = {}
-        for label, (low, high) in bins.items():
-            inside = (start >= low) & (start <= high)
-            if inside.any():
-                summary[name][label] = {
-                    "mse": float(error[inside].mean()),
-                    "nll": float(nll[inside].mean()),
-                    "count": int(inside.sum()),
-                }
+    for label, (low, high) in {"all": (0, 10**9), **BINS}.items():
+        inside = (start >= low) & (start <= high)
+        if inside.any():
+            summary[label] = {
+                "mse": float(error[inside].mean()),
+                "count": int(inside.sum()),
+            }
+            if np.isfinite(nll).all():
+                summary[label]["nll"] = float(nll[inside].mean())
     return summary
+
+
+def in_context_quality(
+    data: MetaDataset,
+    train: Sequence[Sequence[int]],
+    held_out: Sequence[Sequence[int]],
+    num_draws: int = 50,
+) -> dict[str, dict[str, float]]:
+    """Meta-train the in-context surrogate and measure it on the same draws."""
+    config = TrainConfig(learning_rate=1e-3)
+    models = train_in_context(jax.random.key(0), data, config, train)
+    runs, vectors = make_runs(data)
+
+    @jax.jit
+    def over_keys(model, inputs, dataset, keys):
+        def one(key):
+            at = _draw(key, runs, dataset, data.num_epochs)
+            mean, var, truth = jax.vmap(
+                lambda w: predict_in_context(
+                    model, w, inputs, runs, at, NUM_CONTEXT, NUM_CONTEXT
+                )
+            )(model.weights)
+            total = var.mean(0) + mean.var(0)
+            error = (truth[0] - mean.mean(0)) ** 2
+            nll = 0.5 * (error / total + jnp.log(2 * jnp.pi * total))
+            return at.start[NUM_CONTEXT:], error, nll
+
+        return jax.lax.map(one, keys)
+
+    found = []
+    for model, datasets in zip(models, held_out, strict=True):
+        inputs = model.encoder(vectors, data.meta_features[:, None, :])
+        for i in datasets:
+            keys = jax.random.split(
+                jax.random.fold_in(jax.random.key(11), i), num_draws
+            )
+            rows = over_keys(model, inputs, jnp.asarray(i), keys)
+            found.append([np.asarray(x).ravel() for x in rows])
+    return _by_length(*map(np.concatenate, zip(*found, strict=True)))
 
 
 def _cpu_seconds(function, *args, repeats: int = 10) -> float:
