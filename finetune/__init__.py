@@ -1,0 +1,45 @@
+"""Which pretrained model, and how to finetune it: surrogates of finetuning runs.
+
+>>> import finetune
+>>> tuner = finetune.Tuner.load(meta_features=[5_000, 20, 128, 3])  # doctest: +SKIP
+>>> trial = tuner.suggest()  # doctest: +SKIP
+>>> tuner.observe(trial, accuracy=0.31, seconds=42.0)  # doctest: +SKIP
+"""
+
+from finetune.bundle import FitConfig, Surrogates, fit_surrogates
+from finetune.meta_dataset import MetaDataset
+from finetune.meta_features import (
+    extract_image_meta_features,
+    image_meta_features,
+    text_meta_features,
+)
+from finetune.readers import read, read_csv, read_json, read_npz
+from finetune.space import Categorical, Condition, Float, Ordinal, SearchSpace
+from finetune.synthetic import example_space, make_synthetic
+from finetune.training import TrainConfig, leave_datasets_out
+from finetune.tuner import Trial, Tuner
+
+__all__ = [
+    "Categorical",
+    "Condition",
+    "FitConfig",
+    "Float",
+    "MetaDataset",
+    "Ordinal",
+    "SearchSpace",
+    "Surrogates",
+    "TrainConfig",
+    "Trial",
+    "Tuner",
+    "example_space",
+    "extract_image_meta_features",
+    "fit_surrogates",
+    "image_meta_features",
+    "leave_datasets_out",
+    "make_synthetic",
+    "read",
+    "read_csv",
+    "read_json",
+    "read_npz",
+    "text_meta_features",
+]

@@ -1,0 +1,97 @@
+"""Command line: `python -m finetune fit` and `python -m finetune recommend`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated
+
+import jax
+import tyro
+
+from finetune.bundle import FitConfig, fit_surrogates
+from finetune.readers import read
+from finetune.training import TrainConfig
+from finetune.tuner import Tuner
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """Meta-learn surrogates from past finetuning runs.
+
+    Attributes:
+        data: npz table, or a folder in the layout of quicktunetool or Quick-Tune.
+        out: Folder to write the surrogates to.
+        num_members: Size of the performance ensemble.
+        num_steps: Meta-training steps of the performance surrogate.
+        seed: Random seed.
+    """
+
+    data: Path
+    out: Path
+    num_members: int = 9
+    num_steps: int = TrainConfig.num_steps
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Recommend:
+    """Recommend configurations before any observation, as json lines.
+
+    Attributes:
+        meta_features: Of the dataset: number of training images, of classes, side in
+            pixels, channels (or what the surrogates were fitted with).
+        surrogates: Folder written by `fit`; default: those shipped with the package.
+        top: How many configurations.
+        num_candidates: Drawn from the search space to choose from.
+        seed: Of the candidates.
+    """
+
+    meta_features: tuple[float, ...]
+    surrogates: Path | None = None
+    top: int = 5
+    num_candidates: int = 1000
+    seed: int = 0
+
+
+def run_fit(args: Fit) -> None:
+    """Fit and save."""
+    data = read(args.data)
+    print(
+        f"{data.source}: {data.num_runs} runs on {data.num_datasets} datasets, "
+        f"{data.space.num_columns} columns; meta-training (a minute or two) ...",
+        flush=True,
+    )
+    config = FitConfig(
+        performance=TrainConfig(num_members=args.num_members, num_steps=args.num_steps)
+    )
+    bundle = fit_surrogates(jax.random.key(args.seed), data, config)[0]
+    bundle.save(args.out)
+    print(f"Wrote weights.npz and card.json to {args.out}")
+
+
+def run_recommend(args: Recommend) -> None:
+    """Print the recommended configurations."""
+    tuner = Tuner.load(
+        args.surrogates, num_candidates=args.num_candidates, seed=args.seed
+    )
+    for config in tuner.recommend(args.meta_features, args.top):
+        print(json.dumps(config))
+
+
+def main() -> None:
+    """Parse the command line."""
+    args = tyro.cli(
+        Annotated[Fit, tyro.conf.subcommand("fit")]
+        | Annotated[Recommend, tyro.conf.subcommand("recommend")],
+        prog="python -m finetune",
+    )
+    try:
+        run_fit(args) if isinstance(args, Fit) else run_recommend(args)
+    except ValueError as error:
+        raise SystemExit(f"error: {error}") from None
+
+
+if __name__ == "__main__":
+    main()

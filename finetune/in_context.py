@@ -1,0 +1,189 @@
+"""A prior-fitted surrogate: a transformer that reads the task's history as context.
+
+No Gaussian process and no gradient on the task: examples that were observed become
+tokens, queries attend to them, and a head gives mean and noise. Like ifBO it learns in
+context; unlike it there is no limit on hyperparameters (a token is an encoded vector,
+however wide) and no configuration is forgotten (padded and masked context).
+
+Sources: Müller et al., Transformers Can Do Bayesian Inference (ICLR 2022);
+Rakotoarison et al., In-Context Freeze-Thaw Bayesian Optimization (ICML 2024).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import struct
+
+from finetune.encoding import Encoder, fit_encoder, time_features
+from finetune.meta_dataset import MetaDataset
+from finetune.surrogate import MIN_NOISE
+from finetune.training import Examples, Runs, TrainConfig, draw_examples, make_runs
+
+
+class ContextNetwork(nn.Module):
+    """Queries attend to the tokens of observed examples, twice."""
+
+    num_hidden: int
+    num_heads: int = 4
+
+    @nn.compact
+    def __call__(self, context, residual, mask, query):
+        """Predict residuals of queries.
+
+        Args:
+            context: Inputs of observed examples, ``[n, I]``.
+            residual: Their residuals, ``[n]``.
+            mask: 1 for real ones, ``[n]``.
+            query: Inputs to predict, ``[m, I]``.
+
+        Returns:
+            Mean ``[m]`` and log noise ``[m]``.
+        """
+        shared = nn.Dense(self.num_hidden, name="embed")
+        first = nn.Dense(self.num_hidden, name="mix")
+        query = first(nn.silu(shared(query)))
+        tokens = first(nn.silu(shared(context)))
+        tokens = tokens + nn.Dense(self.num_hidden, name="value")(residual[:, None] * 5)
+        blank = self.param("blank", nn.initializers.zeros, (1, self.num_hidden))
+        tokens = jnp.concatenate([blank, tokens])
+        visible = jnp.concatenate([jnp.ones(1), mask])[None, None, :] > 0
+        for _ in range(2):
+            attended = nn.MultiHeadDotProductAttention(self.num_heads)(
+                nn.LayerNorm()(query), nn.LayerNorm()(tokens), mask=visible
+            )
+            query = query + attended
+            hidden = nn.silu(nn.Dense(2 * self.num_hidden)(nn.LayerNorm()(query)))
+            query = query + nn.Dense(self.num_hidden)(hidden)
+        small = nn.initializers.variance_scaling(0.1, "fan_in", "normal")
+        out = nn.Dense(2, kernel_init=small)(nn.LayerNorm()(query))
+        return out[:, 0], out[:, 1]
+
+
+class InContext(struct.PyTreeNode):
+    """A meta-trained ensemble; a leading axis ``E`` on every leaf of ``weights``."""
+
+    weights: dict
+    encoder: Encoder
+    num_epochs: int = struct.field(pytree_node=False)
+    num_hidden: int = struct.field(pytree_node=False, default=64)
+
+
+def _inputs(model, inputs, runs: Runs, at: Examples):
+    """Everything known of examples, ``[..., I]``."""
+    return jnp.concatenate(
+        [
+            inputs[at.dataset, at.run],
+            runs.history[at.dataset, at.run, at.start],
+            time_features(at.start, at.target, model.num_epochs),
+        ],
+        -1,
+    )
+
+
+def predict_in_context(model, weights, inputs, runs, at, num_context, num_known):
+    """Predict the examples after the first ``num_context`` given those before.
+
+    Returns:
+        Mean ``[m]``, variance ``[m]`` and truth ``[m]``.
+    """
+    x = _inputs(model, inputs, runs, at)
+    truth = runs.curves[at.dataset, at.run, at.target - 1]
+    last = runs.history[at.dataset, at.run, at.start][:, 0]
+    network = ContextNetwork(model.num_hidden)
+    mask = (jnp.arange(num_context) < num_known).astype(truth.dtype)
+    mean, noise = network.apply(
+        {"params": weights},
+        x[:num_context],
+        (truth - last)[:num_context],
+        mask,
+        x[num_context:],
+    )
+    var = (0.2 * MIN_NOISE) ** 2 + (0.04 * jnp.exp(jnp.clip(noise, -4, 4))) ** 2
+    return last[num_context:] + 0.2 * mean, var, truth[num_context:]
+
+
+def train_in_context(
+    key: jax.Array,
+    data: MetaDataset,
+    config: TrainConfig = TrainConfig(),  # noqa: B008 (frozen)
+    folds: Sequence[Sequence[int]] | None = None,
+) -> list[InContext]:
+    """Meta-train an ensemble for each fold, in one program.
+
+    Args:
+        key: Random key.
+        data: The meta-dataset.
+        config: Settings; kernel features and meta examples are not used.
+        folds: For each fold the datasets to learn from; None: one fold, all datasets.
+    """
+    folds = [range(data.num_datasets)] if folds is None else folds
+    runs, vectors = make_runs(data)
+    models, inputs, dataset_weights = [], [], []
+    for fold in folds:
+        known = data.subset(list(fold))
+        encoder = fit_encoder(data.space, known.vectors, known.meta_features)
+        models.append(InContext({}, encoder, data.num_epochs, config.num_hidden))
+        inputs.append(encoder(vectors, data.meta_features[:, None, :]))
+        row = np.zeros(data.num_datasets, np.float32)
+        row[list(fold)] = 1 / len(fold)
+        dataset_weights.append(row)
+    size = config.num_context + config.num_query
+    shape = (config.num_steps, config.num_tasks)
+
+    def member(key, inputs, dataset_weights):
+        init_key, task_key, example_key, count_key = jax.random.split(key, 4)
+        tasks = jax.random.choice(
+            task_key, data.num_datasets, (*shape, 1), p=dataset_weights
+        )
+        examples = draw_examples(
+            example_key, runs, jnp.tile(tasks, size), data.num_epochs
+        )
+        num_known = jax.random.randint(count_key, shape, 0, config.num_context + 1)
+        width = inputs.shape[-1] + runs.history.shape[-1] + 5
+        blank = jnp.zeros((2, width))
+        weights = ContextNetwork(config.num_hidden).init(
+            init_key, blank, jnp.zeros(2), jnp.ones(2), blank
+        )["params"]
+        schedule = optax.warmup_cosine_decay_schedule(
+            0.0, config.learning_rate, config.num_steps // 20, config.num_steps
+        )
+        optimizer = optax.chain(
+            optax.clip_by_global_norm(10.0),
+            optax.adamw(schedule, weight_decay=config.weight_decay),
+        )
+
+        def step(carry, drawn):
+            weights, state = carry
+            examples, num_known = drawn
+
+            def loss_fn(weights):
+                def task(at, num):
+                    mean, var, truth = predict_in_context(
+                        models[0], weights, inputs, runs, at, config.num_context, num
+                    )
+                    return jnp.mean((truth - mean) ** 2 / var + jnp.log(var)) / 2
+
+                return jax.vmap(task)(examples, num_known).mean()
+
+            grads = jax.grad(loss_fn)(weights)
+            updates, state = optimizer.update(grads, state, weights)
+            return (optax.apply_updates(weights, updates), state), None
+
+        start = (weights, optimizer.init(weights))
+        return jax.lax.scan(step, start, (examples, num_known))[0][0]
+
+    keys = jax.random.split(key, (len(folds), config.num_members))
+    over_members = jax.vmap(member, in_axes=(0, None, None))
+    weights = jax.jit(jax.vmap(over_members))(
+        keys, jnp.stack(inputs), jnp.asarray(np.stack(dataset_weights))
+    )
+    return [
+        model.replace(weights=jax.tree.map(lambda x, i=i: x[i], weights))
+        for i, model in enumerate(models)
+    ]

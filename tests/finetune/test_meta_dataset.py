@@ -1,0 +1,209 @@
+"""Search spaces, the container, the readers and what they refuse."""
+
+import csv
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+import finetune
+from finetune import Categorical, Condition, Float, Ordinal, SearchSpace
+
+
+def test_columns_count_choices_not_hyperparameters():
+    space = finetune.example_space()
+    assert space.num_columns == 3 + 2 + 1 + 1 + 1 + 1 + 1
+    config = {
+        "model": "large",
+        "optimizer": "sgd",
+        "learning_rate": 0.01,
+        "momentum": 0.9,
+        "frozen_share": 0.5,
+        "weight_decay": 0.0,
+        "clip_norm": None,
+    }
+    vector = space.to_vector(config)
+    assert vector[:5].tolist() == [0, 0, 1, 1, 0]
+    assert np.isnan(vector[-1])
+    back = space.to_config(vector)
+    assert back["momentum"] == pytest.approx(0.9)
+    assert back["clip_norm"] is None and back["model"] == "large"
+
+
+def test_inactive_hyperparameters_are_absent():
+    space = finetune.example_space()
+    random = np.random.default_rng(0)
+    for _ in range(50):
+        config = space.sample(random)
+        assert ("momentum" in config) == (config["optimizer"] == "sgd")
+        again = space.to_config(space.to_vector(config))
+        assert again.keys() == config.keys()
+    assert SearchSpace.from_json(space.to_json()) == space
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": "huge"}, r"model = 'huge', expected one of \['tiny'"),
+        ({"learning_rate": 1.0}, r"learning_rate = 1.0, expected a number in \[1e-05"),
+        ({"frozen_share": 0.3}, "frozen_share = 0.3, expected one of"),
+        ({"extra": 1}, r"unknown hyperparameters \['extra'\]"),
+    ],
+)
+def test_space_refuses(change, message):
+    space = finetune.example_space()
+    config = space.sample(np.random.default_rng(1)) | change
+    with pytest.raises(ValueError, match=message):
+        space.to_vector(config)
+
+
+def test_space_refuses_bad_conditions():
+    with pytest.raises(ValueError, match="not in the space"):
+        SearchSpace((Float("a", 0, 1, condition=Condition("b", (1,))),))
+    with pytest.raises(ValueError, match="expected one of"):
+        SearchSpace(
+            (
+                Categorical("b", ("x",)),
+                Ordinal("a", (1.0,), condition=Condition("b", ("y",))),
+            )
+        )
+
+
+def _broken(data, name, row, column, value):
+    array = getattr(data, name).copy()
+    array[row, column] = value
+    return dataclasses.replace(data, **{name: array})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("curves", 45.0, "row 3, epoch 1: accuracy 45 .* divide by 100"),
+        ("curves", np.nan, "row 3, epoch 1: NaN inside a curve"),
+        ("costs", -1.0, "row 3, epoch 1: -1 seconds"),
+    ],
+)
+def test_container_refuses(synthetic, name, value, message):
+    with pytest.raises(ValueError, match=message):
+        _broken(synthetic, name, 3, 0, value)
+
+
+def test_container_refuses_duplicate_runs(synthetic):
+    with pytest.raises(ValueError, match="rows 0 and 1 are the same run"):
+        synthetic.select(np.array([0, 0, 1]))
+
+
+def _write(path, rows):
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+
+
+@pytest.fixture
+def csv_folder(tmp_path):
+    _write(
+        tmp_path / "config.csv",
+        [["", "dataset", "model", "lr"], ["a", "d", "x", 0.1], ["b", "d", "y", 0.2]],
+    )
+    _write(tmp_path / "curve.csv", [["", 0, 1], ["b", 0.2, 0.3], ["a", 0.1, ""]])
+    _write(tmp_path / "cost.csv", [["", "cost"], ["a", 3], ["b", 4]])
+    _write(
+        tmp_path / "meta.csv",
+        [["", "dataset", "kind", "num_train"], ["a", "d", "z", 9], ["b", "d", "z", 9]],
+    )
+    return tmp_path
+
+
+def test_csv_reader_matches_rows_by_name(csv_folder):
+    data = finetune.read_csv(csv_folder)
+    assert data.lengths.tolist() == [1, 2]
+    assert data.costs[1].tolist() == [4, 4]
+    assert data.meta_feature_names == ("num_train",)
+    assert data.space.columns == ["cat:model:x", "cat:model:y", "lr"]
+
+
+@pytest.mark.parametrize(
+    ("file", "rows", "message"),
+    [
+        ("curve", [["", 0, "loss"], ["a", 0.1, 1], ["b", 0.1, 1]], "unknown columns"),
+        ("cost", [["", "money"], ["a", 1], ["b", 1]], "cost.csv: unknown columns"),
+        ("meta", [["", "kind"], ["a", "z"], ["b", "z"]], "missing columns"),
+        ("cost", [["", "cost"], ["a", 1]], r"cost.csv: runs missing \['b'\]"),
+        ("cost", [["", "cost"], ["a", "x"], ["b", 1]], "row 2, column 'cost': 'x'"),
+        ("curve", [["", 0], ["a", 0.1], ["a", 0.1]], "'a' occurs more than once"),
+    ],
+)
+def test_csv_reader_refuses(csv_folder, file, rows, message):
+    _write(csv_folder / f"{file}.csv", rows)
+    with pytest.raises(ValueError, match=message):
+        finetune.read_csv(csv_folder)
+
+
+def test_csv_reader_checks_budget_percent_and_choices(csv_folder):
+    with pytest.raises(ValueError, match="above the declared budget of 1"):
+        finetune.read_csv(csv_folder, num_epochs=1)
+    space = SearchSpace((Categorical("model", ("x",)), Float("lr", 0, 1)))
+    with pytest.raises(ValueError, match=r"config.csv, row 3: model = 'y'"):
+        finetune.read_csv(csv_folder, space=space)
+    space = SearchSpace((Categorical("model", ("x", "y")),))
+    with pytest.raises(ValueError, match=r"unknown columns \['lr'\]"):
+        finetune.read_csv(csv_folder, space=space)
+    _write(csv_folder / "curve.csv", [["", 0], ["a", 40], ["b", 50]])
+    with pytest.raises(ValueError, match="divide by 100"):
+        finetune.read_csv(csv_folder)
+    assert finetune.read_csv(csv_folder, percent=True).curves.max() == 0.5
+
+
+def test_json_reader(tmp_path):
+    (tmp_path / "curves").mkdir()
+    (tmp_path / "meta").mkdir()
+    _write(
+        tmp_path / "table.csv",
+        [["", "cat:model:a", "cat:model:b", "lr"], [7, 1, 0, 0.1], [9, 0, 1, -1]],
+    )
+    curves = {"d": {"7": [10.0, 20.0], "9": [5.0]}}
+    (tmp_path / "curves/eval_top1.json").write_text(json.dumps(curves))
+    costs = {"d": {"7": [1.0, 1.0], "9": [2.0]}}
+    (tmp_path / "curves/cost.json").write_text(json.dumps(costs))
+    (tmp_path / "meta/descriptors.json").write_text('{"d": [100, 5, 32, 3]}')
+    data = finetune.read(tmp_path)
+    assert data.lengths.tolist() == [2, 1]
+    assert data.curves[0, 1] == pytest.approx(0.2)
+    assert np.isnan(data.vectors[1, 2])
+    costs["d"]["9"] = []
+    (tmp_path / "curves/cost.json").write_text(json.dumps(costs))
+    with pytest.raises(ValueError, match=r"run '9': 1 epochs but 0 in cost.json"):
+        finetune.read_json(tmp_path)
+
+
+def test_npz_reader_names_missing_arrays(tmp_path):
+    np.savez(tmp_path / "t.npz", hp=np.zeros((1, 1)))
+    with pytest.raises(
+        ValueError, match=r"t.npz: missing arrays \['perf_top1_percent'"
+    ):
+        finetune.read_npz(tmp_path / "t.npz")
+
+
+def test_real_table(data_folder):
+    data = finetune.read(data_folder / "quicktune_extended")
+    assert (data.num_runs, data.num_datasets, data.space.num_columns) == (3783, 21, 71)
+    for run in range(0, data.num_runs, 97):
+        vector = data.space.to_vector(data.config(run))
+        np.testing.assert_allclose(vector, data.vectors[run], rtol=1e-5)
+    laid_out = finetune.read_npz(
+        data_folder / "quicktune_extended/quicktune_extended_21.npz", space=data.space
+    )
+    np.testing.assert_array_equal(laid_out.vectors, data.vectors)
+    medical = finetune.read(data_folder / "medquicktune")
+    assert (medical.num_runs, medical.num_datasets, medical.num_epochs) == (505, 6, 25)
+
+
+def test_meta_features():
+    images = np.zeros((30, 8, 8))
+    labels = np.arange(30) % 5
+    found = finetune.extract_image_meta_features(images, labels)
+    assert found.tolist() == [30, 5, 8, 1]
+    with pytest.raises(ValueError, match="num_classes"):
+        finetune.image_meta_features(10, 0, 32)
+    values, names = finetune.text_meta_features(["a b", "a"], ["c", "d e"], 1.5)
+    assert dict(zip(names, values, strict=True))["vocabulary_size"] == 5

@@ -1,0 +1,234 @@
+"""Gaussian processes, the reference's parity, meta-training and the simulated loop."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.stats import multivariate_normal
+
+import finetune
+from finetune import gp
+from finetune import reference as ref
+from finetune.baselines import random_search
+from finetune.encoding import history_features
+from finetune.in_context import ContextNetwork
+from finetune.policy import expected_improvement
+from finetune.replay import replay_fixed
+from finetune.simulate import make_tables, simulate
+from finetune.surrogate import apply_member
+from finetune.training import draw_examples, make_runs, pad_runs, predict_examples
+
+
+@pytest.mark.parametrize("num_rows", [1, 7, 300])
+def test_weight_space_equals_dense_gp(num_rows):
+    random = np.random.default_rng(num_rows)
+    features = random.normal(size=(num_rows, 6)).astype(np.float32)
+    query = random.normal(size=(5, 6)).astype(np.float32)
+    noise = random.uniform(0.1, 1, num_rows).astype(np.float32)
+    ard = random.uniform(0.1, 2, 6).astype(np.float32)
+    truth = random.normal(size=num_rows).astype(np.float32)
+    padded = [
+        np.concatenate([x, np.ones_like(x[:1])]) for x in (features, truth, noise)
+    ]
+    mask = np.r_[np.ones(num_rows, np.float32), np.float32(0)]
+    mean, var = gp.predict(gp.gather_evidence(*padded, mask), ard, query)
+
+    kernel = (features * ard) @ features.T + np.diag(noise)
+    cross = (query * ard) @ features.T
+    expected = cross @ np.linalg.solve(kernel, truth)
+    explained = np.sum(cross * np.linalg.solve(kernel, cross.T).T, 1)
+    np.testing.assert_allclose(mean, expected, atol=2e-4)
+    np.testing.assert_allclose(var, ((query**2) * ard).sum(1) - explained, atol=2e-4)
+    likelihood = gp.log_marginal(*padded, mask, ard)
+    exact = multivariate_normal.logpdf(truth, np.zeros(num_rows), kernel)
+    np.testing.assert_allclose(likelihood, exact, rtol=2e-4, atol=1e-3)
+
+
+def test_inverse_gradient_is_exact():
+    root = np.random.default_rng(0).normal(size=(4, 4)).astype(np.float32)
+    matrix = jnp.asarray(root @ root.T + 2 * np.eye(4, dtype=np.float32))
+
+    def ours(m):
+        inverse, log_det = gp.inverse_and_log_det(m)
+        return jnp.sum(jnp.sin(inverse)) + log_det
+
+    def exact(m):
+        return jnp.sum(jnp.sin(jnp.linalg.inv(m))) + jnp.linalg.slogdet(m)[1]
+
+    np.testing.assert_allclose(
+        jax.grad(ours)(matrix), jax.grad(exact)(matrix), atol=1e-5
+    )
+
+
+def test_reference_parity(data_folder):
+    z = np.load(data_folder / "quicktune_extended/parity_fixture.npz")
+    weights = {k[2:]: jnp.asarray(z[k]) for k in z if k.startswith("w/")}
+    gp_params = {k[3:]: jnp.asarray(z[k], jnp.float32) for k in z if k[:3] == "gp/"}
+    features = {}
+    extract = jax.jit(ref.reference_features)
+    for part in ("train", "test"):
+        features[part] = extract(
+            weights,
+            *(z[f"{part}/{name}"] for name in ("hps", "budget")),
+            z[f"{part}/curve"][:, 0],
+            z[f"{part}/meta"],
+        )
+        np.testing.assert_allclose(
+            features[part], z[f"{part}/features_eval"], atol=1e-4
+        )
+    pad = 3  # a padded history must change nothing
+    known = jnp.concatenate([features["train"], jnp.ones((pad, 32))])
+    targets = jnp.concatenate([z["train/y"], jnp.ones(pad)])
+    mask = jnp.r_[jnp.ones(32), jnp.zeros(pad)]
+    mean, std = jax.jit(ref.reference_posterior)(
+        known, targets, mask, features["test"], gp_params
+    )
+    np.testing.assert_allclose(mean, z["test/pred_mean"], atol=1e-4)
+    np.testing.assert_allclose(std, z["test/pred_std_incl_noise"], atol=1e-4)
+    nll = jax.jit(ref.reference_nll)(known, targets, mask, gp_params)
+    np.testing.assert_allclose(nll, z["nll_per_point_eval"], atol=1e-4)
+    gain = expected_improvement(mean, std, z["test/ei_best"])
+    np.testing.assert_allclose(gain, z["test/ei"], atol=1e-4)
+
+
+def test_reference_meta_training_ends_at_its_noise(data_folder):
+    data = finetune.read(data_folder / "quicktune_extended")
+    padded, index = pad_runs(data)
+    train, _ = finetune.leave_datasets_out(21)
+    weights = np.zeros(21, np.float32)
+    weights[train[0]] = 1 / len(train[0])
+    trained = jax.jit(ref.train_reference)(
+        jax.random.key(1),
+        ref.fit_reference_scaling(data)(jnp.asarray(padded["vectors"])),
+        padded["curves"],
+        padded["lengths"],
+        data.meta_features,
+        jnp.asarray((index >= 0).sum(1)),
+        weights,
+    )
+    found = ref.gp_parameters(trained)
+    assert abs(found["noise"] - 0.4705) < 0.01
+    assert abs(found["outputscale"] - 0.480) < 0.01
+
+
+def test_history_features_do_not_look_ahead():
+    curve = np.random.default_rng(0).uniform(size=12).astype(np.float32)
+    changed = curve.copy()
+    changed[5:] = 0.9
+    summarise = jax.jit(history_features)
+    before, after = summarise(curve), summarise(changed)
+    np.testing.assert_array_equal(before[:6], after[:6])
+    assert (before[6:] != after[6:]).any(1).all()
+    np.testing.assert_array_equal(before[0], 0)
+    np.testing.assert_array_equal(before[1:, 0], curve[:-1])
+
+
+def test_every_input_changes_a_prediction(bundle, synthetic):
+    surrogate = bundle.learned.performance
+    weights = jax.tree.map(lambda x: x[0], surrogate.weights)
+    history = jax.jit(history_features)(jnp.linspace(0.1, 0.5, 20))[4]
+
+    @jax.jit
+    def predict(vector, meta, history):
+        inputs = surrogate.encoder(vector, meta)
+        prior = apply_member(surrogate, weights, inputs, history, 4, 8)
+        return prior.mean
+
+    # a run in which nothing is absent
+    row = np.flatnonzero(~np.isnan(synthetic.vectors).any(1))[0]
+    args = (
+        jnp.asarray(synthetic.vectors[row]),
+        jnp.asarray(synthetic.meta_features[0]),
+        history,
+    )
+    base = predict(*args)
+    for position, values in enumerate(args):
+        for i in range(len(values)):
+            if position == 1 and i >= 2:
+                continue  # resolution and channels are the same in all datasets
+            changed = values.at[i].add(0.05 * (1 + abs(values[i])))
+            new = predict(*args[:position], changed, *args[position + 1 :])
+            assert new != base, (position, i)
+    absent = args[0].at[-1].set(jnp.nan)
+    assert predict(absent, *args[1:]) != base
+
+
+def test_meta_training_beats_persistence_on_unseen_datasets(bundle, synthetic):
+    runs, vectors = make_runs(synthetic)
+    surrogate = bundle.learned.performance
+    inputs = surrogate.encoder(vectors, synthetic.meta_features[:, None, :])
+    dataset = jnp.repeat(jnp.array([6, 7]), 1000)
+    at = jax.jit(draw_examples, static_argnums=3)(
+        jax.random.key(1), runs, dataset, synthetic.num_epochs
+    )
+    prior, truth = jax.jit(
+        jax.vmap(lambda w: predict_examples(surrogate, w, inputs, runs, at))
+    )(surrogate.weights)
+    error = np.mean((prior.mean.mean(0) - truth[0]) ** 2)
+    last = runs.history[at.dataset, at.run, at.start][:, 0]
+    assert error < 0.7 * np.mean((last - truth[0]) ** 2)
+
+
+def test_replay_equals_a_python_loop(synthetic):
+    tables = make_tables(synthetic)
+    grid = jnp.asarray([100.0, 1000.0, 5000.0])
+    keys = jax.random.split(jax.random.key(0), (synthetic.num_datasets, 2))
+    blank = jnp.zeros(synthetic.num_datasets)
+    regret = np.asarray(simulate(random_search, keys, blank, tables, grid))
+    assert (np.diff(regret, axis=-1) <= 1e-6).all()
+    table = jax.tree.map(lambda x: np.asarray(x[2]), tables)
+    epochs, clock, best, current = np.zeros(40, int), 0.0, 0.0, -1
+    trace = np.zeros(3)
+    for step in range(10_000):
+        if clock >= 5000 or (epochs >= table.lengths).all():
+            break
+        noise = jax.random.uniform(jax.random.fold_in(keys[2, 1], step), (40,))
+        score = np.array(noise)
+        if current >= 0:
+            score[current] += 2
+        current = int(np.argmax(np.where(epochs < table.lengths, score, -np.inf)))
+        clock += table.costs[current, epochs[current]]
+        best = max(best, table.curves[current, epochs[current]])
+        epochs[current] += 1
+        trace[np.asarray(grid) >= clock] = best
+    expected = (table.best - trace) / (table.best - table.worst)
+    np.testing.assert_allclose(regret[2, 1], expected, rtol=1e-5)
+
+
+def test_policy_beats_random_search(bundle, synthetic):
+    tables = make_tables(synthetic)
+    padded, _ = pad_runs(synthetic)
+    grid = jnp.asarray([1000.0, 4000.0])
+    replay = jax.jit(replay_fixed)
+    keys = jax.random.split(jax.random.key(3), (synthetic.num_datasets, 20))
+    blank = jnp.zeros(synthetic.num_datasets)
+    chance = simulate(random_search, keys, blank, tables, grid)
+    for i in (6, 7):  # not seen in meta-training
+        regret = replay(
+            jax.random.key(0),
+            bundle.learned.performance,
+            bundle.learned.cost,
+            padded["vectors"][i],
+            synthetic.meta_features[i],
+            jax.tree.map(lambda x, i=i: x[i], tables),
+            grid,
+        )
+        assert regret[0].mean() < 0.8 * chance[i].mean()
+
+
+def test_in_context_surrogate_sees_its_context_and_not_the_padding():
+    network = ContextNetwork(num_hidden=16)
+    random = np.random.default_rng(0)
+    context, query = random.normal(size=(6, 9)), random.normal(size=(3, 9))
+    residual, mask = random.normal(size=6), np.r_[np.ones(4), np.zeros(2)]
+    args = [jnp.asarray(x, jnp.float32) for x in (context, residual, mask, query)]
+    weights = network.init(jax.random.key(0), *args)
+    apply = jax.jit(network.apply)
+    mean, _ = apply(weights, *args)
+    padding = args[1].at[5].add(1.0)
+    known = args[1].at[2].add(1.0)
+    np.testing.assert_array_equal(apply(weights, args[0], padding, *args[2:])[0], mean)
+    assert (apply(weights, args[0], known, *args[2:])[0] != mean).all()
+    order = jnp.array([3, 1, 0, 2, 4, 5])
+    shuffled = apply(weights, args[0][order], args[1][order], *args[2:])[0]
+    np.testing.assert_allclose(shuffled, mean, atol=1e-5)

@@ -1,0 +1,176 @@
+"""Ask and tell, history files, bundles, the command line and shipped surrogates."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import finetune
+from finetune import tuner as tuner_module
+from finetune.bundle import SHIPPED
+from finetune.tuner import Trial
+
+
+def _tuner(bundle, synthetic, **settings):
+    return finetune.Tuner(
+        surrogates=bundle,
+        meta_features=synthetic.meta_features[7],
+        **{"num_candidates": 50, **settings},
+    )
+
+
+def _train(trial):
+    """A pretend training that saturates."""
+    return 0.6 * (1 - 0.5**trial.epoch)
+
+
+@pytest.mark.parametrize("refit", ["no_refit_history", "no_refit_meta", "refit"])
+def test_ask_and_tell_on_an_unseen_dataset(bundle, synthetic, refit):
+    runs = np.flatnonzero((synthetic.dataset == 7) & (synthetic.lengths == 20))
+    tuner = _tuner(
+        bundle,
+        synthetic,
+        refit=refit,
+        candidates=[synthetic.config(run) for run in runs],
+    )
+    epochs = {}
+    for _ in range(20):
+        trial = tuner.suggest()
+        epochs[trial.id] = epochs.get(trial.id, 0) + 1
+        assert trial.epoch == epochs[trial.id]
+        run, epoch = runs[trial.id], trial.epoch - 1
+        tuner.observe(trial, synthetic.curves[run, epoch], synthetic.costs[run, epoch])
+    # one run to its end is the same number of epochs
+    final = synthetic.curves[runs].max(1)
+    assert tuner.best[1] > np.quantile(final, 0.7)
+    target, mean, std = tuner.predict(trial.id)
+    assert (std > 0).all() and (np.diff(target) >= 0).all() and mean.shape == (4,)
+
+
+def test_growing_history_compiles_in_steps_of_two(bundle, synthetic):
+    tuner = _tuner(bundle, synthetic)
+    before = tuner_module._score._cache_size()
+    for _ in range(15):  # up to 15 runs fit in the first padding
+        tuner.observe(tuner.suggest(), 0.3, 1.0)
+    assert tuner_module._score._cache_size() <= before + 1
+
+
+def test_failed_trials_are_not_suggested_again(bundle, synthetic):
+    tuner = _tuner(bundle, synthetic)
+    failed = []
+    for _ in range(5):
+        trial = tuner.suggest()
+        assert trial.id not in failed
+        tuner.observe_failure(trial, seconds=3.0)
+        failed.append(trial.id)
+    tuner.observe(tuner.suggest(), 0.2, 1.0)
+    assert tuner.best[1] == 0.2
+
+
+def test_tuner_refuses(bundle, synthetic, tmp_path):
+    tuner = _tuner(bundle, synthetic)
+    trial = tuner.suggest()
+    with pytest.raises(ValueError, match="was not suggested"):
+        tuner.observe(Trial(trial.id, trial.config, 2), 0.1, 1.0)
+    with pytest.raises(ValueError, match=r"accuracy: expected a fraction .* got 45"):
+        tuner.observe(trial, 45, 1.0)
+    with pytest.raises(ValueError, match="seconds: expected a positive number"):
+        tuner.observe(trial, 0.4, -1.0)
+    tuner.observe(trial, 0.4, 1.0)
+    with pytest.raises(ValueError, match="observed already"):
+        tuner.observe(trial, 0.4, 1.0)
+    with pytest.raises(ValueError, match="meta_features: expected 4 numbers"):
+        tuner.recommend([1, 2])
+    with pytest.raises(ValueError, match="refit: expected one of"):
+        _tuner(bundle, synthetic, refit="yes")
+    tuner.save_history(tmp_path / "h.json")
+    content = json.loads((tmp_path / "h.json").read_text())
+    content["space"] = content["space"][1:]
+    (tmp_path / "other.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"other.json: a history of another search"):
+        tuner.load_history(tmp_path / "other.json")
+
+
+def test_history_resumes(bundle, synthetic, tmp_path):
+    whole = _tuner(bundle, synthetic)
+    half = _tuner(bundle, synthetic)
+    for tuner in (whole, half):
+        for _ in range(4):
+            trial = tuner.suggest()
+            tuner.observe(trial, _train(trial), 5.0)
+    half.save_history(tmp_path / "history.json")
+    resumed = _tuner(bundle, synthetic, seed=9)
+    resumed.load_history(tmp_path / "history.json")
+    for _ in range(4):
+        a, b = whole.suggest(), resumed.suggest()
+        assert (a.id, a.epoch) == (b.id, b.epoch)
+        whole.observe(a, _train(a), 5.0)
+        resumed.observe(b, _train(b), 5.0)
+
+
+def test_stopping(bundle, synthetic):
+    tuner = _tuner(bundle, synthetic, stop_below=0.999)
+    assert not tuner.should_stop
+    tuner.observe(tuner.suggest(), 0.9, 1.0)
+    assert tuner.should_stop
+    patient = _tuner(bundle, synthetic, stop_below=0.0)
+    patient.observe(patient.suggest(), 0.9, 1.0)
+    assert not patient.should_stop
+
+
+def test_bundle_survives_the_disk(bundle, synthetic, tmp_path):
+    bundle.save(tmp_path)
+    loaded = finetune.Surrogates.load(tmp_path)
+    assert loaded.space == bundle.space and loaded.card == json.loads(
+        json.dumps(bundle.card)
+    )
+    a, b = _tuner(bundle, synthetic), _tuner(loaded, synthetic)
+    np.testing.assert_array_equal(a._scores()[0], b._scores()[0])
+    assert a.recommend(top=3) == b.recommend(top=3)
+    with pytest.raises(ValueError, match="python -m finetune fit"):
+        finetune.Surrogates.load(tmp_path / "nothing")
+
+
+def test_zero_shot_ranks_an_unseen_dataset(bundle, synthetic):
+    for i in (6, 7):
+        runs = synthetic.dataset == i
+        best = np.nanmax(synthetic.curves[runs], 1)
+        score = bundle.learned.zero_shot.score(
+            synthetic.vectors[runs], synthetic.meta_features[i]
+        )
+        assert best[np.argsort(-np.asarray(score))[:5]].mean() > np.quantile(best, 0.7)
+
+
+def test_shipped_surrogates():
+    if not SHIPPED.is_dir():
+        pytest.skip("no shipped surrogates")
+    tuner = finetune.Tuner.load(meta_features=[5_000, 20, 128, 3], num_candidates=200)
+    assert len(tuner.surrogates.card["datasets"]) == 21
+    assert tuner.num_epochs == 50
+    # 30 % of its runs probe linearly for one epoch and end at a few percent
+    assert all(not c["linear_probing"] for c in tuner.recommend(top=5))
+    trial = tuner.suggest()
+    tuner.observe(trial, 0.3, 60.0)
+    assert tuner.suggest().epoch in (1, 2)
+
+
+def test_command_line_says_what_is_wrong(tmp_path):
+    found = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "finetune",
+            "fit",
+            "--data",
+            str(tmp_path),
+            "--out",
+            "x",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode != 0
+    assert "expected config.csv" in found.stderr and "Traceback" not in found.stderr
