@@ -97,13 +97,14 @@ def predict_in_context(model, weights, inputs, runs, at, num_context, num_known)
     last = runs.history[at.dataset, at.run, at.start][:, 0]
     network = ContextNetwork(model.num_hidden)
     mask = (jnp.arange(num_context) < num_known).astype(truth.dtype)
-    mean, noise = network.apply(
+    predicted: Any = network.apply(
         {"params": weights},
         x[:num_context],
         (truth - last)[:num_context],
         mask,
         x[num_context:],
     )
+    mean, noise = predicted
     var = (0.2 * MIN_NOISE) ** 2 + (0.04 * jnp.exp(jnp.clip(noise, -4, 4))) ** 2
     return last[num_context:] + 0.2 * mean, var, truth[num_context:]
 

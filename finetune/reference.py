@@ -287,4 +287,5 @@ def train_reference(
 
     drawn = (tasks[:, 0], run, epoch, drop_keys)
     start: Any = (weights, optimizer.init(weights))
-    return jax.lax.scan(step, start, drawn)[0][0]
+    end: Any = jax.lax.scan(step, start, drawn)[0]
+    return end[0]
