@@ -213,11 +213,3 @@ def test_bad_arguments_are_named_before_compilation():
     ):
         with pytest.raises(ValueError, match=field):
             train(DDQN(**{field: value}), *task, key, 10)
-
-
-def test_tasks_must_observe_vectors():
-    import gymnax
-
-    env, params = gymnax.make("Breakout-MinAtar")
-    with pytest.raises(ValueError, match=r"Breakout-MinAtar.*FlattenObservation"):
-        Spaces.of(env, params)

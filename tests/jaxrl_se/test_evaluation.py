@@ -1,12 +1,14 @@
 """Evaluation against a plain loop, wrappers, and Gymnasium's own environment."""
 
 import gymnasium
+import gymnax
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import struct
 from gymnax.environments import environment
+from gymnax.wrappers import FlattenObservationWrapper
 from gymnax.wrappers.purerl import GymnaxWrapper
 from probe_env import Probe, ProbeParams
 
@@ -100,6 +102,19 @@ def test_wrappers_that_override_step_are_played_as_they_are():
         episodes = evaluate(policy, env, params, jax.random.key(0), 2)
         assert episodes.returns.tolist() == [4 * factor] * 2
         assert episodes.lengths.tolist() == [4, 4]
+
+
+def test_a_task_of_gymnax_in_its_own_wrapper():
+    """Catch ends after nine steps with 1 or -1, and observes a 10 x 5 board."""
+    env, params = gymnax.make("Catch-bsuite")
+    with pytest.raises(ValueError, match=r"Catch-bsuite.*FlattenObservationWrapper"):
+        Spaces.of(env, params)
+    flat = FlattenObservationWrapper(env)
+    spaces = Spaces.of(flat, params)
+    assert spaces == Spaces(50, 3)
+    episodes = evaluate(RandomPolicy(spaces), flat, params, jax.random.key(0), 20)
+    assert set(episodes.returns.tolist()) == {-1, 1}
+    assert set(episodes.lengths.tolist()) == {9}
 
 
 def test_policies_with_parameters_compile_once():
