@@ -12,6 +12,7 @@ Rakotoarison et al., In-Context Freeze-Thaw Bayesian Optimization (ICML 2024).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
