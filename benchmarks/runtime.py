@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,6 +31,9 @@ def mesh_that_divides(population_size: int) -> Mesh:
 
 def run(main: Callable[[], object]) -> None:
     """Runs a command; what a user can mend is one line on stderr, not a traceback."""
+    warnings.showwarning = lambda message, category, *_: print(
+        f"{category.__name__.removeprefix('User').lower()}: {message}", file=sys.stderr
+    )
     try:
         main()
     except KeyboardInterrupt:

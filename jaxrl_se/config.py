@@ -46,6 +46,8 @@ class SyntheticConfig:
                 "initial_states must be 'learned' or 'target', "
                 f"got {self.initial_states!r}"
             )
+        if self.obs_bound is not None and not self.obs_bound > 0:
+            raise ValueError(f"obs_bound must be positive, got {self.obs_bound}")
         if self.max_steps < 1:
             raise ValueError(f"max_steps must be at least 1, got {self.max_steps}")
 
