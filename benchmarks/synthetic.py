@@ -198,6 +198,7 @@ def _measure(
             out=folder,
             on_generation=progress.update,
             mesh=runtime.mesh_that_divides(config.population_size),
+            checkpoint_every=30 if options.quick else 5,
         )
     _say(
         f"evolved {result.progress.generation} generations in "
