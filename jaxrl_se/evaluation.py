@@ -8,7 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import struct
-from gymnax.environments.environment import Environment
+
+from jaxrl_se.stepping import has_raw_step
 
 
 @struct.dataclass
@@ -91,8 +92,7 @@ def play(
 def _step_without_reset(env: Any):
     """A step that leaves out gymnax's autoreset where the environment allows it.
 
-    `Environment.step` computes a reset at every step, which doubles its cost. Where a
-    class (a wrapper, say) defines a `step` of its own, that one is called.
+    `Environment.step` computes a reset at every step, which doubles its cost.
     """
 
     def raw_step(key, state, action, params):
@@ -105,5 +105,4 @@ def _step_without_reset(env: Any):
         )
         return obs, state, reward, terminated | truncated
 
-    is_plain = isinstance(env, Environment) and type(env).step is Environment.step
-    return raw_step if is_plain else resetting_step
+    return raw_step if has_raw_step(env) else resetting_step

@@ -11,6 +11,14 @@ from envs.stepping import Step
 from envs.stepping import step as public_step
 
 
+def has_raw_step(env: Any) -> bool:
+    """Whether `env.step` is gymnax's own, so that `step_env` is all that it wraps.
+
+    A class with a `step` of its own (a wrapper, say) has to be stepped by that one.
+    """
+    return isinstance(env, Environment) and type(env).step is Environment.step
+
+
 def draw_steps(
     env: Any,
     params: Any,
@@ -41,7 +49,7 @@ def draw_steps(
       `(draw, state, action) -> Step` of `[G]` states and actions.
     """
     keys = jax.random.split(key, num_steps)
-    if not (isinstance(env, Environment) and type(env).step is Environment.step):
+    if not has_raw_step(env):
         step = jax.vmap(
             lambda draw, state, action, params: public_step(
                 env, draw, state, action, params
