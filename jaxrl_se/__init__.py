@@ -1,7 +1,7 @@
 """Evolved synthetic environments: train agents in them, test on the real task."""
 
+from jaxrl_se.agents import DDQN
 from jaxrl_se.config import EvolutionConfig, SyntheticConfig
-from jaxrl_se.ddqn import DDQN
 from jaxrl_se.evaluation import Episodes, evaluate
 from jaxrl_se.evolution import EvolutionResult, evolve
 from jaxrl_se.policies import GreedyPolicy, RandomPolicy

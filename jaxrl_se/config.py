@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Literal
 
-from jaxrl_se.ddqn import DDQN
+from jaxrl_se.agents import DDQN
 from jaxrl_se.spaces import Spaces
 from jaxrl_se.strategies import check_strategy
 from jaxrl_se.synthetic_env import VARIANTS, MultiStepEnv, OneStepEnv, SyntheticEnv

@@ -20,7 +20,7 @@ from jaxrl_se.networks import Weights
 from jaxrl_se.parallel import map_agents, on_accelerator, shard
 from jaxrl_se.spaces import Spaces
 from jaxrl_se.strategies import Strategy, make_strategy
-from jaxrl_se.training import train_one
+from jaxrl_se.training import train_group
 
 
 @struct.dataclass
@@ -135,9 +135,9 @@ class Generation:
         spaces = Spaces.of(self.env, self.params)
         axes = self.env.population_axes(self.params)
 
-        def train_group(key_and_weights):
-            key, weights = key_and_weights
-            trained = config.agent.train_group(
+        def train(weights, key):
+            return train_group(
+                config.agent,
                 self.env,
                 self.params.replace(weights=weights),
                 axes,
@@ -145,14 +145,13 @@ class Generation:
                 num_members=size,
                 num_steps=config.train_steps,
             )
-            return jax.tree.map(lambda leaf: leaf[-1], trained)
 
         def one_seed(key):
             key_train, key_play = jax.random.split(key)
             groups = jax.tree.map(
                 lambda leaf: leaf.reshape(-1, size, *leaf.shape[1:]), population
             )
-            trained = jax.lax.map(lambda group: train_group((key_train, group)), groups)
+            trained = jax.lax.map(lambda group: train(group, key_train), groups)
             trained = jax.tree.map(
                 lambda leaf: leaf.reshape(num_local, *leaf.shape[2:]), trained
             )
@@ -186,14 +185,13 @@ class Generation:
 
         def one(key, weights, task_params):
             key_train, key_play = jax.random.split(key)
-            trained = train_one(
-                self.config.agent,
+            trained = self.config.agent.train(
                 self.env,
                 self.params.replace(weights=weights),
                 key_train,
-                self.config.train_steps,
+                num_steps=self.config.train_steps,
             )
-            last = jax.tree.map(lambda leaf: leaf[-1], trained)
+            last = jax.tree.map(lambda leaf: leaf[-1], trained.weights)
             policy = self.config.agent.policy(spaces, last)
             num_episodes = self.config.validation_episodes
             return policy, play(policy, self.task, task_params, key_play, num_episodes)

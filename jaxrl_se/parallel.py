@@ -45,7 +45,11 @@ def shard(fn: Callable, mesh: Mesh, num_sharded: int = 1) -> Callable:
 
 
 def map_agents(
-    fn: Callable, agents: Any, *shared: Any, mesh: Mesh | None = None
+    fn: Callable,
+    agents: Any,
+    *shared: Any,
+    mesh: Mesh | None = None,
+    batch_size: int | None = None,
 ) -> Any:
     """`fn(agent, *shared)` for independent agents, on all devices.
 
@@ -58,6 +62,7 @@ def map_agents(
         have a leading `[num_agents]` axis.
       *shared: Shared arguments.
       mesh: Devices to use; as many of them as divide `num_agents`.
+      batch_size: Agents that a CPU device vectorises, 8 by default.
 
     Returns:
       The outputs of `fn` with a leading `[num_agents]` axis.
@@ -66,7 +71,7 @@ def map_agents(
     num_agents = jax.tree.leaves(agents)[0].shape[0]
     num_devices = max(n for n in range(1, mesh.devices.size + 1) if num_agents % n == 0)
     mesh = Mesh(mesh.devices[:num_devices], (AXIS,))
-    batch_size = num_agents if on_accelerator(mesh) else 8
+    batch_size = num_agents if on_accelerator(mesh) else batch_size or 8
 
     def local(agents, *shared):
         return jax.lax.map(

@@ -23,11 +23,16 @@ class TrainResult:
       snapshots: Policies along the way, with leading axes `[num_snapshots]` or
         `[num_agents, num_snapshots]`; the last equals `policy`.
       steps: int array `[num_snapshots]`, environment steps at each snapshot.
+      steps_taken: int array, scalar or `[num_agents]`: environment steps until the end
+        of training, fewer than the budget where a stop rule fired.
+      episodes: int array, likewise: episodes finished until then.
     """
 
     policy: Any
     snapshots: Any
     steps: np.ndarray = struct.field(pytree_node=False)
+    steps_taken: np.ndarray = struct.field(pytree_node=False)
+    episodes: np.ndarray = struct.field(pytree_node=False)
 
 
 def train(
@@ -39,6 +44,7 @@ def train(
     *,
     num_agents: int | None = None,
     num_snapshots: int = 1,
+    stop: Any = None,
 ) -> TrainResult:
     """Trains fresh agents in one environment, compiled as a whole.
 
@@ -51,6 +57,7 @@ def train(
       num_agents: None for one agent, or how many independent ones to train at once
         on all local devices.
       num_snapshots: How many evenly spaced policies to keep; divides `num_steps`.
+      stop: A rule that ends training earlier, `jaxrl_se.Solved` or `jaxrl_se.Plateau`.
 
     Returns:
       A `TrainResult`.
@@ -65,46 +72,74 @@ def train(
     spaces = Spaces.of(env, params)
     agent.check(spaces)
     keys = jax.random.split(key, num_agents or 1)
-    weights = _train(agent, params, keys, env, num_steps, num_snapshots)
+    trained = _train(agent, params, keys, stop, env, num_steps, num_snapshots)
     if num_agents is None:
-        weights = jax.tree.map(lambda leaf: leaf[0], weights)
+        trained = jax.tree.map(lambda leaf: leaf[0], trained)
     last = jax.tree.map(
-        lambda leaf: leaf[-1] if num_agents is None else leaf[:, -1], weights
+        lambda leaf: leaf[-1] if num_agents is None else leaf[:, -1], trained.weights
     )
     return TrainResult(
         policy=agent.policy(spaces, last),
-        snapshots=agent.policy(spaces, weights),
+        snapshots=agent.policy(spaces, trained.weights),
         steps=np.arange(1, num_snapshots + 1) * (num_steps // num_snapshots),
+        steps_taken=np.asarray(trained.steps),
+        episodes=np.asarray(trained.episodes),
     )
 
 
-def train_one(
+def train_group(
     agent: Any,
     env: Any,
     params: Any,
+    params_axes: Any,
     key: jax.Array,
+    *,
+    num_members: int,
     num_steps: int,
-    num_snapshots: int = 1,
+    stop: Any = None,
 ) -> Any:
-    """Trains one agent: weights with a leading `[num_snapshots]` axis. Not jitted."""
-    weights = agent.train_group(
-        env,
-        params,
-        None,
-        key,
-        num_members=1,
-        num_steps=num_steps,
-        num_snapshots=num_snapshots,
-    )
-    return jax.tree.map(lambda leaf: leaf[:, 0], weights)
+    """Trains agents that share all their randomness. Not jitted.
+
+    Members differ by their environments alone, which is what comparing the candidates
+    of one generation by common random numbers asks for, and it is fast: what is drawn
+    is drawn once, and every network operation is one batched matrix product.
+
+    Args:
+      agent: An algorithm with its hyperparameters.
+      env: A gymnax environment.
+      params: Its params, with a leading member axis where `params_axes` says so.
+      params_axes: `jax.vmap` axes of `params`: a pytree prefix of 0 and None.
+      key: One key for the whole group.
+      num_members: Size of the group, `G`.
+      num_steps: Environment steps of each member.
+      stop: A rule of `jaxrl_se.agents.stopping`, or None.
+
+    Returns:
+      Weights at the end of training with a leading axis `[G]`.
+    """
+
+    def one(params):
+        trained = agent.train(env, params, key, num_steps=num_steps, stop=stop)
+        return jax.tree.map(lambda leaf: leaf[-1], trained.weights)
+
+    return jax.vmap(one, (params_axes,), axis_size=num_members)(params)
 
 
 @partial(jax.jit, static_argnames=("env", "num_steps", "num_snapshots"))
-def _train(agent, params, keys, env, num_steps, num_snapshots):
-    def one(key, agent, params):
-        return train_one(agent, env, params, key, num_steps, num_snapshots)
+def _train(agent, params, keys, stop, env, num_steps, num_snapshots):
+    def one(key, agent, params, stop):
+        return agent.train(
+            env,
+            params,
+            key,
+            num_steps=num_steps,
+            num_snapshots=num_snapshots,
+            stop=stop,
+        )
 
-    return map_agents(one, keys, agent, params)
+    # Agents that stop at different times are not worth vectorising on a CPU.
+    batch_size = None if stop is None else 1
+    return map_agents(one, keys, agent, params, stop, batch_size=batch_size)
 
 
 def check_budget(num_steps: int, num_snapshots: int = 1) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -20,46 +21,33 @@ def has_raw_step(env: Any) -> bool:
 
 
 def draw_steps(
-    env: Any,
-    params: Any,
-    params_axes: Any,
-    key: jax.Array,
-    *,
-    num_members: int,
-    num_steps: int,
-) -> tuple[Any, Any]:
-    """Draws all that is random about the steps of a group of environments.
+    env: Any, params: Any, key: jax.Array, num_steps: int
+) -> tuple[Any, Callable[[Any, Any, Any], Step]]:
+    """Draws all that is random about the steps of an environment.
 
     gymnax's `step` splits its key and computes a reset at every step, needed or not. In
     a training loop of tiny operations that is a good part of the time. Here the
-    resets of the whole run are one batched call ahead of the loop, with the keys that
+    resets of all steps are one batched call ahead of the loop, with the keys that
     `env.step` would derive, so that the transitions are the same. An environment whose
     class defines a `step` of its own (a wrapper, say) keeps it.
 
     Args:
       env: A gymnax environment.
-      params: Its params, with a leading member axis where `params_axes` says so.
-      params_axes: `jax.vmap` axes of `params`.
-      key: A key for the whole group, whose members share it.
-      num_members: Size of the group, `G`.
+      params: Its params.
+      key: A PRNG key.
       num_steps: Steps that will be taken.
 
     Returns:
-      `draws`, a pytree with leading axis `[num_steps]` to scan over, and a function
-      `(draw, state, action) -> Step` of `[G]` states and actions.
+      `draws`, a pytree with leading axis `[num_steps]`, and a function
+      `(draw, state, action) -> Step`.
     """
     keys = jax.random.split(key, num_steps)
     if not has_raw_step(env):
-        step = jax.vmap(
-            lambda draw, state, action, params: public_step(
-                env, draw, state, action, params
-            ),
-            (None, 0, 0, params_axes),
-            axis_size=num_members,
+        return keys, lambda draw, state, action: public_step(
+            env, draw, state, action, params
         )
-        return keys, lambda draw, state, action: step(draw, state, action, params)
 
-    def step_or_restart(draw, state, action, params):
+    def step_or_restart(draw, state, action):
         key, restart = draw
         next_obs, state, reward, terminated, info = env.step_env(
             key, state, action, params
@@ -72,12 +60,6 @@ def draw_steps(
         )
         return Step(obs, state, next_obs, reward, terminated, truncated, info)
 
-    reset = jax.vmap(env.reset_env, (None, params_axes), axis_size=num_members)
-    step = jax.vmap(
-        step_or_restart, ((None, 0), 0, 0, params_axes), axis_size=num_members
-    )
     keys = jax.vmap(jax.random.split)(keys)
-    restarts = jax.vmap(reset, (0, None))(keys[:, 1], params)
-    return (keys[:, 0], restarts), (
-        lambda draw, state, action: step(draw, state, action, params)
-    )
+    restarts = jax.vmap(env.reset_env, (0, None))(keys[:, 1], params)
+    return (keys[:, 0], restarts), step_or_restart

@@ -1,0 +1,192 @@
+"""Double DQN (van Hasselt et al., 2016), with a dueling network as an option."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from jaxrl_se.agents.off_policy import OffPolicyAgent, Progress, Variation
+from jaxrl_se.agents.replay import Batch
+from jaxrl_se.networks import MLP, DuelingMLP, Weights
+from jaxrl_se.policies import GreedyPolicy
+from jaxrl_se.spaces import Spaces
+
+_ADAM = optax.scale_by_adam()
+
+
+@struct.dataclass
+class Learner:
+    """What Double DQN learns.
+
+    Attributes:
+      weights: Weights of the Q-network.
+      target_weights: The target network's.
+      opt_state: Adam's moments.
+    """
+
+    weights: Weights
+    target_weights: Weights
+    opt_state: Any
+
+    @classmethod
+    def start(cls, weights: Weights) -> Learner:
+        """Before the first update: the target network equals the online one."""
+        return cls(weights, weights, _ADAM.init(weights))
+
+
+@struct.dataclass
+class DDQN(OffPolicyAgent):
+    """Hyperparameters of Double DQN; numbers are traced, shapes are static.
+
+    Exploration is epsilon-greedy with a linear schedule. Each environment step is
+    followed by one update once `learning_starts` transitions are stored. The target
+    bootstraps through truncation and stops at termination only.
+
+    Attributes:
+      learning_rate: Adam's step size.
+      discount: Discount of future rewards, in (0, 1].
+      epsilon_start: Probability of a random action at the first step.
+      epsilon_end: The same after `epsilon_steps`.
+      epsilon_steps: Environment steps over which epsilon falls linearly.
+      epsilon_decay: Factor per episode; if given it replaces the linear schedule:
+        epsilon is `max(epsilon_end, epsilon_start * epsilon_decay**episode)`.
+      target_update_rate: Step of the target network towards the online one per update
+        (Polyak averaging).
+      learning_starts: Environment steps before the first update.
+      learning_starts_episode: Finished episodes before the first update.
+      double: Whether the online network picks the target's action; plain DQN if False.
+      dueling: Whether the network is `DuelingMLP`, with features of `feature_size`.
+      dueling_mean_over_batch: See `DuelingMLP.mean_over_batch`.
+      hidden_sizes: Widths of the Q-network's hidden layers.
+      feature_size: Features of a dueling network.
+      activation: Its activation, a name in `jaxrl_se.networks.ACTIVATIONS`.
+      batch_size: Transitions per update, drawn uniformly with replacement.
+      buffer_size: Capacity of the replay buffer in transitions.
+      variation: Traced sizes inside the static ones (see `jaxrl_se.hyperparameters`).
+    """
+
+    learning_rate: float = 1e-3
+    discount: float = 0.99
+    epsilon_start: float = 1.0
+    epsilon_end: float = 0.05
+    epsilon_steps: float = 500.0
+    epsilon_decay: float | None = None
+    target_update_rate: float = 0.01
+    learning_starts: int = 32
+    learning_starts_episode: int = 0
+    double: bool = True
+    variation: Variation | None = None
+    dueling: bool = struct.field(pytree_node=False, default=False)
+    dueling_mean_over_batch: bool = struct.field(pytree_node=False, default=False)
+    hidden_sizes: tuple[int, ...] = struct.field(pytree_node=False, default=(64,))
+    feature_size: int = struct.field(pytree_node=False, default=64)
+    activation: str = struct.field(pytree_node=False, default="relu")
+    batch_size: int = struct.field(pytree_node=False, default=32)
+    buffer_size: int = struct.field(pytree_node=False, default=100_000)
+
+    def network(self, spaces: Spaces) -> MLP | DuelingMLP:
+        """The Q-network: observation to one value per action."""
+        if spaces.num_actions is None:
+            raise ValueError(
+                "task: DDQN needs discrete actions, but this task's actions are "
+                f"continuous vectors of size {spaces.action_size}"
+            )
+        if self.dueling:
+            return DuelingMLP.build(
+                spaces.obs_size,
+                self.hidden_sizes,
+                self.feature_size,
+                spaces.num_actions,
+                self.activation,
+                self.dueling_mean_over_batch,
+            )
+        return MLP(
+            spaces.obs_size, self.hidden_sizes, spaces.num_actions, self.activation
+        )
+
+    def policy(self, spaces: Spaces, weights: Weights) -> GreedyPolicy:
+        """The policy that takes the action of the highest value."""
+        return GreedyPolicy(weights=weights, network=self.network(spaces))
+
+    def check(self, spaces: Spaces) -> None:
+        """Raises ValueError if the agent cannot learn in these spaces."""
+        network = self.network(spaces)
+        self.check_sizes()
+        if self.variation is not None:
+            network.check_shape()
+
+    def stored_action_size(self, spaces: Spaces) -> int:
+        """The action's index."""
+        return 1
+
+    def num_draws(self, spaces: Spaces) -> tuple[int, int]:
+        """Whether to explore, and with which action."""
+        return 2, 0
+
+    def start(self, spaces: Spaces, key: jax.Array) -> Learner:
+        """Draws the Q-network."""
+        return Learner.start(self.network(spaces).init(key, self.network_shape))
+
+    def policy_weights(self, learner: Learner) -> Weights:
+        """The online network's."""
+        return learner.weights
+
+    def epsilon(self, progress: Progress) -> jax.Array:
+        """Probability of a random action."""
+        if self.epsilon_decay is not None:
+            decayed = self.epsilon_start * self.epsilon_decay**progress.episode
+            return jnp.maximum(decayed, self.epsilon_end)
+        fraction = jnp.minimum(progress.step / self.epsilon_steps, 1.0)
+        return self.epsilon_start + (self.epsilon_end - self.epsilon_start) * fraction
+
+    def act(self, spaces, learner, obs, uniform, progress):
+        """Epsilon-greedy."""
+        network = self.network(spaces)
+        greedy = jnp.argmax(network(learner.weights, obs[None])[0])
+        random = (uniform[1] * network.out_size).astype(jnp.int32)
+        action = jnp.where(uniform[0] < self.epsilon(progress), random, greedy)
+        return action, action
+
+    def is_learning(self, progress: Progress) -> jax.Array:
+        """Both after enough steps and after enough episodes."""
+        return (progress.step >= self.learning_starts) & (
+            progress.episode >= self.learning_starts_episode
+        )
+
+    def update(
+        self, spaces: Spaces, learner: Learner, batch: Batch, uniform: Any = None
+    ) -> Learner:
+        """One gradient step on the mean squared temporal-difference error."""
+        network = self.network(spaces)
+        grads = jax.grad(self.loss)(
+            learner.weights, learner.target_weights, network, batch
+        )
+        updates, opt_state = _ADAM.update(grads, learner.opt_state)
+        weights = jax.tree.map(
+            lambda w, u: w - self.learning_rate * u, learner.weights, updates
+        )
+        target_weights = optax.incremental_update(
+            weights, learner.target_weights, self.target_update_rate
+        )
+        return Learner(weights, target_weights, opt_state)
+
+    def loss(self, weights, target_weights, network, batch: Batch) -> jax.Array:
+        """Mean squared temporal-difference error of a minibatch."""
+        next_q = network(weights, batch.next_obs)
+        next_q_target = network(target_weights, batch.next_obs)
+        chooser = jnp.where(self.double, next_q, next_q_target)
+        bootstrap = _select(next_q_target, jnp.argmax(chooser, axis=-1))
+        target = batch.reward + self.discount * (1 - batch.terminated) * bootstrap
+        action = batch.action[:, 0].astype(jnp.int32)
+        error = _select(network(weights, batch.obs), action)
+        error = error - jax.lax.stop_gradient(target)
+        return batch.mean(jnp.square(error))
+
+
+def _select(q: jax.Array, action: jax.Array) -> jax.Array:
+    """Q(s, a) by a one-hot product: gathers are slow inside a batched scan."""
+    return jnp.sum(q * jax.nn.one_hot(action, q.shape[-1], dtype=q.dtype), axis=-1)

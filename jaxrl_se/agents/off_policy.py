@@ -1,0 +1,262 @@
+"""The training loop of agents that learn from a replay buffer, for one agent.
+
+All that is random is drawn ahead in large pieces, as one vector of uniform numbers per
+step. Under `jax.vmap` with the environment's params as the only mapped argument these
+draws, the schedule of updates and the positions in the buffer stay unbatched: the
+members of a group share their randomness and cost little more than their matrix
+products.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from jaxrl_se.agents.replay import Batch, Replay
+from jaxrl_se.agents.stepping import draw_steps
+from jaxrl_se.agents.stopping import StopRule
+from jaxrl_se.networks import NetworkShape, Weights
+from jaxrl_se.spaces import Spaces
+
+_CHUNK = 1000  # Steps whose randomness is drawn at once, about.
+
+
+@struct.dataclass
+class Progress:
+    """How far a training run has come.
+
+    Attributes:
+      step: int32, environment steps taken.
+      episode: int32, episodes finished.
+    """
+
+    step: jax.Array
+    episode: jax.Array
+
+
+@struct.dataclass
+class Trained:
+    """What training leaves behind.
+
+    Attributes:
+      weights: The policy's weights with a leading `[num_snapshots]` axis.
+      steps: int32, environment steps until the end, fewer than the budget if a stop
+        rule fired.
+      episodes: int32, episodes finished until then.
+    """
+
+    weights: Weights
+    steps: jax.Array
+    episodes: jax.Array
+
+
+@struct.dataclass
+class Variation:
+    """Traced sizes inside an agent's padded static ones.
+
+    Attributes:
+      network: Width and depth of its networks.
+      batch_size: int, rows of a minibatch in use.
+    """
+
+    network: NetworkShape
+    batch_size: Any
+
+
+class OffPolicyAgent:
+    """What the loop asks of an agent; subclasses are frozen `flax.struct` dataclasses.
+
+    Attributes:
+      learning_starts: Environment steps before the first update.
+      batch_size: Static; rows of a minibatch, drawn uniformly with replacement.
+      buffer_size: Static; capacity of the replay buffer.
+      variation: Traced sizes inside the static ones, or None (see
+        `jaxrl_se.hyperparameters`).
+    """
+
+    learning_starts: Any
+    batch_size: int
+    buffer_size: int
+    variation: Variation | None
+
+    def check(self, spaces: Spaces) -> None:
+        """Raises ValueError if the agent cannot learn in these spaces."""
+        raise NotImplementedError
+
+    def policy(self, spaces: Spaces, weights: Weights) -> Any:
+        """The test policy, noise-free: a pytree callable `(obs, key) -> action`."""
+        raise NotImplementedError
+
+    def stored_action_size(self, spaces: Spaces) -> int:
+        """Size of an action in the buffer."""
+        raise NotImplementedError
+
+    def num_draws(self, spaces: Spaces) -> tuple[int, int]:
+        """Uniform numbers that `act` and `update` take at each step."""
+        raise NotImplementedError
+
+    def start(self, spaces: Spaces, key: jax.Array) -> Any:
+        """Draws a learner: networks, target networks, optimiser states."""
+        raise NotImplementedError
+
+    def policy_weights(self, learner: Any) -> Weights:
+        """The part of a learner that `policy` needs."""
+        raise NotImplementedError
+
+    def act(
+        self,
+        spaces: Spaces,
+        learner: Any,
+        obs: jax.Array,
+        uniform: jax.Array,
+        progress: Progress,
+    ) -> tuple[jax.Array, jax.Array]:
+        """An exploring action for the environment, and as it is stored."""
+        raise NotImplementedError
+
+    def is_learning(self, progress: Progress) -> jax.Array:
+        """Whether a step that begins at `progress` is followed by an update."""
+        return progress.step >= self.learning_starts
+
+    def update(
+        self, spaces: Spaces, learner: Any, batch: Batch, uniform: jax.Array
+    ) -> Any:
+        """One gradient step."""
+        raise NotImplementedError
+
+    @property
+    def network_shape(self) -> NetworkShape | None:
+        """The traced shape of the networks, if it varies."""
+        return None if self.variation is None else self.variation.network
+
+    def check_sizes(self) -> None:
+        """Raises ValueError for sizes that are not positive."""
+        for name in ("batch_size", "buffer_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"{name} must be at least 1, got {getattr(self, name)}"
+                )
+
+    def train(
+        self,
+        env: Any,
+        params: Any,
+        key: jax.Array,
+        *,
+        num_steps: int,
+        num_snapshots: int = 1,
+        stop: StopRule | None = None,
+    ) -> Trained:
+        """Trains one agent: one environment step, then one update, `num_steps` times.
+
+        The target bootstraps through truncation and stops at termination. An
+        environment whose `step_env` returns a real-valued `info["discount"]` is taken
+        at its word: it weighs the bootstrap.
+
+        Args:
+          env: A gymnax environment.
+          params: Its params.
+          key: A PRNG key.
+          num_steps: Environment steps, a multiple of `num_snapshots`.
+          num_snapshots: How many times the weights are kept, evenly spaced; the last
+            are those at the end of training.
+          stop: When to end earlier. Under `jax.vmap` all members then run until the
+            last one stops.
+        """
+        spaces = Spaces.of(env, params)
+        capacity = min(self.buffer_size, num_steps)
+        replay = Replay(spaces.obs_size, self.stored_action_size(spaces))
+        num_act, num_update = self.num_draws(spaces)
+        rows_in_use = self.batch_size
+        if self.variation is not None:
+            rows_in_use = self.variation.batch_size
+        mask = (jnp.arange(self.batch_size) < rows_in_use).astype(jnp.float32)
+        chunk_size = _chunk_size(num_steps // num_snapshots)
+        num_chunks = num_steps // num_snapshots // chunk_size
+        key_start, key_reset, key_chunks = jax.random.split(key, 3)
+
+        def one_step(carry, draw, step):
+            learner, buffer, obs, env_state, progress, total, stopping = carry
+            for_act, for_update, for_rows = jnp.split(
+                draw["uniform"], [num_act, num_act + num_update]
+            )
+            action, stored = self.act(spaces, learner, obs, for_act, progress)
+            taken = step(draw["env"], env_state, action)
+            terminated = taken.terminated
+            if "discount" in taken.info:
+                terminated = 1.0 - taken.info["discount"]
+            buffer = replay.write(
+                buffer,
+                progress.step % capacity,
+                obs,
+                stored,
+                taken.reward,
+                taken.next_obs,
+                terminated,
+            )
+            num_stored = jnp.minimum(progress.step + 1, capacity)
+            rows = (for_rows * num_stored).astype(jnp.int32)
+            batch = replay.read(buffer, rows, mask)
+            learner = jax.lax.cond(
+                self.is_learning(progress),
+                lambda learner: self.update(spaces, learner, batch, for_update),
+                lambda learner: learner,
+                learner,
+            )
+            done = taken.terminated | taken.truncated
+            total = total + taken.reward
+            if stop is not None:
+                stopping = stop.update(stopping, total, done)
+            progress = Progress(progress.step + 1, progress.episode + done)
+            total = jnp.where(done, 0.0, total)
+            return learner, buffer, taken.obs, taken.state, progress, total, stopping
+
+        def one_chunk(index, carry):
+            key_env, key_uniform = jax.random.split(
+                jax.random.fold_in(key_chunks, index)
+            )
+            env_draws, step = draw_steps(env, params, key_env, chunk_size)
+            # One call draws all that is uniform: each costs compile time.
+            num_uniform = num_act + num_update + self.batch_size
+            uniform = jax.random.uniform(key_uniform, (chunk_size, num_uniform))
+            draws = {"env": env_draws, "uniform": uniform}
+
+            def goes_on(indexed):
+                i, carry = indexed
+                more = i < chunk_size
+                return more if stop is None else more & ~stop.fired(carry[-1])
+
+            def body(indexed):
+                i, carry = indexed
+                draw = jax.tree.map(lambda x: x[i], draws)
+                return i + 1, one_step(carry, draw, step)
+
+            return jax.lax.while_loop(goes_on, body, (jnp.int32(0), carry))[1]
+
+        def one_snapshot(carry, index):
+            first = index * num_chunks
+            carry = jax.lax.fori_loop(first, first + num_chunks, one_chunk, carry)
+            return carry, self.policy_weights(carry[0])
+
+        obs, env_state = env.reset(key_reset, params)
+        carry = (
+            self.start(spaces, key_start),
+            replay.init(capacity),
+            obs,
+            env_state,
+            Progress(jnp.int32(0), jnp.int32(0)),
+            jnp.float32(0.0),
+            None if stop is None else stop.init(),
+        )
+        carry, snapshots = jax.lax.scan(one_snapshot, carry, jnp.arange(num_snapshots))
+        progress = carry[4]
+        return Trained(snapshots, progress.step, progress.episode)
+
+
+def _chunk_size(num_steps: int) -> int:
+    """The largest divisor of `num_steps` up to `_CHUNK`, or all where it is tiny."""
+    size = max(n for n in range(1, min(_CHUNK, num_steps) + 1) if num_steps % n == 0)
+    return size if size >= 50 else num_steps
