@@ -1,9 +1,10 @@
 """Evolved synthetic environments: train agents in them, test on the real task."""
 
-from jaxrl_se.agents import DDQN
-from jaxrl_se.config import EvolutionConfig, SyntheticConfig
+from jaxrl_se.agents import DDQN, Plateau, Solved
+from jaxrl_se.config import EvolutionConfig, HorizonCurriculum, SyntheticConfig
 from jaxrl_se.evaluation import Episodes, evaluate
 from jaxrl_se.evolution import EvolutionResult, evolve
+from jaxrl_se.hyperparameters import Choice, LogUniform, Varied
 from jaxrl_se.policies import GreedyPolicy, RandomPolicy
 from jaxrl_se.run_folder import RunFolderError
 from jaxrl_se.spaces import Spaces
@@ -13,17 +14,23 @@ from jaxrl_se.zoo import available, load, report, save
 
 __all__ = [
     "DDQN",
+    "Choice",
     "Episodes",
     "EvolutionConfig",
     "EvolutionResult",
     "GreedyPolicy",
+    "HorizonCurriculum",
+    "LogUniform",
     "MultiStepEnv",
     "OneStepEnv",
+    "Plateau",
     "RandomPolicy",
     "RunFolderError",
+    "Solved",
     "Spaces",
     "SyntheticConfig",
     "TrainResult",
+    "Varied",
     "available",
     "evaluate",
     "evolve",

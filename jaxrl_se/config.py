@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Literal
 
+import jax
+import jax.numpy as jnp
+
 from jaxrl_se.agents import DDQN
 from jaxrl_se.spaces import Spaces
 from jaxrl_se.strategies import check_strategy
@@ -20,11 +23,13 @@ class SyntheticConfig:
       hidden_sizes: Hidden layers of each network; empty makes them linear.
       activation: Their activation.
       initial_states: "learned", or "target" to draw them from the real task's reset.
-      reward_heads: One reward output per discrete action instead of the action as an
-        input.
+      reward_heads: One reward output per discrete action, or a quadratic in continuous
+        ones, instead of the action as an input (see `SyntheticEnv`).
       max_steps: Time limit of a multi-step episode.
       obs_bound: Bound of a multi-step next observation (tanh), or None.
       learn_termination: Whether a multi-step episode can end by a network's output.
+      soft_termination: Whether that output also weighs the bootstrap (see
+        `MultiStepEnv`).
     """
 
     variant: Literal["one-step", "multi-step"] = "one-step"
@@ -35,6 +40,7 @@ class SyntheticConfig:
     max_steps: int = 20
     obs_bound: float | None = 3.0
     learn_termination: bool = False
+    soft_termination: bool = False
 
     def __post_init__(self):
         if self.variant not in VARIANTS:
@@ -50,6 +56,8 @@ class SyntheticConfig:
             raise ValueError(f"obs_bound must be positive, got {self.obs_bound}")
         if self.max_steps < 1:
             raise ValueError(f"max_steps must be at least 1, got {self.max_steps}")
+        if self.soft_termination and not self.learn_termination:
+            raise ValueError("soft_termination needs learn_termination")
 
     def make(self, env: Any, params: Any) -> tuple[SyntheticEnv, Any]:
         """Builds the untrained synthetic environment of a task `(env, params)`."""
@@ -77,7 +85,44 @@ class SyntheticConfig:
             max_steps=self.max_steps,
             obs_bound=self.obs_bound,
             learn_termination=self.learn_termination,
+            soft_termination=self.soft_termination,
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class HorizonCurriculum:
+    """A time limit of fitness episodes that changes linearly (Liesen et al., 2024).
+
+    A long one lets early candidates reach a distant goal at all; a short one saves
+    time while they survive for a few steps only. Validation and tests always have the
+    task's own limit.
+
+    Attributes:
+      start: Time limit of the first generations, in steps.
+      end: Time limit of the last ones.
+      begin: Generation at which it starts to change.
+      generations: Generations over which it changes.
+    """
+
+    start: int
+    end: int
+    begin: int = 0
+    generations: int = 100
+
+    def __post_init__(self):
+        for name in ("start", "end", "generations"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"{name} must be at least 1, got {getattr(self, name)}"
+                )
+        if self.begin < 0:
+            raise ValueError(f"begin must not be negative, got {self.begin}")
+
+    def at(self, generation: jax.Array) -> jax.Array:
+        """The time limit of a generation, int32."""
+        fraction = jnp.clip((generation - self.begin) / self.generations, 0.0, 1.0)
+        limit = self.start + fraction * (self.end - self.start)
+        return jnp.round(limit).astype(jnp.int32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,8 +131,13 @@ class EvolutionConfig:
 
     Attributes:
       proxy: Shape of the synthetic environment (unused where `evolve` gets a proxy).
-      agent: The inner agent, trained afresh for every candidate and seed.
+      agent: The inner agent, trained afresh for every candidate and seed; a
+        `jaxrl_se.Varied` one draws its hyperparameters anew each time. A tuple holds
+        several algorithms.
+      algorithms: With several agents, "cycle" trains with one of them per generation in
+        turn, "mixed" with `num_seeds` of each in every generation.
       train_steps: Synthetic environment steps of each inner agent.
+      horizon: A curriculum for the time limit of fitness episodes, or None.
       strategy: Evolution strategy, one of `jaxrl_se.strategies.STRATEGIES`.
       population_size: Candidates per generation.
       num_seeds: Agents per candidate; their mean return is the fitness.
@@ -95,8 +145,9 @@ class EvolutionConfig:
       std: Initial standard deviation of the search distribution.
       learning_rate: See `jaxrl_se.strategies.make_strategy`.
       max_generations: The evolution ends here at the latest.
-      stop_return: Mean return on the real task at which it ends earlier; None for the
-        task's registered threshold, if it has one.
+      stop_return: Mean return on the real task at which it ends earlier, reached by
+        the agents of every algorithm; None for the task's registered threshold, if it
+        has one.
       validation_every: Generations between validations of the search mean.
       validation_agents: Fresh, independent agents per validation.
       validation_episodes: Episodes on the real task per validation agent.
@@ -105,8 +156,10 @@ class EvolutionConfig:
     """
 
     proxy: SyntheticConfig = SyntheticConfig()
-    agent: DDQN = dataclasses.field(default_factory=DDQN)
+    agent: Any = dataclasses.field(default_factory=DDQN)
+    algorithms: Literal["cycle", "mixed"] = "cycle"
     train_steps: int = 300
+    horizon: HorizonCurriculum | None = None
     strategy: str = "snes"
     population_size: int = 32
     num_seeds: int = 2
@@ -120,8 +173,19 @@ class EvolutionConfig:
     validation_episodes: int = 10
     group_size: int | None = None
 
+    @property
+    def agents(self) -> tuple[Any, ...]:
+        """The inner agents, one per algorithm."""
+        return self.agent if isinstance(self.agent, tuple) else (self.agent,)
+
     def __post_init__(self):
         check_strategy(self.strategy, self.population_size)
+        if not self.agents:
+            raise ValueError("agent must hold at least one agent, got none")
+        if self.algorithms not in ("cycle", "mixed"):
+            raise ValueError(
+                f"algorithms must be 'cycle' or 'mixed', got {self.algorithms!r}"
+            )
         for name in (
             "train_steps",
             "num_seeds",

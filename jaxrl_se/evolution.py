@@ -6,6 +6,7 @@ import dataclasses
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +59,11 @@ class EvolutionResult:
       config: The configuration that was used.
       progress: Generations, steps and times.
       compile_seconds: Wall time of compilation, part of no other figure.
-      test: `(key, num_agents, task_params) -> (policies, Episodes)`: trains fresh
-        independent agents on the result and plays `validation_episodes` on the real
-        task, with the program that validation compiled already. `task_params` can be
-        those of a variant of the task.
+      test: `(key, num_agents, task_params, algorithm=0) -> (policies, Episodes)`:
+        trains fresh independent agents on the result and plays `validation_episodes` on
+        the real task, with the program that validation compiled already. `task_params`
+        can be those of a variant of the task; `algorithm` is the place of an agent in
+        `config.agents`.
     """
 
     env: Any
@@ -159,13 +161,13 @@ def _run(program, key, stop_return, folder, checkpoint_every, on_generation):
     weights = program.strategy.mean(state)
     # XLA compiles outside the GIL: two programs take the time of the longer one.
     with ThreadPoolExecutor(2) as pool:
-        lowered = (
-            jax.jit(program.step).lower(key, state),
-            jax.jit(program.validate).lower(
+        lowered = [jax.jit(program.step).lower(key, state, jnp.int32(0))] + [
+            jax.jit(partial(program.validate, algorithm=algorithm)).lower(
                 validation_keys, weights, program.task_params
-            ),
-        )
-        step, validate = pool.map(lambda program: program.compile(), lowered)
+            )
+            for algorithm in range(len(config.agents))
+        ]
+        step, *validates = pool.map(lambda program: program.compile(), lowered)
     compile_seconds = time.perf_counter() - started
 
     current = (state, progress)
@@ -181,7 +183,9 @@ def _run(program, key, stop_return, folder, checkpoint_every, on_generation):
             generation_key = jax.random.fold_in(
                 jax.random.fold_in(key, GENERATION), progress.generation
             )
-            new_state, log = jax.block_until_ready(step(generation_key, state))
+            new_state, log = jax.block_until_ready(
+                step(generation_key, state, jnp.int32(progress.generation))
+            )
             fitness = np.asarray(log.fitness, np.float64)
             row = {
                 "generation": progress.generation + 1,
@@ -205,13 +209,13 @@ def _run(program, key, stop_return, folder, checkpoint_every, on_generation):
                 )
                 weights = program.strategy.mean(new_state)
                 for attempt_key in jax.random.split(validation_key, 2):
-                    _, episodes = validate(
-                        jax.random.split(attempt_key, config.validation_agents),
-                        weights,
-                        program.task_params,
-                    )
-                    real_steps += int(jnp.sum(episodes.lengths))
-                    row["validation_mean"] = float(jnp.mean(episodes.returns))
+                    keys = jax.random.split(attempt_key, config.validation_agents)
+                    means = []
+                    for validate in validates:
+                        _, episodes = validate(keys, weights, program.task_params)
+                        real_steps += int(jnp.sum(episodes.lengths))
+                        means.append(float(jnp.mean(episodes.returns)))
+                    row["validation_mean"] = min(means)  # of the worst algorithm
                     solved = row["validation_mean"] >= stop_return
                     if not solved:
                         break
@@ -247,11 +251,11 @@ def _run(program, key, stop_return, folder, checkpoint_every, on_generation):
 
     weights = program.strategy.mean(state)
 
-    def test(test_key, num_agents, task_params=program.task_params):
+    def test(test_key, num_agents, task_params=program.task_params, algorithm=0):
         chunk = config.validation_agents
         keys = jax.random.split(test_key, -(-num_agents // chunk) * chunk)
         parts = [
-            validate(keys[i : i + chunk], weights, task_params)
+            validates[algorithm](keys[i : i + chunk], weights, task_params)
             for i in range(0, len(keys), chunk)
         ]
         return jax.tree.map(

@@ -7,6 +7,7 @@ Nothing here knows which agent or which proxy it holds.
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import Any
 
 import jax
@@ -77,7 +78,12 @@ class Generation:
             )
         config.group_of(config.population_size // num_devices, on_accelerator(mesh))
         spaces = Spaces.of(*task)
-        config.agent.check(spaces)
+        for agent in config.agents:
+            agent.check(spaces)
+        if config.horizon is not None and not hasattr(task[1], "max_steps_in_episode"):
+            raise ValueError(
+                "horizon: the task's params have no max_steps_in_episode to change"
+            )
         if Spaces.of(env, params) != spaces:
             raise ValueError(
                 "proxy: its spaces differ from the task's: "
@@ -97,20 +103,36 @@ class Generation:
         key_init, key_strategy = jax.random.split(key)
         return self.strategy.init(key_strategy, self.env.init_weights(key_init))
 
-    def step(self, key: jax.Array, state: Any) -> tuple[Any, GenerationLog]:
+    def step(
+        self, key: jax.Array, state: Any, generation: jax.Array
+    ) -> tuple[Any, GenerationLog]:
         """Runs one generation.
 
         Args:
           key: This generation's key.
           state: The strategy's state.
+          generation: int32, its number, from 0.
 
         Returns:
           The next state and a log.
         """
+        config = self.config
         key_ask, key_score, key_tell = jax.random.split(key, 3)
         population, state = self.strategy.ask(key_ask, state)
-        score = shard(self._score, self.mesh)
-        episodes = score(population, jax.random.split(key_score, self.config.num_seeds))
+        keys = jax.random.split(key_score, config.num_seeds)
+        task_params = self.task_params
+        if config.horizon is not None:
+            limit = config.horizon.at(generation)
+            task_params = task_params.replace(max_steps_in_episode=limit)
+        scores = [
+            shard(partial(self._score, agent), self.mesh) for agent in config.agents
+        ]
+        if config.algorithms == "cycle":
+            turn = generation % len(scores)
+            episodes = jax.lax.switch(turn, scores, population, keys, task_params)
+        else:
+            each = [score(population, keys, task_params) for score in scores]
+            episodes = jax.tree.map(lambda *x: jnp.concatenate(x, axis=1), *each)
         fitness = jnp.mean(episodes.returns, axis=(1, 2))
         is_finite = jnp.stack(
             [
@@ -122,7 +144,9 @@ class Generation:
         state = self.strategy.tell(key_tell, population, fitness, state)
         return state, GenerationLog(fitness, jnp.sum(episodes.lengths))
 
-    def _score(self, population: Weights, keys: jax.Array) -> Episodes:
+    def _score(
+        self, agent: Any, population: Weights, keys: jax.Array, task_params: Any
+    ) -> Episodes:
         """Trains and evaluates `[P]` candidates with each of `[S]` shared keys.
 
         Returns:
@@ -137,7 +161,7 @@ class Generation:
 
         def train(weights, key):
             return train_group(
-                config.agent,
+                agent,
                 self.env,
                 self.params.replace(weights=weights),
                 axes,
@@ -157,9 +181,9 @@ class Generation:
             )
             return jax.vmap(
                 lambda weights: play(
-                    config.agent.policy(spaces, weights),
+                    agent.policy(spaces, weights),
                     self.task,
-                    self.task_params,
+                    task_params,
                     key_play,
                     config.fitness_episodes,
                 )
@@ -170,29 +194,31 @@ class Generation:
         return jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), episodes)
 
     def validate(
-        self, keys: jax.Array, weights: Weights, task_params: Any
+        self, keys: jax.Array, weights: Weights, task_params: Any, algorithm: int = 0
     ) -> tuple[Any, Episodes]:
         """Trains one fresh agent per key on the proxy and tests it on the task.
 
         Agents are independent of each other. `task_params` is an argument, so that one
-        program tests on tasks that differ by their params alone.
+        program tests on tasks that differ by their params alone. `algorithm` is static:
+        the place of the agent in `config.agents`.
 
         Returns:
           The agents' policies and `Episodes`, with leading axes `[len(keys)]` and
           `[len(keys), validation_episodes]`.
         """
         spaces = Spaces.of(self.env, self.params)
+        agent = self.config.agents[algorithm]
 
         def one(key, weights, task_params):
             key_train, key_play = jax.random.split(key)
-            trained = self.config.agent.train(
+            trained = agent.train(
                 self.env,
                 self.params.replace(weights=weights),
                 key_train,
                 num_steps=self.config.train_steps,
             )
             last = jax.tree.map(lambda leaf: leaf[-1], trained.weights)
-            policy = self.config.agent.policy(spaces, last)
+            policy = agent.policy(spaces, last)
             num_episodes = self.config.validation_episodes
             return policy, play(policy, self.task, task_params, key_play, num_episodes)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import struct
 
-from jaxrl_se.networks import MLP, Weights
+from jaxrl_se.networks import Weights
 from jaxrl_se.spaces import Spaces
 
 
@@ -20,11 +22,30 @@ class GreedyPolicy:
     """
 
     weights: Weights
-    network: MLP = struct.field(pytree_node=False)
+    network: Any = struct.field(pytree_node=False)
 
     def __call__(self, obs: jax.Array, key: jax.Array | None = None) -> jax.Array:
         """Returns an int32 action for one observation `[obs_size]`."""
         return jnp.argmax(self.network(self.weights, obs), axis=-1).astype(jnp.int32)
+
+
+@struct.dataclass
+class MeanPolicy:
+    """Takes the network's output, clipped to [-1, 1] and scaled to the bounds.
+
+    Attributes:
+      weights: Weights of `network`; leading axes make it a population of policies.
+      network: Static; maps an observation to the mean of an action's distribution.
+      spaces: Static; the task's spaces.
+    """
+
+    weights: Weights
+    network: Any = struct.field(pytree_node=False)
+    spaces: Spaces = struct.field(pytree_node=False)
+
+    def __call__(self, obs: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        """Returns a float32 action `[action_size]` for one observation."""
+        return self.spaces.scaled_action(self.network(self.weights, obs))
 
 
 @struct.dataclass

@@ -67,6 +67,17 @@ class Spaces:
             return jnp.reshape(action, (self.action_size,)).astype(jnp.float32)
         return jax.nn.one_hot(action, self.num_actions, dtype=jnp.float32)
 
+    def normalized_action(self, action: Any) -> jax.Array:
+        """A continuous action as a vector in [-1, 1], clipped to its bounds."""
+        low, high = jnp.asarray(self.action_low), jnp.asarray(self.action_high)
+        unit = 2 * (self.action_vector(action) - low) / (high - low) - 1
+        return jnp.clip(unit, -1.0, 1.0)
+
+    def scaled_action(self, unit: jax.Array) -> jax.Array:
+        """The action of vectors `[..., action_size]`, clipped to [-1, 1]."""
+        low, high = jnp.asarray(self.action_low), jnp.asarray(self.action_high)
+        return low + (high - low) * (jnp.clip(unit, -1.0, 1.0) + 1) / 2
+
     def action_space(self) -> Any:
         """The gymnax action space."""
         if self.num_actions is not None:

@@ -64,9 +64,12 @@ class SyntheticEnv(environment.Environment):
       activation: Activation of each network.
       target: The target task's gymnax environment if initial states are drawn from it,
         None if they are learned.
-      reward_heads: For discrete actions, whether the reward network has one output per
-        action (fewer weights to evolve for the same function) instead of taking the
-        action as an input, as Ferreira et al. do.
+      reward_heads: Whether the reward network has one output per action (fewer weights
+        to evolve for the same function) instead of taking the action as an input, as
+        Ferreira et al. do. For continuous actions `u`, scaled to [-1, 1], output `g_i`
+        per dimension gives the reward `sum_i g_i u_i - u_i^2 / 2`, which is concave in
+        the action and highest at `clip(g)`, like the advantage of Gu et al. (2016,
+        arXiv 1603.00748, equation 6).
     """
 
     variant: str
@@ -84,7 +87,7 @@ class SyntheticEnv(environment.Environment):
         self.hidden_sizes = tuple(hidden_sizes)
         self.activation = activation
         self.target = target
-        self.reward_heads = reward_heads and spaces.num_actions is not None
+        self.reward_heads = reward_heads
 
     def _static(self) -> tuple:
         return (
@@ -186,6 +189,10 @@ class SyntheticEnv(environment.Environment):
         return {"reward": reward, "initial_state": self._net(size, size)}
 
     def _reward(self, params: SyntheticParams, obs: jax.Array, action: Any):
+        if self.reward_heads and self.spaces.num_actions is None:
+            unit = self.spaces.normalized_action(action)
+            heads = self._apply("reward", params, obs)
+            return jnp.sum(heads * unit - 0.5 * jnp.square(unit))
         vector = self.spaces.action_vector(action)
         if self.reward_heads:
             return jnp.sum(self._apply("reward", params, obs) * vector)
@@ -236,6 +243,8 @@ class MultiStepEnv(SyntheticEnv):
       obs_bound: The next observation is `obs_bound * tanh(output)`, which keeps long
         episodes finite; None leaves it linear, as Ferreira et al. do.
       learn_termination: Whether a third network ends episodes (output > 0.5).
+      soft_termination: Whether that network's output `d` also weighs the bootstrap, by
+        a real-valued `info["discount"]` of `1 - d`, as in the code of Ferreira et al.
     """
 
     variant = "multi-step"
@@ -251,11 +260,13 @@ class MultiStepEnv(SyntheticEnv):
         max_steps: int = 20,
         obs_bound: float | None = 3.0,
         learn_termination: bool = False,
+        soft_termination: bool = False,
     ):
         super().__init__(spaces, hidden_sizes, activation, target, reward_heads)
         self.max_steps = max_steps
         self.obs_bound = obs_bound
         self.learn_termination = learn_termination
+        self.soft_termination = soft_termination
 
     def _static(self) -> tuple:
         return (
@@ -263,6 +274,7 @@ class MultiStepEnv(SyntheticEnv):
             self.max_steps,
             self.obs_bound,
             self.learn_termination,
+            self.soft_termination,
         )
 
     def networks(self) -> dict[str, MLP]:
@@ -285,8 +297,11 @@ class MultiStepEnv(SyntheticEnv):
         if self.obs_bound is not None:
             obs = self.obs_bound * jnp.tanh(obs)
         reward = self._reward(params, state.obs, action)
-        terminated = jnp.bool_(False)
+        terminated, info = jnp.bool_(False), {}
         if self.learn_termination:
-            terminated = self._apply("terminated", params, inputs)[0] > 0.5
+            output = self._apply("terminated", params, inputs)[0]
+            terminated = output > 0.5
+            if self.soft_termination:
+                info = {"discount": 1.0 - output}
         state = state.replace(time=state.time + 1, obs=obs)
-        return obs, state, reward, terminated, {}
+        return obs, state, reward, terminated, info
