@@ -11,8 +11,8 @@ import tyro
 
 from benchmarks import runtime
 from benchmarks.synthetic import Benchmark, Options, run
-from jaxrl_se.config import EvolutionConfig, SyntheticConfig
 from jaxrl_se.agents import DDQN
+from jaxrl_se.config import EvolutionConfig, SyntheticConfig
 
 # Fast on the real task as well (a median of about 1,500 steps to 195 on CartPole-v0),
 # so that the comparison with real training is not one with a slow agent.

@@ -19,7 +19,7 @@ import optax
 from envs import LegacyEnv
 from jaxrl_se import DDQN, EvolutionConfig, Spaces
 from jaxrl_se.parallel import map_agents, population_mesh
-from jaxrl_se.training import train_one
+from jaxrl_se.training import train_group
 
 AGENT = DDQN()
 SPACES = Spaces(obs_size=4, num_actions=2)
@@ -58,8 +58,8 @@ def contenders(env: Any, params: Any, num_steps: int) -> dict[str, Contender]:
         def one(agent):
             key, weights = agent
             own = params.replace(weights=weights)
-            trained = train_one(AGENT, env, own, key, num_steps)
-            return jax.tree.map(lambda leaf: leaf[-1], trained)
+            trained = AGENT.train(env, own, key, num_steps=num_steps)
+            return jax.tree.map(lambda leaf: leaf[-1], trained.weights)
 
         return map_agents(one, (keys, env_weights), mesh=one_device)
 
@@ -97,7 +97,8 @@ def train_groups(
     size = EvolutionConfig().group_of(num_agents, accelerator=False)
 
     def one_group(weights):
-        trained = AGENT.train_group(
+        return train_group(
+            AGENT,
             env,
             params.replace(weights=weights),
             env.population_axes(params),
@@ -105,7 +106,6 @@ def train_groups(
             num_members=size,
             num_steps=num_steps,
         )
-        return jax.tree.map(lambda leaf: leaf[-1], trained)
 
     groups = jax.tree.map(
         lambda leaf: leaf.reshape(-1, size, *leaf.shape[1:]), env_weights

@@ -8,7 +8,9 @@ from probe_env import PROBES, Probe
 
 import envs
 from jaxrl_se import DDQN, Spaces, evaluate, train
-from jaxrl_se.ddqn import Learner
+from jaxrl_se.agents.ddqn import Learner
+from jaxrl_se.agents.replay import Batch
+from jaxrl_se.training import train_group
 
 PROBE = Probe()
 # Always exploring: every action's value is learned, not only the best one's. The buffer
@@ -40,8 +42,9 @@ def train_on(probe, agent=AGENT, key=0):
 
 def values(policy, signal, time=0):
     """Q-values of both agents at one observation, `[2, num_actions]`."""
-    obs = np.float32([[[signal, time]]] * 2)
-    return np.asarray(jax.jit(policy.network)(policy.weights, obs))[:, 0]
+    obs = np.float32([signal, time])
+    network = jax.jit(jax.vmap(policy.network, (0, None)))
+    return np.asarray(network(policy.weights, obs))
 
 
 @pytest.mark.parametrize(
@@ -73,38 +76,37 @@ def test_golden_updates():
         hidden_sizes=(57,),
         activation="tanh",
     )
-    network = agent.network(Spaces(4, 2))
-    online, target = (
-        jax.tree.map(lambda leaf: leaf[None], sine_weights(network, scale))
-        for scale in (0.1, 0.05)
+    spaces = Spaces(4, 2)
+    network = agent.network(spaces)
+    learner = Learner.start(sine_weights(network, 0.1)).replace(
+        target_weights=sine_weights(network, 0.05)
     )
-    learner = Learner.start(online).replace(target_weights=target)
     i, one = np.arange(4, dtype=np.float32), np.ones(4, np.float32)
-    obs = np.stack([0.1 * i, 0.2 * one, -0.1 * i, 0.3 * one], axis=1)
-    next_obs = np.stack([0.1 * i + 0.05, 0.25 * one, -0.1 * one, 0.2 * i], axis=1)
-    batch = {
-        "obs": obs[None],
-        "next_obs": next_obs[None],
-        "action": np.array([[0, 1, 0, 1]], np.int32),
-        "reward": i[None],
-        "terminated": np.array([[0, 0, 0.25, 1]], np.float32),  # raw, as there
-    }
+    batch = Batch(
+        obs=np.stack([0.1 * i, 0.2 * one, -0.1 * i, 0.3 * one], axis=1),
+        next_obs=np.stack([0.1 * i + 0.05, 0.25 * one, -0.1 * one, 0.2 * i], axis=1),
+        action=np.float32([[0], [1], [0], [1]]),
+        reward=i,
+        terminated=np.float32([0, 0, 0.25, 1]),  # raw, as there
+        mask=one,
+    )
     golden = [  # loss, sum of |online weights|, sum of |target weights|
         (2.83051682, 25.493026, 12.83486),
         (2.82276917, 25.533408, 12.942543),
         (2.81500578, 25.573923, 13.049657),
     ]
     update = jax.jit(agent.update, static_argnums=0)
-    for loss, *sums in golden:
-        learner, losses = update(network, learner, batch)
-        np.testing.assert_allclose(losses, [loss], rtol=2e-6)
+    for expected_loss, *sums in golden:
+        loss = agent.loss(learner.weights, learner.target_weights, network, batch)
+        np.testing.assert_allclose(loss, expected_loss, rtol=2e-6)
+        learner = update(spaces, learner, batch)
         for weights, expected in zip(
             (learner.weights, learner.target_weights), sums, strict=True
         ):
             total = sum(np.abs(leaf).sum() for leaf in jax.tree.leaves(weights))
             np.testing.assert_allclose(total, expected, rtol=1e-6)
-    q = network(learner.weights, np.float32([[[0.1, 0.2, 0.3, 0.4]]]))
-    np.testing.assert_allclose(q[0, 0], [0.193943, 0.330237], atol=1e-6)
+    q = network(learner.weights, np.float32([0.1, 0.2, 0.3, 0.4]))
+    np.testing.assert_allclose(q, [0.193943, 0.330237], atol=1e-6)
 
 
 def test_one_compilation_for_all_hyperparameters():
@@ -142,22 +144,16 @@ def test_a_member_of_a_group_equals_an_agent_alone():
     stacked = jax.tree.map(lambda *x: np.stack(x), *(PROBES[name] for name in names))
     key = jax.random.key(0)
     group = jax.jit(
-        lambda agent, params, key: agent.train_group(
-            PROBE,
-            params,
-            0,
-            key,
-            num_members=3,
-            num_steps=NUM_STEPS,
-            num_snapshots=3,
+        lambda agent, params, key: train_group(
+            agent, PROBE, params, 0, key, num_members=3, num_steps=NUM_STEPS // 3
         )
     )(GREEDY, stacked, jax.random.split(key, 2)[0])
     singles = [train_on(name, GREEDY).snapshots.weights for name in names[:2]]
     for leaf, *others in zip(*map(jax.tree.leaves, (group, *singles)), strict=True):
         for member, single in enumerate(others):
-            np.testing.assert_allclose(leaf[:, member], single[0], atol=1e-4)
-        np.testing.assert_array_equal(leaf[:, 0], leaf[:, 2])  # equal environments
-        assert not np.allclose(leaf[:, 0], leaf[:, 1], atol=1e-2)
+            np.testing.assert_allclose(leaf[member], single[0, 0], atol=1e-4)
+        np.testing.assert_array_equal(leaf[0], leaf[2])  # equal environments
+        assert not np.allclose(leaf[0], leaf[1], atol=1e-2)
 
 
 def test_same_key_same_bits_and_other_keys_other_agents():

@@ -1,5 +1,7 @@
 """Resets drawn before the loop give the transitions of gymnax's own step."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 
 import envs
 from jaxrl_se import SyntheticConfig
-from jaxrl_se.stepping import draw_steps
+from jaxrl_se.agents.stepping import draw_steps
 
 G, T = 3, 40
 
@@ -32,28 +34,25 @@ def test_equals_gymnax_step(make, key):
     if axes is None:  # short episodes, so that both ends occur
         params = params.replace(max_steps_in_episode=7)
     key_reset, key_steps, key_actions = jax.random.split(key, 3)
-    actions = jax.random.randint(key_actions, (T, G), 0, 2)
+    actions = jax.random.randint(key_actions, (T,), 0, 2)
 
-    @jax.jit
+    @partial(jax.vmap, in_axes=(axes,), axis_size=G)
     def ours(params):
-        draws, step = draw_steps(
-            env, params, axes, key_steps, num_members=G, num_steps=T
-        )
-        _, state = jax.vmap(env.reset, (None, axes), axis_size=G)(key_reset, params)
+        draws, step = draw_steps(env, params, key_steps, T)
+        _, state = env.reset(key_reset, params)
 
         def one(state, xs):
-            taken = step(*(xs[0], state, xs[1]))
+            taken = step(xs[0], state, xs[1])
             return taken.state, taken
 
         return jax.lax.scan(one, state, (draws, actions))[1]
 
-    @jax.jit
+    @partial(jax.vmap, in_axes=(axes,), axis_size=G)
     def gymnaxs(params):
-        _, state = jax.vmap(env.reset, (None, axes), axis_size=G)(key_reset, params)
-        step = jax.vmap(env.step, (None, 0, 0, axes), axis_size=G)
+        _, state = env.reset(key_reset, params)
 
         def one(state, xs):
-            obs, state, reward, terminated, truncated, info = step(
+            obs, state, reward, terminated, truncated, info = env.step(
                 xs[0], state, xs[1], params
             )
             next_obs = info["final_observation"]
@@ -62,6 +61,7 @@ def test_equals_gymnax_step(make, key):
         keys = jax.random.split(key_steps, T)
         return jax.lax.scan(one, state, (keys, actions))[1]
 
+    ours, gymnaxs = jax.jit(ours), jax.jit(gymnaxs)
     found, expected = ours(params), gymnaxs(params)
     found = (found.obs, found.next_obs, found.reward, found.terminated, found.truncated)
     assert np.any(expected[3] | expected[4]), "episodes end"
@@ -78,7 +78,6 @@ def test_a_wrappers_own_step_is_called(key):
             return obs, state, 2 * reward, *ends
 
     env = DoubleReward()
-    draws, step = draw_steps(env, params, None, key, num_members=G, num_steps=T)
-    _, state = jax.vmap(env.reset, (None, None), axis_size=G)(key, params)
-    taken = step(draws[0], state, jnp.zeros(G, jnp.int32))
-    np.testing.assert_array_equal(taken.reward, [2.0] * G)
+    draws, step = draw_steps(env, params, key, T)
+    _, state = env.reset(key, params)
+    assert step(draws[0], state, jnp.int32(0)).reward == 2.0
