@@ -1,11 +1,11 @@
 """Evolved synthetic environments: train agents in them, test on the real task."""
 
-from jaxrl_se.agents import DDQN, Plateau, Solved
+from jaxrl_se.agents import DDPG, DDQN, TD3, Plateau, Solved
 from jaxrl_se.config import EvolutionConfig, HorizonCurriculum, SyntheticConfig
 from jaxrl_se.evaluation import Episodes, evaluate
 from jaxrl_se.evolution import EvolutionResult, evolve
 from jaxrl_se.hyperparameters import Choice, LogUniform, Varied
-from jaxrl_se.policies import GreedyPolicy, RandomPolicy
+from jaxrl_se.policies import DeterministicPolicy, GreedyPolicy, RandomPolicy
 from jaxrl_se.run_folder import RunFolderError
 from jaxrl_se.spaces import Spaces
 from jaxrl_se.synthetic_env import MultiStepEnv, OneStepEnv
@@ -13,8 +13,12 @@ from jaxrl_se.training import TrainResult, train
 from jaxrl_se.zoo import available, load, report, save
 
 __all__ = [
+    "DDPG",
     "DDQN",
+    "PPO",
+    "TD3",
     "Choice",
+    "DeterministicPolicy",
     "Episodes",
     "EvolutionConfig",
     "EvolutionResult",

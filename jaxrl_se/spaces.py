@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from gymnax.environments import environment, spaces
 
 
@@ -52,9 +53,17 @@ class Spaces:
                 f"{type(action_space).__name__} of shape {shape}"
             )
         size = int(shape[0]) if shape else 1
-        low = jnp.broadcast_to(jnp.asarray(action_space.low, jnp.float32), (size,))
-        high = jnp.broadcast_to(jnp.asarray(action_space.high, jnp.float32), (size,))
-        return cls(int(obs_shape[0]), None, tuple(low.tolist()), tuple(high.tolist()))
+        try:
+            low, high = (
+                np.broadcast_to(np.asarray(bound, np.float32), (size,)).tolist()
+                for bound in (action_space.low, action_space.high)
+            )
+        except jax.errors.TracerArrayConversionError as error:
+            raise ValueError(
+                f"task {env.name!r}: its params are traced and its action bounds "
+                "depend on them; pass spaces=Spaces.of(env, params), read before"
+            ) from error
+        return cls(int(obs_shape[0]), None, tuple(low), tuple(high))
 
     @property
     def action_size(self) -> int:

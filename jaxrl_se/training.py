@@ -72,7 +72,7 @@ def train(
     spaces = Spaces.of(env, params)
     agent.check(spaces)
     keys = jax.random.split(key, num_agents or 1)
-    trained = _train(agent, params, keys, stop, env, num_steps, num_snapshots)
+    trained = _train(agent, params, keys, stop, env, spaces, num_steps, num_snapshots)
     if num_agents is None:
         trained = jax.tree.map(lambda leaf: leaf[0], trained)
     last = jax.tree.map(
@@ -125,8 +125,8 @@ def train_group(
     return jax.vmap(one, (params_axes,), axis_size=num_members)(params)
 
 
-@partial(jax.jit, static_argnames=("env", "num_steps", "num_snapshots"))
-def _train(agent, params, keys, stop, env, num_steps, num_snapshots):
+@partial(jax.jit, static_argnames=("env", "spaces", "num_steps", "num_snapshots"))
+def _train(agent, params, keys, stop, env, spaces, num_steps, num_snapshots):
     def one(key, agent, params, stop):
         return agent.train(
             env,
@@ -135,6 +135,7 @@ def _train(agent, params, keys, stop, env, num_steps, num_snapshots):
             num_steps=num_steps,
             num_snapshots=num_snapshots,
             stop=stop,
+            spaces=spaces,
         )
 
     # Agents that stop at different times are not worth vectorising on a CPU.

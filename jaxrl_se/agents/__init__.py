@@ -2,6 +2,8 @@
 
 from jaxrl_se.agents.ddqn import DDQN
 from jaxrl_se.agents.off_policy import Trained, Variation
+from jaxrl_se.agents.ppo import PPO
 from jaxrl_se.agents.stopping import Plateau, Solved
+from jaxrl_se.agents.td3 import DDPG, TD3
 
-__all__ = ["DDQN", "Plateau", "Solved", "Trained", "Variation"]
+__all__ = ["DDPG", "DDQN", "TD3", "Plateau", "Solved", "Trained", "Variation"]

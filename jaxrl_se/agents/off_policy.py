@@ -149,6 +149,7 @@ class OffPolicyAgent:
         num_steps: int,
         num_snapshots: int = 1,
         stop: StopRule | None = None,
+        spaces: Spaces | None = None,
     ) -> Trained:
         """Trains one agent: one environment step, then one update, `num_steps` times.
 
@@ -165,8 +166,10 @@ class OffPolicyAgent:
             are those at the end of training.
           stop: When to end earlier. Under `jax.vmap` all members then run until the
             last one stops.
+          spaces: The environment's spaces; read from it by default, which has to be
+            done before where `params` are traced and bound the actions.
         """
-        spaces = Spaces.of(env, params)
+        spaces = spaces or Spaces.of(env, params)
         capacity = min(self.buffer_size, num_steps)
         replay = Replay(spaces.obs_size, self.stored_action_size(spaces))
         num_act, num_update = self.num_draws(spaces)
