@@ -49,6 +49,27 @@ class MeanPolicy:
 
 
 @struct.dataclass
+class DeterministicPolicy:
+    """Takes the tanh of the network's output, scaled to the action bounds.
+
+    Attributes:
+      weights: Weights of `network`; leading axes make it a population of policies.
+      network: Static; maps an observation to the action before its tanh. Further
+        outputs, such as the spread of a Gaussian whose mode this is, are left out.
+      spaces: Static; the task's spaces.
+    """
+
+    weights: Weights
+    network: Any = struct.field(pytree_node=False)
+    spaces: Spaces = struct.field(pytree_node=False)
+
+    def __call__(self, obs: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        """Returns a float32 action `[action_size]` for one observation."""
+        outputs = self.network(self.weights, obs)[..., : self.spaces.action_size]
+        return self.spaces.scaled_action(jnp.tanh(outputs))
+
+
+@struct.dataclass
 class RandomPolicy:
     """Draws actions uniformly from the action space."""
 
