@@ -6,4 +6,4 @@ from jaxrl_se.agents.ppo import PPO
 from jaxrl_se.agents.stopping import Plateau, Solved
 from jaxrl_se.agents.td3 import DDPG, TD3
 
-__all__ = ["DDPG", "DDQN", "TD3", "Plateau", "Solved", "Trained", "Variation"]
+__all__ = ["DDPG", "DDQN", "PPO", "TD3", "Plateau", "Solved", "Trained", "Variation"]
