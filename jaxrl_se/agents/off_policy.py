@@ -9,6 +9,7 @@ products.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax
@@ -139,6 +140,21 @@ class OffPolicyAgent:
                 raise ValueError(
                     f"{name} must be at least 1, got {getattr(self, name)}"
                 )
+
+    def check_continuous(self, spaces: Spaces) -> None:
+        """Raises ValueError unless actions are vectors with finite bounds."""
+        name = type(self).__name__
+        if spaces.num_actions is not None:
+            raise ValueError(
+                f"task: {name} needs continuous actions, but this task has "
+                f"{spaces.num_actions} discrete ones"
+            )
+        bounds = (*spaces.action_low, *spaces.action_high)
+        if not all(math.isfinite(bound) for bound in bounds):
+            raise ValueError(
+                f"task: {name} needs finite action bounds, but this task's actions are "
+                f"between {spaces.action_low} and {spaces.action_high}"
+            )
 
     def train(
         self,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from typing import Any
 
 import jax
@@ -108,7 +107,7 @@ class TD3(OffPolicyAgent):
 
     def check_actions(self, spaces: Spaces) -> None:
         """Raises ValueError if the agent cannot act in these spaces."""
-        check_continuous(type(self).__name__, spaces)
+        self.check_continuous(spaces)
 
     def check(self, spaces: Spaces) -> None:
         """Raises ValueError if the agent cannot learn in these spaces."""
@@ -256,18 +255,3 @@ class DDPG(TD3):
     target_noise: float = 0.0
     policy_delay: int = 1
     num_critics: int = struct.field(pytree_node=False, default=1)
-
-
-def check_continuous(agent: str, spaces: Spaces) -> None:
-    """Raises ValueError unless actions are vectors with finite bounds."""
-    if spaces.num_actions is not None:
-        raise ValueError(
-            f"task: {agent} needs continuous actions, but this task has "
-            f"{spaces.num_actions} discrete ones"
-        )
-    bounds = (*spaces.action_low, *spaces.action_high)
-    if not all(math.isfinite(bound) for bound in bounds):
-        raise ValueError(
-            f"task: {agent} needs finite action bounds, got {spaces.action_low} to "
-            f"{spaces.action_high}"
-        )
