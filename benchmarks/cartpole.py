@@ -29,7 +29,7 @@ CARTPOLE = Benchmark(
         # in Gaussian noise are enough for this task: 30 numbers. Being linear, it also
         # keeps teaching when agents train a hundred times longer than in evolution.
         "one-step": EvolutionConfig(
-            proxy=SyntheticConfig(hidden_sizes=()),
+            proxy=SyntheticConfig(hidden_sizes=(), obs_range=None),
             agent=AGENT,
             train_steps=100,
             num_seeds=2,
@@ -37,7 +37,9 @@ CARTPOLE = Benchmark(
             stop_return=499.0,
         ),
         "multi-step": EvolutionConfig(
-            proxy=SyntheticConfig(variant="multi-step", activation="relu"),
+            proxy=SyntheticConfig(
+                variant="multi-step", activation="relu", obs_range=None
+            ),
             # Twenty-step episodes are truncated, never terminated: a shorter horizon
             # keeps the values of agents that train for long from drifting.
             agent=dataclasses.replace(AGENT, discount=0.9),

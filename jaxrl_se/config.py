@@ -7,8 +7,11 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxrl_se.agents import DDQN
+from jaxrl_se.agents.stopping import StopRule
+from jaxrl_se.ferreira_es import FerreiraES
 from jaxrl_se.spaces import Spaces
 from jaxrl_se.strategies import check_strategy
 from jaxrl_se.synthetic_env import VARIANTS, MultiStepEnv, OneStepEnv, SyntheticEnv
@@ -25,8 +28,13 @@ class SyntheticConfig:
       initial_states: "learned", or "target" to draw them from the real task's reset.
       reward_heads: One reward output per discrete action, or a quadratic in continuous
         ones, instead of the action as an input (see `SyntheticEnv`).
+      obs_range: Range of each observation, pairs of low and high, that the networks see
+        as [-1, 1], so that a weight means as much for one as for another. "task" reads
+        it off the task's observation space, where infinite ends leave an observation as
+        it is; None leaves all.
       max_steps: Time limit of a multi-step episode.
-      obs_bound: Bound of a multi-step next observation (tanh), or None.
+      obs_bound: Bound of a multi-step next observation (tanh) as the networks see it,
+        or None.
       learn_termination: Whether a multi-step episode can end by a network's output.
       soft_termination: Whether that output also weighs the bootstrap (see
         `MultiStepEnv`).
@@ -37,6 +45,7 @@ class SyntheticConfig:
     activation: str = "tanh"
     initial_states: Literal["learned", "target"] = "learned"
     reward_heads: bool = True
+    obs_range: tuple[tuple[float, float], ...] | Literal["task"] | None = "task"
     max_steps: int = 20
     obs_bound: float | None = 3.0
     learn_termination: bool = False
@@ -62,7 +71,10 @@ class SyntheticConfig:
     def make(self, env: Any, params: Any) -> tuple[SyntheticEnv, Any]:
         """Builds the untrained synthetic environment of a task `(env, params)`."""
         from_target = self.initial_states == "target"
-        synthetic = self.build(Spaces.of(env, params), env if from_target else None)
+        config = self
+        if self.obs_range == "task":
+            config = dataclasses.replace(self, obs_range=_obs_range(env, params))
+        synthetic = config.build(Spaces.of(env, params), env if from_target else None)
         target_params = params if from_target else None
         params = dataclasses.replace(
             synthetic.default_params, target_params=target_params
@@ -70,13 +82,26 @@ class SyntheticConfig:
         return synthetic, params
 
     def build(self, spaces: Spaces, target: Any = None) -> SyntheticEnv:
-        """Builds the environment for `spaces`; `target` gives the initial states."""
+        """Builds the environment for `spaces`; `target` gives the initial states.
+
+        Raises:
+          ValueError: `obs_range` is "task", which only `make` knows, or has not one
+            range per observation.
+        """
+        if self.obs_range == "task":
+            raise ValueError("obs_range must be ranges or None here, got 'task'")
+        if self.obs_range is not None and len(self.obs_range) != spaces.obs_size:
+            raise ValueError(
+                f"obs_range must have {spaces.obs_size} pairs, one per observation, "
+                f"got {len(self.obs_range)}"
+            )
         shared = (
             spaces,
             self.hidden_sizes,
             self.activation,
             target,
             self.reward_heads,
+            self.obs_range,
         )
         if self.variant == "one-step":
             return OneStepEnv(*shared)
@@ -87,6 +112,21 @@ class SyntheticConfig:
             learn_termination=self.learn_termination,
             soft_termination=self.soft_termination,
         )
+
+
+def _obs_range(env: Any, params: Any) -> tuple[tuple[float, float], ...]:
+    """The ends of the observation space; [-1, 1] where they are infinite."""
+    space = env.observation_space(params)
+    low, high = (
+        np.broadcast_to(np.asarray(end, np.float64), space.shape)
+        for end in (space.low, space.high)
+    )
+    # gymnax writes infinity as the largest float in some tasks.
+    finite = (np.abs(low) < 1e30) & (np.abs(high) < 1e30) & (high > low)
+    return tuple(
+        (float(a), float(b)) if ok else (-1.0, 1.0)
+        for a, b, ok in zip(low, high, finite, strict=True)
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,9 +176,14 @@ class EvolutionConfig:
         several algorithms.
       algorithms: With several agents, "cycle" trains with one of them per generation in
         turn, "mixed" with `num_seeds` of each in every generation.
-      train_steps: Synthetic environment steps of each inner agent.
+      train_steps: Synthetic environment steps of each inner agent, at most.
+      stop: A rule that ends an agent's training earlier, or None.
+      common_random_numbers: Whether the candidates of a generation train and test their
+        agents with the same keys, which compares them with less noise. If not, every
+        candidate has keys of its own and is trained alone.
       horizon: A curriculum for the time limit of fitness episodes, or None.
-      strategy: Evolution strategy, one of `jaxrl_se.strategies.STRATEGIES`.
+      strategy: Evolution strategy, one of `jaxrl_se.strategies.STRATEGIES`, or a
+        `FerreiraES`.
       population_size: Candidates per generation.
       num_seeds: Agents per candidate; their mean return is the fitness.
       fitness_episodes: Episodes on the real task per agent.
@@ -147,7 +192,8 @@ class EvolutionConfig:
       max_generations: The evolution ends here at the latest.
       stop_return: Mean return on the real task at which it ends earlier, reached by
         the agents of every algorithm; None for the task's registered threshold, if it
-        has one.
+        has one. With a `FerreiraES` it is the mean over the agents that train on the
+        search mean in every generation, and no validation is made.
       validation_every: Generations between validations of the search mean.
       validation_agents: Fresh, independent agents per validation.
       validation_episodes: Episodes on the real task per validation agent.
@@ -159,8 +205,10 @@ class EvolutionConfig:
     agent: Any = dataclasses.field(default_factory=DDQN)
     algorithms: Literal["cycle", "mixed"] = "cycle"
     train_steps: int = 300
+    stop: StopRule | None = None
+    common_random_numbers: bool = True
     horizon: HorizonCurriculum | None = None
-    strategy: str = "snes"
+    strategy: str | FerreiraES = "snes"
     population_size: int = 32
     num_seeds: int = 2
     fitness_episodes: int = 1

@@ -70,6 +70,8 @@ class SyntheticEnv(environment.Environment):
         per dimension gives the reward `sum_i g_i u_i - u_i^2 / 2`, which is concave in
         the action and highest at `clip(g)`, like the advantage of Gu et al. (2016,
         arXiv 1603.00748, equation 6).
+      obs_range: Range of each observation that the networks see as [-1, 1], or None to
+        leave observations as they are.
     """
 
     variant: str
@@ -82,12 +84,14 @@ class SyntheticEnv(environment.Environment):
         activation: str = "relu",
         target: environment.Environment | None = None,
         reward_heads: bool = True,
+        obs_range: tuple[tuple[float, float], ...] | None = None,
     ):
         self.spaces = spaces
         self.hidden_sizes = tuple(hidden_sizes)
         self.activation = activation
         self.target = target
         self.reward_heads = reward_heads
+        self.obs_range = obs_range
 
     def _static(self) -> tuple:
         return (
@@ -97,6 +101,7 @@ class SyntheticEnv(environment.Environment):
             self.activation,
             self.target,
             self.reward_heads,
+            self.obs_range,
         )
 
     def __eq__(self, other):
@@ -163,7 +168,7 @@ class SyntheticEnv(environment.Environment):
         if self.target is None:
             latent = jax.random.normal(key, (self.spaces.obs_size,), jnp.float32)
             net = self.networks()["initial_state"]
-            obs = net(params.weights["initial_state"], latent)
+            obs = self._from_networks(net(params.weights["initial_state"], latent))
         else:
             obs, _ = self.target.reset_env(key, params.target_params)
             obs = obs.astype(jnp.float32)
@@ -173,6 +178,20 @@ class SyntheticEnv(environment.Environment):
         """The state is the observation."""
         del key, action, params
         return state.obs
+
+    def _to_networks(self, obs: jax.Array) -> jax.Array:
+        """An observation as the networks see it."""
+        if self.obs_range is None:
+            return obs
+        low, high = jnp.asarray(self.obs_range, jnp.float32).T
+        return (2 * obs - low - high) / (high - low)
+
+    def _from_networks(self, obs: jax.Array) -> jax.Array:
+        """The inverse of `_to_networks`."""
+        if self.obs_range is None:
+            return obs
+        low, high = jnp.asarray(self.obs_range, jnp.float32).T
+        return (low + high + obs * (high - low)) / 2
 
     def _apply(self, name: str, params: SyntheticParams, inputs: jax.Array):
         return self.networks()[name](params.weights[name], inputs)
@@ -189,6 +208,7 @@ class SyntheticEnv(environment.Environment):
         return {"reward": reward, "initial_state": self._net(size, size)}
 
     def _reward(self, params: SyntheticParams, obs: jax.Array, action: Any):
+        obs = self._to_networks(obs)
         if self.reward_heads and self.spaces.num_actions is None:
             unit = self.spaces.normalized_action(action)
             heads = self._apply("reward", params, obs)
@@ -239,6 +259,7 @@ class MultiStepEnv(SyntheticEnv):
       activation: Activation of each network.
       target: As in `SyntheticEnv`.
       reward_heads: As in `SyntheticEnv`.
+      obs_range: As in `SyntheticEnv`.
       max_steps: Default time limit; at the limit an episode is truncated.
       obs_bound: The next observation is `obs_bound * tanh(output)`, which keeps long
         episodes finite; None leaves it linear, as Ferreira et al. do.
@@ -256,13 +277,16 @@ class MultiStepEnv(SyntheticEnv):
         activation: str = "relu",
         target: environment.Environment | None = None,
         reward_heads: bool = True,
+        obs_range: tuple[tuple[float, float], ...] | None = None,
         *,
         max_steps: int = 20,
         obs_bound: float | None = 3.0,
         learn_termination: bool = False,
         soft_termination: bool = False,
     ):
-        super().__init__(spaces, hidden_sizes, activation, target, reward_heads)
+        super().__init__(
+            spaces, hidden_sizes, activation, target, reward_heads, obs_range
+        )
         self.max_steps = max_steps
         self.obs_bound = obs_bound
         self.learn_termination = learn_termination
@@ -292,10 +316,12 @@ class MultiStepEnv(SyntheticEnv):
     def step_env(self, key, state, action, params):
         """Steps the learned dynamics."""
         del key
-        inputs = jnp.concatenate([self.spaces.action_vector(action), state.obs])
+        vector = self.spaces.action_vector(action)
+        inputs = jnp.concatenate([vector, self._to_networks(state.obs)])
         obs = self._apply("next_obs", params, inputs)
         if self.obs_bound is not None:
             obs = self.obs_bound * jnp.tanh(obs)
+        obs = self._from_networks(obs)
         reward = self._reward(params, state.obs, action)
         terminated, info = jnp.bool_(False), {}
         if self.learn_termination:

@@ -154,7 +154,8 @@ def _shipped(name: str, variant: str) -> Path:
 def _build(metadata: dict, arrays: dict[str, np.ndarray]) -> tuple[SyntheticEnv, Any]:
     """Builds what the metadata describes; the arrays have to fit it."""
     spaces = Spaces(**_tuples(metadata["spaces"]))
-    config = SyntheticConfig(**_tuples(metadata["config"]))
+    # Files of the first format version may be older than `obs_range`.
+    config = SyntheticConfig(**{"obs_range": None} | _tuples(metadata["config"]))
     target, target_params = None, None
     if config.initial_states == "target":
         target, target_params = envs.make(metadata["task"])
@@ -209,6 +210,7 @@ def _config_of(env: SyntheticEnv) -> SyntheticConfig:
         activation=env.activation,
         initial_states="learned" if env.target is None else "target",
         reward_heads=env.reward_heads,
+        obs_range=env.obs_range,
     )
     if isinstance(env, MultiStepEnv):
         config = dataclasses.replace(
@@ -216,9 +218,13 @@ def _config_of(env: SyntheticEnv) -> SyntheticConfig:
             max_steps=env.max_steps,
             obs_bound=env.obs_bound,
             learn_termination=env.learn_termination,
+            soft_termination=env.soft_termination,
         )
     return config
 
 
-def _tuples(fields: dict) -> dict:
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+def _tuples(value: Any) -> Any:
+    """JSON's lists as tuples, at any depth."""
+    if isinstance(value, dict):
+        return {k: _tuples(v) for k, v in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
