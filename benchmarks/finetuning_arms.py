@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ from finetune.baselines import (
     successive_halving,
 )
 from finetune.policy import make_lookup, predict_seconds
+from finetune.reference import NUM_EPOCHS
 from finetune.replay import replay_fixed, replay_reference, replay_with_refit
 from finetune.simulate import Table, make_tables, simulate, start_state
 from finetune.training import pad_runs
@@ -28,7 +30,11 @@ BASELINES = {
     "asha": successive_halving,
     "greedy_freeze_thaw": greedy_freeze_thaw,
 }
-OURS = {"no_refit_meta": False, "no_refit_history": True}
+OURS = ("refit", "no_refit_meta", "no_refit_history")
+METHODS = (*BASELINES, "single_best", "zero_shot", "quick_tune_reference", *OURS)
+
+# (name, compute) -> arrays by name; may read them from a stopped run instead
+Keep = Callable[[str, Callable[[], dict[str, np.ndarray]]], dict[str, np.ndarray]]
 
 
 def at_hours(regret: np.ndarray) -> np.ndarray:
@@ -37,14 +43,31 @@ def at_hours(regret: np.ndarray) -> np.ndarray:
     return regret[..., columns]
 
 
-def _seed_groups(bundle: Surrogates, num_seeds: int):
-    """Split the ensemble into one group of members per seed: leading axis ``S``."""
-    performance = bundle.learned.performance
+def split_seeds(bundle: Surrogates, num_seeds: int) -> list[Surrogates]:
+    """Split the members of every ensemble into one bundle per seed."""
 
-    def split(x):
-        return x.reshape(num_seeds, len(x) // num_seeds, *x.shape[1:])
+    def part(model, seed):
+        def take(x):
+            size = len(x) // num_seeds
+            return x[seed * size : (seed + 1) * size]
 
-    return jax.tree.map(split, (performance.weights, performance.evidence))
+        new = {"weights": jax.tree.map(take, model.weights)}
+        if hasattr(model, "evidence"):
+            new["evidence"] = jax.tree.map(take, model.evidence)
+        return model.replace(**new)
+
+    learned = bundle.learned
+    return [
+        dataclasses.replace(
+            bundle,
+            learned=learned.replace(
+                performance=part(learned.performance, seed),
+                cost=part(learned.cost, seed),
+                zero_shot=part(learned.zero_shot, seed),
+            ),
+        )
+        for seed in range(num_seeds)
+    ]
 
 
 def run_baselines(tables: Table, num_seeds: int) -> dict[str, np.ndarray]:
@@ -60,102 +83,82 @@ def run_baselines(tables: Table, num_seeds: int) -> dict[str, np.ndarray]:
 
 
 def run_orders(
-    bundles: Sequence[Surrogates], data: MetaDataset, tables: Table
+    seeds: Sequence[Sequence[Surrogates]], data: MetaDataset, tables: Table
 ) -> dict[str, np.ndarray]:
-    """Train fully in the order of a score known beforehand; ``[D, 1, 1, G]``.
+    """Train fully in the order of a score known beforehand; ``[D, S, 1, G]``.
 
     The first in the order is the method's one choice; the budget that is left goes to
-    the next ones.
+    the next ones. The single best is a ridge regression: it has one seed.
     """
     padded, _ = pad_runs(data)
-    orders = {"single_best": [], "zero_shot": []}
-    for bundle, vectors, meta in zip(
-        bundles, padded["vectors"], data.meta_features, strict=True
-    ):
-        for name, scores in orders.items():
-            model = getattr(bundle.learned, name)
-            scores.append(model.score(jnp.asarray(vectors), jnp.asarray(meta)))
-    keys = jax.random.split(jax.random.key(0), (len(bundles), 1))
     found = {}
-    for name, scores in orders.items():
+    for name, num in (("single_best", 1), ("zero_shot", len(seeds[0]))):
+        scores = [
+            getattr(bundle.learned, name).score(jnp.asarray(vectors), jnp.asarray(meta))
+            for bundles, vectors, meta in zip(
+                seeds, padded["vectors"], data.meta_features, strict=True
+            )
+            for bundle in bundles[:num]
+        ]
+        repeated = jax.tree.map(lambda x, num=num: jnp.repeat(x, num, axis=0), tables)
+        keys = jax.random.split(jax.random.key(0), (len(scores), 1))
         regret = simulate(
-            fixed_order, keys, jnp.stack(scores), tables, jnp.asarray(GRID)
+            fixed_order, keys, jnp.stack(scores), repeated, jnp.asarray(GRID)
         )
-        found[name] = np.asarray(regret)[:, :, None]
+        found[name] = np.asarray(regret).reshape(len(seeds), num, 1, -1)
     return found
 
 
 def run_ours(
-    bundles: Sequence[Surrogates],
+    name: str,
+    seeds: Sequence[Sequence[Surrogates]],
     data: MetaDataset,
     tables: Table,
-    num_seeds: int,
-    overhead: dict[str, float],
-    with_refit: bool = True,
+    overhead: float,
 ) -> dict[str, np.ndarray]:
-    """Replay our policies, each seed with its own ensemble; ``[D, S, 2, G]``."""
+    """Replay one of our policies, a seed with its own ensembles; ``[D, S, 2, G]``."""
     padded, _ = pad_runs(data)
-    vectors = jnp.asarray(padded["vectors"])
-    meta = jnp.asarray(data.meta_features)
     grid = jnp.asarray(GRID)
-    names = [*OURS, *(["refit"] if with_refit else [])]
-    found = {}
-    for name in names:
-        overheads = (0.0, overhead.get(name, 0.0))
+    overheads = (0.0, overhead)
 
-        @jax.jit
-        def replay(
-            performance,
-            groups,
-            cost,
-            vectors,
-            meta,
-            table,
-            name=name,
-            overheads=overheads,
-        ):
-            def seed(group):
-                surrogate = performance.replace(weights=group[0], evidence=group[1])
-                key = jax.random.key(0)
-                args = (surrogate, cost, vectors, meta, table)
-                if name == "refit":
-                    return replay_with_refit(key, *args, grid, overheads)
-                own = OURS[name]
-                return replay_fixed(key, *args, grid, overheads, own_history=own)
+    @jax.jit
+    def replay(learned, vectors, meta, table):
+        def seed(learned):
+            key = jax.random.key(0)
+            args = (learned.performance, learned.cost, vectors, meta, table)
+            if name == "refit":
+                return replay_with_refit(key, *args, grid, overheads)
+            own = name == "no_refit_history"
+            return replay_fixed(key, *args, grid, overheads, own_history=own)
 
-            return jax.lax.map(seed, groups)
+        return jax.lax.map(seed, learned)
 
-        rows = []
-        for i, bundle in enumerate(tqdm(bundles, name)):
-            learned = bundle.learned
-            table = jax.tree.map(lambda x, i=i: x[i], tables)
-            groups = _seed_groups(bundle, num_seeds)
-            rows.append(
-                np.asarray(
-                    replay(
-                        learned.performance,
-                        groups,
-                        learned.cost,
-                        vectors[i],
-                        meta[i],
-                        table,
-                    )
-                )
-            )
-        found[name] = np.stack(rows)
-    return found
+    rows = []
+    for i, bundles in enumerate(tqdm(seeds, name)):
+        learned = jax.tree.map(lambda *x: jnp.stack(x), *[b.learned for b in bundles])
+        table = jax.tree.map(lambda x, i=i: x[i], tables)
+        regret = replay(learned, padded["vectors"][i], data.meta_features[i], table)
+        rows.append(np.asarray(regret))
+    return {name: np.stack(rows)}
+
+
+def has_reference(seeds: Sequence[Sequence[Surrogates]], data: MetaDataset) -> bool:
+    """Tell whether the reference was meta-trained and fits this table."""
+    trained = all(bundles[0].learned.reference_weights for bundles in seeds)
+    return trained and data.num_epochs == NUM_EPOCHS
 
 
 def run_reference(
-    bundles: Sequence[Surrogates],
+    seeds: Sequence[Sequence[Surrogates]],
     data: MetaDataset,
     tables: Table,
     num_seeds: int,
     overhead: float,
-) -> np.ndarray:
+) -> dict[str, np.ndarray]:
     """Replay the reference-compatible Quick-Tune; ``[D, S, 2, G]``.
 
-    Its epochs are priced by our cost surrogate, before any observation.
+    A seed decides the first configuration. Its epochs are priced by our cost surrogate,
+    before any observation.
     """
     padded, _ = pad_runs(data)
     grid = jnp.asarray(GRID)
@@ -183,36 +186,52 @@ def run_reference(
         return jax.lax.map(seed, keys)
 
     rows = []
-    for i, bundle in enumerate(tqdm(bundles, "quick_tune_reference")):
+    for i, bundles in enumerate(tqdm(seeds, "quick_tune_reference")):
         keys = jax.random.split(jax.random.fold_in(jax.random.key(7), i), num_seeds)
         table = jax.tree.map(lambda x, i=i: x[i], tables)
         vectors, meta = padded["vectors"][i], data.meta_features[i]
-        rows.append(np.asarray(replay(keys, bundle.learned, vectors, meta, table)))
-    return np.stack(rows)
+        rows.append(np.asarray(replay(keys, bundles[0].learned, vectors, meta, table)))
+    return {"quick_tune_reference": np.stack(rows)}
 
 
 def run_all(
-    bundles: Sequence[Surrogates],
+    seeds: Sequence[Sequence[Surrogates]],
     data: MetaDataset,
     num_seeds: int,
-    num_groups: int,
+    reference_seeds: int,
     overhead: dict[str, float],
+    keep: Keep,
+    prefix: str = "",
 ) -> dict[str, np.ndarray]:
-    """Replay every method but the reference on every dataset.
+    """Replay every method on every dataset.
 
     Args:
-        bundles: For each dataset the surrogates that have not seen it.
+        seeds: For each dataset one bundle per seed, none of which has seen it.
         data: The datasets.
         num_seeds: Seeds of the baselines.
-        num_groups: Into how many seeds the ensembles are split.
+        reference_seeds: Seeds of the reference; 0 leaves it out.
         overhead: Seconds per decision, by method.
+        keep: Keeps the results of each stage.
+        prefix: Of the names of the stages.
 
     Returns:
         Regret ``[D, seeds, overheads, G]`` by method; overhead 0 is "not counted", the
         last one "counted" (methods without a surrogate have only the first).
     """
     tables = make_tables(data)
-    found = run_baselines(tables, num_seeds)
-    found |= run_orders(bundles, data, tables)
-    found |= run_ours(bundles, data, tables, num_groups, overhead)
-    return found
+    found = keep(f"{prefix}baselines", lambda: run_baselines(tables, num_seeds))
+    found |= keep(f"{prefix}orders", lambda: run_orders(seeds, data, tables))
+    for name in OURS:
+        found |= keep(
+            prefix + name,
+            lambda name=name: run_ours(name, seeds, data, tables, overhead[name]),
+        )
+    if reference_seeds and has_reference(seeds, data):
+        name = "quick_tune_reference"
+        found |= keep(
+            prefix + name,
+            lambda: run_reference(
+                seeds, data, tables, reference_seeds, overhead["quick_tune_reference"]
+            ),
+        )
+    return {name: found[name] for name in METHODS if name in found}

@@ -1,31 +1,20 @@
-"""How good and how fast the surrogates are; the table of language models."""
+"""How good the surrogates and the zero-shot choices are on unseen datasets."""
 
 from __future__ import annotations
 
-import csv
-import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.optimize import curve_fit
+from tqdm import tqdm
 
-from finetune import (
-    Categorical,
-    Float,
-    MetaDataset,
-    SearchSpace,
-    Surrogates,
-    TrainConfig,
-    gp,
-)
+from benchmarks.finetuning_report import interval, ratio_interval
+from finetune import MetaDataset, Surrogates, TrainConfig, gp
 from finetune import reference as ref
 from finetune.in_context import predict_in_context, train_in_context
-from finetune.refit import History, RefitConfig, history_evidence, refit
-from finetune.surrogate import Surrogate, apply_member
-from finetune.training import Examples, Runs, make_runs, meta_train, predict_examples
+from finetune.training import Examples, Runs, make_runs, predict_examples
+from finetune.zero_shot import fit_single_best, per_dataset_scores
 
 NUM_CONTEXT, NUM_QUERY = 32, 32
 BINS = {"none": (0, 0), "1-3": (1, 3), "4-10": (4, 10), "11+": (11, 49)}
@@ -41,21 +30,27 @@ def _draw(key, runs: Runs, dataset, num_epochs: int) -> Examples:
     return Examples(jnp.full(size, dataset), run, epoch - 1, epoch)
 
 
-def surrogate_quality(
-    bundles: Sequence[Surrogates], data: MetaDataset, num_draws: int = 50
-) -> dict[str, dict[str, dict[str, float]]]:
-    """Error on unseen datasets by history length, against persistence.
+def surrogate_errors(
+    seeds: Sequence[Sequence[Surrogates]], data: MetaDataset, num_draws: int = 50
+) -> dict[str, np.ndarray]:
+    """Errors on unseen datasets, of ours, the reference and persistence.
 
     For each dataset ``num_draws`` times 32 examples are conditioned on (N2) and the
     next epoch of 32 others is predicted. Members are used as one ensemble.
 
+    Args:
+        seeds: For each dataset one bundle per seed, none of which has seen it.
+        data: The datasets.
+        num_draws: Of examples.
+
     Returns:
-        ``[method][bin]["mse" | "nll" | "count"]``, bins by history length.
+        ``<method>/mse`` and, where there is a density, ``<method>/nll``: of each query,
+        ``[D, S, Q]``; ``known``: epochs known of it, ``[D, Q]``.
     """
     runs, vectors = make_runs(data)
     context, query = slice(0, NUM_CONTEXT), slice(NUM_CONTEXT, None)
     has_reference = data.num_epochs == ref.NUM_EPOCHS and all(
-        b.learned.reference_weights for b in bundles
+        bundles[0].learned.reference_weights for bundles in seeds
     )
 
     def evaluate(learned, inputs, reference_inputs, meta, dataset, key):
@@ -119,304 +114,151 @@ def surrogate_quality(
             lambda key: evaluate(learned, inputs, scaled, meta, dataset, key), keys
         )
 
-    found, starts = {}, []
-    for i, bundle in enumerate(bundles):
-        inputs = bundle.learned.performance.encoder(
-            vectors, data.meta_features[:, None, :]
-        )
-        scaled = bundle.learned.reference_scaling(jnp.asarray(vectors[i]))
+    found: dict = {}
+    for i, bundles in enumerate(tqdm(seeds, "surrogate errors")):
         keys = jax.random.split(jax.random.fold_in(jax.random.key(11), i), num_draws)
-        rows, start = over_keys(
-            bundle.learned, inputs, scaled, data.meta_features[i], jnp.asarray(i), keys
-        )
-        starts.append(np.asarray(start).ravel())
-        for name, (error, nll) in rows.items():
-            found.setdefault(name, []).append(
-                (np.asarray(error).ravel(), np.asarray(nll).ravel())
+        rows: dict = {}
+        for bundle in bundles:
+            learned = bundle.learned
+            inputs = learned.performance.encoder(
+                vectors, data.meta_features[:, None, :]
             )
-    start = np.concatenate(starts)
-    return {
-        name: _by_length(start, *map(np.concatenate, zip(*rows, strict=True)))
-        for name, rows in found.items()
-    }
+            scaled = learned.reference_scaling(jnp.asarray(vectors[i]))
+            errors, known = over_keys(
+                learned, inputs, scaled, data.meta_features[i], jnp.asarray(i), keys
+            )
+            for name, (error, nll) in errors.items():
+                rows.setdefault(f"{name}/mse", []).append(np.asarray(error).ravel())
+                if np.isfinite(nll).all():
+                    rows.setdefault(f"{name}/nll", []).append(np.asarray(nll).ravel())
+        for name, values in rows.items():
+            found.setdefault(name, []).append(np.stack(values))
+        found.setdefault("known", []).append(np.asarray(known).ravel())
+    return {name: np.stack(values) for name, values in found.items()}
 
 
-def _by_length(start: np.ndarray, error: np.ndarray, nll: np.ndarray) -> dict:
-    """Average by history length; a method without density has no "nll"."""
-    summary = {}
-    for label, (low, high) in {"all": (0, 10**9), **BINS}.items():
-        inside = (start >= low) & (start <= high)
-        if inside.any():
-            summary[label] = {
-                "mse": float(error[inside].mean()),
-                "count": int(inside.sum()),
-            }
-            if np.isfinite(nll).all():
-                summary[label]["nll"] = float(nll[inside].mean())
-    return summary
-
-
-def in_context_quality(
+def in_context_errors(
     data: MetaDataset,
     train: Sequence[Sequence[int]],
     held_out: Sequence[Sequence[int]],
+    num_seeds: int,
+    num_members: int,
     num_draws: int = 50,
-) -> dict[str, dict[str, float]]:
-    """Meta-train the in-context surrogate and measure it on the same draws."""
-    config = TrainConfig(learning_rate=1e-3)
+) -> dict[str, np.ndarray]:
+    """Meta-train the in-context surrogate and measure it on the same draws.
+
+    Returns:
+        As :func:`surrogate_errors`.
+    """
+    config = TrainConfig(learning_rate=1e-3, num_members=num_members * num_seeds)
     models = train_in_context(jax.random.key(0), data, config, train)
     runs, vectors = make_runs(data)
 
     @jax.jit
     def over_keys(model, inputs, dataset, keys):
+        def member(weights, at):
+            return predict_in_context(
+                model, weights, inputs, runs, at, NUM_CONTEXT, NUM_CONTEXT
+            )
+
         def one(key):
             at = _draw(key, runs, dataset, data.num_epochs)
-            mean, var, truth = jax.vmap(
-                lambda w: predict_in_context(
-                    model, w, inputs, runs, at, NUM_CONTEXT, NUM_CONTEXT
-                )
-            )(model.weights)
-            total = var.mean(0) + mean.var(0)
-            error = (truth[0] - mean.mean(0)) ** 2
-            nll = 0.5 * (error / total + jnp.log(2 * jnp.pi * total))
-            return at.start[NUM_CONTEXT:], error, nll
+            mean, var, truth = jax.vmap(member, (0, None))(model.weights, at)
+            mean, var = (
+                x.reshape(num_seeds, num_members, -1) for x in (mean, var)
+            )  # [S, E, Q]
+            total = var.mean(1) + mean.var(1)
+            error = (truth[0] - mean.mean(1)) ** 2
+            return error, 0.5 * (error / total + jnp.log(2 * jnp.pi * total))
 
         return jax.lax.map(one, keys)
 
-    found = []
-    for model, datasets in zip(models, held_out, strict=True):
+    fold = {i: f for f, datasets in enumerate(held_out) for i in datasets}
+    found: dict = {"in_context/mse": [], "in_context/nll": []}
+    for i in tqdm(range(data.num_datasets), "in-context errors"):
+        model = models[fold[i]]
         inputs = model.encoder(vectors, data.meta_features[:, None, :])
-        for i in datasets:
-            keys = jax.random.split(
-                jax.random.fold_in(jax.random.key(11), i), num_draws
-            )
-            rows = over_keys(model, inputs, jnp.asarray(i), keys)
-            found.append([np.asarray(x).ravel() for x in rows])
-    return _by_length(*map(np.concatenate, zip(*found, strict=True)))
+        keys = jax.random.split(jax.random.fold_in(jax.random.key(11), i), num_draws)
+        rows = over_keys(model, inputs, jnp.asarray(i), keys)  # [draws, S, Q]
+        for name, values in zip(found, rows, strict=True):
+            values = np.asarray(values).swapaxes(0, 1)
+            found[name].append(values.reshape(num_seeds, -1))
+    return {name: np.stack(values) for name, values in found.items()}
 
 
-def _cpu_seconds(function, *args, repeats: int = 10) -> float:
-    """Median CPU-seconds of a call, after one that compiles."""
-    jax.block_until_ready(function(*args))
-    spent = []
-    for _ in range(repeats):
-        start = time.process_time()
-        jax.block_until_ready(function(*args))
-        spent.append(time.process_time() - start)
-    return float(np.median(spent))
-
-
-def measure_timings(
-    data: MetaDataset,
-    surrogate: Surrogate,
-    num_members: int = 3,
-    with_training: bool = True,
-) -> dict[str, float]:
-    """CPU-seconds of the operations that Quick-Tune's timings are given for."""
-    members = jax.tree.map(
-        lambda x: x[:num_members], (surrogate.weights, surrogate.evidence)
-    )
-    surrogate = surrogate.replace(weights=members[0], evidence=members[1])
-    runs, _ = make_runs(data)
-    num_rows, num_candidates = 500, 1000
-    random = np.random.default_rng(0)
-    row = random.integers(0, data.num_runs, num_candidates)
-    inputs = surrogate.encoder(data.vectors[row], data.meta_features[data.dataset[row]])
-    start = jnp.asarray(random.integers(0, data.num_epochs, num_candidates))
-    history = runs.history[0, 0][start]
-    keep = slice(0, num_rows)
-    rows = History(
-        inputs=inputs[keep],
-        history=history[keep],
-        start=start[keep],
-        target=start[keep] + 1,
-        truth=jnp.asarray(random.uniform(0, 1, num_rows), jnp.float32),
-        mask=jnp.ones(num_rows),
-    )
-
-    @jax.jit
-    def predict(surrogate, rows):
-        def member(weights):
-            evidence = history_evidence(surrogate, weights, rows)
-            prior = apply_member(surrogate, weights, inputs, history, start, start + 1)
-            ard = jnp.exp(weights["log_ard"])
-            shift, var = gp.predict(evidence, ard, prior.features)
-            return prior.mean + shift, prior.noise + var
-
-        return jax.vmap(member)(surrogate.weights)
-
-    found = {
-        "predict_1000_candidates_history_500": _cpu_seconds(predict, surrogate, rows),
-        "refit_50_steps_history_500": _cpu_seconds(
-            jax.jit(lambda s, r: refit(s, r, RefitConfig())), surrogate, rows, repeats=3
-        ),
-    }
-    if not with_training:
-        return found
-    config = TrainConfig(
-        num_steps=10_000, num_tasks=1, num_context=16, num_query=16, num_members=1
-    )
-    for name, seconds in _time_training(data, config).items():
-        found[name] = seconds
-    return found
-
-
-def _time_training(data: MetaDataset, config: TrainConfig) -> dict[str, float]:
-    """CPU-seconds of 10,000 steps of minibatch 32, without compilation."""
-    from finetune.encoding import fit_encoder
-    from finetune.training import _train_member
-
-    runs, vectors = make_runs(data)
-    encoder = fit_encoder(data.space, data.vectors, data.meta_features)
-    inputs = encoder(vectors, data.meta_features[:, None, :])
-    blank = Surrogate({}, encoder, None, jnp.zeros(()), jnp.ones(()), data.num_epochs)
-    weights = jnp.full(data.num_datasets, 1 / data.num_datasets)
-
-    def ours(key):
-        return _train_member(key, blank, inputs, runs, weights, config)
-
-    found = {
-        "meta_train_10000_steps_of_32": _cpu_seconds(
-            jax.jit(ours), jax.random.key(0), repeats=1
-        )
-    }
-    if data.num_epochs == ref.NUM_EPOCHS:
-        scaled = ref.fit_reference_scaling(data)(jnp.asarray(vectors))
-        found["meta_train_10000_steps_of_32_reference"] = _cpu_seconds(
-            jax.jit(
-                lambda key: ref.train_reference(
-                    key,
-                    scaled,
-                    runs.curves,
-                    runs.lengths,
-                    jnp.asarray(data.meta_features),
-                    runs.count,
-                    weights,
-                )
-            ),
-            jax.random.key(0),
-            repeats=1,
-        )
-    return found
-
-
-def read_language_models(folder: Path) -> MetaDataset:
-    """Read loss against training-set size of 30 LLMs on three tasks.
-
-    The 15 sizes take the place of epochs, exp(-loss) that of accuracy, the size that
-    of seconds; the only hyperparameters are family and number of parameters.
-    """
-    tables = {}
-    for path in sorted(folder.glob("*.csv")):
-        with path.open(newline="") as file:
-            tables[path.stem] = list(csv.DictReader(file))
-    sizes = [c for c in next(iter(tables.values()))[0] if c.isdigit()]
-    families = sorted({row["family"] for rows in tables.values() for row in rows})
-    space = SearchSpace(
-        (
-            Categorical("family", tuple(families)),
-            Float("num_parameters", 1e7, 1e12, log=True),
-        )
-    )
-    vectors, curves, dataset = [], [], []
-    for i, rows in enumerate(tables.values()):
-        for row in rows:
-            # some sizes occur twice: a relative 1e-4 keeps the models apart
-            size = float(row["size"]) * (1 + 1e-4 * len(vectors))
-            config = {"family": row["family"], "num_parameters": size}
-            vectors.append(space.to_vector(config))
-            curves.append([np.exp(-float(row[s])) for s in sizes])
-            dataset.append(i)
-    curves = np.asarray(curves)
-    seconds = np.broadcast_to(np.maximum(np.array(sizes, float), 100), curves.shape)
-    meta = np.array(
-        [curves[np.array(dataset) == i, 0].mean() for i in range(len(tables))]
-    )
-    return MetaDataset(
-        space,
-        np.stack(vectors),
-        curves,
-        seconds,
-        np.asarray(dataset),
-        tuple(tables),
-        meta[:, None],
-        ("mean_initial_likelihood",),
-        "llm_finetune_scaling",
-    )
-
-
-def _power_law(sizes: np.ndarray, losses: np.ndarray, target: float) -> float:
-    """Fit loss = floor + scale * size^-exponent and extrapolate."""
-
-    def law(log_size, floor, log_scale, exponent):
-        return floor + np.exp(log_scale - exponent * log_size)
-
-    logs = np.log(sizes)
-    try:
-        found, _ = curve_fit(
-            law,
-            logs,
-            losses,
-            p0=(0.5 * losses[-1], np.log(0.5 * losses[0]), 0.1),
-            bounds=([0, -10, 0], [losses[-1], 10, 2]),
-            maxfev=5000,
-        )
-    except RuntimeError:
-        return float(losses[-1])
-    return float(law(np.log(target), *found))
-
-
-def language_model_table(folder: Path, num_members: int = 5) -> dict:
-    """Predict the loss at the largest size from the first k sizes, per left-out task.
+def by_length(errors: dict[str, np.ndarray]) -> dict[str, dict]:
+    """Average errors by history length, with 95 % intervals over datasets.
 
     Returns:
-        ``[task][k][method]`` with root mean squared error and Pearson correlation.
+        ``[method][bin]["mse" | "nll" | "mse_interval" | "nll_interval" | "count"]``,
+        means over seeds. ``in_context_minus_ours`` is the paired difference to
+        ``no_refit_history``: where it is negative, the in-context surrogate is better.
     """
-    data = read_language_models(folder)
-    sizes = np.maximum(data.costs[0], 100)
-    num_sizes = data.num_epochs
-    folds = [
-        [j for j in range(data.num_datasets) if j != i]
-        for i in range(data.num_datasets)
-    ]
-    config = TrainConfig(
-        num_steps=1000, num_tasks=2, num_context=8, num_members=num_members
-    )
-    models = meta_train(jax.random.key(5), data, config, folds)
-    runs, vectors = make_runs(data)
-    found: dict = {}
-    for i, name in enumerate(data.dataset_names):
-        losses = -np.log(np.asarray(runs.curves[i]))
-        truth = losses[:, -1]
-        inputs = models[i].encoder(vectors, data.meta_features[:, None, :])
-        found[name] = {}
-        for k in (4, 6, 8, 10, 12):
-            num = len(truth)
-            at = Examples(
-                jnp.full(num, i),
-                jnp.arange(num),
-                jnp.full(num, k),
-                jnp.full(num, num_sizes),
+    errors = dict(errors)
+    known = errors.pop("known")
+    means = {name: values.mean(1) for name, values in errors.items()}  # [D, Q]
+    for measure in ("mse", "nll"):
+        if f"in_context/{measure}" in means:
+            means[f"in_context_minus_ours/{measure}"] = (
+                means[f"in_context/{measure}"] - means[f"no_refit_history/{measure}"]
             )
-            mean = jax.vmap(
-                lambda w, m=models[i], x=inputs, a=at: (
-                    predict_examples(m, w, x, runs, a)[0].mean
+    summary: dict = {}
+    for label, (low, high) in {"all": (0, 10**9), **BINS}.items():
+        inside = (known >= low) & (known <= high)
+        if not inside.any():
+            continue
+        for name, values in means.items():
+            method, measure = name.split("/")
+            total, count = (values * inside).sum(1), inside.sum(1)
+            row = summary.setdefault(method, {}).setdefault(label, {})
+            row[measure] = float(total.sum() / count.sum())
+            row[f"{measure}_interval"] = ratio_interval(total, count)
+            row["count"] = int(count.sum())
+    return summary
+
+
+def zero_shot_quality(
+    data: MetaDataset, seeds: Sequence[Sequence[Surrogates]], train: list | None
+) -> dict:
+    """Regret of the best of the top 1 and top 5 choices on unseen datasets.
+
+    The regret here is of the best accuracy of a fully trained run; means over seeds.
+
+    Args:
+        data: The datasets.
+        seeds: For each dataset one bundle per seed, none of which has seen it.
+        train: For each dataset those that its bundles learned from; None leaves out
+            the regressions that need their runs.
+    """
+    rows: dict = {}
+    for i, bundles in enumerate(seeds):
+        runs = data.dataset == i
+        best = np.nanmax(data.curves[runs], 1)
+        worst = np.nanmin(data.curves[runs])
+        vectors, meta = data.vectors[runs], data.meta_features[i]
+        scores: dict = {
+            "zero_shot": [b.learned.zero_shot.score(vectors, meta) for b in bundles],
+            "single_best": [bundles[0].learned.single_best.score(vectors, meta)],
+        }
+        if train is not None:
+            past = data.subset(train[i])
+            scores["per_dataset_mean"] = [per_dataset_scores(past, vectors, meta)]
+            scores["nearest_datasets"] = [per_dataset_scores(past, vectors, meta, 3)]
+            smooth = fit_single_best(past, 1e4)
+            scores["single_best_smooth"] = [smooth.score(vectors, meta)]
+        draws = np.random.default_rng(i)
+        scores["random"] = [draws.uniform(size=len(best)) for _ in range(1000)]
+        for name, found in scores.items():
+            order = np.argsort(-np.asarray(found), axis=1)  # [S, R]
+            for top in (1, 5):
+                regret = best.max() - best[order[:, :top]].max(1).mean()
+                rows.setdefault(name, {}).setdefault(f"top_{top}", []).append(
+                    regret / max(best.max() - worst, 1e-6)
                 )
-            )(models[i].weights)
-            likelihood = np.clip(np.asarray(mean.mean(0)), 1e-4, 1)
-            known = slice(1, k)  # size 0 has no logarithm
-            rows = {
-                "ours": -np.log(likelihood),
-                "power_law": np.array(
-                    [_power_law(sizes[known], row[known], sizes[-1]) for row in losses]
-                ),
-                "persistence": losses[:, k - 1],
-            }
-            found[name][str(k)] = {
-                method: {
-                    "rmse": float(np.sqrt(np.mean((guess - truth) ** 2))),
-                    "pearson": float(np.corrcoef(guess, truth)[0, 1]),
-                }
-                for method, guess in rows.items()
-            }
-    return found
+    return {
+        name: {
+            top: {"mean": float(np.mean(v)), "interval": interval(np.array(v))}
+            for top, v in tops.items()
+        }
+        for name, tops in rows.items()
+    }

@@ -23,6 +23,7 @@ class Fit:
     Attributes:
         data: npz table, or a folder in the layout of quicktunetool or Quick-Tune.
         out: Folder to write the surrogates to.
+        percent: Whether curve.csv holds percent (--no-percent: fractions).
         num_members: Size of the performance ensemble.
         num_steps: Meta-training steps of the performance surrogate.
         seed: Random seed.
@@ -30,6 +31,7 @@ class Fit:
 
     data: Path
     out: Path
+    percent: bool = True
     num_members: int = 9
     num_steps: int = TrainConfig.num_steps
     seed: int = 0
@@ -57,7 +59,7 @@ class Recommend:
 
 def run_fit(args: Fit) -> None:
     """Fit and save."""
-    data = read(args.data)
+    data = read(args.data, args.percent)
     print(
         f"{data.source}: {data.num_runs} runs on {data.num_datasets} datasets, "
         f"{data.space.num_columns} columns; meta-training (a minute or two) ...",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -134,32 +134,68 @@ def _check(data: MetaDataset) -> None:
             f"{source}: dataset must hold one index in 0..{data.num_datasets - 1} per "
             "run"
         )
+    check_values(
+        curves, costs, lambda _, row, epoch: f"{source}: row {row}, epoch {epoch + 1}"
+    )
+    check_duplicates(
+        data.vectors,
+        data.dataset,
+        lambda first, row: f"{source}: rows {first} and {row}",
+    )
+
+
+def check_values(
+    curves: np.ndarray, costs: np.ndarray, place: Callable[[str, int, int], str]
+) -> None:
+    """Check the numbers of a table.
+
+    Args:
+        curves: Accuracies ``[N, T]``.
+        costs: Seconds ``[N, T]``.
+        place: Says where a number is, given "curve" or "cost", its row and its column.
+
+    Raises:
+        ValueError: On the first fault, with its place.
+    """
     finite = np.isfinite(curves)
     lengths = finite.sum(1)
     for row in np.flatnonzero(lengths == 0)[:1]:
-        raise ValueError(f"{source}: row {row}: the curve has no finite value")
+        raise ValueError(f"{place('curve', row, 0)}: the curve has no finite value")
     inside = ~finite & (np.arange(curves.shape[1]) < lengths[:, None])
     for row, column in np.argwhere(inside)[:1]:
         raise ValueError(
-            f"{source}: row {row}, epoch {column + 1}: NaN inside a curve; only the "
-            "epochs after a run's last one may be NaN"
+            f"{place('curve', row, column)}: NaN inside a curve; only the epochs after "
+            "a run's last one may be NaN"
         )
     for row, column in np.argwhere(finite & ((curves < 0) | (curves > 1)))[:1]:
         raise ValueError(
-            f"{source}: row {row}, epoch {column + 1}: accuracy {curves[row, column]:g}"
-            " is not a fraction in [0, 1]; divide by 100 if these are percent"
+            f"{place('curve', row, column)}: accuracy {curves[row, column]:g} is not a "
+            "fraction in [0, 1]; divide by 100 if these are percent"
         )
     bad_cost = finite & ~(np.isfinite(costs) & (costs > 0))
     for row, column in np.argwhere(bad_cost)[:1]:
         raise ValueError(
-            f"{source}: row {row}, epoch {column + 1}: {costs[row, column]:g} seconds; "
-            "every recorded epoch needs a positive number of seconds"
+            f"{place('cost', row, column)}: {costs[row, column]:g} seconds; every "
+            "recorded epoch needs a positive number of seconds"
         )
-    keyed = np.concatenate([data.dataset[:, None], np.nan_to_num(data.vectors)], 1)
+
+
+def check_duplicates(
+    vectors: np.ndarray, dataset: np.ndarray, where: Callable[[int, int], str]
+) -> None:
+    """Raise a ValueError where a configuration occurs twice on a dataset.
+
+    Args:
+        vectors: Configurations ``[N, H]``.
+        dataset: Dataset of each run, ``[N]``.
+        where: Says where two rows are.
+    """
+    known = np.where(np.isnan(vectors), -1e30, vectors)  # absent is not zero
+    keyed = np.concatenate([dataset[:, None], known], 1)
     _, first, inverse = np.unique(keyed, axis=0, return_index=True, return_inverse=True)
-    repeated = np.flatnonzero(first[inverse.ravel()] != np.arange(num_runs))
-    for row in repeated[:1]:
+    first = first[inverse.ravel()]
+    for row in np.flatnonzero(first != np.arange(len(vectors)))[:1]:
         raise ValueError(
-            f"{source}: rows {first[inverse.ravel()][row]} and {row} are the same run "
-            f"(dataset {data.dataset_names[data.dataset[row]]!r}, same configuration)"
+            f"{where(int(first[row]), int(row))} are the same run (same dataset, same "
+            "configuration)"
         )

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import csv
 import json
+import warnings
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from finetune.meta_dataset import MetaDataset
+from finetune.meta_dataset import MetaDataset, check_duplicates, check_values
 from finetune.quicktune import with_conditions
 from finetune.space import Categorical, SearchSpace, blank_inactive, infer_space
 
@@ -29,8 +31,14 @@ _NPZ_KEYS = (
 META_NAMES = ("num_train", "num_classes", "resolution", "num_channels")
 
 
-def read(path: str | Path) -> MetaDataset:
-    """Read a meta-dataset: an npz file, or a folder in one of the two other layouts."""
+def read(path: str | Path, percent: bool = True) -> MetaDataset:
+    """Read a meta-dataset: an npz file, or a folder in one of the two other layouts.
+
+    Args:
+        path: File or folder.
+        percent: Whether the accuracies of ``curve.csv`` are percent; the two other
+            layouts always hold percent.
+    """
     path = Path(path)
     if not path.exists():
         raise ValueError(f"{path.name}: no such file or folder")
@@ -39,17 +47,86 @@ def read(path: str | Path) -> MetaDataset:
             raise ValueError(f"{path.name}: expected an .npz file or a folder")
         return read_npz(path)
     if (path / "config.csv").exists():
-        return read_csv(path, percent=True)
+        return read_csv(path, percent=percent)
     if (path / "table.csv").exists():
         return read_json(path)
-    tables = sorted(path.glob("*.npz"))
-    tables = [table for table in tables if _is_table(table)]
-    if len(tables) == 1:
-        return read_npz(tables[0])
-    raise ValueError(
-        f"{path.name}: expected config.csv, curve.csv, cost.csv, meta.csv, or "
-        f"table.csv with curves/ and meta/, or one npz table (found {len(tables)})"
+    return read_npz(
+        _only_table(
+            path,
+            "config.csv, curve.csv, cost.csv, meta.csv, or table.csv with curves/ and "
+            "meta/, or ",
+        )
     )
+
+
+def read_for(
+    space: SearchSpace, meta_feature_names: Sequence[str], path: str | Path
+) -> MetaDataset:
+    """Read an npz table for surrogates that were fitted on another one.
+
+    Datasets without runs are left out. Warns where the table has hyperparameters that
+    the surrogates do not know, or lacks some that they do.
+
+    Args:
+        space: Search space of the surrogates.
+        meta_feature_names: Their meta-features.
+        path: The file, or a folder with one.
+
+    Raises:
+        ValueError: If it is no such table, or has other meta-features.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise ValueError(f"{path.name}: no such file or folder")
+    path = _only_table(path) if path.is_dir() else path
+    with np.load(path, allow_pickle=False) as file:
+        columns = [str(n) for n in file["hp_names"]] if "hp_names" in file else []
+        known = set(columns) & set(space.columns)
+        if columns and len(known) < len(space.columns) / 2:
+            raise ValueError(
+                f"{path.name}: a table of another search space: only {len(known)} of "
+                f"the surrogates' {len(space.columns)} columns are among its hp_names"
+            )
+    data = read_npz(path, space=space)
+    if data.meta_features.shape[1] != len(meta_feature_names):
+        raise ValueError(
+            f"{path.name}: {data.meta_features.shape[1]} meta-features, expected "
+            f"{list(meta_feature_names)}"
+        )
+    with np.load(path, allow_pickle=False) as file:
+        unknown = [n not in known for n in columns]
+        num_unknown = int((file["hp"][:, unknown] > 0).any(1).sum())
+    lacking = [n for n in space.columns if n not in known and n[:4] != "cat:"]
+    if num_unknown or lacking:
+        warnings.warn(
+            f"{path.name}: {num_unknown} of {data.num_runs} runs have choices or "
+            f"hyperparameters that the surrogates do not know; lacking: {lacking}",
+            stacklevel=2,
+        )
+    return data.subset(np.unique(data.dataset).tolist())
+
+
+def _only_table(folder: Path, alternatives: str = "") -> Path:
+    """Find the one npz table of a folder."""
+    tables = [table for table in sorted(folder.glob("*.npz")) if _is_table(table)]
+    if len(tables) != 1:
+        raise ValueError(
+            f"{folder.name}: expected {alternatives}one npz table (found "
+            f"{[table.name for table in tables]})"
+        )
+    return tables[0]
+
+
+def _from_percent(curves: np.ndarray, source: str, advice: str = "") -> np.ndarray:
+    """Divide by 100, and refuse what can only be fractions."""
+    curves = np.asarray(curves, np.float32)
+    largest = np.nanmax(curves, initial=0)
+    if 0 < largest <= 1:
+        raise ValueError(
+            f"{source}: the largest accuracy is {largest:g}, expected percent; "
+            + (advice or "multiply fractions by 100")
+        )
+    return curves / 100
 
 
 def _is_table(path: Path) -> bool:
@@ -72,6 +149,8 @@ def read_npz(path: str | Path, space: SearchSpace | None = None) -> MetaDataset:
             that the file does not have are absent.
     """
     path = Path(path)
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path.name}: no such npz file, or not one")
     with np.load(path, allow_pickle=False) as file:
         missing = [key for key in _NPZ_KEYS if key not in file]
         if missing:
@@ -88,7 +167,7 @@ def read_npz(path: str | Path, space: SearchSpace | None = None) -> MetaDataset:
     return _assemble(
         columns,
         np.where(vectors == -1, np.nan, vectors),
-        np.asarray(table["perf_top1_percent"]) / 100,
+        _from_percent(table["perf_top1_percent"], f"{path.name}: perf_top1_percent"),
         table["cost_seconds"],
         table["dataset"],
         [str(name) for name in table["dataset_names"]],
@@ -287,10 +366,23 @@ def read_csv(
     else:
         columns = space.columns
         vectors = _config_vectors(space, tables["config"][0], ordered["config"])
+    if percent:
+        curves = _from_percent(curves, "curve.csv", "read fractions with percent=False")
+
+    def place(name: str, row: int, column: int) -> str:
+        header = curve_header if name == "curve" else cost_header
+        column_name = header[min(column, len(header) - 1)]
+        return f"{name}.csv, row {ordered[name][row][0] + 2}, column {column_name!r}"
+
+    check_values(curves, costs, place)
+    lines = [number + 2 for number, _ in ordered["config"]]
+    check_duplicates(
+        vectors, dataset, lambda a, b: f"config.csv: rows {lines[a]} and {lines[b]}"
+    )
     return _assemble(
         columns,
         vectors,
-        curves / 100 if percent else curves,
+        curves,
         costs,
         dataset,
         dataset_names,
@@ -397,7 +489,7 @@ def read_json(folder: str | Path, num_epochs: int = 50) -> MetaDataset:
         raise ValueError(
             f"cost.json or descriptors.json: missing datasets {lacking[:3]}"
         )
-    index, curves, costs, dataset = [], [], [], []
+    index, names, curves, costs, dataset = [], [], [], [], []
     for number, name in enumerate(dataset_names):
         for run, values in performance[name].items():
             where = f"eval_top1.json, dataset {name!r}, run {run!r}"
@@ -415,15 +507,29 @@ def read_json(folder: str | Path, num_epochs: int = 50) -> MetaDataset:
                 )
             pad = [np.nan] * (num_epochs - len(values))
             index.append(position[run])
+            names.append(run)
             curves.append([*values, *pad])
             costs.append([*seconds, *pad])
             dataset.append(number)
     table = np.array([meta[name] for name in dataset_names], np.float32)
     vectors = vectors[index]
+    curves = _from_percent(np.asarray(curves), "eval_top1.json")
+
+    def place(name: str, row: int, column: int) -> str:
+        file = "eval_top1.json" if name == "curve" else "cost.json"
+        label = dataset_names[dataset[row]]
+        return f"{file}, dataset {label!r}, run {names[row]!r}, epoch {column + 1}"
+
+    check_values(curves, np.asarray(costs), place)
+    check_duplicates(
+        vectors,
+        np.asarray(dataset),
+        lambda a, b: f"table.csv: rows {index[a] + 2} and {index[b] + 2}",
+    )
     return _assemble(
         columns,
         np.where(vectors == -1, np.nan, vectors),
-        np.asarray(curves, np.float32) / 100,
+        curves,
         np.asarray(costs, np.float32),
         np.asarray(dataset),
         dataset_names,

@@ -254,19 +254,22 @@ def reference_policy(key, data, table: Table, state: LoopState) -> jax.Array:
     return jnp.where(state.num_steps == 0, noise, score)
 
 
-def _reference_refit(data, table: Table, memory: ReferenceMemory, num_steps):
-    """Full-batch Adam on the marginal likelihood, from the given weights."""
+def _reference_refit(data, table: Table, memory: ReferenceMemory, num_rows, num_steps):
+    """Full-batch Adam on the marginal likelihood, from the given weights.
+
+    Only the first ``num_rows`` rows are looked at; the padding after them would change
+    nothing and cost the cube of its size.
+    """
     optimizer = optax.adam(data["learning_rate"])
-    mask = (jnp.arange(len(memory.run)) < memory.count).astype(jnp.float32)
-    truth = table.curves[memory.run, memory.epoch - 1]
+    run, epoch = memory.run[:num_rows], memory.epoch[:num_rows]
+    mask = (jnp.arange(num_rows) < memory.count).astype(jnp.float32)
+    truth = table.curves[run, epoch - 1]
 
     def step(_, carry):
         weights, state = carry
 
         def loss_fn(weights):
-            features = _reference_at(
-                {**data, "weights": weights}, table, memory.run, memory.epoch
-            )
+            features = _reference_at({**data, "weights": weights}, table, run, epoch)
             return ref.reference_nll(features, truth, mask, ref.gp_parameters(weights))
 
         grads = jax.grad(loss_fn)(weights)
@@ -351,11 +354,16 @@ def replay_reference(
                 epoch=memory.epoch.at[:size].set(old.epoch),
                 count=jnp.minimum(old.count, size),
             )
-            num_steps = rounds[i - 1][1]
-            data = {
-                **data,
-                "weights": _reference_refit(data, table, memory, num_steps),
-            }
+            num_rows, num_steps = rounds[i - 1]
+            refitted = jax.lax.cond(
+                state.clock < grid[-1],  # else nothing is chosen any more
+                lambda memory, n=num_rows, k=num_steps, d=data: _reference_refit(
+                    d, table, memory, min(n, max_history), k
+                ),
+                lambda _, d=data: d["weights"],
+                memory,
+            )
+            data = {**data, "weights": refitted}
         size = new_size
         memory = _rebuild(data, table, memory, state.epochs)
         state = run_loop(

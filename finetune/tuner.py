@@ -134,6 +134,30 @@ def _check_meta_features(meta_features: Any, names: tuple[str, ...]) -> np.ndarr
     return values
 
 
+def _check_run(row: dict, where: str, content: dict) -> None:
+    """Raise a ValueError that says what is wrong with a run of a history file."""
+    missing = {"id", "accuracies", "seconds", "failed"} - set(row)
+    if missing:
+        raise ValueError(f"{where}: missing keys {sorted(missing)}")
+    if row["id"] not in range(len(content["candidates"])):
+        raise ValueError(
+            f"{where}: id {row['id']!r}, expected the number of a candidate"
+        )
+    num = len(row["accuracies"])
+    if num > content["num_epochs"] or len(row["seconds"]) < num:
+        raise ValueError(
+            f"{where}: {num} accuracies and {len(row['seconds'])} seconds, expected at "
+            f"most {content['num_epochs']} and as many seconds"
+        )
+    for name, low, high in (("accuracies", 0, 1), ("seconds", 1e-9, np.inf)):
+        for epoch, value in enumerate(row[name]):
+            if not isinstance(value, (int, float)) or not low <= value <= high:
+                kind = "a fraction in [0, 1]" if high == 1 else "a positive number"
+                raise ValueError(
+                    f"{where}, {name}[{epoch}]: expected {kind}, got {value!r}"
+                )
+
+
 class Tuner:
     """Tunes one finetuning task, one epoch at a time.
 
@@ -156,6 +180,11 @@ class Tuner:
             by this much; 0 never stops.
         seed: Of the candidates, and of meta-training where there is one.
         surrogates: A loaded bundle, instead of ``space`` and ``meta_dataset``.
+        num_epochs: Budget of a run after a cold start; otherwise the past runs' is
+            taken.
+
+    Raises:
+        ValueError: If an argument is out of range, or space and data do not fit.
     """
 
     def __init__(
@@ -236,6 +265,8 @@ class Tuner:
         Raises:
             ValueError: If one is not in the search space.
         """
+        if len(configs) == 0:
+            raise ValueError("candidates: expected one configuration or more, got none")
         vectors = [self.space.to_vector(config) for config in configs]
         first = len(self._configs)
         self._configs += configs
@@ -311,12 +342,18 @@ class Tuner:
         del self._pending[trial.id]
 
     def observe_failure(self, trial: Trial, seconds: float = 0.0) -> None:
-        """Tell that a trial failed; its configuration is not suggested again."""
+        """Tell that a trial failed; its configuration is not suggested again.
+
+        Args:
+            trial: As suggested.
+            seconds: That were lost, 0 or more; kept in the history.
+        """
         self._check_pending(trial)
         if not np.isfinite(seconds) or seconds < 0:
             raise ValueError(f"seconds: expected 0 or more, got {seconds!r}")
         run = self._runs.setdefault(trial.id, _Run([], []))
         run.is_failed = True
+        run.seconds += [float(seconds)] if seconds > 0 else []
         del self._pending[trial.id]
 
     def _check_pending(self, trial: Trial) -> None:
@@ -372,7 +409,7 @@ class Tuner:
             curves[i, :num] = run.accuracies
             epochs[i] = num
             if num:
-                seconds[i] = np.mean(run.seconds)
+                seconds[i] = np.mean(run.seconds[:num])
             is_open[i] = not run.is_failed and num < self.num_epochs
         is_open[list(self._pending)] = False
         rows = self._history(curves, epochs, meta)
@@ -433,7 +470,7 @@ class Tuner:
     # ------------------------------------------------------------------ history
 
     def save_history(self, path: str | Path) -> None:
-        """Write everything observed, and what is pending, as json."""
+        """Write the candidates and everything observed as json."""
         content = {
             "space": json.loads(self.space.to_json()),
             "num_epochs": self.num_epochs,
@@ -457,10 +494,14 @@ class Tuner:
         """Go on from a history; candidates are taken from it, nothing is pending.
 
         Raises:
-            ValueError: If it is of another search space or budget.
+            ValueError: If it is of another search space or budget, or damaged; what
+                the tuner knew before is kept.
         """
         path = Path(path)
-        content = json.loads(path.read_text())
+        try:
+            content = json.loads(path.read_text())
+        except (OSError, json.JSONDecodeError) as error:
+            raise ValueError(f"{path.name}: cannot be read as json: {error}") from None
         missing = {"space", "num_epochs", "candidates", "runs"} - set(content)
         if missing:
             raise ValueError(f"{path.name}: missing keys {sorted(missing)}")
@@ -471,13 +512,17 @@ class Tuner:
                 f"{path.name}: a budget of {content['num_epochs']} epochs, expected "
                 f"{self.num_epochs}"
             )
+        for number, row in enumerate(content["runs"]):
+            _check_run(row, f"{path.name}, runs[{number}]", content)
+        for number, config in enumerate(content["candidates"]):
+            self.space.validate(config, f"{path.name}, candidates[{number}]")
         self._configs, self._runs, self._pending = [], {}, {}
         self._vectors = np.zeros((0, self.space.num_columns), np.float32)
         self._fitted, self._next_refit = self.surrogates.learned.performance, 8
         self.add_candidates(content["candidates"])
         for row in content["runs"]:
             run = _Run(list(row["accuracies"]), list(row["seconds"]), row["failed"])
-            self._runs[int(row["id"])] = run
+            self._runs[row["id"]] = run
         if self.meta_features is None and content.get("meta_features") is not None:
             self.meta_features = np.asarray(content["meta_features"], np.float32)
 
