@@ -1,6 +1,6 @@
 """Evolved synthetic environments: train agents in them, test on the real task."""
 
-from jaxrl_se.agents import DDPG, DDQN, PPO, SAC, TD3, Plateau, Solved
+from jaxrl_se.agents import DDPG, DDQN, PPO, SAC, TD3, DiscreteTD3, Plateau, Solved
 from jaxrl_se.config import EvolutionConfig, HorizonCurriculum, SyntheticConfig
 from jaxrl_se.evaluation import Episodes, evaluate
 from jaxrl_se.evolution import EvolutionResult, evolve
@@ -20,6 +20,7 @@ __all__ = [
     "TD3",
     "Choice",
     "DeterministicPolicy",
+    "DiscreteTD3",
     "Episodes",
     "EvolutionConfig",
     "EvolutionResult",

@@ -6,6 +6,7 @@ from jaxrl_se.agents.ppo import PPO
 from jaxrl_se.agents.sac import SAC
 from jaxrl_se.agents.stopping import Plateau, Solved
 from jaxrl_se.agents.td3 import DDPG, TD3
+from jaxrl_se.agents.td3_discrete import DiscreteTD3
 
 __all__ = [
     "DDPG",
@@ -13,6 +14,7 @@ __all__ = [
     "PPO",
     "SAC",
     "TD3",
+    "DiscreteTD3",
     "Plateau",
     "Solved",
     "Trained",
