@@ -1,6 +1,7 @@
 """Synthetic environments: golden vectors, gymnax's contract, what evolves."""
 
 import copy
+import dataclasses
 
 import gymnasium.utils.env_checker
 import jax
@@ -126,7 +127,7 @@ def test_vmap_over_weights_equals_a_loop(name):
     for i, candidate in enumerate(candidates):
         pairs = zip(*map(jax.tree.leaves, (together, alone(candidate))), strict=True)
         for a, b in pairs:
-            np.testing.assert_allclose(a[i], b, atol=1e-6)
+            np.testing.assert_allclose(a[i], b, rtol=1e-6, atol=1e-6)
 
 
 def test_jit_equals_no_jit():
@@ -190,7 +191,10 @@ def test_observations_stay_within_the_bound():
         env, jax.random.key(0), params.replace(weights=weights)
     )
     assert np.isfinite(obs).all()
-    assert np.abs(info["final_observation"]).max() == env.obs_bound
+    # The range of CartPole's position and angle, and as it is what has no range.
+    half = np.float32([4.8, 1, 0.41887903, 1])
+    largest = np.abs(info["final_observation"]).max(axis=0)
+    np.testing.assert_allclose(largest, env.obs_bound * half, rtol=1e-6)
 
 
 def test_initial_states_come_from_where_the_config_says():
@@ -224,6 +228,49 @@ def test_reward_depends_on_the_action(spaces, actions, heads):
     assert rewards[0] != rewards[1]
 
 
+@pytest.mark.parametrize("variant", ["one-step", "multi-step"])
+def test_networks_see_the_tasks_range_as_one(variant):
+    """With ranges an environment is the plain one, in other units."""
+    spaces = Spaces(2, 3)
+    low, high = np.float32([-1.2, -0.07]), np.float32([0.6, 0.07])
+    config = SyntheticConfig(variant, (5,))
+    task = envs.make("MountainCar-v0")
+    env, params = config.make(*task)
+    np.testing.assert_allclose(np.float32(env.obs_range), np.stack([low, high], 1))
+    plain = dataclasses.replace(config, obs_range=None).build(spaces)
+    key = jax.random.key(0)
+    obs, outputs = rollout(env, key, params)
+    unit_obs, unit_outputs = rollout(plain, key, params)
+
+    def to_unit(obs):
+        return (2 * obs - low - high) / (high - low)
+
+    np.testing.assert_allclose(to_unit(obs), unit_obs, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(outputs[2], unit_outputs[2], rtol=1e-4, atol=1e-5)
+    final, unit_final = (x[-1]["final_observation"] for x in (outputs, unit_outputs))
+    np.testing.assert_allclose(to_unit(final), unit_final, rtol=1e-4, atol=1e-5)
+
+
+def test_quadratic_heads_are_highest_at_the_heads():
+    """For continuous actions: concave, and highest at the clipped network output."""
+    spaces = Spaces(2, None, (-2.0, 0.0), (2.0, 1.0))
+    env = OneStepEnv(spaces, ())
+    params = env.default_params
+    obs = np.float32([0.3, -0.7])
+    state = env.reset(jax.random.key(0), params)[1].replace(obs=obs)
+    heads = env.networks()["reward"](params.weights["reward"], obs)
+    unit = np.linspace(-1, 1, 201, dtype=np.float32)
+    grid = np.stack(np.meshgrid(unit, unit, indexing="ij"), -1).reshape(-1, 2)
+    actions = np.float32([0, 0.5]) + grid * np.float32([2, 0.5])
+    step = jax.vmap(lambda a: env.step_env(jax.random.key(0), state, a, params)[2])
+    rewards = np.asarray(jax.jit(step)(actions))
+    best = grid[np.argmax(rewards)]
+    np.testing.assert_allclose(best, np.clip(heads, -1, 1), atol=0.01)
+    np.testing.assert_allclose(
+        rewards, grid @ heads - 0.5 * (grid**2).sum(1), rtol=1e-4, atol=1e-5
+    )
+
+
 def test_equality_is_by_configuration():
     for config in CONFIGS.values():
         env, twin = (config.make(*CARTPOLE)[0] for _ in range(2))
@@ -247,6 +294,7 @@ def test_bad_configurations_are_named():
         ("max_steps", 0),
         ("hidden_sizes", (0,)),
         ("activation", "rleu"),
+        ("obs_range", ((-1.0, 1.0),)),
     ):
         with pytest.raises(ValueError, match=field):
             SyntheticConfig(**{field: value}).make(*CARTPOLE)
