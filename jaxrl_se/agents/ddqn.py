@@ -57,6 +57,7 @@ class DDQN(OffPolicyAgent):
       target_update_rate: Step of the target network towards the online one per update
         (Polyak averaging).
       learning_starts: Environment steps before the first update.
+      updates_per_step: Updates per environment step from then on, at most 1.
       learning_starts_episode: Finished episodes before the first update.
       double: Whether the online network picks the target's action; plain DQN if False.
       dueling: Whether the network is `DuelingMLP`, with features of `feature_size`.
@@ -77,6 +78,7 @@ class DDQN(OffPolicyAgent):
     epsilon_decay: float | None = None
     target_update_rate: float = 0.01
     learning_starts: int = 32
+    updates_per_step: float = 1.0
     learning_starts_episode: int = 0
     double: bool = True
     variation: Variation | None = None

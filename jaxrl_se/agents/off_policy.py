@@ -72,6 +72,7 @@ class OffPolicyAgent:
 
     Attributes:
       learning_starts: Environment steps before the first update.
+      updates_per_step: Updates per environment step, at most 1, evenly spaced.
       batch_size: Static; rows of a minibatch, drawn uniformly with replacement.
       buffer_size: Static; capacity of the replay buffer.
       variation: Traced sizes inside the static ones, or None (see
@@ -79,6 +80,7 @@ class OffPolicyAgent:
     """
 
     learning_starts: Any
+    updates_per_step: Any
     batch_size: int
     buffer_size: int
     variation: Variation | None
@@ -122,6 +124,11 @@ class OffPolicyAgent:
         """Whether a step that begins at `progress` is followed by an update."""
         return progress.step >= self.learning_starts
 
+    def is_due(self, step: jax.Array) -> jax.Array:
+        """Whether `updates_per_step` puts an update after this step."""
+        before = jnp.floor(step * self.updates_per_step)
+        return jnp.floor((step + 1) * self.updates_per_step) > before
+
     def update(
         self, spaces: Spaces, learner: Any, batch: Batch, uniform: jax.Array
     ) -> Any:
@@ -134,12 +141,15 @@ class OffPolicyAgent:
         return None if self.variation is None else self.variation.network
 
     def check_sizes(self) -> None:
-        """Raises ValueError for sizes that are not positive."""
+        """Raises ValueError for sizes and rates that cannot be trained with."""
         for name in ("batch_size", "buffer_size"):
             if getattr(self, name) < 1:
                 raise ValueError(
                     f"{name} must be at least 1, got {getattr(self, name)}"
                 )
+        rate = self.updates_per_step
+        if isinstance(rate, int | float) and not 0 < rate <= 1:
+            raise ValueError(f"updates_per_step must be in (0, 1], got {rate}")
 
     def check_continuous(self, spaces: Spaces) -> None:
         """Raises ValueError unless actions are vectors with finite bounds."""
@@ -167,7 +177,7 @@ class OffPolicyAgent:
         stop: StopRule | None = None,
         spaces: Spaces | None = None,
     ) -> Trained:
-        """Trains one agent: one environment step, then one update, `num_steps` times.
+        """Trains one agent: an environment step, then an update if it is due.
 
         The target bootstraps through truncation and stops at termination. An
         environment whose `step_env` returns a real-valued `info["discount"]` is taken
@@ -220,7 +230,7 @@ class OffPolicyAgent:
             rows = (for_rows * num_stored).astype(jnp.int32)
             batch = replay.read(buffer, rows, mask)
             learner = jax.lax.cond(
-                self.is_learning(progress),
+                self.is_learning(progress) & self.is_due(progress.step),
                 lambda learner: self.update(spaces, learner, batch, for_update),
                 lambda learner: learner,
                 learner,

@@ -77,6 +77,7 @@ class SAC(OffPolicyAgent):
         continuous ones the target is minus the number of dimensions (both as in
         rejax).
       learning_starts: Environment steps before the first update.
+      updates_per_step: Updates per environment step from then on, at most 1.
       variation: Traced sizes inside the static ones (see `jaxrl_se.hyperparameters`).
       hidden_sizes: Widths of the hidden layers of all networks.
       activation: Their activation, a name in `jaxrl_se.networks.ACTIVATIONS`.
@@ -91,6 +92,7 @@ class SAC(OffPolicyAgent):
     initial_temperature: float = 1.0
     target_entropy_ratio: float = 0.9
     learning_starts: int = 256
+    updates_per_step: float = 1.0
     variation: Variation | None = None
     hidden_sizes: tuple[int, ...] = struct.field(pytree_node=False, default=(64,))
     activation: str = struct.field(pytree_node=False, default="relu")
@@ -143,7 +145,7 @@ class SAC(OffPolicyAgent):
         """Draws the networks; the targets equal the online ones."""
         key_actor, *keys_critics = jax.random.split(key, 1 + self.num_critics)
         shape, network = self.network_shape, self.critic(spaces)
-        weights = Learned(
+        weights: Any = Learned(
             actor=self.actor(spaces).init(key_actor, shape),
             critics=tuple(network.init(key, shape) for key in keys_critics),
             log_temperature=jnp.log(jnp.float32(self.initial_temperature)),
@@ -172,12 +174,13 @@ class SAC(OffPolicyAgent):
     ) -> Learner:
         """One gradient step on the sum of all losses."""
         adam = optax.adam(self.learning_rate)
+        weights: Any = learner.weights
         grads = jax.grad(self.loss)(
-            learner.weights, learner.target_critics, spaces, batch, uniform
+            weights, learner.target_critics, spaces, batch, uniform
         )
         updates, opt_state = adam.update(grads, learner.opt_state)
-        weights = optax.apply_updates(learner.weights, updates)
-        target_critics = optax.incremental_update(
+        weights = optax.apply_updates(weights, updates)
+        target_critics: Any = optax.incremental_update(
             weights.critics, learner.target_critics, self.target_update_rate
         )
         return Learner(weights, target_critics, opt_state)

@@ -65,6 +65,7 @@ class TD3(OffPolicyAgent):
       target_noise_clip: Largest target noise, in the same unit.
       policy_delay: Updates of the critics per update of the actor and the targets.
       learning_starts: Environment steps before the first update.
+      updates_per_step: Updates per environment step from then on, at most 1.
       variation: Traced sizes inside the static ones (see `jaxrl_se.hyperparameters`).
       hidden_sizes: Widths of the hidden layers of all networks.
       activation: Their activation, a name in `jaxrl_se.networks.ACTIVATIONS`.
@@ -81,6 +82,7 @@ class TD3(OffPolicyAgent):
     target_noise_clip: float = 0.5
     policy_delay: int = 2
     learning_starts: int = 100
+    updates_per_step: float = 1.0
     variation: Variation | None = None
     hidden_sizes: tuple[int, ...] = struct.field(pytree_node=False, default=(64,))
     activation: str = struct.field(pytree_node=False, default="relu")
@@ -186,7 +188,7 @@ class TD3(OffPolicyAgent):
         adam = optax.adam(self.learning_rate)
         grads = jax.grad(self.critic_loss)(learner.critics, spaces, batch, target)
         updates, critic_opt = adam.update(grads, learner.critic_opt)
-        critics = optax.apply_updates(learner.critics, updates)
+        critics: Any = optax.apply_updates(learner.critics, updates)
         num_updates = learner.num_updates + 1
 
         def update_the_others(others):
@@ -237,7 +239,8 @@ class TD3(OffPolicyAgent):
     def critic_loss(self, critics, spaces, batch: Batch, target) -> jax.Array:
         """Sum over the critics of the mean squared temporal-difference error."""
         values = self.values(spaces, critics, batch.obs, batch.action)
-        return sum(batch.mean(jnp.square(value - target)) for value in values)
+        losses = [batch.mean(jnp.square(value - target)) for value in values]
+        return functools.reduce(jnp.add, losses)
 
     def actor_loss(self, weights, spaces, critics, batch: Batch, uniform) -> jax.Array:
         """The negative mean value of the actor's actions by the first critic."""
