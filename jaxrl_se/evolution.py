@@ -55,7 +55,8 @@ class EvolutionResult:
 
     Attributes:
       env: The learned environment.
-      params: Its params; `params.weights` is the mean of the final search distribution.
+      params: Its params; `params.weights` is the mean of the final search distribution,
+        with a `FerreiraES` the search mean that scored best.
       config: The configuration that was used.
       progress: Generations, steps and times.
       compile_seconds: Wall time of compilation, part of no other figure.
@@ -91,7 +92,8 @@ def evolve(
     The run ends when two validations in a row, each with its own fresh agents that no
     later choice sees again, reach `config.stop_return`, or after
     `config.max_generations`. A validation is made every `config.validation_every`
-    generations once some candidate has reached that return.
+    generations once some candidate has reached that return. A `FerreiraES` validates
+    the search mean in every generation anyway, and its run ends the first time.
 
     Args:
       task: A name for `envs.make`, or any gymnax pair `(env, params)`.
@@ -198,8 +200,14 @@ def _run(program, key, stop_return, folder, checkpoint_every, on_generation):
             }
             real_steps = int(log.real_steps)
             solved = False
+            num_means = program.strategy.num_means
             is_due = (progress.generation + 1) % config.validation_every == 0
-            if (
+            if num_means:
+                row["validation_mean"] = float(np.mean(fitness[:num_means]))
+                solved = stop_return is not None and (
+                    row["validation_mean"] >= stop_return
+                )
+            elif (
                 is_due
                 and stop_return is not None
                 and row["fitness_best"] >= stop_return
@@ -249,7 +257,7 @@ def _run(program, key, stop_return, folder, checkpoint_every, on_generation):
     finally:
         save()
 
-    weights = program.strategy.mean(state)
+    weights = program.strategy.result(state)
 
     def test(test_key, num_agents, task_params=program.task_params, algorithm=0):
         chunk = config.validation_agents

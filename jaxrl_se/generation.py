@@ -46,6 +46,7 @@ class Generation:
       params: Its params.
       task: The real task's environment.
       task_params: Its params.
+      spaces: The spaces of both.
       config: Sizes and budgets.
       mesh: The devices over which the population is sharded.
       strategy: The evolution strategy.
@@ -55,6 +56,7 @@ class Generation:
     params: Any
     task: Any
     task_params: Any
+    spaces: Spaces
     config: EvolutionConfig
     mesh: Mesh
     strategy: Strategy
@@ -96,7 +98,7 @@ class Generation:
             std=config.std,
             learning_rate=config.learning_rate,
         )
-        return cls(env, params, task[0], task[1], config, mesh, strategy)
+        return cls(env, params, task[0], task[1], spaces, config, mesh, strategy)
 
     def init(self, key: jax.Array) -> Any:
         """The strategy's state, its mean at freshly drawn weights."""
@@ -119,13 +121,17 @@ class Generation:
         config = self.config
         key_ask, key_score, key_tell = jax.random.split(key, 3)
         population, state = self.strategy.ask(key_ask, state)
-        keys = jax.random.split(key_score, config.num_seeds)
+        shape: tuple[int, ...] = (config.num_seeds,)
+        if not config.common_random_numbers:
+            shape = (config.population_size, *shape)
+        keys = jax.random.split(key_score, shape)
         task_params = self.task_params
         if config.horizon is not None:
             limit = config.horizon.at(generation)
             task_params = task_params.replace(max_steps_in_episode=limit)
         scores = [
-            shard(partial(self._score, agent), self.mesh) for agent in config.agents
+            shard(partial(self._score, agent), self.mesh, num_sharded=len(shape))
+            for agent in config.agents
         ]
         if config.algorithms == "cycle":
             turn = generation % len(scores)
@@ -147,7 +153,13 @@ class Generation:
     def _score(
         self, agent: Any, population: Weights, keys: jax.Array, task_params: Any
     ) -> Episodes:
-        """Trains and evaluates `[P]` candidates with each of `[S]` shared keys.
+        """Trains and evaluates `[P]` candidates with shared or with their own keys.
+
+        Args:
+          agent: The inner agent.
+          population: Candidates.
+          keys: `[S]` keys that candidates share, or `[P, S]`.
+          task_params: Params of the real task.
 
         Returns:
           `Episodes` with arrays `[P, S, fitness_episodes]`.
@@ -155,41 +167,63 @@ class Generation:
         config = self.config
         num_local = jax.tree.leaves(population)[0].shape[0]
         accelerator = on_accelerator(self.mesh)
-        size = config.group_of(num_local, accelerator)
-        spaces = Spaces.of(self.env, self.params)
+        spaces = self.spaces
         axes = self.env.population_axes(self.params)
 
-        def train(weights, key):
-            return train_group(
-                agent,
-                self.env,
-                self.params.replace(weights=weights),
-                axes,
-                key,
-                num_members=size,
-                num_steps=config.train_steps,
-            )
+        def train_together(key):
+            size = config.group_of(num_local, accelerator)
 
-        def one_seed(key):
-            key_train, key_play = jax.random.split(key)
+            def train(weights):
+                return train_group(
+                    agent,
+                    self.env,
+                    self.params.replace(weights=weights),
+                    axes,
+                    key,
+                    num_members=size,
+                    num_steps=config.train_steps,
+                    stop=config.stop,
+                    spaces=spaces,
+                )
+
             groups = jax.tree.map(
                 lambda leaf: leaf.reshape(-1, size, *leaf.shape[1:]), population
             )
-            trained = jax.lax.map(lambda group: train(group, key_train), groups)
-            trained = jax.tree.map(
-                lambda leaf: leaf.reshape(num_local, *leaf.shape[2:]), trained
+            return jax.tree.map(
+                lambda leaf: leaf.reshape(num_local, *leaf.shape[2:]),
+                jax.lax.map(train, groups),
             )
+
+        def train_alone(keys):
+            return jax.lax.map(
+                lambda candidate: self._train(agent, *candidate),
+                (keys, population),
+                batch_size=num_local if accelerator else None,
+            )
+
+        def one_seed(keys):
+            if config.common_random_numbers:
+                key_train, key_play = jax.random.split(keys)
+                trained, axis = train_together(key_train), None
+            else:
+                key_train, key_play = jnp.moveaxis(
+                    jax.vmap(jax.random.split)(keys), 1, 0
+                )
+                trained, axis = train_alone(key_train), 0
             return jax.vmap(
-                lambda weights: play(
+                lambda weights, key: play(
                     agent.policy(spaces, weights),
                     self.task,
                     task_params,
-                    key_play,
+                    key,
                     config.fitness_episodes,
-                )
-            )(trained)
+                ),
+                (0, axis),
+            )(trained, key_play)
 
-        batch_size = config.num_seeds if accelerator else 1
+        # Not 1: under a `vmap` of one, `while_loop` and `cond` copy what they carry.
+        batch_size = config.num_seeds if accelerator else None
+        keys = jnp.moveaxis(keys, -1, 0)
         episodes = jax.lax.map(one_seed, keys, batch_size=batch_size)
         return jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), episodes)
 
@@ -206,20 +240,29 @@ class Generation:
           The agents' policies and `Episodes`, with leading axes `[len(keys)]` and
           `[len(keys), validation_episodes]`.
         """
-        spaces = Spaces.of(self.env, self.params)
+        spaces = self.spaces
         agent = self.config.agents[algorithm]
 
         def one(key, weights, task_params):
             key_train, key_play = jax.random.split(key)
-            trained = agent.train(
-                self.env,
-                self.params.replace(weights=weights),
-                key_train,
-                num_steps=self.config.train_steps,
-            )
-            last = jax.tree.map(lambda leaf: leaf[-1], trained.weights)
-            policy = agent.policy(spaces, last)
+            policy = agent.policy(spaces, self._train(agent, key_train, weights))
             num_episodes = self.config.validation_episodes
             return policy, play(policy, self.task, task_params, key_play, num_episodes)
 
-        return map_agents(one, keys, weights, task_params, mesh=self.mesh)
+        # Agents that stop at different times are not worth vectorising on a CPU.
+        batch_size = None if self.config.stop is None else 1
+        return map_agents(
+            one, keys, weights, task_params, mesh=self.mesh, batch_size=batch_size
+        )
+
+    def _train(self, agent: Any, key: jax.Array, weights: Weights) -> Weights:
+        """Trains one agent on one candidate; returns its policy's weights."""
+        trained = agent.train(
+            self.env,
+            self.params.replace(weights=weights),
+            key,
+            spaces=self.spaces,
+            num_steps=self.config.train_steps,
+            stop=self.config.stop,
+        )
+        return jax.tree.map(lambda leaf: leaf[-1], trained.weights)

@@ -72,6 +72,9 @@ def map_agents(
     num_devices = max(n for n in range(1, mesh.devices.size + 1) if num_agents % n == 0)
     mesh = Mesh(mesh.devices[:num_devices], (AXIS,))
     batch_size = num_agents if on_accelerator(mesh) else batch_size or 8
+    if batch_size == 1:
+        # Under a `vmap` of one, `while_loop` and `cond` copy what they carry.
+        batch_size = None
 
     def local(agents, *shared):
         return jax.lax.map(

@@ -14,19 +14,24 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxrl_se.ferreira_es import FerreiraES, algorithm_and_params
 from jaxrl_se.networks import Weights
 
 STRATEGIES = ("snes", "openai-es", "pgpe", "sep-cma-es", "cma-es", "xnes")
 _ANTITHETIC = ("openai-es", "pgpe")
 
 
-def check_strategy(name: str, population_size: int) -> None:
+def check_strategy(name: str | FerreiraES, population_size: int) -> None:
     """Raises ValueError for an unknown strategy or a population that it cannot take."""
+    if isinstance(name, FerreiraES):
+        name.check(population_size)
+        return
     if name not in STRATEGIES:
         close = difflib.get_close_matches(str(name).lower(), STRATEGIES, n=2)
         hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
         raise ValueError(
-            f"strategy must be one of {', '.join(STRATEGIES)}, got {name!r}{hint}"
+            f"strategy must be one of {', '.join(STRATEGIES)} or a FerreiraES, got "
+            f"{name!r}{hint}"
         )
     if population_size < 4:
         raise ValueError(f"population_size must be at least 4, got {population_size}")
@@ -57,14 +62,16 @@ class Strategy:
     """An evosax algorithm and its parameters, maximising.
 
     Attributes:
-      name: One of `STRATEGIES`.
-      algorithm: The evosax algorithm.
+      name: One of `STRATEGIES` or "ferreira-es".
+      algorithm: The evosax algorithm, or one with the same methods.
       params: Its parameters.
+      num_means: How many of the first candidates are the search mean itself.
     """
 
     name: str
     algorithm: Any
     params: Any
+    num_means: int = 0
 
     def init(self, key: jax.Array, mean: Weights) -> Any:
         """Returns the state of a search that starts at `mean`."""
@@ -86,9 +93,15 @@ class Strategy:
         """The mean of the search distribution."""
         return self.algorithm.get_mean(state)
 
+    def result(self, state: Any) -> Weights:
+        """What an evolution returns: the mean, or the best one where it was scored."""
+        if self.num_means:
+            return self.algorithm.get_best_mean(state)
+        return self.mean(state)
+
 
 def make_strategy(
-    name: str,
+    name: str | FerreiraES,
     population_size: int,
     solution: Weights,
     *,
@@ -98,7 +111,7 @@ def make_strategy(
     """Builds a strategy.
 
     Args:
-      name: One of `STRATEGIES`.
+      name: One of `STRATEGIES`, or a `FerreiraES`.
       population_size: Candidates per generation; even for antithetic sampling.
       solution: A pytree of the shape of one candidate.
       std: Initial standard deviation of the search distribution.
@@ -115,6 +128,11 @@ def make_strategy(
 
     check_strategy(name, population_size)
     size = population_size
+    if isinstance(name, FerreiraES):
+        algorithm, params = algorithm_and_params(
+            name, size, solution, std, learning_rate
+        )
+        return Strategy("ferreira-es", algorithm, params, algorithm.num_noise)
     if name == "openai-es":
         algorithm = Open_ES(
             size,

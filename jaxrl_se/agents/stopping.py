@@ -79,14 +79,16 @@ class Plateau:
 
     Attributes:
       tolerance: Largest relative difference.
-      min_episodes: Episodes before which it never ends; both windows have to be full
-        as well.
+      min_episodes: Episodes before which it never ends.
       window: Static; episodes in each mean.
+      full_windows: Static; whether both windows have to be full. If not, B is a mean of
+        as many as there are, at least one, as in the code of Ferreira et al.
     """
 
     tolerance: float = 0.01
     min_episodes: int = 20
     window: int = struct.field(pytree_node=False, default=10)
+    full_windows: bool = struct.field(pytree_node=False, default=True)
 
     def init(self) -> _Window:
         """See `StopRule`."""
@@ -99,7 +101,9 @@ class Plateau:
     def fired(self, state: _Window) -> jax.Array:
         """See `StopRule`."""
         new = jnp.mean(state.returns[: self.window])
-        old = jnp.mean(state.returns[self.window :])
-        enough = state.episodes >= jnp.maximum(self.min_episodes, 2 * self.window)
+        num_old = jnp.clip(state.episodes - self.window, 1, self.window)
+        old = jnp.sum(state.returns[self.window :]) / num_old
+        least = 2 * self.window if self.full_windows else self.window + 1
+        enough = state.episodes >= jnp.maximum(self.min_episodes, least)
         close = jnp.abs(new - old) / (jnp.abs(old) + 1e-9) < self.tolerance
         return enough & close
