@@ -105,11 +105,16 @@ class Varied:
             `batch_size`.
 
         Raises:
-          ValueError: A field that the agent has not or that is static, or a range that
-            does not fit in the padded sizes.
+          ValueError: A field that the agent has not or that is static, a range that is
+            no distribution, or one that does not fit in the padded sizes.
         """
         fields = {field.name: field for field in dataclasses.fields(agent)}
         for name, distribution in ranges.items():
+            if not isinstance(distribution, LogUniform | Choice):
+                raise ValueError(
+                    f"{name}: its range must be a LogUniform or a Choice, "
+                    f"got {distribution!r}"
+                )
             if name in _SIZES:
                 _check_size(agent, name, distribution)
             elif name not in fields:
@@ -137,9 +142,8 @@ class Varied:
                 sizes.get("width", agent.hidden_sizes[0]),
                 sizes.get("depth", len(agent.hidden_sizes)),
             )
-            drawn["variation"] = Variation(
-                shape, sizes.get("batch_size", agent.batch_size)
-            )
+            batch_size = sizes.get("batch_size", getattr(agent, "batch_size", None))
+            drawn["variation"] = Variation(shape, batch_size)
         return self.agent.replace(**drawn)
 
     def check(self, spaces: Spaces) -> None:
@@ -164,20 +168,26 @@ def vary_like_ferreira2022(agent: Any) -> Varied:
     least: their 0 and 1 build the same network, so 1 is twice as likely then.
     """
     width, depth = agent.hidden_sizes[0], len(agent.hidden_sizes)
-    padded = agent.replace(
-        hidden_sizes=(3 * width,) * (depth + 1), batch_size=3 * agent.batch_size
-    )
-    return Varied.of(
-        padded,
-        learning_rate=LogUniform(agent.learning_rate / 3, 3 * agent.learning_rate),
-        batch_size=LogUniform(agent.batch_size // 3, 3 * agent.batch_size, True),
-        width=LogUniform(width // 3, 3 * width, True),
-        depth=Choice((max(depth - 1, 1), depth, depth + 1)),
-    )
+    padded = agent.replace(hidden_sizes=(3 * width,) * (depth + 1))
+    ranges: dict[str, Any] = {
+        "learning_rate": LogUniform(agent.learning_rate / 3, 3 * agent.learning_rate),
+        "width": LogUniform(max(width // 3, 1), 3 * width, True),
+        "depth": Choice((max(depth - 1, 1), depth, depth + 1)),
+    }
+    if hasattr(agent, "batch_size"):
+        size = agent.batch_size
+        padded = padded.replace(batch_size=3 * size)
+        ranges["batch_size"] = LogUniform(max(size // 3, 1), 3 * size, True)
+    return Varied.of(padded, **ranges)
 
 
 def _check_size(agent: Any, name: str, distribution: Any) -> None:
     low, high = distribution.bounds
+    if name == "batch_size" and not hasattr(agent, name):
+        raise ValueError(
+            f"batch_size: {type(agent).__name__} has none; the minibatches of PPO are "
+            "a fixed part of an iteration's num_envs * rollout_steps"
+        )
     if name == "batch_size":
         largest = agent.batch_size
     elif len(set(agent.hidden_sizes)) != 1:
