@@ -92,8 +92,9 @@ class Spaces:
         if self.num_actions is not None:
             return spaces.Discrete(self.num_actions)
         return spaces.Box(
-            jnp.asarray(self.action_low, jnp.float32),
-            jnp.asarray(self.action_high, jnp.float32),
+            # numpy's, so that they are concrete while a program is traced.
+            np.asarray(self.action_low, np.float32),
+            np.asarray(self.action_high, np.float32),
             (self.action_size,),
             jnp.float32,
         )
