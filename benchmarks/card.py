@@ -45,9 +45,11 @@ def write_card(path: Path, summary: dict) -> None:
 [{low:.1f}, {high:.1f}] |
 | interquartile mean, 10th percentile | {summary["return_iqm"]:.1f}, \
 {summary["return_p10"]:.1f} |
-| agents that solve it | {summary["fraction_solved"]:.1%} |
+| agents that solve it ({summary["solved_return"]:g}) | \
+{summary["fraction_solved"]:.1%} |
 | mean return in Gymnasium | {summary["gymnasium_return_mean"]:.1f} |
-| median steps to solve {summary["curve_task"]}, synthetic and real | \
+| median steps to {summary["curve_return"]:g} on {summary["curve_task"]}, \
+synthetic and real | \
 {summary["steps_to_solve_synthetic"]:.0f}, {summary["steps_to_solve_real"]:.0f} \
 (budget {summary["curve_budget"]}) |
 """

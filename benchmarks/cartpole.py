@@ -34,6 +34,7 @@ CARTPOLE = Benchmark(
             train_steps=100,
             num_seeds=2,
             std=0.5,
+            max_generations=200,
             stop_return=499.0,
         ),
         "multi-step": EvolutionConfig(
@@ -46,6 +47,7 @@ CARTPOLE = Benchmark(
             train_steps=500,
             num_seeds=2,
             std=0.5,
+            max_generations=200,
             stop_return=499.0,
         ),
     },

@@ -62,6 +62,7 @@ def learning_curves(
     synthetic: tuple[Any, Any],
     real: tuple[Any, Any],
     test_task: str,
+    solved_return: float,
     key: jax.Array,
     num_steps: int,
     num_agents: int,
@@ -72,7 +73,8 @@ def learning_curves(
       agent: The agent algorithm, with the same hyperparameters on both sides.
       synthetic: The learned environment `(env, params)`.
       real: The real task `(env, params)`.
-      test_task: Name of the task that is tested on, with a solved return.
+      test_task: Name of the task that is tested on.
+      solved_return: The return on it that counts as solved.
       key: A PRNG key.
       num_steps: Training steps of each agent, the whole budget.
       num_agents: Independent agents per side.
@@ -81,9 +83,6 @@ def learning_curves(
     # Dense where agents of a learned environment learn, sparse where real ones do.
     grid = np.unique(np.geomspace(1, num_snapshots, 40).astype(int)) - 1
     steps = (grid + 1) * _UNIT
-    solved_return = envs.solved_return(test_task)
-    if solved_return is None:
-        raise ValueError(f"test_task: {test_task!r} has no solved return")
     key_synthetic, key_real, key_test = jax.random.split(key, 3)
 
     def trained(side):

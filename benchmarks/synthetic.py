@@ -35,7 +35,8 @@ class Options:
       seed: Seed of the evolution and of everything else.
       runs: Evolve this many times, from seed on, and report over runs.
       variant: The kind of synthetic environment.
-      strategy: Evolution strategy: snes, openai-es, pgpe, sep-cma-es, cma-es or xnes.
+      strategy: Evolution strategy: snes, openai-es, pgpe, sep-cma-es, cma-es or xnes;
+        without it, and likewise for the next two, what the benchmark has chosen.
       population: Candidates per generation.
       generations: Maximum number of generations; a solved evolution ends earlier.
       early_stop: End the evolution when two validations in a row say it is solved.
@@ -51,9 +52,9 @@ class Options:
     seed: int = 0
     runs: int = 1
     variant: Literal["one-step", "multi-step"] = "one-step"
-    strategy: str = "snes"
-    population: int = 32
-    generations: int = 200
+    strategy: str | None = None
+    population: int | None = None
+    generations: int | None = None
     early_stop: bool = True
     agents: int = 128
     curve_agents: int = 32
@@ -65,10 +66,10 @@ class Options:
 
     def __post_init__(self):
         for name in ("runs", "population", "generations", "agents", "curve_agents"):
-            if getattr(self, name) < 1:
+            value = getattr(self, name)
+            if value is not None and value < 1:
                 raise ValueError(
-                    f"--{name.replace('_', '-')} must be at least 1, "
-                    f"got {getattr(self, name)}"
+                    f"--{name.replace('_', '-')} must be at least 1, got {value}"
                 )
         if self.resume and self.out is None:
             raise ValueError("--resume needs --out, the folder of the run to continue")
@@ -85,6 +86,7 @@ class Benchmark:
       easier: A variant of the task that differs by its params alone and whose threshold
         the learning curves are measured against, or None for the task itself.
       curve_steps: Training steps of a learning curve, the whole budget.
+      threshold: The return that counts as solved, for a task without an agreed one.
     """
 
     module: str
@@ -92,6 +94,21 @@ class Benchmark:
     configs: dict[str, EvolutionConfig]
     easier: str | None = None
     curve_steps: int = 5000
+    threshold: float | None = None
+
+    @property
+    def solved_return(self) -> float:
+        """The return on the task that counts as solved."""
+        agreed = envs.solved_return(self.task)
+        if agreed is None and self.threshold is None:
+            raise ValueError(f"threshold: {self.task} has no agreed one, give one")
+        return agreed if agreed is not None else self.threshold  # type: ignore
+
+    @property
+    def curve_return(self) -> float:
+        """The return that learning curves are measured against."""
+        easier = None if self.easier is None else envs.solved_return(self.easier)
+        return self.solved_return if easier is None else easier
 
 
 def run(benchmark: Benchmark, options: Options) -> None:
@@ -171,15 +188,17 @@ def _write(
 
 
 def _configure(benchmark: Benchmark, options: Options) -> EvolutionConfig:
-    config = benchmark.configs[options.variant].replace(
-        strategy=options.strategy,
-        population_size=options.population,
-        max_generations=options.generations,
-    )
+    config = benchmark.configs[options.variant]
+    asked = {
+        "strategy": options.strategy,
+        "population_size": options.population,
+        "max_generations": options.generations,
+    }
+    config = config.replace(**{k: v for k, v in asked.items() if v is not None})
     if not options.early_stop:
         config = config.replace(stop_return=float("inf"))
     if options.quick:
-        config = config.replace(max_generations=min(options.generations, 30))
+        config = config.replace(max_generations=min(config.max_generations, 30))
     return config
 
 
@@ -210,7 +229,7 @@ def _measure(
     num_agents = min(options.agents, 64) if options.quick else options.agents
 
     policies, episodes = result.test(key_test, num_agents)
-    returns = summarize(_scores(episodes), task_spec.solved_return)
+    returns = summarize(_scores(episodes), benchmark.solved_return)
     summary: dict[str, Any] = {
         "task": benchmark.task,
         "command": _command(benchmark, options),
@@ -230,6 +249,7 @@ def _measure(
         "failed_candidates": result.progress.failed_candidates,
         "agents": num_agents,
         "test_episodes": config.validation_episodes,
+        "solved_return": benchmark.solved_return,
         **_return_fields(returns),
         "device": f"{jax.local_device_count()} x {jax.devices()[0].device_kind}",
     }
@@ -252,6 +272,7 @@ def _measure(
         synthetic=(result.env, result.params),
         real=envs.make(benchmark.task),
         test_task=benchmark.easier or benchmark.task,
+        solved_return=benchmark.curve_return,
         key=key_curves,
         num_steps=benchmark.curve_steps,
         num_agents=num_curve,
@@ -259,6 +280,7 @@ def _measure(
     summary |= {
         "curve_agents": num_curve,
         "curve_task": benchmark.easier or benchmark.task,
+        "curve_return": benchmark.curve_return,
         "curve_budget": benchmark.curve_steps,
         "steps_to_solve_synthetic": curves.synthetic.median_steps,
         "steps_to_solve_real": curves.real.median_steps,
@@ -340,7 +362,7 @@ def _say(text: str) -> None:
 def print_table(benchmark: Benchmark, summary: dict) -> None:
     """Prints the few numbers that answer whether it worked."""
     low, high = summary["return_ci95"]
-    threshold = envs.solved_return(benchmark.task)
+    threshold = benchmark.solved_return
     rows = [
         (
             f"agents trained only in the {summary['variant']} synthetic environment",
@@ -371,7 +393,8 @@ def print_table(benchmark: Benchmark, summary: dict) -> None:
     budget = summary["curve_budget"]
     rows += [
         (
-            f"median steps to solve {summary['curve_task']}: synthetic / real",
+            f"median steps to {summary['curve_return']:g} on {summary['curve_task']}: "
+            "synthetic / real",
             f"{summary['steps_to_solve_synthetic']:.0f} / "
             f"{summary['steps_to_solve_real']:.0f} of {budget} "
             f"({summary['step_speedup']:.0f} x)",

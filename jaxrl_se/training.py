@@ -97,6 +97,7 @@ def train_group(
     num_members: int,
     num_steps: int,
     stop: Any = None,
+    spaces: Spaces | None = None,
 ) -> Any:
     """Trains agents that share all their randomness. Not jitted.
 
@@ -113,13 +114,16 @@ def train_group(
       num_members: Size of the group, `G`.
       num_steps: Environment steps of each member.
       stop: A rule of `jaxrl_se.agents.stopping`, or None.
+      spaces: The environment's spaces, read from it by default.
 
     Returns:
       Weights at the end of training with a leading axis `[G]`.
     """
 
     def one(params):
-        trained = agent.train(env, params, key, num_steps=num_steps, stop=stop)
+        trained = agent.train(
+            env, params, key, num_steps=num_steps, stop=stop, spaces=spaces
+        )
         return jax.tree.map(lambda leaf: leaf[-1], trained.weights)
 
     return jax.vmap(one, (params_axes,), axis_size=num_members)(params)
