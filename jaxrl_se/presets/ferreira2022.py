@@ -148,6 +148,7 @@ def ferreira2022(task: str, *, tuned: bool = True, **changes: Any) -> EvolutionC
         initial_states="target",
         reward_heads=False,
         max_steps=max_steps,
+        obs_range=None,
         obs_bound=None,
         learn_termination=True,
         soft_termination=True,
