@@ -53,4 +53,9 @@ synthetic and real | \
 {summary["steps_to_solve_synthetic"]:.0f}, {summary["steps_to_solve_real"]:.0f} \
 (budget {summary["curve_budget"]}) |
 """
+    if "terminating_return_mean" in summary:
+        text += (
+            "| mean return of agents that treat truncation as termination | "
+            f"{summary['terminating_return_mean']:.1f} |\n"
+        )
     path.write_text(text)

@@ -104,7 +104,9 @@ def episode_gif(path: Path, gymnasium_id: str, policy: Any, seed: int) -> None:
     done, time = False, 0
     while not done:
         action = np.asarray(act(jnp.asarray(obs, jnp.float32)))
-        obs, _, terminated, truncated, _ = env.step(action.item())
+        obs, _, terminated, truncated, _ = env.step(
+            action.item() if action.ndim == 0 else action
+        )
         done, time = terminated or truncated, time + 1
         if time % 2 == 0:
             frames.append(Image.fromarray(np.asarray(env.render())).quantize(16))

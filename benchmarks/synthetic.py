@@ -20,6 +20,7 @@ from benchmarks.gymnasium_test import gymnasium_returns
 from benchmarks.learning_curves import Curves, learning_curves
 from jaxrl_se.checkpoints import tree_sha256
 from jaxrl_se.config import EvolutionConfig
+from jaxrl_se.evaluation import play
 from jaxrl_se.evolution import TEST, EvolutionResult
 from jaxrl_se.run_folder import RunFolder, next_run_folder
 from jaxrl_se.statistics import ReturnStatistics, bootstrap_ci95, summarize
@@ -288,8 +289,33 @@ def _measure(
         "curve_solved_real": float(np.mean(curves.real.solved)),
         "step_speedup": curves.real.median_steps / curves.synthetic.median_steps,
     }
+    if options.variant == "multi-step":
+        _say("training agents that take the time limit for the end")
+        summary["terminating_return_mean"] = float(
+            _terminating_scores(benchmark, config, result, key_curves, num_curve).mean()
+        )
     first_policy = jax.tree.map(lambda leaf: leaf[0], policies)
     return Measurement(summary, curves, result, first_policy)
+
+
+def _terminating_scores(benchmark, config, result, key, num_agents) -> np.ndarray:
+    """Scores of agents that see the time limit of the synthetic task as its end."""
+    key_train, key_test = jax.random.split(jax.random.fold_in(key, 1))
+    trained = jaxrl_se.train(
+        config.agents[0],
+        envs.TerminatingTimeLimit(result.env),
+        result.params,
+        key_train,
+        config.train_steps,
+        num_agents=num_agents,
+    )
+    env, params = envs.make(benchmark.task)
+
+    def test(policy, key):
+        return play(policy, env, params, key, TEST_EPISODES).returns.mean()
+
+    keys = jax.random.split(key_test, num_agents)
+    return np.asarray(jax.jit(jax.vmap(test))(trained.policy, keys))
 
 
 def _command(benchmark: Benchmark, options: Options) -> str:
@@ -381,6 +407,13 @@ def print_table(benchmark: Benchmark, summary: dict) -> None:
     if "gymnasium_return_mean" in summary:
         rows.append(
             ("mean return in Gymnasium", f"{summary['gymnasium_return_mean']:.1f}")
+        )
+    if "terminating_return_mean" in summary:
+        rows.append(
+            (
+                "mean return of agents that take the time limit for the end",
+                f"{summary['terminating_return_mean']:.1f}",
+            )
         )
     if benchmark.easier is not None:
         name = benchmark.easier.rsplit("-", 1)[1]

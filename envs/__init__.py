@@ -20,6 +20,7 @@ from envs.registry import (
     solved_return,
     spec,
 )
+from envs.terminating import TerminatingTimeLimit
 from envs.transitions import Transitions
 from envs.typed import TypedEnvironment
 
@@ -28,6 +29,7 @@ __all__ = [
     "GymnasiumVectorEnv",
     "LegacyEnv",
     "TaskSpec",
+    "TerminatingTimeLimit",
     "Transitions",
     "TypedEnvironment",
     "available",

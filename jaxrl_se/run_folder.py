@@ -74,7 +74,11 @@ class RunFolder:
     @property
     def summary(self) -> dict | None:
         """What a finished run reported, or None."""
-        path = self.path / "summary.json"
+        return self.read_json("summary.json")
+
+    def read_json(self, name: str) -> dict | None:
+        """A file that `write_json` wrote, or None if there is none."""
+        path = self.path / name
         return _read_json(path) if path.exists() else None
 
     def write_json(self, name: str, content: dict) -> Path:

@@ -160,3 +160,23 @@ def test_purejaxrl_style_loop_runs(cart_pole, key):
     np.testing.assert_array_equal(finished, [500] * 4)
     np.testing.assert_array_equal(done.sum(axis=0), [1] * 4)
     np.testing.assert_array_equal(info["truncated"], done)
+
+
+def test_a_terminating_time_limit_is_truncation_by_another_name():
+    env, params = envs.make("CartPole-v1")
+    params = params.replace(max_steps_in_episode=3)
+    same = envs.TerminatingTimeLimit(env)
+    assert same == envs.TerminatingTimeLimit(env) and hash(same) is not None
+    key = jax.random.key(0)
+    obs, state = same.reset(key, params)
+    for time in range(1, 4):
+        outputs = env.step(key, state, 0, params)
+        obs, state, reward, terminated, truncated, info = same.step(
+            key, state, 0, params
+        )
+        assert bool(terminated) == (time == 3) and not truncated
+        assert bool(outputs[4]) == (time == 3) and not outputs[3]
+        for a, b in zip(outputs[0], obs, strict=True):
+            assert a == b
+        assert outputs[2] == reward
+        assert (outputs[5]["final_observation"] == info["final_observation"]).all()
