@@ -194,6 +194,10 @@ class PPO:
             weights["log_std"] = jnp.full((spaces.action_size,), log_std)
         return Learner(weights, _ADAM.init(weights))
 
+    def policy_weights(self, learner: Learner) -> Weights:
+        """The actor's."""
+        return learner.weights["actor"]
+
     def act(
         self, spaces: Spaces, weights: Any, obs: jax.Array, noise: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
@@ -261,10 +265,8 @@ class PPO:
     def update(self, spaces: Spaces, learner: Learner, batch: Minibatch) -> Learner:
         """One gradient step on a minibatch."""
         grads = jax.grad(self.loss)(learner.weights, spaces, batch)
-        scale = self.max_grad_norm / jnp.maximum(
-            optax.global_norm(grads), self.max_grad_norm
-        )
-        grads = jax.tree.map(lambda grad: scale * grad, grads)
+        clip = optax.clip_by_global_norm(self.max_grad_norm)
+        grads, _ = clip.update(grads, optax.EmptyState())
         updates, opt_state = _ADAM.update(grads, learner.opt_state)
         weights = jax.tree.map(
             lambda w, u: w - self.learning_rate * u, learner.weights, updates
@@ -355,7 +357,7 @@ class PPO:
             learner = self.learn(spaces, learner, rollout, keys[2])
             steps, episodes, stopping = progress
             if stop is not None:
-                stopping = _watch(stop, stopping, rollout)
+                stopping = watch(stop, stopping, rollout)
             episodes = episodes + jnp.sum(rollout.done).astype(jnp.int32)
             return learner, envs, (steps + self.iteration_steps, episodes, stopping)
 
@@ -371,7 +373,7 @@ class PPO:
 
             first = (snapshot * num_iterations, carry)
             carry = jax.lax.while_loop(goes_on, body, first)[1]
-            return carry, carry[0].weights["actor"]
+            return carry, self.policy_weights(carry[0])
 
         keys_reset = jax.random.split(key_reset, self.num_envs)
         obs, env_state = jax.vmap(env.reset, (0, None))(keys_reset, params)
@@ -450,7 +452,7 @@ def advantages(
     return jax.lax.scan(one_step, start, (error, decay), reverse=True)[1]
 
 
-def _watch(stop: StopRule, state: Any, rollout: Rollout) -> Any:
+def watch(stop: StopRule, state: Any, rollout: Rollout) -> Any:
     """Shows an iteration's episodes to a stop rule, by step, then by environment."""
 
     def one(state, x):
