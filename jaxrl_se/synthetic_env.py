@@ -163,12 +163,16 @@ class SyntheticEnv(environment.Environment):
     ) -> tuple[jax.Array, SyntheticState]:
         """Draws an initial observation from the learned or the target's distribution.
 
-        A learned one is a network's image of a latent drawn from N(0, I).
+        A learned one is a network's image of a latent drawn from N(0, I); where the
+        task's range is known the latent is added, so that untrained initial states
+        cover that range.
         """
         if self.target is None:
             latent = jax.random.normal(key, (self.spaces.obs_size,), jnp.float32)
             net = self.networks()["initial_state"]
-            obs = self._from_networks(net(params.weights["initial_state"], latent))
+            obs = net(params.weights["initial_state"], latent)
+            if self.obs_range is not None:
+                obs = self._from_networks(latent + obs)
         else:
             obs, _ = self.target.reset_env(key, params.target_params)
             obs = obs.astype(jnp.float32)

@@ -1,0 +1,52 @@
+"""Evolves a synthetic MountainCar; agents trained only in it drive up the real hill.
+
+python -m benchmarks.mountain_car
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import tyro
+
+from benchmarks import runtime
+from benchmarks.acrobot import AGENT
+from benchmarks.synthetic import Benchmark, Options, run
+from jaxrl_se.config import EvolutionConfig, SyntheticConfig
+from jaxrl_se.hyperparameters import Choice, Varied
+
+MOUNTAIN_CAR = Benchmark(
+    module="benchmarks.mountain_car",
+    task="MountainCar-v0",
+    configs={
+        "one-step": EvolutionConfig(
+            proxy=SyntheticConfig(hidden_sizes=()),
+            agent=Varied.of(AGENT, learning_rate=Choice((1e-2, 3e-3, 1e-3))),
+            train_steps=500,
+            num_seeds=4,
+            fitness_episodes=2,
+            max_generations=80,
+            stop_return=-108.0,
+        ),
+        "multi-step": EvolutionConfig(
+            proxy=SyntheticConfig(variant="multi-step", activation="relu"),
+            agent=dataclasses.replace(AGENT, discount=0.9),
+            train_steps=500,
+            num_seeds=2,
+            fitness_episodes=2,
+            max_generations=150,
+            stop_return=-112.0,
+        ),
+    },
+    curve_steps=10_000,
+)
+
+
+def main() -> None:
+    """Parses the command line and runs the benchmark."""
+    options = tyro.cli(Options, description=__doc__)
+    run(MOUNTAIN_CAR, options)
+
+
+if __name__ == "__main__":
+    runtime.run(main)

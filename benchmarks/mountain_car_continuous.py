@@ -1,0 +1,65 @@
+"""Evolves a synthetic MountainCarContinuous; agents drive up with little power.
+
+python -m benchmarks.mountain_car_continuous
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import tyro
+
+from benchmarks import runtime
+from benchmarks.synthetic import Benchmark, Options, run
+from jaxrl_se.agents import DDPG
+from jaxrl_se.config import EvolutionConfig, SyntheticConfig
+
+AGENT = DDPG(
+    learning_rate=5e-3,
+    target_update_rate=0.05,
+    exploration_noise=0.5,
+    learning_starts=8,
+    hidden_sizes=(32, 32),
+    activation="tanh",
+    batch_size=32,
+)
+
+MOUNTAIN_CAR_CONTINUOUS = Benchmark(
+    module="benchmarks.mountain_car_continuous",
+    task="MountainCarContinuous-v0",
+    configs={
+        "one-step": EvolutionConfig(
+            proxy=SyntheticConfig(hidden_sizes=()),
+            agent=AGENT,
+            train_steps=1000,
+            num_seeds=2,
+            fitness_episodes=2,
+            # Weights that drive hard: from gentler ones evolution finds standing still,
+            # which returns 0 and is better than all that does not reach the goal.
+            std=2.0,
+            max_generations=120,
+            stop_return=96.0,
+        ),
+        "multi-step": EvolutionConfig(
+            proxy=SyntheticConfig(variant="multi-step", activation="relu"),
+            agent=dataclasses.replace(AGENT, discount=0.9),
+            train_steps=1000,
+            num_seeds=2,
+            fitness_episodes=2,
+            std=2.0,
+            max_generations=120,
+            stop_return=92.0,
+        ),
+    },
+    curve_steps=10_000,
+)
+
+
+def main() -> None:
+    """Parses the command line and runs the benchmark."""
+    options = tyro.cli(Options, description=__doc__)
+    run(MOUNTAIN_CAR_CONTINUOUS, options)
+
+
+if __name__ == "__main__":
+    runtime.run(main)

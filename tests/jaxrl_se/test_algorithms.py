@@ -1,0 +1,81 @@
+"""Evolution with several algorithms, sampled hyperparameters, a changing horizon."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from evolution_cases import CARTPOLE, PROBE_CONFIG, PROBE_TASK
+
+from jaxrl_se import Choice, HorizonCurriculum, Varied, evolve
+
+OTHER = CARTPOLE.agent.replace(dueling=True, feature_size=4)
+VARIED = Varied.of(
+    CARTPOLE.agent.replace(hidden_sizes=(8, 8)),
+    learning_rate=Choice((1e-2, 1e-3)),
+    width=Choice((4, 8)),
+    depth=Choice((1, 2)),
+)
+
+
+def test_one_algorithm_per_generation_in_turn():
+    """Generation by generation the same as an evolution with that algorithm alone.
+
+    The first generation of a run is the first algorithm's, and only the second one's
+    fitness differs where the second algorithm does.
+    """
+    config = CARTPOLE.replace(max_generations=2)
+    both = evolve("CartPole-v1", config.replace(agent=(config.agent, OTHER)))
+    alone = evolve("CartPole-v1", config)
+    rows, alone_rows = both.progress.rows, alone.progress.rows
+    assert rows[0]["fitness_mean"] == alone_rows[0]["fitness_mean"]
+    assert rows[1]["real_steps"] != alone_rows[1]["real_steps"]
+    for algorithm in (0, 1):
+        policies, episodes = both.test(jax.random.key(0), 2, algorithm=algorithm)
+        assert episodes.returns.shape == (2, 2)
+        assert isinstance(policies.weights, (tuple, dict)[algorithm])
+
+
+def test_mixed_algorithms_all_count_in_every_generation():
+    """A probe that both solve; the real steps are those of both."""
+    agent = PROBE_CONFIG.agent
+    config = PROBE_CONFIG.replace(
+        agent=(agent, agent.replace(double=False)), algorithms="mixed"
+    )
+    result = evolve(PROBE_TASK, config, key=2)
+    assert result.progress.solved
+    per_generation = config.population_size * config.num_seeds * 2  # length one
+    assert result.progress.rows[0]["real_steps"] == per_generation
+
+
+def test_varied_agents_evolve():
+    config = CARTPOLE.replace(agent=VARIED, max_generations=2)
+    result = evolve("CartPole-v1", config)
+    policies, _ = result.test(jax.random.key(0), 8)
+    used = np.asarray(policies.weights[0]["kernel"] != 0).any(axis=1).sum(axis=1)
+    assert set(used.tolist()) == {4, 8}  # widths differ between agents
+
+
+def test_the_horizon_limits_fitness_episodes_and_nothing_else():
+    horizon = HorizonCurriculum(start=3, end=7, begin=1, generations=2)
+    limits = jax.vmap(horizon.at)(jnp.arange(5))
+    assert limits.tolist() == [3, 3, 5, 7, 7]
+    config = CARTPOLE.replace(max_generations=4, horizon=horizon)
+    result = evolve("CartPole-v1", config)
+    means = [row["fitness_mean"] for row in result.progress.rows]
+    assert means == [3, 3, 5, 7]  # no pole falls that fast
+    _, episodes = result.test(jax.random.key(0), 2)
+    assert episodes.lengths.min() > 7
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"agent": ()}, "agent must hold at least one"),
+        ({"algorithms": "all"}, "algorithms must be 'cycle' or 'mixed'"),
+    ],
+)
+def test_bad_configurations_are_named(changes, named):
+    with pytest.raises(ValueError, match=named):
+        CARTPOLE.replace(**changes)
+    with pytest.raises(ValueError, match="start must be at least 1"):
+        HorizonCurriculum(0, 10)
