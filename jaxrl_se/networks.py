@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -133,6 +134,28 @@ class MLP:
                 units = jnp.where(layer["active"] > 0, units, inputs)
             inputs = units
         return _matmul(inputs, output["kernel"].T) + output["bias"]
+
+
+def resize_hidden(weights: Weights, hidden_sizes: Sequence[int]) -> Weights:
+    """Adds hidden units of zeros to an `MLP`'s weights, or takes the last ones away.
+
+    Units of zeros change no output and stay zeros under gradient descent (see
+    `MLP.init`).
+    """
+    ins = (weights[0]["kernel"].shape[0], *hidden_sizes)
+    *hidden, output = weights
+    layers = []
+    for layer, fan_in, fan_out in zip(hidden, ins[:-1], ins[1:], strict=True):
+        kernel = _resize(layer["kernel"], (fan_in, fan_out))
+        bias = _resize(layer["bias"], (fan_out,))
+        layers.append(layer | {"kernel": kernel, "bias": bias})
+    kernel = _resize(output["kernel"], (output["bias"].shape[0], ins[-1]))
+    return (*layers, output | {"kernel": kernel})
+
+
+def _resize(array: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    missing = [(0, n - old, 0) for n, old in zip(shape, array.shape, strict=True)]
+    return jax.lax.pad(array, jnp.zeros((), array.dtype), missing)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,11 +11,14 @@ from flax import struct
 
 from jaxrl_se.agents.off_policy import OffPolicyAgent, Progress, Variation
 from jaxrl_se.agents.replay import Batch
-from jaxrl_se.networks import MLP, DuelingMLP, Weights
+from jaxrl_se.networks import MLP, DuelingMLP, Weights, resize_hidden
 from jaxrl_se.policies import GreedyPolicy
 from jaxrl_se.spaces import Spaces
 
 _ADAM = optax.scale_by_adam()
+# Learners hold units of zeros up to full vector registers of a CPU: an update of 57
+# units takes a fifth longer than one of 64.
+_LANES = 8
 
 
 @struct.dataclass
@@ -131,11 +134,17 @@ class DDQN(OffPolicyAgent):
 
     def start(self, spaces: Spaces, key: jax.Array) -> Learner:
         """Draws the Q-network."""
-        return Learner.start(self.network(spaces).init(key, self.network_shape))
+        weights = self.network(spaces).init(key, self.network_shape)
+        if not self.dueling:
+            full = [-(-size // _LANES) * _LANES for size in self.hidden_sizes]
+            weights = resize_hidden(weights, full)
+        return Learner.start(weights)
 
     def policy_weights(self, learner: Learner) -> Weights:
         """The online network's."""
-        return learner.weights
+        if self.dueling:
+            return learner.weights
+        return resize_hidden(learner.weights, self.hidden_sizes)
 
     def epsilon(self, progress: Progress) -> jax.Array:
         """Probability of a random action."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from golden import sine_weights
 
-from jaxrl_se.networks import ACTIVATIONS, MLP
+from jaxrl_se.networks import ACTIVATIONS, MLP, resize_hidden
 
 _NUMPY = {
     "relu": lambda x: np.maximum(x, 0),
@@ -85,3 +85,21 @@ def test_a_matrix_of_inputs_equals_its_rows_and_so_do_gradients(hidden_sizes):
         outputs_and_gradients(net),
         outputs_and_gradients(jax.vmap(net, (None, 0))),
     )
+
+
+@pytest.mark.parametrize("activation", ["tanh", "gelu"])
+def test_units_of_zeros_change_nothing_and_stay(activation):
+    net = MLP(3, (5, 6), 2, activation)
+    inputs = jax.random.normal(jax.random.key(1), (4, 3))
+    weights = net.init(jax.random.key(0))
+    padded = resize_hidden(weights, (8, 8))
+    assert padded[1]["kernel"].shape == (8, 8) and padded[2]["kernel"].shape == (2, 8)
+    np.testing.assert_allclose(net(padded, inputs), net(weights, inputs), rtol=1e-5)
+    grad = jax.jit(jax.grad(lambda w: jnp.sum(jnp.square(net(w, inputs)))))
+    grads = resize_hidden(grad(padded), net.hidden_sizes)
+    leaves = (jax.tree.leaves(x) for x in (grads, grad(weights)))
+    for a, b in zip(*leaves, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+    leaves = (jax.tree.leaves(x) for x in (resize_hidden(grads, (8, 8)), grad(padded)))
+    for a, b in zip(*leaves, strict=True):  # units of zeros have no gradient
+        np.testing.assert_array_equal(a, b)
