@@ -58,8 +58,8 @@ class SAC(OffPolicyAgent):
     For continuous actions the policy is the tanh of a Gaussian, scaled to the bounds,
     and the soft value is that of one sampled action (Haarnoja et al., 2018, arXiv
     1812.05905). For discrete ones it is a softmax, and the soft value is the
-    expectation over all actions (Christodoulou, 2019, arXiv 1910.07207). Entropies are
-    those of actions in [-1, 1]. Critics, actor and temperature take their gradient
+    expectation over all actions (Christodoulou, 2019, arXiv 1910.07207). Critics and
+    entropies know actions in [-1, 1] only, as in Stable-Baselines3. Critics, actor and temperature take their gradient
     steps at once, from the same weights.
 
     The first `learning_starts` actions are uniformly random. Each later environment
@@ -164,10 +164,10 @@ class SAC(OffPolicyAgent):
         if spaces.num_actions is not None:
             scores = jnp.where(is_random, uniform, outputs + gumbels(uniform))
             action = jnp.argmax(scores)
-        else:
-            unit, _ = sample(outputs, normals(uniform))
-            action = spaces.scaled_action(jnp.where(is_random, 2 * uniform - 1, unit))
-        return action, action
+            return action, action
+        unit, _ = sample(outputs, normals(uniform))
+        unit = jnp.where(is_random, 2 * uniform - 1, unit)
+        return spaces.scaled_action(unit), unit
 
     def update(
         self, spaces: Spaces, learner: Learner, batch: Batch, uniform: jax.Array
@@ -256,7 +256,7 @@ class SAC(OffPolicyAgent):
         network = self.critic(spaces)
         if spaces.num_actions is None:
             unit, log_prob = sample(outputs, normal)
-            inputs = jnp.concatenate([obs, spaces.scaled_action(unit)], axis=-1)
+            inputs = jnp.concatenate([obs, unit], axis=-1)
             value = _minimum([network(weights, inputs)[:, 0] for weights in critics])
         else:
             log_probs = jax.nn.log_softmax(outputs)

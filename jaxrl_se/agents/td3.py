@@ -45,10 +45,10 @@ class Learner:
 class TD3(OffPolicyAgent):
     """Hyperparameters of TD3; numbers are traced, shapes are static.
 
-    The actor's tanh is scaled to the action bounds. Standard deviations of noise are in
-    units of half the distance between the bounds, as in the authors' code; where
-    another code adds noise to the action itself (the target noise of Ferreira et al.,
-    2022, all noise in rejax), divide its numbers by that.
+    Actions are vectors in [-1, 1], scaled to the bounds for the environment alone: the
+    critics and the noise know no other unit, as in Stable-Baselines3. Where another
+    code adds noise to the scaled action (the target noise of Ferreira et al., 2022, all
+    noise in rejax), divide its numbers by half the distance between the bounds.
 
     The first `learning_starts` actions are uniformly random. Each later environment
     step is followed by one update of the critics, and every `policy_delay` of these by
@@ -161,13 +161,13 @@ class TD3(OffPolicyAgent):
         unit = jnp.tanh(self.actor(spaces)(learner.actor, obs[None])[0])
         unit = unit + self.exploration_noise * normals(uniform)
         is_random = progress.step < self.learning_starts
-        action = spaces.scaled_action(jnp.where(is_random, 2 * uniform - 1, unit))
-        return action, action
+        unit = jnp.clip(jnp.where(is_random, 2 * uniform - 1, unit), -1.0, 1.0)
+        return spaces.scaled_action(unit), unit
 
     def target_action(self, spaces, weights, next_obs, uniform) -> jax.Array:
         """The target policy's action with clipped noise, `[B, action_size]`."""
         unit = jnp.tanh(self.actor(spaces)(weights, next_obs))
-        return spaces.scaled_action(unit + self.clipped_noise(uniform))
+        return jnp.clip(unit + self.clipped_noise(uniform), -1.0, 1.0)
 
     def clipped_noise(self, uniform: jax.Array) -> jax.Array:
         """The target policy's noise."""
@@ -177,7 +177,7 @@ class TD3(OffPolicyAgent):
     def actor_action(self, spaces, weights, obs, uniform) -> jax.Array:
         """The actor's action as a function of its weights, `[B, action_size]`."""
         del uniform
-        return spaces.scaled_action(jnp.tanh(self.actor(spaces)(weights, obs)))
+        return jnp.tanh(self.actor(spaces)(weights, obs))
 
     def update(
         self, spaces: Spaces, learner: Learner, batch: Batch, uniform: jax.Array
