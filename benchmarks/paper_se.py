@@ -13,7 +13,7 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import tyro
@@ -88,12 +88,11 @@ def run(options: Options) -> None:
 def _evolve(task: str, seed: int, options: Options, path: Path) -> None:
     """Runs one evolution, or what is missing of it."""
     config = ferreira2022(task, max_generations=options.iterations + 1)
-    # The number of iterations is no part of what identifies a run, so that it can be
-    # extended.
-    evolution = dataclasses.asdict(config) | {"max_generations": None}
     identity = {"benchmark": "paper_se", "task": task, "seed": seed}
+    # The number of iterations does not identify a run, so that it can be extended.
+    settings = _settings(config.replace(max_generations=1))
     resume = options.resume and path.exists()
-    with RunFolder(path, identity | {"evolution": evolution}, resume=resume) as folder:
+    with RunFolder(path, identity | {"evolution": settings}, resume=resume) as folder:
         finished = (folder.summary or {"curve": []})["curve"]
         if len(finished) > options.iterations:
             return
@@ -121,6 +120,23 @@ def _evolve(task: str, seed: int, options: Options, path: Path) -> None:
             report=identity | summary,
         )
         folder.write_json("summary.json", summary)
+
+
+def _settings(config: Any) -> dict:
+    """The fields of a dataclass that are not at their default, with nested ones.
+
+    Runs of days can be continued after options have been added that they do not use.
+    """
+    settings = {}
+    for field in dataclasses.fields(config):
+        value, default = getattr(config, field.name), field.default
+        if field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        if dataclasses.is_dataclass(value):
+            settings[field.name] = _settings(value)
+        elif value != default:
+            settings[field.name] = value
+    return settings
 
 
 def _report_progress(task: str, seed: int, row: dict, options: Options) -> None:
