@@ -91,10 +91,7 @@ class Spaces:
         """The gymnax action space."""
         if self.num_actions is not None:
             return spaces.Discrete(self.num_actions)
-        return spaces.Box(
-            # numpy's, so that they are concrete while a program is traced.
-            np.asarray(self.action_low, np.float32),
-            np.asarray(self.action_high, np.float32),
-            (self.action_size,),
-            jnp.float32,
-        )
+        # numpy's, so that they are concrete while a program is traced.
+        low: Any = np.asarray(self.action_low, np.float32)
+        high: Any = np.asarray(self.action_high, np.float32)
+        return spaces.Box(low, high, (self.action_size,), jnp.float32)

@@ -17,6 +17,7 @@ environments, in our units. What differs:
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import envs
@@ -73,10 +74,10 @@ def liesen2024_agents(task: str) -> dict[str, Varied]:
         agents = {"ppo": ppo, "sac": sac, "dqn": dqn}
     else:
         agents = {
-            "ppo": ppo.replace(initial_std=1 / _half_range(spaces)),
+            "ppo": dataclasses.replace(ppo, initial_std=1 / _half_range(spaces)),
             "sac": sac,
             "ddpg": DDPG(batch_size=100, **off_policy),
-            "td3": TD3(batch_size=100, **off_policy).replace(buffer_size=10_000),
+            "td3": TD3(batch_size=100, **(off_policy | {"buffer_size": 10_000})),
         }
     return {name: vary_like_liesen2024(agent, spaces) for name, agent in agents.items()}
 
