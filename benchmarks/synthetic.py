@@ -269,7 +269,7 @@ def _measure(
     num_curve = min(options.curve_agents, 8) if options.quick else options.curve_agents
     _say("training the same agents in the synthetic and in the real task")
     curves = learning_curves(
-        config.agent,
+        config.validated_agents[0],
         synthetic=(result.env, result.params),
         real=envs.make(benchmark.task),
         test_task=benchmark.easier or benchmark.task,
@@ -302,7 +302,7 @@ def _terminating_scores(benchmark, config, result, key, num_agents) -> np.ndarra
     """Scores of agents that see the time limit of the synthetic task as its end."""
     key_train, key_test = jax.random.split(jax.random.fold_in(key, 1))
     trained = jaxrl_se.train(
-        config.agents[0],
+        config.validated_agents[0],
         envs.TerminatingTimeLimit(result.env),
         result.params,
         key_train,

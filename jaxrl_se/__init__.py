@@ -1,6 +1,16 @@
 """Evolved synthetic environments: train agents in them, test on the real task."""
 
-from jaxrl_se.agents import DDPG, DDQN, PPO, SAC, TD3, DiscreteTD3, Plateau, Solved
+from jaxrl_se.agents import (
+    DDPG,
+    DDQN,
+    PPO,
+    SAC,
+    TD3,
+    BestResponse,
+    DiscreteTD3,
+    Plateau,
+    Solved,
+)
 from jaxrl_se.config import EvolutionConfig, HorizonCurriculum, SyntheticConfig
 from jaxrl_se.evaluation import Episodes, evaluate
 from jaxrl_se.evolution import EvolutionResult, evolve
@@ -18,6 +28,7 @@ __all__ = [
     "PPO",
     "SAC",
     "TD3",
+    "BestResponse",
     "Choice",
     "DeterministicPolicy",
     "DiscreteTD3",

@@ -175,7 +175,10 @@ class EvolutionConfig:
         `jaxrl_se.Varied` one draws its hyperparameters anew each time. A tuple holds
         several algorithms.
       algorithms: With several agents, "cycle" trains with one of them per generation in
-        turn, "mixed" with `num_seeds` of each in every generation.
+        turn, "mixed" with `num_seeds` of each in every generation, "stages" with one
+        after the other.
+      stages: With "stages", the generations at which the second, third, ... agent takes
+        over. Validation is the last one's.
       train_steps: Synthetic environment steps of each inner agent, at most.
       stop: A rule that ends an agent's training earlier, or None.
       common_random_numbers: Whether the candidates of a generation train and test their
@@ -203,7 +206,8 @@ class EvolutionConfig:
 
     proxy: SyntheticConfig = SyntheticConfig()
     agent: Any = dataclasses.field(default_factory=DDQN)
-    algorithms: Literal["cycle", "mixed"] = "cycle"
+    algorithms: Literal["cycle", "mixed", "stages"] = "cycle"
+    stages: tuple[int, ...] = ()
     train_steps: int = 300
     stop: StopRule | None = None
     common_random_numbers: bool = True
@@ -226,13 +230,26 @@ class EvolutionConfig:
         """The inner agents, one per algorithm."""
         return self.agent if isinstance(self.agent, tuple) else (self.agent,)
 
+    @property
+    def validated_agents(self) -> tuple[Any, ...]:
+        """The agents that say whether an environment is solved: those it ends with."""
+        return self.agents[-1:] if self.algorithms == "stages" else self.agents
+
     def __post_init__(self):
         check_strategy(self.strategy, self.population_size)
         if not self.agents:
             raise ValueError("agent must hold at least one agent, got none")
-        if self.algorithms not in ("cycle", "mixed"):
+        if self.algorithms not in ("cycle", "mixed", "stages"):
             raise ValueError(
-                f"algorithms must be 'cycle' or 'mixed', got {self.algorithms!r}"
+                "algorithms must be 'cycle', 'mixed' or 'stages', "
+                f"got {self.algorithms!r}"
+            )
+        expected = len(self.agents) - 1 if self.algorithms == "stages" else 0
+        if len(self.stages) != expected or list(self.stages) != sorted(self.stages):
+            raise ValueError(
+                f"stages must be {expected} ascending generations for "
+                f"{len(self.agents)} agents and algorithms={self.algorithms!r}, got "
+                f"{self.stages}"
             )
         for name in (
             "train_steps",

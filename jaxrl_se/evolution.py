@@ -64,7 +64,7 @@ class EvolutionResult:
         trains fresh independent agents on the result and plays `validation_episodes` on
         the real task, with the program that validation compiled already. `task_params`
         can be those of a variant of the task; `algorithm` is the place of an agent in
-        `config.agents`.
+        `config.validated_agents`.
     """
 
     env: Any
@@ -167,7 +167,7 @@ def _run(program, key, stop_return, folder, checkpoint_every, on_generation):
             jax.jit(partial(program.validate, algorithm=algorithm)).lower(
                 validation_keys, weights, program.task_params
             )
-            for algorithm in range(len(config.agents))
+            for algorithm in range(len(config.validated_agents))
         ]
         step, *validates = pool.map(lambda program: program.compile(), lowered)
     compile_seconds = time.perf_counter() - started
@@ -257,7 +257,8 @@ def _run(program, key, stop_return, folder, checkpoint_every, on_generation):
     finally:
         save()
 
-    weights = program.strategy.result(state)
+    # On no particular device, so that whatever runs next can use the result.
+    weights = jax.tree.map(jnp.asarray, jax.device_get(program.strategy.result(state)))
 
     def test(test_key, num_agents, task_params=program.task_params, algorithm=0):
         chunk = config.validation_agents

@@ -133,8 +133,10 @@ class Generation:
             shard(partial(self._score, agent), self.mesh, num_sharded=len(shape))
             for agent in config.agents
         ]
-        if config.algorithms == "cycle":
+        if config.algorithms != "mixed":
             turn = generation % len(scores)
+            if config.algorithms == "stages":
+                turn = jnp.sum(generation >= jnp.asarray(config.stages, jnp.int32))
             episodes = jax.lax.switch(turn, scores, population, keys, task_params)
         else:
             each = [score(population, keys, task_params) for score in scores]
@@ -234,14 +236,14 @@ class Generation:
 
         Agents are independent of each other. `task_params` is an argument, so that one
         program tests on tasks that differ by their params alone. `algorithm` is static:
-        the place of the agent in `config.agents`.
+        the place of the agent in `config.validated_agents`.
 
         Returns:
           The agents' policies and `Episodes`, with leading axes `[len(keys)]` and
           `[len(keys), validation_episodes]`.
         """
         spaces = self.spaces
-        agent = self.config.agents[algorithm]
+        agent = self.config.validated_agents[algorithm]
 
         def one(key, weights, task_params):
             key_train, key_play = jax.random.split(key)

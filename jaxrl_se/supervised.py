@@ -172,15 +172,14 @@ def fit(
     weights = {**params.weights, "scales": _scales(transitions)}
     data = (transitions.obs, transitions.action, _targets(transitions, weights))
     data = jax.tree.map(jnp.asarray, data)
-    weights = _fit(weights, data, learning_rate, key, env, num_updates, batch_size)
+    weights = _fit(weights, data, learning_rate, num_updates, key, env, batch_size)
     return params.replace(weights=weights)
 
 
-@partial(jax.jit, static_argnames=("env", "num_updates", "batch_size"))
-def _fit(weights, data, learning_rate, key, env, num_updates, batch_size):
+@partial(jax.jit, static_argnames=("env", "batch_size"))
+def _fit(weights, data, learning_rate, num_updates, key, env, batch_size):
     networks = {name: weights[name] for name in env.networks()}
-    schedule = optax.cosine_decay_schedule(learning_rate, num_updates)
-    adam = optax.adam(schedule)
+    adam = optax.scale_by_adam()
 
     def loss(networks, batch):
         obs, action, (change, reward, terminated) = batch
@@ -193,15 +192,18 @@ def _fit(weights, data, learning_rate, key, env, num_updates, batch_size):
             + jnp.mean(optax.sigmoid_binary_cross_entropy(outputs[2], terminated))
         )
 
-    def update(carry, key):
-        networks, state = carry
-        rows = jax.random.randint(key, (batch_size,), 0, len(data[0]))
+    def update(index, carry):
+        networks, moments = carry
+        row_key = jax.random.fold_in(key, index)
+        rows = jax.random.randint(row_key, (batch_size,), 0, len(data[0]))
         batch = jax.tree.map(lambda x: x[rows], data)
-        updates, state = adam.update(jax.grad(loss)(networks, batch), state)
-        return (optax.apply_updates(networks, updates), state), None
+        updates, moments = adam.update(jax.grad(loss)(networks, batch), moments)
+        step = learning_rate * 0.5 * (1 + jnp.cos(jnp.pi * index / num_updates))
+        networks = jax.tree.map(lambda w, u: w - step * u, networks, updates)
+        return networks, moments
 
-    keys = jax.random.split(key, num_updates)
-    (networks, _), _ = jax.lax.scan(update, (networks, adam.init(networks)), keys)
+    start = (networks, adam.init(networks))
+    networks, _ = jax.lax.fori_loop(0, num_updates, update, start)
     return {**networks, "scales": weights["scales"]}
 
 

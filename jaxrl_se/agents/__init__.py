@@ -1,5 +1,6 @@
 """Agents: frozen dataclasses of hyperparameters with a pure `train`."""
 
+from jaxrl_se.agents.best_response import BestResponse
 from jaxrl_se.agents.ddqn import DDQN
 from jaxrl_se.agents.off_policy import Trained, Variation
 from jaxrl_se.agents.ppo import PPO
@@ -14,6 +15,7 @@ __all__ = [
     "PPO",
     "SAC",
     "TD3",
+    "BestResponse",
     "DiscreteTD3",
     "Plateau",
     "Solved",

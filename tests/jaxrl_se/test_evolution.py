@@ -69,6 +69,12 @@ def test_the_result_is_an_environment_that_agents_train_in(cartpole):
     assert progress.real_steps == rows[-1]["real_steps"]
 
 
+def test_one_agent_trains_in_the_result_of_many_devices(cartpole):
+    agent, key = CARTPOLE.agent, jax.random.key(0)
+    policy = jaxrl_se.train(agent, cartpole.env, cartpole.params, key, 40).policy
+    assert jaxrl_se.evaluate(policy, *envs.make("CartPole-v1"), key, 1).lengths > 0
+
+
 def test_agents_of_the_final_test_are_independent(cartpole):
     task_params = envs.make("CartPole-v1")[1].replace(max_steps_in_episode=9)
     policies, episodes = cartpole.test(jax.random.key(1), 3)
