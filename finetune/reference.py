@@ -27,6 +27,8 @@ from finetune.meta_dataset import MetaDataset
 NUM_EPOCHS = 50
 FIRST_BLOCK = 23
 _JITTER = 1e-6
+_NUM_CHANNELS = 8
+_KEEP_SHARE = 0.75  # of the channels, by the dropout
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +47,7 @@ def _linear(x: jax.Array, weights: dict, name: str) -> jax.Array:
     return jnp.matmul(x, weight.T) + weights[f"{name}.bias"]
 
 
-def _curve_embedding(curve: jax.Array, weights: dict, key: jax.Array | None):
+def _curve_embedding(curve: jax.Array, weights: dict, keep: jax.Array | None):
     """Embed zero-padded curves ``[n, 50]`` as ``[n, 16]``."""
     x = curve[:, :, None]
     for name in ("conv1", "conv2"):
@@ -56,9 +58,8 @@ def _curve_embedding(curve: jax.Array, weights: dict, key: jax.Array | None):
         kernel = weight.transpose(2, 1, 0).reshape(-1, weight.shape[0])
         x = jax.nn.relu(taps @ kernel + weights[f"curve_embedder.{name}.bias"])
     x = x.reshape(len(x), NUM_EPOCHS // 2, 2, -1).max(2)
-    if key is not None:  # whole channels are dropped
-        keep = jax.random.bernoulli(key, 0.75, (len(x), 1, x.shape[-1]))
-        x = jnp.where(keep, x / 0.75, 0.0)
+    if keep is not None:  # whole channels are dropped
+        x = jnp.where(keep[:, None], x / _KEEP_SHARE, 0.0)
     x = x.transpose(0, 2, 1).reshape(len(x), -1)
     return jax.nn.relu(_linear(x, weights, "curve_embedder.fc1"))
 
@@ -69,7 +70,7 @@ def reference_features(
     budget: jax.Array,
     curve: jax.Array,
     meta_features: jax.Array,
-    key: jax.Array | None = None,
+    keep: jax.Array | None = None,
 ) -> jax.Array:
     """Apply the feature extractor.
 
@@ -79,7 +80,7 @@ def reference_features(
         budget: Epoch asked for, divided by 50, ``[n]``.
         curve: Accuracies before that epoch, then zeros, ``[n, 50]``.
         meta_features: Scaled, ``[n, 4]``.
-        key: Random key of the dropout; None switches it off.
+        keep: Which channels of the curve dropout keeps, ``[n, 8]``; None: all.
 
     Returns:
         ``[n, 32]``.
@@ -91,7 +92,7 @@ def reference_features(
         parts.append(_linear(x, weights, f"encoders.{i}.output_layer"))
     parts.append(budget[:, None])
     parts.append(_linear(meta_features, weights, "fc_metafeatures"))
-    parts.append(_curve_embedding(curve, weights, key))
+    parts.append(_curve_embedding(curve, weights, keep))
     x = jax.nn.leaky_relu(_linear(jnp.concatenate(parts, 1), weights, "fc1"), 0.01)
     return _linear(x, weights, "fc3")
 
@@ -108,8 +109,8 @@ def init_reference(key: jax.Array, num_columns: int) -> dict:
         "encoders.1.input_layer": (32, num_columns - FIRST_BLOCK),
         "encoders.1.output_layer": (32, 32),
         "fc_metafeatures": (4, 4),
-        "curve_embedder.conv1": (8, 1, 3),
-        "curve_embedder.conv2": (8, 8, 3),
+        "curve_embedder.conv1": (_NUM_CHANNELS, 1, 3),
+        "curve_embedder.conv2": (_NUM_CHANNELS, _NUM_CHANNELS, 3),
         "curve_embedder.fc1": (16, 200),
         "fc1": (32, 85),
         "fc3": (32, 32),
@@ -260,12 +261,12 @@ def train_reference(
     run = (jax.random.uniform(run_key, shape) * count[tasks]).astype(jnp.int32)
     epoch = jax.random.randint(epoch_key, shape, 1, NUM_EPOCHS)
     epoch = jnp.minimum(epoch, lengths[tasks, run])
-    drop_keys = jax.random.split(drop_key, config.num_steps)
+    keep = jax.random.bernoulli(drop_key, _KEEP_SHARE, (*shape, _NUM_CHANNELS))
     mask = jnp.ones(config.batch_size)
 
     def step(carry, drawn):
         weights, state = carry
-        task, run, epoch, drop_key = drawn
+        task, run, epoch, keep = drawn
         whole = curves[task, run]
         targets = jnp.take_along_axis(whole, epoch[:, None] - 1, 1)[:, 0]
         meta = jnp.broadcast_to(meta_features[task] / config.meta_scale, (len(run), 4))
@@ -277,7 +278,7 @@ def train_reference(
                 epoch / NUM_EPOCHS,
                 cut_curves(whole, epoch),
                 meta,
-                drop_key,
+                keep,
             )
             return reference_nll(features, targets, mask, gp_parameters(weights))
 
@@ -285,7 +286,7 @@ def train_reference(
         updates, state = optimizer.update(grads, state, weights)
         return (optax.apply_updates(weights, updates), state), loss
 
-    drawn = (tasks[:, 0], run, epoch, drop_keys)
+    drawn = (tasks[:, 0], run, epoch, keep)
     start: Any = (weights, optimizer.init(weights))
     end: Any = jax.lax.scan(step, start, drawn)[0]
     return end[0]

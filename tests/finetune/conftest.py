@@ -8,7 +8,13 @@ import finetune
 from finetune.zero_shot import RankingConfig
 
 TINY = finetune.FitConfig(
-    performance=finetune.TrainConfig(num_steps=400, num_members=2),
+    performance=finetune.TrainConfig(
+        num_steps=400,
+        num_members=2,
+        num_context=16,
+        num_query=16,
+        num_meta_examples=512,
+    ),
     cost=finetune.TrainConfig(num_steps=200, num_members=1),
     ranking=RankingConfig(num_steps=300, num_members=2),
     reference=None,

@@ -9,6 +9,7 @@ import pytest
 
 import finetune
 from finetune import Categorical, Condition, Float, Ordinal, SearchSpace
+from finetune.readers import read_for
 
 
 def test_columns_count_choices_not_hyperparameters():
@@ -139,6 +140,37 @@ def test_csv_reader_refuses(csv_folder, file, rows, message):
         finetune.read_csv(csv_folder)
 
 
+@pytest.mark.parametrize(
+    ("file", "rows", "message"),
+    [
+        (
+            "curve",
+            [["", 0, 1, 2], ["b", 0.2, "", 0.3], ["a", 0.1, "", ""]],
+            "curve.csv, row 2, column '1': NaN inside a curve",
+        ),
+        (
+            "curve",
+            [["", 0, 1], ["b", 0.2, 0.3], ["a", 0.1, 30]],
+            "curve.csv, row 3, column '1': accuracy 30 .* divide by 100",
+        ),
+        (
+            "cost",
+            [["", "cost"], ["b", -4], ["a", 3]],
+            "cost.csv, row 2, column 'cost': -4 seconds",
+        ),
+        (
+            "config",
+            [["", "dataset", "model", "lr"], ["a", "d", "x", 1], ["b", "d", "x", 1]],
+            "config.csv: rows 2 and 3 are the same run",
+        ),
+    ],
+)
+def test_csv_reader_counts_rows_as_the_file_does(csv_folder, file, rows, message):
+    _write(csv_folder / f"{file}.csv", rows)
+    with pytest.raises(ValueError, match=message):
+        finetune.read_csv(csv_folder)
+
+
 def test_csv_reader_checks_budget_percent_and_choices(csv_folder):
     with pytest.raises(ValueError, match="above the declared budget of 1"):
         finetune.read_csv(csv_folder, num_epochs=1)
@@ -152,6 +184,10 @@ def test_csv_reader_checks_budget_percent_and_choices(csv_folder):
     with pytest.raises(ValueError, match="divide by 100"):
         finetune.read_csv(csv_folder)
     assert finetune.read_csv(csv_folder, percent=True).curves.max() == 0.5
+    _write(csv_folder / "curve.csv", [["", 0], ["a", 0.4], ["b", 0.5]])
+    with pytest.raises(ValueError, match=r"largest accuracy is 0\.5, expected"):
+        finetune.read(csv_folder)
+    assert finetune.read(csv_folder, percent=False).curves.max() == 0.5
 
 
 def test_json_reader(tmp_path):
@@ -170,6 +206,11 @@ def test_json_reader(tmp_path):
     assert data.lengths.tolist() == [2, 1]
     assert data.curves[0, 1] == pytest.approx(0.2)
     assert np.isnan(data.vectors[1, 2])
+    costs["d"]["9"] = [-2.0]
+    (tmp_path / "curves/cost.json").write_text(json.dumps(costs))
+    place = "cost.json, dataset 'd', run '9', epoch 1: -2 seconds"
+    with pytest.raises(ValueError, match=place):
+        finetune.read_json(tmp_path)
     costs["d"]["9"] = []
     (tmp_path / "curves/cost.json").write_text(json.dumps(costs))
     with pytest.raises(ValueError, match=r"run '9': 1 epochs but 0 in cost.json"):
@@ -182,6 +223,31 @@ def test_npz_reader_names_missing_arrays(tmp_path):
         ValueError, match=r"t.npz: missing arrays \['perf_top1_percent'"
     ):
         finetune.read_npz(tmp_path / "t.npz")
+
+
+def test_table_for_surrogates_of_another_space(synthetic, tmp_path):
+    space, path = synthetic.space, tmp_path / "t.npz"
+    names = ["new", *space.columns[:-1]]  # one is unknown, clip_norm is lacking
+    vectors = np.concatenate([np.ones((320, 1)), synthetic.vectors[:, :-1]], 1)
+    table = {
+        "perf_top1_percent": 100 * synthetic.curves,
+        "cost_seconds": synthetic.costs,
+        "hp": np.where(np.isnan(vectors), -1, vectors),
+        "hp_names": names,
+        "dataset": synthetic.dataset,
+        "dataset_names": [*synthetic.dataset_names, "without runs"],
+        "meta_features": np.concatenate([synthetic.meta_features, np.ones((1, 4))]),
+    }
+    np.savez(path, **table)
+    with pytest.warns(UserWarning, match=r"320 of 320 runs .*: \['clip_norm'\]"):
+        data = read_for(space, synthetic.meta_feature_names, tmp_path)
+    assert data.dataset_names == synthetic.dataset_names
+    assert np.isnan(data.vectors[:, -1]).all()
+    with pytest.raises(ValueError, match="4 meta-features, expected"):
+        read_for(space, ("one",), path)
+    np.savez(path, **{**table, "hp_names": [f"x{i}" for i in range(len(names))]})
+    with pytest.raises(ValueError, match="a table of another search space: only 0"):
+        read_for(space, synthetic.meta_feature_names, path)
 
 
 def test_real_table(data_folder):

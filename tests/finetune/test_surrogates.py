@@ -97,7 +97,11 @@ def test_reference_meta_training_ends_at_its_noise(data_folder):
     train, _ = finetune.leave_datasets_out(21)
     weights = np.zeros(21, np.float32)
     weights[train[0]] = 1 / len(train[0])
-    trained = jax.jit(ref.train_reference)(
+    # 10,000 steps: here the time goes into the steps, not into compiling them
+    train_reference = jax.jit(
+        ref.train_reference, compiler_options={"xla_backend_optimization_level": 1}
+    )
+    trained = train_reference(
         jax.random.key(1),
         ref.fit_reference_scaling(data)(jnp.asarray(padded["vectors"])),
         padded["curves"],
@@ -222,7 +226,7 @@ def test_in_context_surrogate_sees_its_context_and_not_the_padding():
     context, query = random.normal(size=(6, 9)), random.normal(size=(3, 9))
     residual, mask = random.normal(size=6), np.r_[np.ones(4), np.zeros(2)]
     args = [jnp.asarray(x, jnp.float32) for x in (context, residual, mask, query)]
-    weights = network.init(jax.random.key(0), *args)
+    weights = jax.jit(network.init)(jax.random.key(0), *args)
     apply = jax.jit(network.apply)
     mean, _ = apply(weights, *args)
     padding = args[1].at[5].add(1.0)

@@ -83,6 +83,8 @@ def test_tuner_refuses(bundle, synthetic, tmp_path):
         tuner.observe(trial, 0.4, 1.0)
     with pytest.raises(ValueError, match="meta_features: expected 4 numbers"):
         tuner.recommend([1, 2])
+    with pytest.raises(ValueError, match="candidates: expected one configuration"):
+        tuner.add_candidates([])
     with pytest.raises(ValueError, match="refit: expected one of"):
         _tuner(bundle, synthetic, refit="yes")
     tuner.save_history(tmp_path / "h.json")
@@ -91,6 +93,34 @@ def test_tuner_refuses(bundle, synthetic, tmp_path):
     (tmp_path / "other.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match=r"other.json: a history of another search"):
         tuner.load_history(tmp_path / "other.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"accuracies": [45.0]}, r"runs\[0\], accuracies\[0\]: expected a fraction"),
+        (
+            {"accuracies": [float("nan")]},
+            r"runs\[0\], accuracies\[0\]: expected a fraction",
+        ),
+        ({"seconds": [-1.0]}, r"runs\[0\], seconds\[0\]: expected a positive number"),
+        ({"seconds": []}, r"runs\[0\]: 1 accuracies and 0 seconds"),
+        ({"id": 999}, r"runs\[0\]: id 999, expected the number of a candidate"),
+    ],
+)
+def test_damaged_history_is_refused(bundle, synthetic, tmp_path, change, message):
+    tuner = _tuner(bundle, synthetic)
+    tuner.observe(tuner.suggest(), 0.4, 1.0)
+    tuner.save_history(tmp_path / "h.json")
+    content = json.loads((tmp_path / "h.json").read_text())
+    content["runs"][0] |= change
+    (tmp_path / "h.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="h.json, " + message):
+        tuner.load_history(tmp_path / "h.json")
+    assert tuner.best[1] == 0.4
+    (tmp_path / "h.json").write_text("{")
+    with pytest.raises(ValueError, match=r"h.json: cannot be read as json"):
+        tuner.load_history(tmp_path / "h.json")
 
 
 def test_history_resumes(bundle, synthetic, tmp_path):

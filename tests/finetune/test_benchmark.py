@@ -1,0 +1,77 @@
+"""Parts of the benchmark that need no long run."""
+
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks.finetuning_arms import GRID, METHODS, split_seeds
+from benchmarks.finetuning_quality import by_length
+from benchmarks.finetuning_report import compare_refit, interval, summarise
+from benchmarks.finetuning_stages import Stages
+
+
+def test_finished_stages_are_not_computed_again(tmp_path):
+    stages = Stages(tmp_path, {"num_seeds": 2}, resume=False)
+    first = stages.arrays("a", lambda: {"x": np.arange(3)})
+    stages.table("b", lambda: {"y": [1, 2]})
+
+    def fail():
+        raise AssertionError("computed again")
+
+    again = Stages(tmp_path, {"num_seeds": 2}, resume=True)
+    np.testing.assert_array_equal(again.arrays("a", fail)["x"], first["x"])
+    assert again.table("b", fail) == {"y": [1, 2]}
+    with pytest.raises(ValueError, match=r"other settings \(num_seeds\)"):
+        Stages(tmp_path, {"num_seeds": 3}, resume=True)
+    fresh = Stages(tmp_path, {"num_seeds": 3}, resume=False)
+    assert fresh.arrays("a", lambda: {"x": np.zeros(1)})["x"].size == 1
+
+
+def test_summary_is_laid_out_by_method_and_hours():
+    random = np.random.default_rng(0)
+    regret = {
+        name: random.uniform(size=(5, 2, 1 if name == "asha" else 2, len(GRID)))
+        for name in METHODS
+    }
+    for values in regret.values():
+        values[:] = np.sort(values, -1)[..., ::-1]
+    regret["refit"] = regret["no_refit_meta"] + 0.1
+    summary = json.loads(json.dumps(summarise(regret)))
+    assert set(summary["regret"]) == set(METHODS)
+    for name in METHODS:
+        assert set(summary["regret"][name]) == {"1h", "4h", "8h", "16h"}
+        mean = summary["regret"][name]["16h"]
+        low, high = summary["regret_interval"][name]["16h"]
+        assert low < mean < high
+        assert mean == pytest.approx(regret[name][:, :, 0, -1].mean())
+    ranks = [summary["rank"][name]["1h"] for name in METHODS]
+    assert sum(ranks) == pytest.approx(sum(range(1, len(METHODS) + 1)))
+    difference = compare_refit(regret)["no_refit_meta"]["overhead_counted"]["4h"]
+    assert difference["mean"] == pytest.approx(0.1)
+
+
+def test_interval_covers_the_mean():
+    random = np.random.default_rng(1)
+    samples = random.exponential(size=(200, 20))
+    covered = [low < 1 < high for low, high in map(interval, samples)]
+    assert 0.85 < np.mean(covered) < 0.99
+
+
+def test_errors_are_split_by_known_epochs():
+    known = np.array([[0, 0, 2, 30], [0, 5, 5, 5]])
+    mse = np.array([[[1, 3, 5, 7]], [[2, 4, 4, 4]]], float)
+    found = by_length({"known": known, "ours/mse": mse})["ours"]
+    assert found["all"]["mse"] == mse.mean()
+    assert found["none"]["mse"] == 2 and found["none"]["count"] == 3
+    assert found["1-3"]["mse"] == 5 and found["11+"]["mse"] == 7
+    assert found["4-10"]["mse"] == 4
+
+
+def test_seeds_share_no_member(bundle):
+    one, two = split_seeds(bundle, 2)
+    whole = bundle.learned.performance.weights["log_ard"]
+    for i, seed in enumerate((one, two)):
+        found = seed.learned.performance.weights["log_ard"]
+        np.testing.assert_array_equal(found, whole[i : i + 1])
+    assert len(one.learned.zero_shot.weights["Dense_0"]["bias"]) == 1
