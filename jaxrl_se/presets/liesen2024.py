@@ -54,11 +54,11 @@ def liesen2024_agents(task: str) -> dict[str, Varied]:
             f"got {task!r}"
         )
     spaces = Spaces.of(*envs.make(task))
-    networks = {
+    networks: dict[str, Any] = {
         "hidden_sizes": (64, 64),
         "activation": "relu" if task == "Pendulum-v1" else "tanh",
     }
-    off_policy = {**networks, "learning_starts": 1000, "buffer_size": 2000}
+    off_policy: dict[str, Any] = {**networks, "learning_starts": 1000, "buffer_size": 2000}
     passes = 4 if task.startswith("MountainCar") else 10
     ppo = PPO(max_grad_norm=10.0, num_epochs=passes, num_minibatches=passes, **networks)
     sac = SAC(batch_size=256, updates_per_step=0.4, **off_policy)
