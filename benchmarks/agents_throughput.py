@@ -62,7 +62,7 @@ class Options:
     """
 
     population: int = 16
-    steps: int = 3000
+    steps: int = 2000
     repeats: int = 3
     seed: int = 0
     out: Path | None = None
@@ -188,7 +188,7 @@ def measure(name: str, contender: str, options: Options) -> dict[str, Any]:
     """CPU-seconds to trace, compile and run, and the trained agents' mean reward."""
     agent, spaces = AGENTS[name]
     env = OneStepEnv(spaces)
-    params = env.default_params
+    params: Any = env.default_params
     make = ours if contender == OURS else rejax_population
     key_envs, key_train, key_play = jax.random.split(jax.random.key(options.seed), 3)
     weights = jax.jit(jax.vmap(env.init_weights))(

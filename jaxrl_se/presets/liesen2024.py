@@ -58,7 +58,11 @@ def liesen2024_agents(task: str) -> dict[str, Varied]:
         "hidden_sizes": (64, 64),
         "activation": "relu" if task == "Pendulum-v1" else "tanh",
     }
-    off_policy: dict[str, Any] = {**networks, "learning_starts": 1000, "buffer_size": 2000}
+    off_policy: dict[str, Any] = {
+        **networks,
+        "learning_starts": 1000,
+        "buffer_size": 2000,
+    }
     passes = 4 if task.startswith("MountainCar") else 10
     ppo = PPO(max_grad_norm=10.0, num_epochs=passes, num_minibatches=passes, **networks)
     sac = SAC(batch_size=256, updates_per_step=0.4, **off_policy)
@@ -77,7 +81,7 @@ def liesen2024_agents(task: str) -> dict[str, Varied]:
             "ppo": dataclasses.replace(ppo, initial_std=1 / _half_range(spaces)),
             "sac": sac,
             "ddpg": DDPG(batch_size=100, **off_policy),
-            "td3": TD3(batch_size=100, **(off_policy | {"buffer_size": 10_000})),
+            "td3": TD3(batch_size=100, **dict(off_policy, buffer_size=10_000)),
         }
     return {name: vary_like_liesen2024(agent, spaces) for name, agent in agents.items()}
 
