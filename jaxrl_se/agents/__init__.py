@@ -4,10 +4,10 @@ Why they are ours and not rejax's is not speed alone. rejax composes with evolut
 (`jax.vmap` over `algorithm.replace(env_params=...)`, the environment wrapped in
 `envs.LegacyEnv`), and for 16 agents `python -m benchmarks.agents_throughput` prints run
 times, rejax's divided by ours, of 1.0 for PPO, 1.1 for SAC, 1.3 for DQN and 1.7 for TD3
-(one loaded core, small replay buffers; up to two times for compilation). But its agents
-take truncation for termination, sample when they are tested (SAC's mean reward there is
-0.09 instead of 0.17), know no stop rules, and their width and depth cannot vary inside
-a compiled program.
+(one loaded core, small replay buffers; 0.9 to 1.8 for compilation). But it takes
+truncation for termination, its PPO and SAC sample when they are tested (SAC's mean
+reward there is 0.09 instead of 0.17), it knows no stop rules, and widths and depths
+cannot vary inside a compiled program.
 """
 
 from jaxrl_se.agents.best_response import BestResponse
