@@ -13,7 +13,6 @@ from benchmarks import runtime
 from benchmarks.acrobot import AGENT
 from benchmarks.synthetic import Benchmark, Options, run
 from jaxrl_se.config import EvolutionConfig, SyntheticConfig
-from jaxrl_se.hyperparameters import Choice, Varied
 
 MOUNTAIN_CAR = Benchmark(
     module="benchmarks.mountain_car",
@@ -21,12 +20,12 @@ MOUNTAIN_CAR = Benchmark(
     configs={
         "one-step": EvolutionConfig(
             proxy=SyntheticConfig(hidden_sizes=()),
-            agent=Varied.of(AGENT, learning_rate=Choice((1e-2, 3e-3, 1e-3))),
-            train_steps=500,
-            num_seeds=4,
-            fitness_episodes=2,
-            max_generations=80,
-            stop_return=-108.0,
+            agent=AGENT,
+            train_steps=300,
+            num_seeds=2,
+            fitness_episodes=4,
+            max_generations=150,
+            stop_return=-107.0,
         ),
         "multi-step": EvolutionConfig(
             proxy=SyntheticConfig(variant="multi-step", activation="relu"),

@@ -37,7 +37,7 @@ MOUNTAIN_CAR_CONTINUOUS = Benchmark(
             # Weights that drive hard: from gentler ones evolution finds standing still,
             # which returns 0 and is better than all that does not reach the goal.
             std=2.0,
-            max_generations=120,
+            max_generations=200,
             stop_return=96.0,
         ),
         "multi-step": EvolutionConfig(

@@ -30,18 +30,19 @@ PENDULUM = Benchmark(
     configs={
         "one-step": EvolutionConfig(
             # No linear policy both swings up and balances.
-            proxy=SyntheticConfig(hidden_sizes=(32,), activation="relu"),
+            proxy=SyntheticConfig(
+                hidden_sizes=(32,), activation="relu", initial_states="normal"
+            ),
             # Agents that train are a noisy measure of rewards that nearly none swings
             # up by. The limit of their training finds such rewards first.
             agent=(BestResponse((32,), "relu"), SAC_AGENT),
             algorithms="stages",
-            stages=(300,),
-            learning_rate=0.3,
+            stages=(200,),
             train_steps=1500,
             population_size=64,
             num_seeds=1,
             fitness_episodes=8,
-            max_generations=350,
+            max_generations=240,
             stop_return=-160.0,
         ),
         "multi-step": EvolutionConfig(

@@ -25,7 +25,8 @@ class SyntheticConfig:
       variant: "one-step" or "multi-step".
       hidden_sizes: Hidden layers of each network; empty makes them linear.
       activation: Their activation.
-      initial_states: "learned", or "target" to draw them from the real task's reset.
+      initial_states: "learned", "target" to draw them from the real task's reset, or
+        "normal" for standard normal ones, as the networks see them.
       reward_heads: One reward output per discrete action, or a quadratic in continuous
         ones, instead of the action as an input (see `SyntheticEnv`).
       obs_range: Range of each observation, pairs of low and high, that the networks see
@@ -43,7 +44,7 @@ class SyntheticConfig:
     variant: Literal["one-step", "multi-step"] = "one-step"
     hidden_sizes: tuple[int, ...] = (16,)
     activation: str = "tanh"
-    initial_states: Literal["learned", "target"] = "learned"
+    initial_states: Literal["learned", "target", "normal"] = "learned"
     reward_heads: bool = True
     obs_range: tuple[tuple[float, float], ...] | Literal["task"] | None = "task"
     max_steps: int = 20
@@ -56,9 +57,9 @@ class SyntheticConfig:
             raise ValueError(
                 f"variant must be one of {', '.join(VARIANTS)}, got {self.variant!r}"
             )
-        if self.initial_states not in ("learned", "target"):
+        if self.initial_states not in ("learned", "target", "normal"):
             raise ValueError(
-                "initial_states must be 'learned' or 'target', "
+                "initial_states must be 'learned', 'target' or 'normal', "
                 f"got {self.initial_states!r}"
             )
         if self.obs_bound is not None and not self.obs_bound > 0:
@@ -102,6 +103,7 @@ class SyntheticConfig:
             target,
             self.reward_heads,
             self.obs_range,
+            self.initial_states == "learned",
         )
         if self.variant == "one-step":
             return OneStepEnv(*shared)

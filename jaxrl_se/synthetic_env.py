@@ -72,6 +72,8 @@ class SyntheticEnv(environment.Environment):
         arXiv 1603.00748, equation 6).
       obs_range: Range of each observation that the networks see as [-1, 1], or None to
         leave observations as they are.
+      learn_initial_states: Whether initial states that do not come from the target are
+        learned; if not they are standard normal, as the networks see them.
     """
 
     variant: str
@@ -85,6 +87,7 @@ class SyntheticEnv(environment.Environment):
         target: environment.Environment | None = None,
         reward_heads: bool = True,
         obs_range: tuple[tuple[float, float], ...] | None = None,
+        learn_initial_states: bool = True,
     ):
         self.spaces = spaces
         self.hidden_sizes = tuple(hidden_sizes)
@@ -92,6 +95,7 @@ class SyntheticEnv(environment.Environment):
         self.target = target
         self.reward_heads = reward_heads
         self.obs_range = obs_range
+        self.learn_initial_states = learn_initial_states and target is None
 
     def _static(self) -> tuple:
         return (
@@ -102,6 +106,7 @@ class SyntheticEnv(environment.Environment):
             self.target,
             self.reward_heads,
             self.obs_range,
+            self.learn_initial_states,
         )
 
     def __eq__(self, other):
@@ -163,19 +168,16 @@ class SyntheticEnv(environment.Environment):
     ) -> tuple[jax.Array, SyntheticState]:
         """Draws an initial observation from the learned or the target's distribution.
 
-        A learned one is a network's image of a latent drawn from N(0, I); where the
-        task's range is known the latent is added, so that untrained initial states
-        cover that range.
+        A learned one is a network's image of a latent drawn from N(0, I).
         """
-        if self.target is None:
-            latent = jax.random.normal(key, (self.spaces.obs_size,), jnp.float32)
-            net = self.networks()["initial_state"]
-            obs = net(params.weights["initial_state"], latent)
-            if self.obs_range is not None:
-                obs = self._from_networks(latent + obs)
-        else:
+        if self.target is not None:
             obs, _ = self.target.reset_env(key, params.target_params)
             obs = obs.astype(jnp.float32)
+            return obs, SyntheticState(time=jnp.int32(0), obs=obs)
+        obs = jax.random.normal(key, (self.spaces.obs_size,), jnp.float32)
+        if self.learn_initial_states:
+            obs = self._apply("initial_state", params, obs)
+        obs = self._from_networks(obs)
         return obs, SyntheticState(time=jnp.int32(0), obs=obs)
 
     def observe(self, key, state, action, params) -> jax.Array:
@@ -207,7 +209,7 @@ class SyntheticEnv(environment.Environment):
             reward = self._net(size, self.spaces.action_size)
         else:
             reward = self._net(self.spaces.action_size + size, 1)
-        if self.target is not None:
+        if not self.learn_initial_states:
             return {"reward": reward}
         return {"reward": reward, "initial_state": self._net(size, size)}
 
@@ -264,6 +266,7 @@ class MultiStepEnv(SyntheticEnv):
       target: As in `SyntheticEnv`.
       reward_heads: As in `SyntheticEnv`.
       obs_range: As in `SyntheticEnv`.
+      learn_initial_states: As in `SyntheticEnv`.
       max_steps: Default time limit; at the limit an episode is truncated.
       obs_bound: The next observation is `obs_bound * tanh(output)`, which keeps long
         episodes finite; None leaves it linear, as Ferreira et al. do.
@@ -282,6 +285,7 @@ class MultiStepEnv(SyntheticEnv):
         target: environment.Environment | None = None,
         reward_heads: bool = True,
         obs_range: tuple[tuple[float, float], ...] | None = None,
+        learn_initial_states: bool = True,
         *,
         max_steps: int = 20,
         obs_bound: float | None = 3.0,
@@ -289,7 +293,13 @@ class MultiStepEnv(SyntheticEnv):
         soft_termination: bool = False,
     ):
         super().__init__(
-            spaces, hidden_sizes, activation, target, reward_heads, obs_range
+            spaces,
+            hidden_sizes,
+            activation,
+            target,
+            reward_heads,
+            obs_range,
+            learn_initial_states,
         )
         self.max_steps = max_steps
         self.obs_bound = obs_bound

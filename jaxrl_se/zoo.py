@@ -12,7 +12,7 @@ import difflib
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -208,7 +208,7 @@ def _config_of(env: SyntheticEnv) -> SyntheticConfig:
         variant=env.variant,  # type: ignore
         hidden_sizes=env.hidden_sizes,
         activation=env.activation,
-        initial_states="learned" if env.target is None else "target",
+        initial_states=_initial_states(env),
         reward_heads=env.reward_heads,
         obs_range=env.obs_range,
     )
@@ -221,6 +221,12 @@ def _config_of(env: SyntheticEnv) -> SyntheticConfig:
             soft_termination=env.soft_termination,
         )
     return config
+
+
+def _initial_states(env: SyntheticEnv) -> Literal["learned", "target", "normal"]:
+    if env.target is not None:
+        return "target"
+    return "learned" if env.learn_initial_states else "normal"
 
 
 def _tuples(value: Any) -> Any:
