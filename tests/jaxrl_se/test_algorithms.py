@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 from evolution_cases import CARTPOLE, PROBE_CONFIG, PROBE_TASK
 
-from jaxrl_se import Choice, HorizonCurriculum, Varied, evolve
+import envs
+from jaxrl_se import (
+    BestResponse,
+    Choice,
+    HorizonCurriculum,
+    SyntheticConfig,
+    Varied,
+    evolve,
+    train,
+)
 
 OTHER = CARTPOLE.agent.replace(dueling=True, feature_size=4)
 VARIED = Varied.of(
@@ -55,6 +64,45 @@ def test_varied_agents_evolve():
     assert set(used.tolist()) == {4, 8}  # widths differ between agents
 
 
+def test_stages_train_one_algorithm_after_the_other():
+    """The first stage reads the reward and takes no step; the second one trains."""
+    best = BestResponse((4,), "tanh")
+    config = CARTPOLE.replace(
+        agent=(best, CARTPOLE.agent),
+        algorithms="stages",
+        stages=(2,),
+        max_generations=3,
+    )
+    staged = evolve("CartPole-v1", config).progress.rows
+    first = evolve("CartPole-v1", config.replace(stages=(3,))).progress.rows
+    means = [[row["fitness_mean"] for row in rows] for rows in (staged, first)]
+    assert means[0][:2] == means[1][:2] and means[0][2] != means[1][2]
+
+
+@pytest.mark.parametrize("task", ["CartPole-v1", "MountainCarContinuous-v0"])
+def test_a_best_response_takes_the_action_of_highest_reward(task):
+    config = SyntheticConfig(hidden_sizes=(4,), initial_states="normal")
+    env, params = config.make(*envs.make(task))
+    policy = train(BestResponse((4,)), env, params, jax.random.key(0), 1).policy
+    obs, states = jax.vmap(env.reset, (0, None))(
+        jax.random.split(jax.random.key(1), 32), params
+    )
+    unit = (2 * obs - env._from_networks(-1.0) - env._from_networks(1.0)) / (
+        env._from_networks(1.0) - env._from_networks(-1.0)
+    )
+    assert 0.8 < np.std(unit) < 1.2  # standard normal on the task's scale
+
+    def reward(state, action):
+        return env.step_env(jax.random.key(0), state, action, params)[2]
+
+    actions = env.spaces.action_space().sample
+    others = jax.vmap(actions)(jax.random.split(jax.random.key(2), 20))
+    best = jax.vmap(lambda obs, state: reward(state, policy(obs)))(obs, states)
+    rest = jax.vmap(jax.vmap(reward, (None, 0)), (0, None))(states, others)
+    assert (best[:, None] >= rest - 1e-5).all()
+    assert (best[:, None] > rest + 1e-3).any()
+
+
 def test_the_horizon_limits_fitness_episodes_and_nothing_else():
     horizon = HorizonCurriculum(start=3, end=7, begin=1, generations=2)
     limits = jax.vmap(horizon.at)(jnp.arange(5))
@@ -71,7 +119,8 @@ def test_the_horizon_limits_fitness_episodes_and_nothing_else():
     ("changes", "named"),
     [
         ({"agent": ()}, "agent must hold at least one"),
-        ({"algorithms": "all"}, "algorithms must be 'cycle' or 'mixed'"),
+        ({"algorithms": "all"}, "algorithms must be 'cycle', 'mixed' or 'stages'"),
+        ({"algorithms": "stages", "stages": (3,)}, "stages must be 0 ascending"),
     ],
 )
 def test_bad_configurations_are_named(changes, named):
