@@ -103,12 +103,18 @@ class Cells:
         self.done: dict[str, Any] = self.folder.read_json("cells.json") or {}
         self._bar = tqdm(unit="cell", mininterval=2)
 
+    def progress(self, row: dict[str, Any]) -> None:
+        """Shows a generation of an evolution."""
+        text = f"generation {row['generation']}, mean return {row['fitness_mean']:.0f}"
+        self._bar.set_postfix_str(text)
+
     def fill(self, name: str, measure: Callable[[], Any]) -> Any:
         """The cell's content, measured if it is not there yet."""
         self._bar.set_description(name)
         if name not in self.done:
             self.done[name] = measure()
             self.folder.write_json("cells.json", self.done)
+        self._bar.set_postfix_str("")
         self._bar.update()
         return self.done[name]
 
@@ -174,7 +180,7 @@ def environments(
             cells.fill(
                 f"evolution/{condition}/{seed}",
                 lambda path=path, seed=seed: evolve(
-                    transfer, condition, options.variant, seed, path
+                    transfer, condition, options.variant, seed, path, cells.progress
                 ),
             )
             group.append(jaxrl_se.load(path))
@@ -197,7 +203,7 @@ def train_and_test(
     key: jax.Array,
 ) -> list[dict[str, list[float]]]:
     """Trains agents in every environment of a group and tests them."""
-    stop, num_steps = None, transfer.steps
+    stop, num_steps = None, transfer.steps[name]
     if condition not in CONDITIONS:
         stop = Solved(envs.solved_return(transfer.task))
         num_steps = transfer.real_steps

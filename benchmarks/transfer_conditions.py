@@ -10,6 +10,7 @@ comparison; the minibatch of ours does not vary.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -55,7 +56,7 @@ class Transfer:
       inner: The agent whose hyperparameters vary in evolution.
       inner_steps: Its synthetic steps.
       inner_return: The mean return at which the evolution with it ends.
-      steps: Synthetic steps of a tested agent.
+      steps: Synthetic steps of a tested agent, by name.
       real_steps: Largest number of steps in the real task or in a world model.
       published: By condition and agent.
     """
@@ -66,7 +67,7 @@ class Transfer:
     inner: Any
     inner_steps: int
     inner_return: float
-    steps: int
+    steps: dict[str, int]
     real_steps: int
     published: dict[str, dict[str, Published]]
 
@@ -84,7 +85,7 @@ class Transfer:
         return config.replace(
             agent=vary_like_ferreira2022(inner),
             train_steps=self.inner_steps,
-            max_generations=60,
+            max_generations=30,
             stop_return=self.inner_return,
         )
 
@@ -101,11 +102,15 @@ _AGENTS = {
     "ddqn": _DDQN,
     "dueling": _DDQN.replace(dueling=True, feature_size=32),
     "td3": DiscreteTD3(
-        learning_rate=1e-2,
+        learning_rate=1.5e-2,
         target_update_rate=0.05,
         policy_delay=1,
-        learning_starts=50,
+        learning_starts=150,
+        # Actors of a narrow softmax settle on one action before the critics know
+        # better; they see both actions for longer by a wide one and by more noise.
         gumbel_hard=False,
+        gumbel_temperature=3.0,
+        exploration_noise=0.5,
         **_SMALL,
     ),
     "ppo": PPO(
@@ -125,7 +130,7 @@ TASKS = {
         inner=_DDQN,
         inner_steps=100,
         inner_return=490.0,
-        steps=600,
+        steps={"ddqn": 600, "dueling": 600, "td3": 2000, "ppo": 2000},
         real_steps=10_000,
         published={
             "real": {
@@ -158,7 +163,7 @@ TASKS = {
         inner=_DDQN,
         inner_steps=300,
         inner_return=-85.0,
-        steps=1_000,
+        steps={"ddqn": 1000, "dueling": 1000, "td3": 3000, "ppo": 3000},
         real_steps=20_000,
         published={
             "real": {
@@ -182,7 +187,12 @@ TASKS = {
 
 
 def evolve(
-    transfer: Transfer, condition: str, variant: str, seed: int, path: Path
+    transfer: Transfer,
+    condition: str,
+    variant: str,
+    seed: int,
+    path: Path,
+    on_generation: Callable[[dict], None] | None = None,
 ) -> dict[str, Any]:
     """Evolves one environment, saves it as `path` and returns what it cost."""
     config = transfer.config(condition, variant)
@@ -190,6 +200,7 @@ def evolve(
         transfer.benchmark.task,
         config,
         seed,
+        on_generation=on_generation,
         mesh=runtime.mesh_that_divides(config.population_size),
     )
     progress = result.progress

@@ -71,7 +71,7 @@ def measure_noise(
                 NoisyEnv(env),
                 noisy,
                 keys[0],
-                transfer.steps,
+                transfer.steps["ddqn"],
                 num_agents=num_agents,
             )
             returns = test(trained.policy, transfer.task, keys[1], num_episodes)
@@ -151,7 +151,7 @@ def collect_seen(
         env,
         params,
         jax.random.key(0),
-        transfer.steps,
+        transfer.steps["ddqn"],
         num_agents=num_agents,
         num_snapshots=num_snapshots,
     )

@@ -133,7 +133,7 @@ def fit(
     *,
     num_updates: int = 5000,
     batch_size: int = 128,
-    learning_rate: float = 3e-3,
+    learning_rate: float = 1e-2,
 ) -> Any:
     """Fits a world model to transitions, compiled as a whole.
 
