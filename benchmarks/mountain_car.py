@@ -10,9 +10,13 @@ import dataclasses
 import tyro
 
 from benchmarks import runtime
-from benchmarks.acrobot import AGENT
 from benchmarks.synthetic import Benchmark, Options, run
+from jaxrl_se.agents import DDQN
 from jaxrl_se.config import EvolutionConfig, SyntheticConfig
+
+AGENT = DDQN(
+    learning_rate=1e-2, target_update_rate=0.05, epsilon_end=0.1, learning_starts=8
+)
 
 MOUNTAIN_CAR = Benchmark(
     module="benchmarks.mountain_car",
