@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks.finetuning_arms import has_reference
 from benchmarks.finetuning_report import interval, ratio_interval
 from finetune import MetaDataset, Surrogates, TrainConfig, gp
 from finetune import reference as ref
@@ -17,7 +18,7 @@ from finetune.training import Examples, Runs, make_runs, predict_examples
 from finetune.zero_shot import fit_single_best, per_dataset_scores
 
 NUM_CONTEXT, NUM_QUERY = 32, 32
-BINS = {"none": (0, 0), "1-3": (1, 3), "4-10": (4, 10), "11+": (11, 49)}
+BINS = {"none": (0, 0), "1-3": (1, 3), "4-10": (4, 10), "11+": (11, 10**9)}
 
 
 def _draw(key, runs: Runs, dataset, num_epochs: int) -> Examples:
@@ -49,9 +50,7 @@ def surrogate_errors(
     """
     runs, vectors = make_runs(data)
     context, query = slice(0, NUM_CONTEXT), slice(NUM_CONTEXT, None)
-    has_reference = data.num_epochs == ref.NUM_EPOCHS and all(
-        bundles[0].learned.reference_weights for bundles in seeds
-    )
+    with_reference = has_reference(seeds)
 
     def evaluate(learned, inputs, reference_inputs, meta, dataset, key):
         at = _draw(key, runs, dataset, data.num_epochs)
@@ -88,12 +87,11 @@ def surrogate_errors(
             nll = 0.5 * (error / total + jnp.log(2 * jnp.pi * total))
             rows[name] = (error, nll)
         rows["persistence"] = ((truth - last)[query] ** 2, jnp.full(NUM_QUERY, jnp.nan))
-        if has_reference:
+        if with_reference:
             features = ref.reference_features(
                 learned.reference_weights,
                 reference_inputs[at.run],
-                at.target / ref.NUM_EPOCHS,
-                ref.cut_curves(runs.curves[dataset, at.run], at.target),
+                *ref.ask_epoch(runs.curves[dataset, at.run], at.target),
                 jnp.broadcast_to(meta / 1000, (len(at.run), 4)),
             )
             mean, std = ref.reference_posterior(

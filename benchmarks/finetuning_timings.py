@@ -84,7 +84,7 @@ def measure_timings(
 def _time_training(data: MetaDataset, config: TrainConfig) -> dict[str, float]:
     """CPU-seconds of 10,000 steps of minibatch 32, without compilation."""
     from finetune.encoding import fit_encoder
-    from finetune.training import _train_member
+    from finetune.training import train_member
 
     runs, vectors = make_runs(data)
     encoder = fit_encoder(data.space, data.vectors, data.meta_features)
@@ -93,7 +93,7 @@ def _time_training(data: MetaDataset, config: TrainConfig) -> dict[str, float]:
     weights = jnp.full(data.num_datasets, 1 / data.num_datasets)
 
     def ours(key):
-        return _train_member(key, blank, inputs, runs, weights, config)
+        return train_member(key, blank, inputs, runs, weights, config)
 
     found = {
         "meta_train_10000_steps_of_32": _cpu_seconds(

@@ -21,10 +21,23 @@ import numpy as np
 import optax
 from flax import struct
 
-from finetune.encoding import Encoder, fit_encoder, time_features
+from finetune.encoding import (
+    NUM_TIME_FEATURES,
+    Encoder,
+    fit_encoder,
+    time_features,
+)
 from finetune.meta_dataset import MetaDataset
 from finetune.surrogate import MIN_NOISE
-from finetune.training import Examples, Runs, TrainConfig, draw_examples, make_runs
+from finetune.training import (
+    Examples,
+    Runs,
+    TrainConfig,
+    draw_tasks,
+    make_optimizer,
+    make_runs,
+    scan_in_parts,
+)
 
 
 class ContextNetwork(nn.Module):
@@ -135,31 +148,19 @@ def train_in_context(
         row = np.zeros(data.num_datasets, np.float32)
         row[list(fold)] = 1 / len(fold)
         dataset_weights.append(row)
-    size = config.num_context + config.num_query
-    shape = (config.num_steps, config.num_tasks)
+    optimizer = make_optimizer(config)
+    width = inputs[0].shape[-1] + runs.history.shape[-1] + NUM_TIME_FEATURES
 
-    def member(key, inputs, dataset_weights):
-        init_key, task_key, example_key, count_key = jax.random.split(key, 4)
-        tasks = jax.random.choice(
-            task_key, data.num_datasets, (*shape, 1), p=dataset_weights
-        )
-        examples = draw_examples(
-            example_key, runs, jnp.tile(tasks, size), data.num_epochs
-        )
-        num_known = jax.random.randint(count_key, shape, 0, config.num_context + 1)
-        width = inputs.shape[-1] + runs.history.shape[-1] + 5
+    def start(key, dataset_weights):
+        init_key, *draw_keys = jax.random.split(key, 4)
         blank = jnp.zeros((2, width))
         weights = ContextNetwork(config.num_hidden).init(
             init_key, blank, jnp.zeros(2), jnp.ones(2), blank
         )["params"]
-        schedule = optax.warmup_cosine_decay_schedule(
-            0.0, config.learning_rate, config.num_steps // 20, config.num_steps
-        )
-        optimizer = optax.chain(
-            optax.clip_by_global_norm(10.0),
-            optax.adamw(schedule, weight_decay=config.weight_decay),
-        )
+        drawn = draw_tasks(draw_keys, runs, dataset_weights, data.num_epochs, config)
+        return (weights, optimizer.init(weights)), drawn
 
+    def advance(carry, drawn, inputs, runs):
         def step(carry, drawn):
             weights, state = carry
             examples, num_known = drawn
@@ -177,13 +178,21 @@ def train_in_context(
             updates, state = optimizer.update(grads, state, weights)
             return (optax.apply_updates(weights, updates), state), None
 
-        start = (weights, optimizer.init(weights))
-        return jax.lax.scan(step, start, (examples, num_known))[0][0]
+        return jax.lax.scan(step, carry, drawn)[0]
 
     keys = jax.random.split(key, (len(folds), config.num_members))
-    over_members = jax.vmap(member, in_axes=(0, None, None))
-    weights = jax.jit(jax.vmap(over_members))(
-        keys, jnp.stack(inputs), jnp.asarray(np.stack(dataset_weights))
+    over_members = jax.vmap(start, in_axes=(0, None))
+    carry, drawn = jax.jit(jax.vmap(over_members))(
+        keys, jnp.asarray(np.stack(dataset_weights))
+    )
+    over_members = jax.vmap(advance, in_axes=(0, 0, None, None))
+    over_folds = jax.vmap(over_members, in_axes=(0, 0, 0, None))
+    weights, _ = scan_in_parts(
+        lambda carry, drawn, fixed: over_folds(carry, drawn, *fixed),
+        carry,
+        drawn,
+        (jnp.stack(inputs), runs),
+        "in-context surrogate",
     )
     return [
         model.replace(weights=jax.tree.map(lambda x, i=i: x[i], weights))

@@ -218,9 +218,23 @@ def fit_reference_scaling(data: MetaDataset) -> ReferenceScaling:
     )
 
 
-def cut_curves(curves: jax.Array, epoch: jax.Array) -> jax.Array:
-    """Keep the accuracies before ``epoch [n]``, then zeros, ``[n, 50]``."""
-    return jnp.where(jnp.arange(NUM_EPOCHS) < epoch[:, None] - 1, curves, 0.0)
+def ask_epoch(curves: jax.Array, epoch: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Make the inputs that ask runs for an epoch.
+
+    The network is made for budgets of 50 epochs. A run of a shorter budget looks to it
+    like one that is not yet through; what comes after 50 epochs it cannot see.
+
+    Args:
+        curves: Accuracies, ``[n, T]``.
+        epoch: Counted from 1, ``[n]``.
+
+    Returns:
+        Budget ``[n]``, and the accuracies before that epoch, then zeros, ``[n, 50]``.
+    """
+    curves = jnp.pad(curves, ((0, 0), (0, NUM_EPOCHS)))[:, :NUM_EPOCHS]
+    before = jnp.arange(NUM_EPOCHS) < epoch[:, None] - 1
+    budget = jnp.minimum(epoch / NUM_EPOCHS, 1.0)
+    return budget, jnp.where(before, curves, 0.0)
 
 
 def train_reference(
@@ -275,8 +289,7 @@ def train_reference(
             features = reference_features(
                 weights,
                 inputs[task, run],
-                epoch / NUM_EPOCHS,
-                cut_curves(whole, epoch),
+                *ask_epoch(whole, epoch),
                 meta,
                 keep,
             )

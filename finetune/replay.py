@@ -161,8 +161,7 @@ def _reference_at(data, table: Table, run, epoch):
     return ref.reference_features(
         data["weights"],
         data["inputs"][run],
-        epoch / ref.NUM_EPOCHS,
-        ref.cut_curves(table.curves[run], epoch),
+        *ref.ask_epoch(table.curves[run], epoch),
         jnp.broadcast_to(data["meta"], (len(run), 4)),
     )
 
@@ -175,8 +174,7 @@ def _rebuild(data, table: Table, memory: ReferenceMemory, epochs) -> ReferenceMe
     factor = ref.factor(features, mask, gp)
     truth = table.curves[memory.run, memory.epoch - 1]
     target = (truth - gp["constant_mean"]) * mask
-    following = jnp.minimum(epochs + 1, ref.NUM_EPOCHS)
-    candidates = _reference_at(data, table, jnp.arange(len(epochs)), following)
+    candidates = _reference_at(data, table, jnp.arange(len(epochs)), epochs + 1)
     kernel = ref.rbf(features, candidates, gp["outputscale"], gp["lengthscale"])
     right = jnp.concatenate([kernel * mask[:, None], target[:, None]], 1)
     half = jax.scipy.linalg.solve_triangular(factor, right, lower=True)
@@ -225,8 +223,7 @@ def _append(data, table: Table, state: LoopState) -> ReferenceMemory:
         cross=memory.cross.at[row].set(cross / pivot),
     )
     memory = jax.tree.map(lambda a, b: jnp.where(fits, a, b), new, memory)
-    following = jnp.minimum(epoch + 1, ref.NUM_EPOCHS)
-    ahead = _reference_at(data, table, run[None], following[None])
+    ahead = _reference_at(data, table, run[None], epoch[None] + 1)
     used = jnp.arange(len(memory.run)) < memory.count
     column = jnp.where(used, kernel(memory.features, ahead)[:, 0], 0.0)
     column = jax.scipy.linalg.solve_triangular(memory.factor, column, lower=True)

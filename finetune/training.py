@@ -1,16 +1,17 @@
-"""Meta-training of the surrogates: one ``lax.scan``, vmapped over folds x seeds."""
+"""Meta-training of the surrogates: a ``lax.scan``, vmapped over folds x members."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import struct
+from tqdm import tqdm
 
 from finetune import gp
 from finetune.encoding import fit_encoder, history_features
@@ -191,26 +192,52 @@ def _query_loss(prior: Prior, truth: jax.Array, num_known, num_context, ard):
     return 0.5 * jnp.mean(error**2 / var + jnp.log(2 * jnp.pi * var))
 
 
-def _train_member(key, surrogate, inputs, runs, dataset_weights, config):
-    """Meta-train one member on the datasets with positive weight."""
-    init_key, task_key, example_key, count_key = jax.random.split(key, 4)
-    weights = init_weights(init_key, surrogate)
+def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
+    """AdamW with clipped gradients, warm-up and a cosine decay."""
     schedule = optax.warmup_cosine_decay_schedule(
         0.0, config.learning_rate, config.num_steps // 20, config.num_steps
     )
-    optimizer = optax.chain(
+    return optax.chain(
         optax.clip_by_global_norm(10.0),
         optax.adamw(schedule, weight_decay=config.weight_decay),
     )
+
+
+def draw_tasks(keys, runs: Runs, dataset_weights, num_epochs: int, config: TrainConfig):
+    """Draw what all steps of one member see.
+
+    Args:
+        keys: Three random keys.
+        runs: The runs.
+        dataset_weights: Probability of each dataset, ``[D]``.
+        num_epochs: Budget of a run.
+        config: Settings.
+
+    Returns:
+        Examples ``[steps, tasks, context + query]``, and how many of the context are
+        known ``[steps, tasks]``.
+    """
+    task_key, example_key, count_key = keys
     shape = (config.num_steps, config.num_tasks)
     size = config.num_context + config.num_query
     tasks = jax.random.choice(
         task_key, len(dataset_weights), (*shape, 1), p=dataset_weights
     )
-    examples = draw_examples(
-        example_key, runs, jnp.tile(tasks, size), surrogate.num_epochs
-    )
-    num_known = jax.random.randint(count_key, shape, 0, config.num_context + 1)
+    examples = draw_examples(example_key, runs, jnp.tile(tasks, size), num_epochs)
+    return examples, jax.random.randint(count_key, shape, 0, config.num_context + 1)
+
+
+def _start_member(key, surrogate, runs, dataset_weights, config):
+    """Initial weights and optimiser state, and the draws of all steps."""
+    init_key, *draw_keys = jax.random.split(key, 4)
+    weights = init_weights(init_key, surrogate)
+    drawn = draw_tasks(draw_keys, runs, dataset_weights, surrogate.num_epochs, config)
+    return (weights, make_optimizer(config).init(weights)), drawn
+
+
+def _advance_member(carry, drawn, surrogate, inputs, runs, config):
+    """Take the steps of some draws."""
+    optimizer = make_optimizer(config)
 
     def step(carry, drawn):
         weights, state = carry
@@ -224,16 +251,52 @@ def _train_member(key, surrogate, inputs, runs, dataset_weights, config):
             )
             return losses.mean()
 
-        loss, grads = jax.value_and_grad(loss_fn)(weights)
-        updates, state = optimizer.update(grads, state, weights)
-        return (optax.apply_updates(weights, updates), state), loss
+        updates, state = optimizer.update(jax.grad(loss_fn)(weights), state, weights)
+        return (optax.apply_updates(weights, updates), state), None
 
-    (weights, _), losses = jax.lax.scan(
-        step,
-        (weights, optimizer.init(weights)),
-        (examples, num_known),
-    )
-    return weights, losses
+    return jax.lax.scan(step, carry, drawn)[0]
+
+
+def train_member(key, surrogate, inputs, runs, dataset_weights, config):
+    """Meta-train one member on the datasets with positive weight."""
+    carry, drawn = _start_member(key, surrogate, runs, dataset_weights, config)
+    return _advance_member(carry, drawn, surrogate, inputs, runs, config)[0]
+
+
+def scan_in_parts(
+    advance: Callable[[Any, Any, Any], Any],
+    carry: Any,
+    drawn: Any,
+    fixed: Any,
+    label: str,
+) -> Any:
+    """Scan in up to 20 calls of one compiled program, with a progress bar between.
+
+    Args:
+        advance: (carry, draws of some steps, fixed) -> carry, for all folds and
+            members.
+        carry: At the start.
+        drawn: Draws of all steps, leaves ``[folds, members, steps, ..]``.
+        fixed: What all steps see.
+        label: Of the bar, which is shown on terminals only.
+
+    Returns:
+        The last carry.
+    """
+    num_steps = jax.tree.leaves(drawn)[0].shape[2]
+    num_parts = next(n for n in range(20, 0, -1) if num_steps % n == 0)
+    size = num_steps // num_parts
+
+    @jax.jit
+    def part(carry, drawn, fixed, start):
+        def cut(x):
+            return jax.lax.dynamic_slice_in_dim(x, start, size, axis=2)
+
+        return advance(carry, jax.tree.map(cut, drawn), fixed)
+
+    for i in tqdm(range(num_parts), label, leave=False, disable=None):
+        carry = jax.block_until_ready(part(carry, drawn, fixed, i * size))
+    return carry
 
 
 def _meta_evidence(key, surrogate, weights, inputs, runs, dataset_weights, config):
@@ -306,21 +369,41 @@ def meta_train(
 
 
 def _train_folds(keys, surrogates, inputs, runs, dataset_weights, config):
-    """Train ``[folds, members]`` members in one program."""
+    """Train ``[folds, members]`` members at once."""
 
-    def member(key, surrogate, inputs, runs, dataset_weights):
-        train_key, evidence_key = jax.random.split(key)
-        weights, _ = _train_member(
-            train_key, surrogate, inputs, runs, dataset_weights, config
-        )
-        evidence = _meta_evidence(
-            evidence_key, surrogate, weights, inputs, runs, dataset_weights, config
-        )
-        return weights, evidence
+    def over_all(function, num_of_members):
+        """Over folds and members; the arguments after those of members are shared."""
+        member_axes = (0,) * num_of_members + (None, None)
+        fold_axes = (0,) * num_of_members + (0, None)
+        return jax.vmap(jax.vmap(function, member_axes), fold_axes)
 
-    over_members = jax.vmap(member, in_axes=(0, None, None, None, None))
-    over_folds = jax.vmap(over_members, in_axes=(0, 0, 0, None, 0))
-    return jax.jit(over_folds)(keys, surrogates, inputs, runs, dataset_weights)
+    def start(key, fold, runs):
+        surrogate, _, dataset_weights = fold
+        return _start_member(key, surrogate, runs, dataset_weights, config)
+
+    def advance(carry, drawn, fold, runs):
+        surrogate, inputs, _ = fold
+        return _advance_member(carry, drawn, surrogate, inputs, runs, config)
+
+    def condition(key, weights, fold, runs):
+        surrogate, inputs, dataset_weights = fold
+        return _meta_evidence(
+            key, surrogate, weights, inputs, runs, dataset_weights, config
+        )
+
+    both = jax.vmap(jax.vmap(jax.random.split))(keys)
+    train_keys, evidence_keys = both[..., 0], both[..., 1]
+    folds = (surrogates, inputs, dataset_weights)
+    carry, drawn = jax.jit(over_all(start, 1))(train_keys, folds, runs)
+    weights, _ = scan_in_parts(
+        lambda carry, drawn, fixed: over_all(advance, 2)(carry, drawn, *fixed),
+        carry,
+        drawn,
+        (folds, runs),
+        "cost surrogate" if surrogates.is_cost else "performance surrogate",
+    )
+    evidence = jax.jit(over_all(condition, 2))(evidence_keys, weights, folds, runs)
+    return weights, evidence
 
 
 def leave_datasets_out(

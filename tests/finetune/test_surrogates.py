@@ -13,10 +13,16 @@ from finetune.baselines import random_search
 from finetune.encoding import history_features
 from finetune.in_context import ContextNetwork
 from finetune.policy import expected_improvement
-from finetune.replay import replay_fixed
-from finetune.simulate import make_tables, simulate
+from finetune.replay import replay_fixed, replay_reference
+from finetune.simulate import Table, make_tables, simulate
 from finetune.surrogate import apply_member
-from finetune.training import draw_examples, make_runs, pad_runs, predict_examples
+from finetune.training import (
+    draw_examples,
+    make_runs,
+    pad_runs,
+    predict_examples,
+    scan_in_parts,
+)
 
 
 @pytest.mark.parametrize("num_rows", [1, 7, 300])
@@ -115,6 +121,53 @@ def test_reference_meta_training_ends_at_its_noise(data_folder):
     assert abs(found["outputscale"] - 0.480) < 0.01
 
 
+def test_reference_asks_for_epochs_of_any_budget():
+    curves = np.random.default_rng(0).uniform(size=(3, 80)).astype(np.float32)
+    epoch = jnp.array([1, 20, 70])
+    budget, seen = ref.ask_epoch(curves, epoch)
+    np.testing.assert_allclose(budget, [0.02, 0.4, 1.0])
+    np.testing.assert_array_equal(seen[0], 0)
+    np.testing.assert_array_equal(seen[1], np.r_[curves[1, :19], np.zeros(31)])
+    np.testing.assert_array_equal(seen[2], curves[2, :50])
+    short, padded = ref.ask_epoch(curves[:, :30], epoch)
+    np.testing.assert_array_equal(short, budget)
+    np.testing.assert_array_equal(padded[:2], seen[:2])
+
+
+def test_reference_replays_alike_whatever_the_declared_budget():
+    random = np.random.default_rng(0)
+    num_runs, length = 12, 20
+    curves = np.sort(random.uniform(size=(num_runs, length)), 1).astype(np.float32)
+    weights = ref.init_reference(jax.random.key(0), 30)
+    inputs = jnp.asarray(random.normal(size=(num_runs, 30)), jnp.float32)
+    grid = jnp.arange(1.0, 150.0)
+    found = []
+    for budget in (20, 80):
+        table = Table(
+            curves=jnp.asarray(np.pad(curves, ((0, 0), (0, budget - length)), "edge")),
+            costs=jnp.ones((num_runs, budget)),
+            lengths=jnp.full(num_runs, length),
+            best=jnp.asarray(curves.max()),
+            worst=jnp.asarray(curves.min()),
+        )
+        replay = jax.jit(
+            lambda table: replay_reference(
+                jax.random.key(1),
+                weights,
+                inputs,
+                jnp.ones(4),
+                jnp.ones(num_runs),
+                table,
+                grid,
+                rounds=((10, 3),),
+                max_history=256,
+            )
+        )
+        found.append(np.asarray(replay(table))[0])
+    np.testing.assert_allclose(*found, atol=1e-5)
+    assert found[0][0] > found[0][-1]
+
+
 def test_history_features_do_not_look_ahead():
     curve = np.random.default_rng(0).uniform(size=12).astype(np.float32)
     changed = curve.copy()
@@ -171,6 +224,21 @@ def test_meta_training_beats_persistence_on_unseen_datasets(bundle, synthetic):
     error = np.mean((prior.mean.mean(0) - truth[0]) ** 2)
     last = runs.history[at.dataset, at.run, at.start][:, 0]
     assert error < 0.7 * np.mean((last - truth[0]) ** 2)
+
+
+@pytest.mark.parametrize("num_steps", [7, 46])
+def test_parts_of_a_scan_equal_the_whole(num_steps):
+    drawn = np.random.default_rng(0).normal(size=(2, 3, num_steps))
+
+    def advance(carry, drawn, decay):
+        def step(carry, x):
+            return decay * carry + x, None
+
+        return jax.lax.scan(step, carry, jnp.moveaxis(drawn, 2, 0))[0]
+
+    found = scan_in_parts(advance, jnp.zeros((2, 3)), jnp.asarray(drawn), 0.9, "test")
+    expected = drawn @ 0.9 ** np.arange(num_steps)[::-1]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_replay_equals_a_python_loop(synthetic):
