@@ -7,7 +7,7 @@ rate, schedule and weight decay. The tuner has seen finetuning before: on mirror
 turned and shuffled pictures of the digits 0 to 4. Both methods get the same seconds of
 wall time, decisions included. Nothing is downloaded.
 
-    pip install scikit-learn
+    pip install -e ".[examples]"
     python examples/finetuning_digits.py
 """
 
