@@ -11,7 +11,7 @@ import tyro
 
 from benchmarks import runtime
 from benchmarks.synthetic import Benchmark, Options, run
-from jaxrl_se.agents import DDPG
+from jaxrl_se.agents import DDPG, BestResponse
 from jaxrl_se.config import EvolutionConfig, SyntheticConfig
 
 AGENT = DDPG(
@@ -29,15 +29,18 @@ MOUNTAIN_CAR_CONTINUOUS = Benchmark(
     task="MountainCarContinuous-v0",
     configs={
         "one-step": EvolutionConfig(
-            proxy=SyntheticConfig(hidden_sizes=()),
-            agent=AGENT,
+            proxy=SyntheticConfig(hidden_sizes=(), initial_states="normal"),
+            # The limit of training finds the reward; agents that train come after.
+            agent=(BestResponse(()), AGENT),
+            algorithms="stages",
+            stages=(60,),
             train_steps=1000,
             num_seeds=2,
-            fitness_episodes=2,
+            fitness_episodes=4,
             # Weights that drive hard: from gentler ones evolution finds standing still,
             # which returns 0 and is better than all that does not reach the goal.
             std=2.0,
-            max_generations=200,
+            max_generations=100,
             stop_return=96.0,
         ),
         "multi-step": EvolutionConfig(
