@@ -233,7 +233,7 @@ class FerreiraAlgorithm:
         noise = flat[self.num_noise : 2 * self.num_noise] - state.mean
         score = scores[0]
         if self.options.mirrored:
-            score, noise = best_of_pairs(*scores, noise)
+            score, noise = best_of_pairs(score, scores[1], noise)
         weights = SCORE_TRANSFORMS[self.options.score_transform](score, own_score)
         mean = state.mean * (1 - params.weight_decay)
         mean = mean + params.learning_rate * (weights @ noise)

@@ -8,6 +8,7 @@ nothing to teach.)
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 from typing import Any
 
@@ -88,8 +89,10 @@ class WorldModel(MultiStepEnv):
         """
         env, params = task
         model = cls(env, Spaces.of(env, params), hidden_sizes)
-        return model, model.default_params.replace(
-            target_params=params, max_steps_in_episode=params.max_steps_in_episode
+        return model, dataclasses.replace(
+            model.default_params,
+            target_params=params,
+            max_steps_in_episode=params.max_steps_in_episode,
         )
 
     def init_weights(self, key: jax.Array) -> Weights:

@@ -155,8 +155,10 @@ def ferreira2022(task: str, *, tuned: bool = True, **changes: Any) -> EvolutionC
     )
     config = EvolutionConfig(
         proxy=proxy,
-        agent=settings.agent.replace(
-            learning_starts=0, learning_starts_episode=settings.initial_episodes + 1
+        agent=dataclasses.replace(
+            settings.agent,
+            learning_starts=0,
+            learning_starts_episode=settings.initial_episodes + 1,
         ),
         train_steps=_CAP_EPISODES * max_steps,
         stop=Plateau(
