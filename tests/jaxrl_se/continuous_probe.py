@@ -1,0 +1,91 @@
+"""A probe environment with continuous actions, whose values can be written down."""
+
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from gymnax.environments import environment, spaces
+
+LOW, HIGH = np.float32([-1.0, 0.0]), np.float32([3.0, 0.5])
+
+
+def best_action(signal):
+    """The action that pays most, at a quarter of the range or at three quarters."""
+    return LOW + (HIGH - LOW) * (0.5 + 0.25 * signal * np.float32([1.0, -1.0]))
+
+
+@struct.dataclass
+class ProbeState(environment.EnvState):
+    signal: jax.Array
+
+
+@struct.dataclass
+class ProbeParams(environment.EnvParams):
+    """What is paid, and when an episode of this probe ends.
+
+    Its last step, after `terminates_after`, pays constant - by_error times the sum of
+    squared distances from the best action, in units of half the bounds' distance. Each
+    step pays every_step + every_step_by_signal * signal.
+    """
+
+    constant: float = 0.0
+    by_error: float = 0.0
+    terminates_after: int = 1
+    max_steps_in_episode: int = 100
+    every_step: float = 0.0
+    every_step_by_signal: float = 0.0
+    show_time: float = 0.0
+
+
+PROBES = {
+    "constant reward": ProbeParams(constant=1.0),
+    "reward by both": ProbeParams(constant=1.0, by_error=1.0),
+    "two steps": ProbeParams(constant=1.0, terminates_after=2, show_time=1.0),
+    "truncation": ProbeParams(
+        every_step=1.0, terminates_after=1_000_000, max_steps_in_episode=3
+    ),
+    "truncation by observation": ProbeParams(
+        every_step_by_signal=1.0, terminates_after=1_000_000, max_steps_in_episode=3
+    ),
+}
+
+
+class ContinuousProbe(environment.Environment):
+    """Two action dimensions with bounds of their own; observes (signal, time).
+
+    `traces` has an entry for each time that a step was traced, as in brax's `fast`.
+    """
+
+    traces: ClassVar[list[int]] = []
+
+    @property
+    def default_params(self):
+        return ProbeParams()
+
+    def action_space(self, params=None):
+        return spaces.Box(jnp.asarray(LOW), jnp.asarray(HIGH), (2,), jnp.float32)
+
+    def observation_space(self, params=None):
+        return spaces.Box(-1.0, 1.0, (2,), jnp.float32)
+
+    def observe(self, key, state, action, params):
+        time = params.show_time * state.time.astype(jnp.float32)
+        return jnp.stack([state.signal, time])
+
+    def reset_env(self, key, params):
+        signal = jnp.where(jax.random.bernoulli(key), 1.0, -1.0)
+        state = ProbeState(time=jnp.int32(0), signal=signal)
+        return self.observe(key, state, None, params), state
+
+    def step_env(self, key, state, action, params):
+        self.traces.append(1)
+        error = (action - best_action(state.signal)) / ((HIGH - LOW) / 2)
+        last = state.time + 1 >= params.terminates_after
+        reward = params.every_step + params.every_step_by_signal * state.signal
+        reward = reward + last * (
+            params.constant - params.by_error * jnp.sum(jnp.square(error))
+        )
+        state = state.replace(time=state.time + 1)
+        return self.observe(key, state, action, params), state, reward, last, {}
