@@ -59,8 +59,8 @@ class SAC(OffPolicyAgent):
     and the soft value is that of one sampled action (Haarnoja et al., 2018, arXiv
     1812.05905). For discrete ones it is a softmax, and the soft value is the
     expectation over all actions (Christodoulou, 2019, arXiv 1910.07207). Critics and
-    entropies know actions in [-1, 1] only, as in Stable-Baselines3. Critics, actor and temperature take their gradient
-    steps at once, from the same weights.
+    entropies know actions in [-1, 1] only, as in Stable-Baselines3. Critics, actor and
+    temperature take their gradient steps at once, from the same weights.
 
     The first `learning_starts` actions are uniformly random. Each later environment
     step is followed by one update. The target bootstraps through truncation and stops
