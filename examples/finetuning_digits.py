@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import tyro
+from tqdm import tqdm
 
 import finetune
 from finetune import Categorical, Condition, Float, Ordinal
@@ -227,7 +228,8 @@ def collect(networks: dict, tasks: list[Task], num_runs: int, seed: int = 0):
     """Run random configurations on the past tasks, as a meta-dataset."""
     random = np.random.default_rng(seed)
     vectors, curves, costs, dataset = [], [], [], []
-    for i, task in enumerate(tasks):
+    progress = tqdm(tasks, "past tasks", leave=False, disable=None)
+    for i, task in enumerate(progress):
         for _ in range(num_runs):
             config = SPACE.sample(random)
             run = Run(networks, task, config)
