@@ -22,17 +22,17 @@ class TrainResult:
         action`; with a leading `[num_agents]` axis if several were trained.
       snapshots: Policies along the way, with leading axes `[num_snapshots]` or
         `[num_agents, num_snapshots]`; the last equals `policy`.
-      steps: int array `[num_snapshots]`, environment steps at each snapshot.
-      steps_taken: int array, scalar or `[num_agents]`: environment steps until the end
+      steps_taken: int32 array, scalar or `[num_agents]`: environment steps until the end
         of training, fewer than the budget where a stop rule fired.
-      episodes: int array, likewise: episodes finished until then.
+      episodes: int32 array, likewise: episodes finished until then.
+      steps: int array `[num_snapshots]`, environment steps at each snapshot.
     """
 
     policy: Any
     snapshots: Any
+    steps_taken: jax.Array
+    episodes: jax.Array
     steps: np.ndarray = struct.field(pytree_node=False)
-    steps_taken: np.ndarray = struct.field(pytree_node=False)
-    episodes: np.ndarray = struct.field(pytree_node=False)
 
 
 def train(
@@ -82,8 +82,8 @@ def train(
         policy=agent.policy(spaces, last),
         snapshots=agent.policy(spaces, trained.weights),
         steps=np.arange(1, num_snapshots + 1) * (num_steps // num_snapshots),
-        steps_taken=np.asarray(trained.steps),
-        episodes=np.asarray(trained.episodes),
+        steps_taken=trained.steps,
+        episodes=trained.episodes,
     )
 
 

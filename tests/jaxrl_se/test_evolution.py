@@ -215,7 +215,7 @@ def test_one_device_equals_two():
         program = Generation.build(PROBE_TASK, proxy, PROBE_CONFIG, mesh)
         step, state = jax.jit(program.step), program.init(jax.random.key(0))
         for i in range(3):
-            state, log = step(jax.random.key(i), state)
+            state, log = step(jax.random.key(i), state, np.int32(i))
             outcomes.append((log.fitness, log.real_steps))
         outcomes.append(program.strategy.mean(state))
     one, two = outcomes[:4], outcomes[4:]
@@ -251,7 +251,7 @@ def test_entry_points_lower_for_all_platforms():
     )
     keys = jax.eval_shape(lambda key: jax.random.split(key, 2), key)
     programs = {
-        program.step: (key, state),
+        program.step: (key, state, np.int32(0)),
         program.validate: (keys, params.weights, task[1]),
         lambda key, params: jaxrl_se.train(config.agent, env, params, key, 40): (
             key,
