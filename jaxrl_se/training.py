@@ -22,8 +22,8 @@ class TrainResult:
         action`; with a leading `[num_agents]` axis if several were trained.
       snapshots: Policies along the way, with leading axes `[num_snapshots]` or
         `[num_agents, num_snapshots]`; the last equals `policy`.
-      steps_taken: int32 array, scalar or `[num_agents]`: environment steps until the end
-        of training, fewer than the budget where a stop rule fired.
+      steps_taken: int32 array, scalar or `[num_agents]`: environment steps until the
+        end of training, fewer than the budget where a stop rule fired.
       episodes: int32 array, likewise: episodes finished until then.
       steps: int array `[num_snapshots]`, environment steps at each snapshot.
     """
