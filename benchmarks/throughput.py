@@ -182,7 +182,7 @@ def _rates(
 
 def measure(options: Options) -> dict[str, Any]:
     """Runs the whole comparison; the result is what summary.json holds."""
-    env = SyntheticConfig().build(SPACES)
+    env = SyntheticConfig(obs_range=None).build(SPACES)
     params = env.default_params
     ways = contenders(env, params, options.steps)
     updates_each = options.steps - AGENT.learning_starts

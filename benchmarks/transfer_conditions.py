@@ -74,14 +74,15 @@ class Transfer:
     def config(self, condition: str, variant: str) -> EvolutionConfig:
         """The evolution of a condition; they differ in the inner agent alone."""
         config = self.benchmark.configs[variant]
+        agent = config.agents[-1]  # without the stages that precede it
+        config = config.replace(agent=agent, algorithms="cycle", stages=())
         if condition == "fixed":
-            agent = config.agent
             return config.replace(
                 agent=agent.agent if isinstance(agent, Varied) else agent
             )
         inner = self.inner
         if variant == "multi-step":
-            inner = inner.replace(discount=config.agent.discount)
+            inner = inner.replace(discount=agent.discount)
         return config.replace(
             agent=vary_like_ferreira2022(inner),
             train_steps=self.inner_steps,
@@ -100,7 +101,7 @@ _DDQN = DDQN(
 )
 _AGENTS = {
     "ddqn": _DDQN,
-    "dueling": _DDQN.replace(dueling=True, feature_size=32),
+    "dueling": dataclasses.replace(_DDQN, dueling=True, feature_size=32),
     "td3": DiscreteTD3(
         learning_rate=1.5e-2,
         target_update_rate=0.05,

@@ -9,7 +9,6 @@ import pytest
 import envs
 from benchmarks import throughput
 from benchmarks import throughput_baselines as baselines
-from jaxrl_se.training import train_one
 
 STEPS = 100
 
@@ -41,7 +40,7 @@ def test_contenders_do_the_counted_work(name, key):
 
     def train(key):
         if name == "ours":
-            return train_one(baselines.AGENT, env, params, key, STEPS)
+            return baselines.AGENT.train(env, params, key, num_steps=STEPS)
         return getattr(baselines, name)(baselines.AGENT, env, params, key, STEPS)
 
     counted = throughput.flops_per_update(baselines.AGENT, baselines.SPACES)
