@@ -205,7 +205,9 @@ def train_and_test(
     """Trains agents in every environment of a group and tests them."""
     stop, num_steps = None, transfer.steps[name]
     if condition not in CONDITIONS:
-        stop = Solved(envs.solved_return(transfer.task))
+        threshold = envs.solved_return(transfer.task)
+        assert threshold is not None, "both tasks have one"
+        stop = Solved(threshold)
         num_steps = transfer.real_steps
     results = []
     for index, (env, params) in enumerate(group):

@@ -108,9 +108,9 @@ def draw_seen(path: Path, transfer: Transfer, pair: tuple[Any, Any]) -> None:
     panels = figure.subplots(1, len(names))
     for index, (axes, name) in enumerate(zip(panels, names, strict=True)):
         sources = {
-            label: columns[index]
+            label: column
             for label, columns in seen.items()
-            if columns[index] is not None
+            if (column := columns[index]) is not None
         }
         # A few far values must not make the picture empty.
         ends = [np.percentile(values, (0.5, 99.5)) for values in sources.values()]
