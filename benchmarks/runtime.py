@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import platform
 import sys
 import warnings
 from collections.abc import Callable
@@ -16,10 +18,26 @@ from jaxrl_se.run_folder import RunFolderError
 
 
 def use_compilation_cache() -> None:
-    """Keeps compiled programs in the user's cache folder."""
+    """Keeps compiled programs in the user's cache folder, apart for each kind of CPU.
+
+    XLA compiles for the CPU at hand and jax's cache keys do not name it: on a home that
+    machines share, a program of another CPU differs in its last bits or crashes.
+    """
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    jax.config.update("jax_compilation_cache_dir", str(base / "jaxrl_se"))
+    folder = base / "jaxrl_se" / f"{platform.machine()}-{_cpu_digest()}"
+    jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+def _cpu_digest() -> str:
+    """Eight characters that stand for the CPU's model and features."""
+    cpuinfo = Path("/proc/cpuinfo")
+    text = platform.processor()
+    if cpuinfo.exists():
+        first = cpuinfo.read_text().split("\n\n")[0].splitlines()
+        kept = ("vendor_id", "cpu family", "model", "flags", "Features", "CPU ")
+        text = "\n".join(line for line in first if line.startswith(kept))
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def mesh_that_divides(population_size: int) -> Mesh:

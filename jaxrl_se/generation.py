@@ -103,7 +103,12 @@ class Generation:
     def init(self, key: jax.Array) -> Any:
         """The strategy's state, its mean at freshly drawn weights."""
         key_init, key_strategy = jax.random.split(key)
-        return self.strategy.init(key_strategy, self.env.init_weights(key_init))
+        state = self.strategy.init(key_strategy, self.env.init_weights(key_init))
+        # A restored state has no weak types: with them `step` would be another program.
+        return jax.tree.map(
+            lambda leaf: jax.lax.convert_element_type(leaf, jnp.asarray(leaf).dtype),
+            state,
+        )
 
     def step(
         self, key: jax.Array, state: Any, generation: jax.Array

@@ -1,9 +1,10 @@
-"""Shared test settings: two CPU devices, no silent promotion, a compile cache."""
+"""Shared test settings: two CPU devices, no silent promotion, a compile cache per run."""
 
+import atexit
 import os
+import shutil
 import tempfile
 from importlib.metadata import version
-from pathlib import Path
 
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "2")
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -17,12 +18,16 @@ os.environ["XLA_FLAGS"] = (
     + " --xla_cpu_use_fusion_emitters=false" * version("jaxlib").startswith("0.10.")
 )
 
+# Shared by this run's workers and by the processes that tests start, and thrown away:
+# XLA compiles for the CPU at hand, and the cache's keys do not name the CPU.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _cache = tempfile.mkdtemp(prefix="jaxrl-se-tests-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache
+    atexit.register(shutil.rmtree, _cache, ignore_errors=True)
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
+
 import jax
 import pytest
-
-_CACHE = Path(tempfile.gettempdir()) / "jaxrl-se-test-compile-cache"
-jax.config.update("jax_compilation_cache_dir", str(_CACHE))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 @pytest.fixture

@@ -134,10 +134,7 @@ def test_killed_in_the_middle_of_a_checkpoint(cartpole, tmp_path):
 import os, signal, sys, threading, time
 sys.path[:0] = {[str(Path(__file__).parent), str(Path(jaxrl_se.__file__).parents[1])]}
 from evolution_cases import CARTPOLE
-import jax
 from jaxrl_se import evolve
-jax.config.update("jax_compilation_cache_dir", {jax.config.jax_compilation_cache_dir!r})
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 def kill():
     while not any(p.startswith("3") for p in os.listdir({str(out)!r} + "/checkpoints")):
