@@ -24,7 +24,6 @@ from benchmarks.finetuning_language import language_model_table
 from benchmarks.finetuning_pictures import draw_curves, draw_over_time
 from benchmarks.finetuning_quality import (
     by_length,
-    in_context_errors,
     surrogate_errors,
     zero_shot_quality,
 )
@@ -67,7 +66,6 @@ class Args:
         language_models: Folder with the LLM scaling tables; default: the folder
             ``llm_finetune_scaling`` beside the data, where there is one.
         no_timings: Skip the timings; overhead is then not counted.
-        no_in_context: Skip the in-context surrogate, which takes long to train.
     """
 
     data: Path
@@ -81,7 +79,6 @@ class Args:
     num_members: int = 3
     language_models: Path | None = None
     no_timings: bool = False
-    no_in_context: bool = False
 
     def __post_init__(self):
         for name in ("num_seeds", "num_members"):
@@ -190,18 +187,7 @@ def main(args: Args) -> dict:
     summary["zero_shot_choice"] = stages.table(
         "zero_shot_choice", lambda: zero_shot_quality(data, seeds, train)
     )
-    errors = stages.arrays("errors", lambda: surrogate_errors(seeds, data))
-    if train is not None and held_out is not None:
-        if not args.no_in_context:
-            folds = leave_datasets_out(
-                data.num_datasets, len(held_out), args.split_seed
-            )
-            errors |= stages.arrays(
-                "in_context",
-                lambda: in_context_errors(
-                    data, *folds, args.num_seeds, args.num_members
-                ),
-            )
+    if train is not None:
         kept = without_linear_probing(data)
         if kept.num_runs < data.num_runs:
             part = run_all(seeds, kept, *counts, prefix="no_probing_")
@@ -211,6 +197,7 @@ def main(args: Args) -> dict:
             summary["language_models"] = stages.table(
                 "language_models", lambda: language_model_table(folder)
             )
+    errors = stages.arrays("errors", lambda: surrogate_errors(seeds, data))
     summary["surrogate_quality"] = by_length(errors)
     summary["cpu_seconds_of"] = timings
     summary["overhead_seconds_per_decision"] = overhead

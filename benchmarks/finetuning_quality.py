@@ -11,9 +11,8 @@ from tqdm import tqdm
 
 from benchmarks.finetuning_arms import has_reference
 from benchmarks.finetuning_report import interval, ratio_interval
-from finetune import MetaDataset, Surrogates, TrainConfig, gp
+from finetune import MetaDataset, Surrogates, gp
 from finetune import reference as ref
-from finetune.in_context import predict_in_context, train_in_context
 from finetune.training import Examples, Runs, make_runs, predict_examples
 from finetune.zero_shot import fit_single_best, per_dataset_scores
 
@@ -135,71 +134,16 @@ def surrogate_errors(
     return {name: np.stack(values) for name, values in found.items()}
 
 
-def in_context_errors(
-    data: MetaDataset,
-    train: Sequence[Sequence[int]],
-    held_out: Sequence[Sequence[int]],
-    num_seeds: int,
-    num_members: int,
-    num_draws: int = 50,
-) -> dict[str, np.ndarray]:
-    """Meta-train the in-context surrogate and measure it on the same draws.
-
-    Returns:
-        As :func:`surrogate_errors`.
-    """
-    config = TrainConfig(learning_rate=1e-3, num_members=num_members * num_seeds)
-    models = train_in_context(jax.random.key(0), data, config, train)
-    runs, vectors = make_runs(data)
-
-    @jax.jit
-    def over_keys(model, inputs, dataset, keys):
-        def member(weights, at):
-            return predict_in_context(
-                model, weights, inputs, runs, at, NUM_CONTEXT, NUM_CONTEXT
-            )
-
-        def one(key):
-            at = _draw(key, runs, dataset, data.num_epochs)
-            mean, var, truth = jax.vmap(member, (0, None))(model.weights, at)
-            mean, var = (
-                x.reshape(num_seeds, num_members, -1) for x in (mean, var)
-            )  # [S, E, Q]
-            total = var.mean(1) + mean.var(1)
-            error = (truth[0] - mean.mean(1)) ** 2
-            return error, 0.5 * (error / total + jnp.log(2 * jnp.pi * total))
-
-        return jax.lax.map(one, keys)
-
-    fold = {i: f for f, datasets in enumerate(held_out) for i in datasets}
-    found: dict = {"in_context/mse": [], "in_context/nll": []}
-    for i in tqdm(range(data.num_datasets), "in-context errors"):
-        model = models[fold[i]]
-        inputs = model.encoder(vectors, data.meta_features[:, None, :])
-        keys = jax.random.split(jax.random.fold_in(jax.random.key(11), i), num_draws)
-        rows = over_keys(model, inputs, jnp.asarray(i), keys)  # [draws, S, Q]
-        for name, values in zip(found, rows, strict=True):
-            values = np.asarray(values).swapaxes(0, 1)
-            found[name].append(values.reshape(num_seeds, -1))
-    return {name: np.stack(values) for name, values in found.items()}
-
-
 def by_length(errors: dict[str, np.ndarray]) -> dict[str, dict]:
     """Average errors by history length, with 95 % intervals over datasets.
 
     Returns:
         ``[method][bin]["mse" | "nll" | "mse_interval" | "nll_interval" | "count"]``,
-        means over seeds. ``in_context_minus_ours`` is the paired difference to
-        ``no_refit_history``: where it is negative, the in-context surrogate is better.
+        means over seeds.
     """
     errors = dict(errors)
     known = errors.pop("known")
     means = {name: values.mean(1) for name, values in errors.items()}  # [D, Q]
-    for measure in ("mse", "nll"):
-        if f"in_context/{measure}" in means:
-            means[f"in_context_minus_ours/{measure}"] = (
-                means[f"in_context/{measure}"] - means[f"no_refit_history/{measure}"]
-            )
     summary: dict = {}
     for label, (low, high) in {"all": (0, 10**9), **BINS}.items():
         inside = (known >= low) & (known <= high)

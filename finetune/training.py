@@ -192,7 +192,7 @@ def _query_loss(prior: Prior, truth: jax.Array, num_known, num_context, ard):
     return 0.5 * jnp.mean(error**2 / var + jnp.log(2 * jnp.pi * var))
 
 
-def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
+def _make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
     """AdamW with clipped gradients, warm-up and a cosine decay."""
     schedule = optax.warmup_cosine_decay_schedule(
         0.0, config.learning_rate, config.num_steps // 20, config.num_steps
@@ -203,41 +203,31 @@ def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
     )
 
 
-def draw_tasks(keys, runs: Runs, dataset_weights, num_epochs: int, config: TrainConfig):
-    """Draw what all steps of one member see.
-
-    Args:
-        keys: Three random keys.
-        runs: The runs.
-        dataset_weights: Probability of each dataset, ``[D]``.
-        num_epochs: Budget of a run.
-        config: Settings.
+def _start_member(key, surrogate, runs, dataset_weights, config):
+    """Draw the initial weights, and what all steps of one member see.
 
     Returns:
-        Examples ``[steps, tasks, context + query]``, and how many of the context are
-        known ``[steps, tasks]``.
+        Weights and optimiser state; examples ``[steps, tasks, context + query]`` with
+        the number of known ones of each context ``[steps, tasks]``.
     """
-    task_key, example_key, count_key = keys
+    init_key, task_key, example_key, count_key = jax.random.split(key, 4)
+    weights = init_weights(init_key, surrogate)
     shape = (config.num_steps, config.num_tasks)
     size = config.num_context + config.num_query
     tasks = jax.random.choice(
         task_key, len(dataset_weights), (*shape, 1), p=dataset_weights
     )
-    examples = draw_examples(example_key, runs, jnp.tile(tasks, size), num_epochs)
-    return examples, jax.random.randint(count_key, shape, 0, config.num_context + 1)
-
-
-def _start_member(key, surrogate, runs, dataset_weights, config):
-    """Initial weights and optimiser state, and the draws of all steps."""
-    init_key, *draw_keys = jax.random.split(key, 4)
-    weights = init_weights(init_key, surrogate)
-    drawn = draw_tasks(draw_keys, runs, dataset_weights, surrogate.num_epochs, config)
-    return (weights, make_optimizer(config).init(weights)), drawn
+    examples = draw_examples(
+        example_key, runs, jnp.tile(tasks, size), surrogate.num_epochs
+    )
+    num_known = jax.random.randint(count_key, shape, 0, config.num_context + 1)
+    state = _make_optimizer(config).init(weights)
+    return (weights, state), (examples, num_known)
 
 
 def _advance_member(carry, drawn, surrogate, inputs, runs, config):
     """Take the steps of some draws."""
-    optimizer = make_optimizer(config)
+    optimizer = _make_optimizer(config)
 
     def step(carry, drawn):
         weights, state = carry

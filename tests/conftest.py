@@ -12,11 +12,12 @@ os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 # Compilation dominates these tests. Unoptimised programs are as correct, and without
 # the fusion emitters they compile in a third of the time. jaxlib 0.10 knows that flag;
 # XLA aborts on flags that it does not know.
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "")
-    + " --xla_backend_optimization_level=0"
-    + " --xla_cpu_use_fusion_emitters=false" * version("jaxlib").startswith("0.10.")
-)
+if "xla_backend_optimization_level" not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = (
+        os.environ.get("XLA_FLAGS", "")
+        + " --xla_backend_optimization_level=0"
+        + " --xla_cpu_use_fusion_emitters=false" * version("jaxlib").startswith("0.10.")
+    )
 
 # Shared by this run's workers and by the processes that tests start, and thrown away:
 # XLA compiles for the CPU at hand, and the cache's keys do not name the CPU.
@@ -28,6 +29,10 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
 
 import jax
 import pytest
+
+# It adds flags of its own. XLA reads them once, in this process and in those that tests
+# start: were they added later, programs of the two would differ in their last bits.
+import benchmarks  # noqa: F401
 
 
 @pytest.fixture

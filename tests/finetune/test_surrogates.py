@@ -11,7 +11,6 @@ from finetune import gp
 from finetune import reference as ref
 from finetune.baselines import random_search
 from finetune.encoding import history_features
-from finetune.in_context import ContextNetwork
 from finetune.policy import expected_improvement
 from finetune.replay import replay_fixed, replay_reference
 from finetune.simulate import Table, make_tables, simulate
@@ -286,21 +285,3 @@ def test_policy_beats_random_search(bundle, synthetic):
             grid,
         )
         assert regret[0].mean() < 0.8 * chance[i].mean()
-
-
-def test_in_context_surrogate_sees_its_context_and_not_the_padding():
-    network = ContextNetwork(num_hidden=16)
-    random = np.random.default_rng(0)
-    context, query = random.normal(size=(6, 9)), random.normal(size=(3, 9))
-    residual, mask = random.normal(size=6), np.r_[np.ones(4), np.zeros(2)]
-    args = [jnp.asarray(x, jnp.float32) for x in (context, residual, mask, query)]
-    weights = jax.jit(network.init)(jax.random.key(0), *args)
-    apply = jax.jit(network.apply)
-    mean, _ = apply(weights, *args)
-    padding = args[1].at[5].add(1.0)
-    known = args[1].at[2].add(1.0)
-    np.testing.assert_array_equal(apply(weights, args[0], padding, *args[2:])[0], mean)
-    assert (apply(weights, args[0], known, *args[2:])[0] != mean).all()
-    order = jnp.array([3, 1, 0, 2, 4, 5])
-    shuffled = apply(weights, args[0][order], args[1][order], *args[2:])[0]
-    np.testing.assert_allclose(shuffled, mean, atol=1e-5)
