@@ -18,6 +18,7 @@ from finetune.space import Categorical, Condition, Float, Ordinal, SearchSpace
 from finetune.synthetic import example_space, make_synthetic
 from finetune.training import TrainConfig, leave_datasets_out
 from finetune.tuner import Trial, Tuner
+from finetune.zero_shot import RankingConfig
 
 __all__ = [
     "Categorical",
@@ -26,6 +27,7 @@ __all__ = [
     "Float",
     "MetaDataset",
     "Ordinal",
+    "RankingConfig",
     "SearchSpace",
     "Surrogates",
     "TrainConfig",

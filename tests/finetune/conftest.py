@@ -5,7 +5,6 @@ import jax
 import pytest
 
 import finetune
-from finetune.zero_shot import RankingConfig
 
 TINY = finetune.FitConfig(
     performance=finetune.TrainConfig(
@@ -16,7 +15,7 @@ TINY = finetune.FitConfig(
         num_meta_examples=512,
     ),
     cost=finetune.TrainConfig(num_steps=200, num_members=1),
-    ranking=RankingConfig(num_steps=300, num_members=2),
+    ranking=finetune.RankingConfig(num_steps=300, num_members=2),
     reference=None,
 )
 
