@@ -481,7 +481,10 @@ def read_json(folder: str | Path, num_epochs: int = 50) -> MetaDataset:
     for name in ("curves/eval_top1.json", "curves/cost.json", "meta/descriptors.json"):
         if not (folder / name).exists():
             raise ValueError(f"{name}: no such file in {folder.name}")
-        parts[name] = json.loads((folder / name).read_text())
+        try:
+            parts[name] = json.loads((folder / name).read_text())
+        except ValueError as error:
+            raise ValueError(f"{name}: cannot be read as json ({error})") from None
     performance, cost, meta = parts.values()
     dataset_names = sorted(performance)
     lacking = [n for n in dataset_names if n not in cost or n not in meta]

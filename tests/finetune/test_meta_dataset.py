@@ -177,8 +177,9 @@ def test_csv_reader_checks_budget_percent_and_choices(csv_folder):
     space = SearchSpace((Categorical("model", ("x",)), Float("lr", 0, 1)))
     with pytest.raises(ValueError, match=r"config.csv, row 3: model = 'y'"):
         finetune.read_csv(csv_folder, space=space)
-    space = SearchSpace((Categorical("model", ("x", "y")),))
-    with pytest.raises(ValueError, match=r"unknown columns \['lr'\]"):
+    space = SearchSpace((Categorical("model", ("x", "y")), Float("decay", 0, 1)))
+    message = r"missing columns \['decay'\], unknown columns \['lr'\]"
+    with pytest.raises(ValueError, match=f"config.csv: {message}"):
         finetune.read_csv(csv_folder, space=space)
     _write(csv_folder / "curve.csv", [["", 0], ["a", 40], ["b", 50]])
     with pytest.raises(ValueError, match="divide by 100"):
@@ -214,6 +215,11 @@ def test_json_reader(tmp_path):
     costs["d"]["9"] = []
     (tmp_path / "curves/cost.json").write_text(json.dumps(costs))
     with pytest.raises(ValueError, match=r"run '9': 1 epochs but 0 in cost.json"):
+        finetune.read_json(tmp_path)
+    with pytest.raises(ValueError, match="run '7': 2 epochs, above the declared bud"):
+        finetune.read_json(tmp_path, num_epochs=1)
+    (tmp_path / "curves/cost.json").write_text("{")
+    with pytest.raises(ValueError, match=r"cost\.json: cannot be read as json"):
         finetune.read_json(tmp_path)
 
 

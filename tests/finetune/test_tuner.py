@@ -74,6 +74,8 @@ def test_tuner_refuses(bundle, synthetic, tmp_path):
     trial = tuner.suggest()
     with pytest.raises(ValueError, match="was not suggested"):
         tuner.observe(Trial(trial.id, trial.config, 2), 0.1, 1.0)
+    with pytest.raises(ValueError, match="was not suggested"):
+        tuner.observe_failure(Trial(trial.id + 1, trial.config, 1))
     with pytest.raises(ValueError, match=r"accuracy: expected a fraction .* got 45"):
         tuner.observe(trial, 45, 1.0)
     with pytest.raises(ValueError, match="seconds: expected a positive number"):
