@@ -35,11 +35,10 @@ MOUNTAIN_CAR_CONTINUOUS = Benchmark(
             algorithms="stages",
             stages=(60,),
             train_steps=1000,
+            population_size=64,
             num_seeds=2,
             fitness_episodes=4,
-            # Weights that drive hard: from gentler ones evolution finds standing still,
-            # which returns 0 and is better than all that does not reach the goal.
-            std=2.0,
+            std=1.0,
             max_generations=100,
             stop_return=96.0,
         ),

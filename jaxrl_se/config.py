@@ -29,6 +29,7 @@ class SyntheticConfig:
         "normal" for standard normal ones, as the networks see them.
       reward_heads: One reward output per discrete action, or a quadratic in continuous
         ones, instead of the action as an input (see `SyntheticEnv`).
+      reward_bound: Bound of the reward network's outputs (tanh), or None.
       obs_range: Range of each observation, pairs of low and high, that the networks see
         as [-1, 1], so that a weight means as much for one as for another. "task" reads
         it off the task's observation space, where infinite ends leave an observation as
@@ -46,6 +47,7 @@ class SyntheticConfig:
     activation: str = "tanh"
     initial_states: Literal["learned", "target", "normal"] = "learned"
     reward_heads: bool = True
+    reward_bound: float | None = None
     obs_range: tuple[tuple[float, float], ...] | Literal["task"] | None = "task"
     max_steps: int = 20
     obs_bound: float | None = 3.0
@@ -62,8 +64,10 @@ class SyntheticConfig:
                 "initial_states must be 'learned', 'target' or 'normal', "
                 f"got {self.initial_states!r}"
             )
-        if self.obs_bound is not None and not self.obs_bound > 0:
-            raise ValueError(f"obs_bound must be positive, got {self.obs_bound}")
+        for name in ("reward_bound", "obs_bound"):
+            bound = getattr(self, name)
+            if bound is not None and not bound > 0:
+                raise ValueError(f"{name} must be positive, got {bound}")
         if self.max_steps < 1:
             raise ValueError(f"max_steps must be at least 1, got {self.max_steps}")
         if self.soft_termination and not self.learn_termination:
@@ -104,6 +108,7 @@ class SyntheticConfig:
             self.reward_heads,
             self.obs_range,
             self.initial_states == "learned",
+            self.reward_bound,
         )
         if self.variant == "one-step":
             return OneStepEnv(*shared)

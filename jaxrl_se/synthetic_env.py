@@ -74,6 +74,9 @@ class SyntheticEnv(environment.Environment):
         leave observations as they are.
       learn_initial_states: Whether initial states that do not come from the target are
         learned; if not they are standard normal, as the networks see them.
+      reward_bound: Bound `b` of the reward network's outputs `x`, `b * tanh(x / b)`, or
+        None. Evolution follows the order of rewards, not their size; where nothing
+        keeps them small they grow out of proportion to any agent's learning rates.
     """
 
     variant: str
@@ -88,6 +91,7 @@ class SyntheticEnv(environment.Environment):
         reward_heads: bool = True,
         obs_range: tuple[tuple[float, float], ...] | None = None,
         learn_initial_states: bool = True,
+        reward_bound: float | None = None,
     ):
         self.spaces = spaces
         self.hidden_sizes = tuple(hidden_sizes)
@@ -96,6 +100,7 @@ class SyntheticEnv(environment.Environment):
         self.reward_heads = reward_heads
         self.obs_range = obs_range
         self.learn_initial_states = learn_initial_states and target is None
+        self.reward_bound = reward_bound
 
     def _static(self) -> tuple:
         return (
@@ -107,6 +112,7 @@ class SyntheticEnv(environment.Environment):
             self.reward_heads,
             self.obs_range,
             self.learn_initial_states,
+            self.reward_bound,
         )
 
     def __eq__(self, other):
@@ -217,12 +223,17 @@ class SyntheticEnv(environment.Environment):
         obs = self._to_networks(obs)
         if self.reward_heads and self.spaces.num_actions is None:
             unit = self.spaces.normalized_action(action)
-            heads = self._apply("reward", params, obs)
+            heads = bounded(self._apply("reward", params, obs), self.reward_bound)
             return jnp.sum(heads * unit - 0.5 * jnp.square(unit))
         vector = self.spaces.action_vector(action)
-        if self.reward_heads:
-            return jnp.sum(self._apply("reward", params, obs) * vector)
-        return self._apply("reward", params, jnp.concatenate([vector, obs]))[0]
+        inputs = obs if self.reward_heads else jnp.concatenate([vector, obs])
+        outputs = bounded(self._apply("reward", params, inputs), self.reward_bound)
+        return jnp.sum(outputs * vector) if self.reward_heads else outputs[0]
+
+
+def bounded(outputs: jax.Array, bound: float | None) -> jax.Array:
+    """Outputs squashed into `[-bound, bound]`, with a slope of 1 at 0."""
+    return outputs if bound is None else bound * jnp.tanh(outputs / bound)
 
 
 class OneStepEnv(SyntheticEnv):
@@ -286,6 +297,7 @@ class MultiStepEnv(SyntheticEnv):
         reward_heads: bool = True,
         obs_range: tuple[tuple[float, float], ...] | None = None,
         learn_initial_states: bool = True,
+        reward_bound: float | None = None,
         *,
         max_steps: int = 20,
         obs_bound: float | None = 3.0,
@@ -300,6 +312,7 @@ class MultiStepEnv(SyntheticEnv):
             reward_heads,
             obs_range,
             learn_initial_states,
+            reward_bound,
         )
         self.max_steps = max_steps
         self.obs_bound = obs_bound

@@ -210,6 +210,7 @@ def _config_of(env: SyntheticEnv) -> SyntheticConfig:
         activation=env.activation,
         initial_states=_initial_states(env),
         reward_heads=env.reward_heads,
+        reward_bound=env.reward_bound,
         obs_range=env.obs_range,
     )
     if isinstance(env, MultiStepEnv):

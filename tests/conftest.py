@@ -1,4 +1,4 @@
-"""Shared test settings: two CPU devices, no silent promotion, a compile cache per run."""
+"""Shared test settings: two CPU devices, XLA flags, one compile cache per run."""
 
 import atexit
 import os

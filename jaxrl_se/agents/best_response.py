@@ -11,7 +11,7 @@ from flax import struct
 from jaxrl_se.agents.off_policy import Trained
 from jaxrl_se.networks import MLP, Weights
 from jaxrl_se.spaces import Spaces
-from jaxrl_se.synthetic_env import OneStepEnv
+from jaxrl_se.synthetic_env import OneStepEnv, bounded
 
 
 @struct.dataclass
@@ -22,16 +22,18 @@ class BestResponsePolicy:
       weights: Weights of the reward network, and the affine map to what it sees.
       network: Static; the reward network.
       spaces: Static.
+      reward_bound: Static; of the network's outputs.
     """
 
     weights: Weights
     network: MLP = struct.field(pytree_node=False)
     spaces: Spaces = struct.field(pytree_node=False)
+    reward_bound: float | None = struct.field(pytree_node=False)
 
     def __call__(self, obs: jax.Array, key: jax.Array | None = None) -> jax.Array:
         """Returns the best action for one observation `[obs_size]`."""
         seen = self.weights["scale"] * obs + self.weights["shift"]
-        heads = self.network(self.weights["reward"], seen)
+        heads = bounded(self.network(self.weights["reward"], seen), self.reward_bound)
         if self.spaces.num_actions is None:
             return self.spaces.scaled_action(heads)
         return jnp.argmax(heads).astype(jnp.int32)
@@ -49,10 +51,12 @@ class BestResponse:
     Attributes:
       hidden_sizes: Static; the environment's own.
       activation: Static; the environment's own.
+      reward_bound: Static; the environment's own.
     """
 
     hidden_sizes: tuple[int, ...] = struct.field(pytree_node=False, default=(16,))
     activation: str = struct.field(pytree_node=False, default="tanh")
+    reward_bound: float | None = struct.field(pytree_node=False, default=None)
 
     def check(self, spaces: Spaces) -> None:
         """It fits all spaces."""
@@ -62,7 +66,12 @@ class BestResponse:
         network = MLP(
             spaces.obs_size, self.hidden_sizes, spaces.action_size, self.activation
         )
-        return BestResponsePolicy(weights=weights, network=network, spaces=spaces)
+        return BestResponsePolicy(
+            weights=weights,
+            network=network,
+            spaces=spaces,
+            reward_bound=self.reward_bound,
+        )
 
     def train(
         self,
@@ -82,16 +91,17 @@ class BestResponse:
             the networks that the agent expects.
         """
         del key, num_steps, stop, spaces
-        expected = (self.hidden_sizes, self.activation)
+        expected = (self.hidden_sizes, self.activation, self.reward_bound)
         if not (isinstance(env, OneStepEnv) and env.reward_heads):
             raise ValueError(
                 "env: BestResponse needs a OneStepEnv with reward_heads, got "
                 f"{type(env).__name__}"
             )
-        if (env.hidden_sizes, env.activation) != expected:
+        found = (env.hidden_sizes, env.activation, env.reward_bound)
+        if found != expected:
             raise ValueError(
-                f"hidden_sizes, activation: BestResponse has {expected}, the "
-                f"environment {(env.hidden_sizes, env.activation)}"
+                "hidden_sizes, activation, reward_bound: BestResponse has "
+                f"{expected}, the environment {found}"
             )
         size = env.spaces.obs_size
         low, high = jnp.asarray(env.obs_range or ((-1.0, 1.0),) * size, jnp.float32).T

@@ -79,11 +79,21 @@ def test_stages_train_one_algorithm_after_the_other():
     assert means[0][:2] == means[1][:2] and means[0][2] != means[1][2]
 
 
-@pytest.mark.parametrize("task", ["CartPole-v1", "MountainCarContinuous-v0"])
-def test_a_best_response_takes_the_action_of_highest_reward(task):
-    config = SyntheticConfig(hidden_sizes=(4,), initial_states="normal")
+@pytest.mark.parametrize(
+    ("task", "bound"),
+    [
+        ("CartPole-v1", None),
+        ("MountainCarContinuous-v0", None),
+        ("MountainCarContinuous-v0", 0.5),
+    ],
+)
+def test_a_best_response_takes_the_action_of_highest_reward(task, bound):
+    config = SyntheticConfig(
+        hidden_sizes=(4,), initial_states="normal", reward_bound=bound
+    )
     env, params = config.make(*envs.make(task))
-    policy = train(BestResponse((4,)), env, params, jax.random.key(0), 1).policy
+    agent = BestResponse((4,), reward_bound=bound)
+    policy = train(agent, env, params, jax.random.key(0), 1).policy
     obs, states = jax.vmap(env.reset, (0, None))(
         jax.random.split(jax.random.key(1), 32), params
     )

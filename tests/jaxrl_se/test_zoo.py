@@ -31,7 +31,7 @@ def with_weights(env, **changes):
     [
         OneStepEnv(DISCRETE, (3, 2), "tanh"),
         OneStepEnv(DISCRETE, (), target=CARTPOLE[0], reward_heads=False),
-        OneStepEnv(Spaces(2, None, (-1.0, -2.0), (1.0, 2.0)), (3,)),
+        OneStepEnv(Spaces(2, None, (-1.0, -2.0), (1.0, 2.0)), (3,), reward_bound=2.0),
         MultiStepEnv(DISCRETE, (3,), max_steps=7, obs_bound=None),
         MultiStepEnv(DISCRETE, (3,), obs_bound=1.5, learn_termination=True),
     ],
