@@ -122,14 +122,60 @@ def quality_table(quality: dict[str, dict]) -> str:
     return "\n".join(lines)
 
 
+def refit_table(comparison: dict) -> str:
+    """The table of :func:`compare_refit` as Markdown."""
+    lines = ["| refit minus | 1 h | 4 h | 8 h | 16 h |", "|---|---|---|---|---|"]
+    for name, labels in comparison.items():
+        for label, hours in labels.items():
+            cells = [_cell(v["mean"], v["interval"]) for v in hours.values()]
+            lines.append(f"| {name}, {label} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def choice_table(choices: dict) -> str:
+    """The table of single choices as Markdown."""
+    lines = ["| method | top 1 | top 5 |", "|---|---|---|"]
+    for name, tops in choices.items():
+        cells = [_cell(v["mean"], v["interval"]) for v in tops.values()]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def language_table(tasks: dict) -> str:
+    """The table of language models as Markdown: RMSE of the loss / correlation."""
+    known = list(next(iter(tasks.values())))
+    lines = [f"| task, method | {' | '.join(f'k = {k}' for k in known)} |"]
+    lines.append("|---" * (len(known) + 1) + "|")
+    for task, rows in tasks.items():
+        for method in rows[known[0]]:
+            cells = [
+                f"{rows[k][method]['rmse']:.3f} / {rows[k][method]['pearson']:.2f}"
+                for k in known
+            ]
+            lines.append(f"| {task}, {method} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def write_tables(summary: dict, path: Path) -> None:
     """Write the tables as Markdown, and print them."""
     parts = ["Normalised regret", regret_table(summary)]
     if "without_linear_probing" in summary:
         parts.append("Normalised regret without the one-epoch linear-probing runs")
         parts.append(regret_table(summary["without_linear_probing"]))
+    parts.append("Is no refit better? Where the difference is positive, it is")
+    parts.append(refit_table(summary["is_no_refit_better"]))
+    parts.append("Regret of one choice before any observation, trained fully")
+    parts.append(choice_table(summary["zero_shot_choice"]))
     parts.append("Error of the surrogates on the next epoch of unseen datasets")
-    parts.append(quality_table(summary["surrogate_quality"]))
+    parts.append(quality_table(summary["surrogate_quality"]).rstrip())
+    if "language_models" in summary:
+        parts.append("Language models: RMSE of the loss / correlation")
+        parts.append(language_table(summary["language_models"]))
+    if summary["cpu_seconds_of"]:
+        parts.append("CPU-seconds")
+        parts.append(
+            "\n".join(f"* {k}: {v:.4f}" for k, v in summary["cpu_seconds_of"].items())
+        )
     text = "\n\n".join(parts)
     path.write_text(text + "\n")
     print(text)

@@ -7,7 +7,12 @@ import pytest
 
 from benchmarks.finetuning_arms import GRID, METHODS, split_seeds
 from benchmarks.finetuning_quality import by_length
-from benchmarks.finetuning_report import compare_refit, interval, summarise
+from benchmarks.finetuning_report import (
+    compare_refit,
+    interval,
+    summarise,
+    write_tables,
+)
 from benchmarks.finetuning_stages import Stages
 
 
@@ -28,7 +33,7 @@ def test_finished_stages_are_not_computed_again(tmp_path):
     assert fresh.arrays("a", lambda: {"x": np.zeros(1)})["x"].size == 1
 
 
-def test_summary_is_laid_out_by_method_and_hours():
+def test_summary_is_laid_out_by_method_and_hours(tmp_path):
     random = np.random.default_rng(0)
     regret = {
         name: random.uniform(size=(5, 2, 1 if name == "asha" else 2, len(GRID)))
@@ -49,6 +54,25 @@ def test_summary_is_laid_out_by_method_and_hours():
     assert sum(ranks) == pytest.approx(sum(range(1, len(METHODS) + 1)))
     difference = compare_refit(regret)["no_refit_meta"]["overhead_counted"]["4h"]
     assert difference["mean"] == pytest.approx(0.1)
+    row = {"mse": 0.01, "mse_interval": [0.0, 0.02]}
+    write_tables(
+        {
+            **summary,
+            "is_no_refit_better": compare_refit(regret),
+            "zero_shot_choice": {
+                "random": {"top_1": {"mean": 0.5, "interval": [0.4, 0.6]}}
+            },
+            "surrogate_quality": {"persistence": {"all": row}},
+            "language_models": {"flan": {"4": {"ours": {"rmse": 0.2, "pearson": 0.9}}}},
+            "cpu_seconds_of": {},
+        },
+        tmp_path / "tables.md",
+    )
+    lines = (tmp_path / "tables.md").read_text().splitlines()
+    assert sum(line.startswith("| refit |") for line in lines) == 1
+    assert "| random | 0.500 (0.400..0.600) |" in lines
+    assert "| persistence | 0.0100 (0.0000..0.0200) |" in lines
+    assert "| flan, ours | 0.200 / 0.90 |" in lines
 
 
 def test_interval_covers_the_mean():
