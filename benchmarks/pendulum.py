@@ -24,6 +24,8 @@ SAC_AGENT = SAC(
     batch_size=32,
 )
 
+REWARD_BOUND = 2.0  # the action is in [-1, 1]
+
 PENDULUM = Benchmark(
     module="benchmarks.pendulum",
     task="Pendulum-v1",
@@ -31,18 +33,24 @@ PENDULUM = Benchmark(
         "one-step": EvolutionConfig(
             # No linear policy both swings up and balances.
             proxy=SyntheticConfig(
-                hidden_sizes=(32,), activation="relu", initial_states="normal"
+                hidden_sizes=(32,),
+                activation="relu",
+                initial_states="normal",
+                # Unbounded, rewards grow to a hundred times what tells actions apart.
+                reward_bound=REWARD_BOUND,
+                # Velocities (rad/s) that matter: the task allows up to 8.
+                obs_range=((-1.0, 1.0), (-1.0, 1.0), (-3.0, 3.0)),
             ),
             # Agents that train are a noisy measure of rewards that nearly none swings
             # up by. The limit of their training finds such rewards first.
-            agent=(BestResponse((32,), "relu"), SAC_AGENT),
+            agent=(BestResponse((32,), "relu", REWARD_BOUND), SAC_AGENT),
             algorithms="stages",
-            stages=(200,),
-            train_steps=1500,
+            stages=(150,),
+            train_steps=2000,
             population_size=64,
             num_seeds=1,
             fitness_episodes=8,
-            max_generations=240,
+            max_generations=170,
             stop_return=-160.0,
         ),
         "multi-step": EvolutionConfig(
