@@ -102,8 +102,13 @@ def test_interrupted_and_resumed_has_the_same_bits(cartpole, tmp_path, capfd):
             signal.raise_signal(signal.SIGINT)
 
     run = {"task": "CartPole-v1", "config": CARTPOLE, "out": tmp_path / "run"}
-    with pytest.raises(KeyboardInterrupt):
-        evolve(**run, checkpoint_every=100, on_generation=interrupt)
+    # A job that was started in the background ignores Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            evolve(**run, checkpoint_every=100, on_generation=interrupt)
+    finally:
+        signal.signal(signal.SIGINT, before)
     metrics = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
     assert len(metrics) == 3
 
