@@ -42,12 +42,16 @@ MOUNTAIN_CAR = Benchmark(
             stop_return=-102.0,
         ),
         "multi-step": EvolutionConfig(
-            proxy=SyntheticConfig(variant="multi-step", activation="relu"),
+            proxy=SyntheticConfig(
+                variant="multi-step", hidden_sizes=(), initial_states="normal"
+            ),
             agent=dataclasses.replace(AGENT, discount=0.9),
-            train_steps=500,
-            num_seeds=2,
-            fitness_episodes=2,
-            max_generations=150,
+            train_steps=1000,
+            population_size=64,
+            num_seeds=1,
+            fitness_episodes=4,
+            std=1.0,
+            max_generations=200,
             stop_return=-112.0,
         ),
     },

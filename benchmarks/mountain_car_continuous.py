@@ -43,13 +43,16 @@ MOUNTAIN_CAR_CONTINUOUS = Benchmark(
             stop_return=96.0,
         ),
         "multi-step": EvolutionConfig(
-            proxy=SyntheticConfig(variant="multi-step", activation="relu"),
+            proxy=SyntheticConfig(
+                variant="multi-step", hidden_sizes=(), initial_states="normal"
+            ),
             agent=dataclasses.replace(AGENT, discount=0.9),
             train_steps=1000,
-            num_seeds=2,
-            fitness_episodes=2,
-            std=2.0,
-            max_generations=120,
+            population_size=64,
+            num_seeds=1,
+            fitness_episodes=4,
+            std=1.0,
+            max_generations=100,
             stop_return=92.0,
         ),
     },
