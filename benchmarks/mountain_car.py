@@ -11,9 +11,8 @@ import tyro
 
 from benchmarks import runtime
 from benchmarks.synthetic import Benchmark, Options, run
-from jaxrl_se.agents import DDQN, BestResponse
+from jaxrl_se.agents import DDQN
 from jaxrl_se.config import EvolutionConfig, SyntheticConfig
-from jaxrl_se.hyperparameters import Choice, Varied
 
 AGENT = DDQN(
     learning_rate=1e-2, target_update_rate=0.05, epsilon_end=0.1, learning_starts=8
@@ -24,22 +23,13 @@ MOUNTAIN_CAR = Benchmark(
     task="MountainCar-v0",
     configs={
         "one-step": EvolutionConfig(
-            proxy=SyntheticConfig(hidden_sizes=(), initial_states="normal"),
-            # The limit of training finds the reward. Agents that train come after, with
-            # learning rates over a decade: what slow ones learn, agents of other
-            # algorithms learn too.
-            agent=(
-                BestResponse(()),
-                Varied.of(AGENT, learning_rate=Choice((1e-2, 3e-3, 1e-3))),
-            ),
-            algorithms="stages",
-            stages=(60,),
-            train_steps=1500,
-            population_size=64,
+            proxy=SyntheticConfig(hidden_sizes=()),
+            agent=AGENT,
+            train_steps=300,
             num_seeds=2,
             fitness_episodes=4,
-            max_generations=100,
-            stop_return=-102.0,
+            max_generations=150,
+            stop_return=-107.0,
         ),
         "multi-step": EvolutionConfig(
             proxy=SyntheticConfig(
