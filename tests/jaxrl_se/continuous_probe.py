@@ -2,11 +2,11 @@
 
 from typing import ClassVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from gymnax.environments import environment, spaces
+from probe_env import Probe
 
 LOW, HIGH = np.float32([-1.0, 0.0]), np.float32([3.0, 0.5])
 
@@ -14,11 +14,6 @@ LOW, HIGH = np.float32([-1.0, 0.0]), np.float32([3.0, 0.5])
 def best_action(signal):
     """The action that pays most, at a quarter of the range or at three quarters."""
     return LOW + (HIGH - LOW) * (0.5 + 0.25 * signal * np.float32([1.0, -1.0]))
-
-
-@struct.dataclass
-class ProbeState(environment.EnvState):
-    signal: jax.Array
 
 
 @struct.dataclass
@@ -52,11 +47,8 @@ PROBES = {
 }
 
 
-class ContinuousProbe(environment.Environment):
-    """Two action dimensions with bounds of their own; observes (signal, time).
-
-    `traces` has an entry for each time that a step was traced, as in brax's `fast`.
-    """
+class ContinuousProbe(Probe):
+    """A `Probe` with two action dimensions that have bounds of their own."""
 
     traces: ClassVar[list[int]] = []
 
@@ -66,18 +58,6 @@ class ContinuousProbe(environment.Environment):
 
     def action_space(self, params=None):
         return spaces.Box(jnp.asarray(LOW), jnp.asarray(HIGH), (2,), jnp.float32)
-
-    def observation_space(self, params=None):
-        return spaces.Box(-1.0, 1.0, (2,), jnp.float32)
-
-    def observe(self, key, state, action, params):
-        time = params.show_time * state.time.astype(jnp.float32)
-        return jnp.stack([state.signal, time])
-
-    def reset_env(self, key, params):
-        signal = jnp.where(jax.random.bernoulli(key), 1.0, -1.0)
-        state = ProbeState(time=jnp.int32(0), signal=signal)
-        return self.observe(key, state, None, params), state
 
     def step_env(self, key, state, action, params):
         self.traces.append(1)

@@ -431,10 +431,10 @@ def test_learns_pendulum():
         target_update_rate=0.03,
         exploration_noise=0.3,
     )
-    policy = train(agent, env, params, jax.random.key(0), 3000, num_agents=4).policy
+    policy = train(agent, env, params, jax.random.key(0), 3000, num_agents=8).policy
     returns = jax.jit(
         jax.vmap(lambda policy, key: evaluate(policy, env, params, key, 10).returns)
-    )(policy, jax.random.split(jax.random.key(1), 4))
+    )(policy, jax.random.split(jax.random.key(1), 8))
     assert returns.mean() > -800
 
 
