@@ -1,0 +1,1 @@
+"""One-Shot World Model: a thousand transitions in, an environment to train in out."""
