@@ -5,9 +5,11 @@ name; everything else here takes any other pair as well:
 
 * :class:`GymnasiumEnv` and :class:`GymnasiumVectorEnv` for code that expects
   Gymnasium, :class:`LegacyEnv` for code that expects gymnax 0.0.x;
+* :class:`ActionRepeat` for each action several times in a row;
 * :func:`collect` for :class:`Transitions` under any policy.
 """
 
+from envs.action_repeat import ActionRepeat
 from envs.collection import collect
 from envs.gymnasium_env import GymnasiumEnv
 from envs.gymnasium_vector import GymnasiumVectorEnv
@@ -25,6 +27,7 @@ from envs.transitions import Transitions
 from envs.typed import TypedEnvironment
 
 __all__ = [
+    "ActionRepeat",
     "GymnasiumEnv",
     "GymnasiumVectorEnv",
     "LegacyEnv",

@@ -7,7 +7,7 @@ import pytest
 
 
 @pytest.mark.parametrize(
-    "module", ["registry", "gymnasium_env", "legacy", "collection"]
+    "module", ["action_repeat", "registry", "gymnasium_env", "legacy", "collection"]
 )
 def test_examples_run(module):
     results = doctest.testmod(importlib.import_module(f"envs.{module}"))
