@@ -1,4 +1,4 @@
-"""What training in a one-step environment converges to, without the training."""
+"""What short-sighted agents converge to in a synthetic environment, untrained."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from flax import struct
 from jaxrl_se.agents.off_policy import Trained
 from jaxrl_se.networks import MLP, Weights
 from jaxrl_se.spaces import Spaces
-from jaxrl_se.synthetic_env import OneStepEnv, bounded
+from jaxrl_se.synthetic_env import SyntheticEnv, bounded
 
 
 @struct.dataclass
@@ -41,10 +41,11 @@ class BestResponsePolicy:
 
 @struct.dataclass
 class BestResponse:
-    """An agent that knows a one-step environment's reward and acts greedily on it.
+    """An agent that knows the learned reward and acts greedily on it.
 
-    It is the limit of long training: no gradient step, no noise, and no test of whether
-    agents can learn from the environment's initial states. An evolution with it alone
+    It is the limit of long training in a one-step environment, and of training with a
+    discount of 0 in a multi-step one: no gradient step, no noise, and no test of
+    whether agents can learn from the states that they see. An evolution with it alone
     is neuroevolution of the reward network as a policy; it is meant for the first
     stage of one that goes on with agents that train (`EvolutionConfig.stages`).
 
@@ -87,14 +88,14 @@ class BestResponse:
         """Reads the reward network; takes no step.
 
         Raises:
-          ValueError: The environment is not a `OneStepEnv` with reward heads and with
+          ValueError: The environment is not a `SyntheticEnv` with reward heads and with
             the networks that the agent expects.
         """
         del key, num_steps, stop, spaces
         expected = (self.hidden_sizes, self.activation, self.reward_bound)
-        if not (isinstance(env, OneStepEnv) and env.reward_heads):
+        if not (isinstance(env, SyntheticEnv) and env.reward_heads):
             raise ValueError(
-                "env: BestResponse needs a OneStepEnv with reward_heads, got "
+                "env: BestResponse needs a SyntheticEnv with reward_heads, got "
                 f"{type(env).__name__}"
             )
         found = (env.hidden_sizes, env.activation, env.reward_bound)
