@@ -1,0 +1,236 @@
+"""What a world model is given: transitions of a task, checked, as float32 arrays."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from gymnax.environments import spaces as gymnax_spaces
+
+from envs import Transitions
+
+# A standardised column counts as constant below this share of its magnitude: float32
+# rounding of the mean alone leaves about 1e-7.
+_CONSTANT = 1e-6
+
+
+@struct.dataclass
+class Context:
+    """Transitions of one task as a world model reads them; their order is meaningless.
+
+    Attributes:
+        obs: Observations, float32 [N, S].
+        action: Actions, float32 [N, A]; one-hot if they are discrete.
+        next_obs: Next observations, float32 [N, S].
+        reward: Rewards, float32 [N].
+        terminated: 1 where the task ended the episode, float32 [N].
+        mask: 1 for rows in use and 0 for padding, float32 [N].
+        num_actions: Static; the number of discrete actions, None for continuous ones.
+    """
+
+    obs: jax.Array
+    action: jax.Array
+    next_obs: jax.Array
+    reward: jax.Array
+    terminated: jax.Array
+    mask: jax.Array
+    num_actions: int | None = struct.field(pytree_node=False, default=None)
+
+    @property
+    def obs_size(self) -> int:
+        """Size of an observation, S."""
+        return self.obs.shape[-1]
+
+    @property
+    def action_size(self) -> int:
+        """Size of an action as a vector, A."""
+        return self.action.shape[-1]
+
+    @property
+    def num_rows(self) -> int:
+        """Rows, padding included."""
+        return self.obs.shape[-2]
+
+    @classmethod
+    def of(cls, transitions: Transitions, action_space: Any = None) -> Context:
+        """Check transitions and convert them.
+
+        Args:
+            transitions: ``N`` transitions with vector observations, of which columns
+                may be constant. Scalar observations and actions count as vectors of
+                size 1, integers as numbers.
+            action_space: The task's, of gymnax or of Gymnasium. Without it, integer
+                actions are discrete and the largest one met is the last one.
+
+        Raises:
+            ValueError: Names the field that does not fit, and what was expected.
+        """
+        transitions.validate()
+        obs = _matrix("obs", transitions.obs)
+        next_obs = _matrix("next_obs", transitions.next_obs)
+        num_actions = num_discrete_actions(transitions.action, action_space)
+        if num_actions is not None:
+            action = np.eye(num_actions, dtype=np.float32)[
+                check_discrete(transitions.action, num_actions)
+            ]
+        else:
+            action = _matrix("action", transitions.action)
+            shape = getattr(action_space, "shape", None)
+            if shape is not None and action.shape[1] != int(np.prod(shape)):
+                raise ValueError(
+                    f"action: expected {int(np.prod(shape))} dimensions as in "
+                    f"action_space, got {action.shape[1]}"
+                )
+        needed = obs.shape[1] + action.shape[1] + 2
+        if len(obs) < needed:
+            raise ValueError(
+                f"transitions: expected at least {needed} rows for {obs.shape[1]} "
+                f"observation and {action.shape[1]} action dimensions, got {len(obs)}"
+            )
+        return cls(
+            obs=jnp.asarray(obs),
+            action=jnp.asarray(action),
+            next_obs=jnp.asarray(next_obs),
+            reward=jnp.asarray(transitions.reward, jnp.float32),
+            terminated=jnp.asarray(transitions.terminated, jnp.float32),
+            mask=jnp.ones(len(obs), jnp.float32),
+            num_actions=num_actions,
+        )
+
+    def pad(self, num_rows: int) -> Context:
+        """Add rows that are not in use, so that contexts of any size share a program.
+
+        Raises:
+            ValueError: If there are more rows than ``num_rows`` already.
+        """
+        missing = num_rows - self.num_rows
+        if missing < 0:
+            raise ValueError(
+                f"num_rows: expected at least the context's {self.num_rows} rows, got "
+                f"{num_rows}"
+            )
+        return jax.tree.map(
+            lambda x: jnp.pad(x, [(0, missing)] + [(0, 0)] * (x.ndim - 1)), self
+        )
+
+    def action_vector(self, action: Any) -> jax.Array:
+        """One action as a float32 vector [A]."""
+        if self.num_actions is not None:
+            return jax.nn.one_hot(action, self.num_actions, dtype=jnp.float32)
+        return jnp.reshape(action, (self.action_size,)).astype(jnp.float32)
+
+
+@struct.dataclass
+class Prediction:
+    """What a world model says about one step.
+
+    Attributes:
+        next_obs_mean: float32 [S].
+        next_obs_std: Standard deviation of what will be observed, float32 [S].
+        reward_mean: float32 scalar.
+        reward_std: float32 scalar.
+        terminated_prob: Probability that the step ends the episode, float32 scalar.
+    """
+
+    next_obs_mean: jax.Array
+    next_obs_std: jax.Array
+    reward_mean: jax.Array
+    reward_std: jax.Array
+    terminated_prob: jax.Array
+
+    def sample(self, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Draw next observation, reward and termination, Gaussian and independent."""
+        key_obs, key_reward, key_terminated = jax.random.split(key, 3)
+        noise = jax.random.normal(key_obs, self.next_obs_mean.shape)
+        next_obs = self.next_obs_mean + self.next_obs_std * noise
+        reward = self.reward_mean + self.reward_std * jax.random.normal(key_reward)
+        terminated = jax.random.uniform(key_terminated) < self.terminated_prob
+        return next_obs, reward, terminated
+
+
+class Scale(NamedTuple):
+    """Mean and standard deviation of columns, [D] each; the latter 1 if constant."""
+
+    mean: jax.Array
+    std: jax.Array
+
+    @classmethod
+    def of(cls, values: jax.Array, mask: jax.Array) -> Scale:
+        """Of the rows of ``values`` [N, D] that are in use."""
+        rows = mask[:, None] / jnp.maximum(jnp.sum(mask), 1.0)
+        mean = jnp.sum(rows * values, axis=0)
+        # Twice, as the first mean is off by the rounding of a sum of large numbers.
+        mean = mean + jnp.sum(rows * (values - mean), axis=0)
+        std = jnp.sqrt(jnp.sum(rows * jnp.square(values - mean), axis=0))
+        largest = jnp.max(mask[:, None] * jnp.abs(values), axis=0)
+        is_constant = std <= _CONSTANT * largest
+        return cls(mean, jnp.where(is_constant, 1.0, std))
+
+    def normalize(self, values: jax.Array) -> jax.Array:
+        """To mean 0 and standard deviation 1."""
+        return (values - self.mean) / self.std
+
+    def restore(self, values: jax.Array) -> jax.Array:
+        """The inverse of ``normalize``."""
+        return self.mean + self.std * values
+
+
+def num_discrete_actions(action: Any, action_space: Any = None) -> int | None:
+    """The number of discrete actions, or None for continuous ones.
+
+    Raises:
+        ValueError: If actions and space are of different kinds, or the space is neither
+            discrete nor a box.
+    """
+    is_integer = np.asarray(action).dtype.kind in "iu" and np.ndim(action) == 1
+    if action_space is None:
+        return int(np.max(action)) + 1 if is_integer else None
+    if isinstance(action_space, gymnasium.spaces.Discrete | gymnax_spaces.Discrete):
+        if not is_integer:
+            raise ValueError(
+                "action: expected integers [N] to go with the discrete action_space, "
+                f"got {np.asarray(action).dtype} of shape {np.shape(action)}"
+            )
+        if getattr(action_space, "start", 0) != 0:
+            raise ValueError(
+                "action_space: expected discrete actions that start at 0, got "
+                f"{action_space}"
+            )
+        return int(action_space.n)
+    if isinstance(action_space, gymnasium.spaces.Box | gymnax_spaces.Box):
+        return None
+    raise ValueError(
+        "action_space: expected a Discrete or a Box of gymnax or Gymnasium, got "
+        f"{type(action_space).__name__}"
+    )
+
+
+def check_discrete(action: Any, num_actions: int) -> np.ndarray:
+    """The actions, if they are in 0 ... num_actions - 1.
+
+    Raises:
+        ValueError: Otherwise.
+    """
+    action = np.asarray(action)
+    if action.min() < 0 or action.max() >= num_actions:
+        wrong = action.min() if action.min() < 0 else action.max()
+        raise ValueError(
+            f"action: expected discrete actions in 0 ... {num_actions - 1}, got {wrong}"
+        )
+    return action
+
+
+def _matrix(name: str, values: Any) -> np.ndarray:
+    values = np.asarray(values)
+    if values.ndim == 1:
+        values = values[:, None]
+    if values.ndim != 2:
+        raise ValueError(
+            f"{name}: expected vectors [N, size], got shape {values.shape}; images and "
+            "other arrays have to be turned into a few features first"
+        )
+    return values.astype(np.float32)

@@ -1,0 +1,91 @@
+"""When an episode ends, learned from the context: logistic regression.
+
+Most tasks end where the state that was reached leaves some region or enters another, so
+the features are that state, its squares and products, and the action. A half-space, an
+ellipsoid and a product of two observations are expressed exactly.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from oswm.context import Context, Scale
+from oswm.features import quadratic
+from oswm.linalg import inverse_factor, matmul
+
+# Weak, so that few ends among a thousand rows are separated sharply from the others.
+_PENALTY = 1e-3
+_NUM_NEWTON_STEPS = 25
+_STEP_SIZES = (1.0, 0.5, 0.1, 0.01)
+_NEVER = -30.0  # The logit where the context holds no end at all.
+
+
+@struct.dataclass
+class Termination:
+    """A fitted classifier.
+
+    Attributes:
+        scale: Of next observation and action.
+        feature_scale: Of the features.
+        weights: float32 [1 + D], the intercept first.
+        seen: 1 if some row of the context ended its episode, else 0.
+    """
+
+    scale: Scale
+    feature_scale: Scale
+    weights: jax.Array
+    seen: jax.Array
+
+    @classmethod
+    def fit(cls, context: Context) -> Termination:
+        """Fit to a context by Newton's method with step sizes that never climb."""
+        inputs = jnp.concatenate([context.next_obs, context.action], axis=1)
+        scale = Scale.of(inputs, context.mask)
+        features = jax.vmap(_features, (None, 0, None))(scale, inputs, context.obs_size)
+        feature_scale = Scale.of(features, context.mask)
+        features = feature_scale.normalize(features)
+        features = jnp.concatenate([jnp.ones((len(inputs), 1)), features], axis=1)
+        features = features * context.mask[:, None]
+        penalties = jnp.full(features.shape[1], _PENALTY).at[0].set(1e-6)
+
+        def loss(weights):
+            logits = matmul(features, weights)
+            signs = 1.0 - 2.0 * context.terminated
+            fit = jnp.sum(context.mask * jax.nn.softplus(signs * logits))
+            return fit + 0.5 * jnp.sum(penalties * jnp.square(weights))
+
+        def step(_, weights):
+            probs = jax.nn.sigmoid(matmul(features, weights))
+            gradient = matmul(features.T, context.mask * (probs - context.terminated))
+            gradient = gradient + penalties * weights
+            curvature = matmul(features.T * (probs * (1 - probs)), features)
+            half = inverse_factor(curvature + jnp.diag(penalties))
+            direction = matmul(half.T, matmul(half, gradient))
+            sizes = jnp.asarray((*_STEP_SIZES, 0.0))
+            tried = weights - sizes[:, None] * direction
+            losses = jax.vmap(loss)(tried)
+            return tried[jnp.argmin(jnp.where(jnp.isnan(losses), jnp.inf, losses))]
+
+        start = jnp.zeros(features.shape[1])
+        weights = jax.lax.fori_loop(0, _NUM_NEWTON_STEPS, step, start)
+        seen = jnp.max(context.mask * context.terminated)
+        return cls(scale, feature_scale, weights, seen)
+
+    def logit(self, next_obs: jax.Array, action: jax.Array) -> jax.Array:
+        """Of termination after one step, from vectors [S] and [A]."""
+        inputs = jnp.concatenate([next_obs, action])
+        features = _features(self.scale, inputs, len(next_obs))
+        features = self.feature_scale.normalize(features)
+        logit = self.weights[0] + matmul(features, self.weights[1:])
+        return jnp.where(self.seen > 0, logit, _NEVER)
+
+    def probability(self, next_obs: jax.Array, action: jax.Array) -> jax.Array:
+        """The same as a probability."""
+        return jax.nn.sigmoid(self.logit(next_obs, action))
+
+
+def _features(scale: Scale, inputs: jax.Array, obs_size: int) -> jax.Array:
+    inputs = scale.normalize(inputs)
+    return jnp.concatenate([quadratic(inputs[:obs_size]), inputs[obs_size:]])
