@@ -13,7 +13,9 @@ import jax
 from gymnax.environments.environment import Environment
 
 from envs.classic_control import Acrobot, CartPole, MountainCar, Pendulum
+from envs.grid_world import GridWorld
 from envs.mountain_car_continuous import MountainCarContinuous
+from envs.simple_env import SimpleEnv
 
 Task = tuple[Environment, Any]
 """An environment and its params, as ``gymnax.make`` returns them."""
@@ -167,3 +169,7 @@ _register_builtin("Acrobot-v1", Acrobot, -100.0)
 _register_builtin("MountainCar-v0", MountainCar, -110.0)
 _register_builtin("MountainCarContinuous-v0", MountainCarContinuous, 90.0)
 _register_builtin("Pendulum-v1", Pendulum, None)
+
+# Two tasks of Ferreira et al. (2024); solved where the authors draw their lines.
+register("GridWorld", lambda: (e := GridWorld(), e.default_params), solved_return=5.0)
+register("SimpleEnv", lambda: (e := SimpleEnv(), e.default_params), solved_return=-7.6)
