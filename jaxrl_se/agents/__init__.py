@@ -11,9 +11,13 @@ cannot vary inside a compiled program.
 """
 
 from jaxrl_se.agents.best_response import BestResponse
+from jaxrl_se.agents.bonus import Bonus
+from jaxrl_se.agents.curiosity import Curious
 from jaxrl_se.agents.ddqn import DDQN
+from jaxrl_se.agents.icm import ICM
 from jaxrl_se.agents.off_policy import Trained, Variation
 from jaxrl_se.agents.ppo import PPO
+from jaxrl_se.agents.rnd import RND
 from jaxrl_se.agents.sac import SAC
 from jaxrl_se.agents.stopping import Plateau, Solved
 from jaxrl_se.agents.td3 import DDPG, TD3
@@ -22,10 +26,14 @@ from jaxrl_se.agents.td3_discrete import DiscreteTD3
 __all__ = [
     "DDPG",
     "DDQN",
+    "ICM",
     "PPO",
+    "RND",
     "SAC",
     "TD3",
     "BestResponse",
+    "Bonus",
+    "Curious",
     "DiscreteTD3",
     "Plateau",
     "Solved",

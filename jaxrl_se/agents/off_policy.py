@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from jaxrl_se.agents.bonus import Bonus
 from jaxrl_se.agents.replay import Batch, Replay
 from jaxrl_se.agents.stepping import draw_steps
 from jaxrl_se.agents.stopping import StopRule
@@ -135,6 +136,14 @@ class OffPolicyAgent:
         """One gradient step."""
         raise NotImplementedError
 
+    def action_vectors(self, spaces: Spaces, stored: jax.Array) -> jax.Array:
+        """Stored actions `[B, ...]` as a `Bonus` sees them, `[B, action_size]`."""
+        if spaces.num_actions is None:
+            return stored
+        is_index = stored.shape[-1] == 1
+        choice = stored[:, 0] if is_index else jnp.argmax(stored, axis=-1)
+        return jax.nn.one_hot(choice.astype(jnp.int32), spaces.num_actions)
+
     @property
     def network_shape(self) -> NetworkShape | None:
         """The traced shape of the networks, if it varies."""
@@ -176,6 +185,7 @@ class OffPolicyAgent:
         num_snapshots: int = 1,
         stop: StopRule | None = None,
         spaces: Spaces | None = None,
+        bonus: Bonus | None = None,
     ) -> Trained:
         """Trains one agent: an environment step, then an update if it is due.
 
@@ -194,6 +204,7 @@ class OffPolicyAgent:
             last one stops.
           spaces: The environment's spaces; read from it by default, which has to be
             done before where `params` are traced and bound the actions.
+          bonus: An intrinsic reward that learns along (see `jaxrl_se.Curious`).
         """
         spaces = spaces or Spaces.of(env, params)
         capacity = min(self.buffer_size, num_steps)
@@ -207,8 +218,19 @@ class OffPolicyAgent:
         num_chunks = num_steps // num_snapshots // chunk_size
         key_start, key_reset, key_chunks = jax.random.split(key, 3)
 
+        def update(learners, batch, uniform):
+            learner, curiosity = learners
+            if bonus is not None:
+                vectors = self.action_vectors(spaces, batch.action)
+                seen = batch.replace(action=vectors)
+                curiosity = bonus.update(spaces, curiosity, seen)
+                curiosity, paid = bonus.rewards(spaces, curiosity, seen)
+                batch = batch.replace(reward=batch.reward + paid)
+            return self.update(spaces, learner, batch, uniform), curiosity
+
         def one_step(carry, draw, step):
-            learner, buffer, obs, env_state, progress, total, stopping = carry
+            learners, buffer, obs, env_state, progress, total, stopping = carry
+            learner = learners[0]
             for_act, for_update, for_rows = jnp.split(
                 draw["uniform"], [num_act, num_act + num_update]
             )
@@ -229,11 +251,11 @@ class OffPolicyAgent:
             num_stored = jnp.minimum(progress.step + 1, capacity)
             rows = (for_rows * num_stored).astype(jnp.int32)
             batch = replay.read(buffer, rows, mask)
-            learner = jax.lax.cond(
+            learners = jax.lax.cond(
                 self.is_learning(progress) & self.is_due(progress.step),
-                lambda learner: self.update(spaces, learner, batch, for_update),
-                lambda learner: learner,
-                learner,
+                lambda learners: update(learners, batch, for_update),
+                lambda learners: learners,
+                learners,
             )
             done = taken.terminated | taken.truncated
             total = total + taken.reward
@@ -241,7 +263,7 @@ class OffPolicyAgent:
                 stopping = stop.update(stopping, total, done)
             progress = Progress(progress.step + 1, progress.episode + done)
             total = jnp.where(done, 0.0, total)
-            return learner, buffer, taken.obs, taken.state, progress, total, stopping
+            return learners, buffer, taken.obs, taken.state, progress, total, stopping
 
         def one_chunk(index, carry):
             key_env, key_uniform = jax.random.split(
@@ -268,11 +290,14 @@ class OffPolicyAgent:
         def one_snapshot(carry, index):
             first = index * num_chunks
             carry = jax.lax.fori_loop(first, first + num_chunks, one_chunk, carry)
-            return carry, self.policy_weights(carry[0])
+            return carry, self.policy_weights(carry[0][0])
 
         obs, env_state = env.reset(key_reset, params)
+        curiosity = None
+        if bonus is not None:  # whose key is a fourth one: the agent's stay as they are
+            curiosity = bonus.init(spaces, jax.random.fold_in(key, 3))
         carry = (
-            self.start(spaces, key_start),
+            (self.start(spaces, key_start), curiosity),
             replay.init(capacity),
             obs,
             env_state,

@@ -15,7 +15,9 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from jaxrl_se.agents.bonus import Bonus
 from jaxrl_se.agents.off_policy import Trained, Variation
+from jaxrl_se.agents.replay import Batch
 from jaxrl_se.agents.stepping import draw_steps
 from jaxrl_se.agents.stopping import StopRule
 from jaxrl_se.networks import MLP, Weights
@@ -307,6 +309,51 @@ class PPO:
         keys = jax.random.split(key, self.num_epochs)
         return jax.lax.scan(one_epoch, learner, keys)[0]
 
+    def learn_with_bonus(
+        self,
+        spaces: Spaces,
+        bonus: Bonus,
+        learner: Learner,
+        curiosity: Any,
+        rollout: Rollout,
+        key: jax.Array,
+    ) -> tuple[Learner, Any]:
+        """`learn` with intrinsic rewards, then a pass of the bonus over the iteration.
+
+        Args:
+          spaces: Spaces of the environment.
+          bonus: The intrinsic reward.
+          learner: What PPO learns.
+          curiosity: The bonus's state.
+          rollout: Transitions of one iteration.
+          key: A PRNG key.
+
+        Returns:
+          Learner and bonus's state after all updates.
+        """
+        rows = self.iteration_steps
+        flat = jax.tree.map(lambda x: x.reshape(rows, *x.shape[2:]), rollout)
+        batch = Batch(
+            obs=flat.obs,
+            next_obs=flat.next_obs,
+            action=jnp.clip(flat.action, -1.0, 1.0),
+            reward=flat.reward,
+            terminated=flat.terminated,
+            mask=jnp.ones(rows, jnp.float32),
+        )
+        curiosity, paid = bonus.rewards(spaces, curiosity, batch)
+        reward = rollout.reward + paid.reshape(rollout.reward.shape)
+        learner = self.learn(spaces, learner, rollout.replace(reward=reward), key)  # type: ignore
+        # One more key than `learn` splits this one into.
+        order = jax.random.permutation(jax.random.fold_in(key, self.num_epochs), rows)
+        order = order.reshape(self.num_minibatches, -1)
+
+        def one_batch(curiosity, rows):
+            minibatch = jax.tree.map(lambda x: x[rows], batch)
+            return bonus.update(spaces, curiosity, minibatch), None
+
+        return learner, jax.lax.scan(one_batch, curiosity, order)[0]
+
     def train(
         self,
         env: Any,
@@ -317,6 +364,7 @@ class PPO:
         num_snapshots: int = 1,
         stop: StopRule | None = None,
         spaces: Spaces | None = None,
+        bonus: Bonus | None = None,
     ) -> Trained:
         """Trains one agent; an iteration is steps in all environments, then updates.
 
@@ -334,6 +382,7 @@ class PPO:
             last one stops.
           spaces: The environment's spaces; read from it by default, which has to be
             done before where `params` are traced and bound the actions.
+          bonus: An intrinsic reward that learns along (see `jaxrl_se.Curious`).
 
         Raises:
           ValueError: The steps of a snapshot are no whole number of iterations.
@@ -349,17 +398,23 @@ class PPO:
         key_start, key_reset, key_iterations = jax.random.split(key, 3)
 
         def one_iteration(index, carry):
-            learner, envs, progress = carry
+            (learner, curiosity), envs, progress = carry
             keys = jax.random.split(jax.random.fold_in(key_iterations, index), 3)
             envs, rollout = self._collect(
                 env, params, spaces, learner.weights, envs, keys[0], keys[1]
             )
-            learner = self.learn(spaces, learner, rollout, keys[2])
+            if bonus is None:
+                learner = self.learn(spaces, learner, rollout, keys[2])
+            else:
+                learner, curiosity = self.learn_with_bonus(
+                    spaces, bonus, learner, curiosity, rollout, keys[2]
+                )
             steps, episodes, stopping = progress
             if stop is not None:
                 stopping = watch(stop, stopping, rollout)
             episodes = episodes + jnp.sum(rollout.done).astype(jnp.int32)
-            return learner, envs, (steps + self.iteration_steps, episodes, stopping)
+            progress = (steps + self.iteration_steps, episodes, stopping)
+            return (learner, curiosity), envs, progress
 
         def one_snapshot(carry, snapshot):
             def goes_on(indexed):
@@ -373,12 +428,15 @@ class PPO:
 
             first = (snapshot * num_iterations, carry)
             carry = jax.lax.while_loop(goes_on, body, first)[1]
-            return carry, self.policy_weights(carry[0])
+            return carry, self.policy_weights(carry[0][0])
 
         keys_reset = jax.random.split(key_reset, self.num_envs)
         obs, env_state = jax.vmap(env.reset, (0, None))(keys_reset, params)
+        curiosity = None
+        if bonus is not None:  # whose key is a fourth one: the agent's stay as they are
+            curiosity = bonus.init(spaces, jax.random.fold_in(key, 3))
         carry = (
-            self.start(spaces, key_start),
+            (self.start(spaces, key_start), curiosity),
             (obs, env_state, jnp.zeros(self.num_envs, jnp.float32)),
             (jnp.int32(0), jnp.int32(0), None if stop is None else stop.init()),
         )
