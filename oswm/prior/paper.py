@@ -22,7 +22,12 @@ from oswm.prior.momentum import (
     reset_momentum,
     step_momentum,
 )
-from oswm.prior.random_networks import RandomNetwork, apply_network, init_network
+from oswm.prior.random_networks import (
+    RandomNetwork,
+    apply_network,
+    make_network,
+    num_draws,
+)
 
 NUM_STATES = 11
 NUM_ACTIONS = 3
@@ -96,16 +101,16 @@ def init_paper_task(key: jax.Array) -> PaperTask:
     is_action = jnp.arange(NUM_ACTIONS) < action_dim
     inputs = jnp.concatenate([is_used, is_action]).astype(jnp.float32)
     reward_inputs = jnp.concatenate([is_used, is_used, is_action]).astype(jnp.float32)
-    networks = jax.vmap(init_network, (0, None))(
-        jax.random.split(keys[4], NUM_STATES), inputs
-    )
+    u = jax.random.uniform(keys[4], (NUM_STATES, num_draws(NUM_FEATURES)))
+    networks = jax.vmap(make_network, (0, None))(u, inputs)
+    u = jax.random.uniform(keys[6], (num_draws(NUM_STATES + NUM_FEATURES),))
     pairs = jax.vmap(init_momentum, (0, None, None))(
         jax.random.split(keys[5], MAX_PAIRS), action_dim, NUM_ACTIONS
     )
     return PaperTask(
         networks=networks,
         pairs=pairs,
-        reward=init_network(keys[6], reward_inputs),
+        reward=make_network(u, reward_inputs),
         num_networks=num_networks,
         num_pairs=num_pairs,
         constant_reward=jax.random.bernoulli(keys[7]),

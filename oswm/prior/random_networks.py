@@ -34,26 +34,26 @@ class RandomNetwork:
     sin_hidden: jax.Array
 
 
-def init_network(key: jax.Array, input_mask: jax.Array) -> RandomNetwork:
-    """Draw the weights of one network.
+def num_draws(num_inputs: int) -> int:
+    """How many uniform numbers a network of so many inputs takes."""
+    return NUM_HIDDEN * (num_inputs + NUM_HIDDEN + 1) + 2
+
+
+def make_network(u: jax.Array, input_mask: jax.Array) -> RandomNetwork:
+    """Make one network.
 
     Args:
-        key: Random key.
+        u: Uniform draws from 0 ... 1, ``[num_draws(I)]``.
         input_mask: Which inputs it has, ``[I]``; their number is the fan-in.
     """
-    in_key, hidden_key, out_key, activation_key = jax.random.split(key, 4)
-
-    def uniform(key, shape, fan_in):
-        bound = 1 / jnp.sqrt(fan_in)
-        return jax.random.uniform(key, shape, minval=-1.0) * bound
-
+    num_inputs = input_mask.shape[0]
+    weights = 2 * u[:-2].reshape(NUM_HIDDEN, num_inputs + NUM_HIDDEN + 1) - 1
+    is_sin = u[-2:] < 0.5
     fan_in = jnp.maximum(input_mask.sum(), 1)
-    w_in = uniform(in_key, (NUM_HIDDEN, input_mask.shape[0]), fan_in)
-    is_sin = jax.random.bernoulli(activation_key, shape=(2,))
     return RandomNetwork(
-        w_in=w_in * input_mask,
-        w_hidden=uniform(hidden_key, (NUM_HIDDEN, NUM_HIDDEN), NUM_HIDDEN),
-        w_out=uniform(out_key, (NUM_HIDDEN,), NUM_HIDDEN),
+        w_in=weights[:, :num_inputs] * input_mask / jnp.sqrt(fan_in),
+        w_hidden=weights[:, num_inputs:-1] / jnp.sqrt(NUM_HIDDEN),
+        w_out=weights[:, -1] / jnp.sqrt(NUM_HIDDEN),
         sin_in=is_sin[0],
         sin_hidden=is_sin[1],
     )
