@@ -300,10 +300,13 @@ def choose_landmarks(
         [M, M] that takes kernel values at the landmarks to orthonormal features, whose
         rows are 0 once nothing is left to explain.
     """
+    # All are alike at first; the order of rows must not matter.
+    distance = jnp.sum(jnp.square(points), axis=1)
+    most_central = jnp.argmin(jnp.where(mask > 0, distance, jnp.inf))
 
     def one_landmark(j, carry):
         rows, whitening, features, left = carry
-        row = jnp.argmax(left)
+        row = jnp.where(j == 0, most_central, jnp.argmax(left))
         is_needed = left[row] > _LEAST_PIVOT
         kernel = gaussian(points[row], points)
         scale = jnp.where(is_needed, jax.lax.rsqrt(jnp.maximum(left[row], 1e-30)), 0.0)

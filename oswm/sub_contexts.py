@@ -1,0 +1,72 @@
+"""Any world model, fitted to parts of the context: where they disagree, none knows."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from oswm.context import Context, Prediction
+
+
+@dataclasses.dataclass(frozen=True)
+class SubContexts:
+    """An ensemble of one model over random parts of the context.
+
+    Predictions are the members' means; the spread of the members is added to the
+    variance that they predict themselves.
+
+    Attributes:
+        model: A world model.
+        num_members: How many parts.
+        fraction: Share of the rows in each part.
+        seed: Of the choice of rows.
+    """
+
+    model: Any
+    num_members: int = 5
+    fraction: float = 0.7
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.num_members < 2:
+            raise ValueError(
+                f"num_members: expected at least 2, got {self.num_members}"
+            )
+        if not 0 < self.fraction <= 1:
+            raise ValueError(f"fraction: expected one in (0, 1], got {self.fraction}")
+
+    def fit(self, context: Context) -> Any:
+        """Fit each member, one after the other; a leading axis of members."""
+        draws = jax.random.uniform(
+            jax.random.key(self.seed), (self.num_members, context.num_rows)
+        )
+        draws = jnp.where(context.mask > 0, draws, jnp.inf)
+        ranks = jnp.argsort(jnp.argsort(draws, axis=1), axis=1)
+        masks = context.mask * (ranks < self.fraction * jnp.sum(context.mask))
+        return jax.lax.map(
+            lambda mask: self.model.fit(context.replace(mask=mask)), masks
+        )
+
+    def predict(self, cache: Any, obs: jax.Array, action: jax.Array) -> Prediction:
+        """Mean and standard deviation of the mixture of all members."""
+        each = jax.vmap(self.model.predict, (0, None, None))(cache, obs, action)
+
+        def deviation(mean, std):
+            return jnp.sqrt(jnp.var(mean, axis=0) + jnp.mean(jnp.square(std), axis=0))
+
+        return Prediction(
+            next_obs_mean=jnp.mean(each.next_obs_mean, axis=0),
+            next_obs_std=deviation(each.next_obs_mean, each.next_obs_std),
+            reward_mean=jnp.mean(each.reward_mean, axis=0),
+            reward_std=deviation(each.reward_mean, each.reward_std),
+            terminated_prob=jnp.mean(each.terminated_prob, axis=0),
+        )
+
+    def sample(
+        self, cache: Any, obs: jax.Array, action: jax.Array, key: jax.Array
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Draw next observation [S], reward and termination of one step."""
+        return self.predict(cache, obs, action).sample(key)

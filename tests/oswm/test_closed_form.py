@@ -1,0 +1,246 @@
+"""Closed-form world models: exactness, leave-one-out, masks, known functions."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import envs
+import oswm
+from oswm.environment import fit
+from oswm.kernel_ridge import choose_landmarks, gaussian
+from oswm.linalg import inverse_factor
+
+SMALL = oswm.KernelRidge(48, length_scales=(0.5, 1.0), penalties=(1e-4, 1e-2))
+NUM_ROWS = 200  # Of all contexts, so that each model compiles once.
+MODELS = [
+    oswm.Persistence(),
+    oswm.Ridge(),
+    oswm.Ridge(quadratic=True),
+    SMALL,
+    oswm.NearestNeighbours(),
+    oswm.LeaveOneOut((oswm.Ridge(), oswm.NearestNeighbours())),
+]
+NAMES = [f"{i}-{type(model).__name__}" for i, model in enumerate(MODELS)]
+
+
+def transitions(num_rows=NUM_ROWS, seed=0):
+    """Rows with two observations and one continuous action."""
+    rng = np.random.default_rng(seed)
+    obs = rng.normal(size=(num_rows, 2)).astype(np.float32)
+    action = rng.uniform(-1, 1, (num_rows, 1)).astype(np.float32)
+    next_obs = np.stack(
+        [obs[:, 0] + 0.1 * obs[:, 1], obs[:, 1] + np.sin(obs[:, 0]) + action[:, 0]],
+        axis=1,
+    )
+    return envs.Transitions(
+        obs=obs,
+        action=action,
+        reward=-(obs[:, 0] ** 2),
+        next_obs=next_obs,
+        terminated=obs[:, 0] > 1.0,
+        truncated=np.zeros(num_rows, bool),
+    )
+
+
+def targets(context):
+    change = context.next_obs - context.obs
+    return np.concatenate([change, context.reward[:, None]], axis=1)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def predict(model, cache, context):
+    return jax.vmap(model.predict, (None, 0, 0))(cache, context.obs, context.action)
+
+
+@pytest.mark.parametrize("size", [1, 63, 64, 65, 200])
+def test_inverse_factor_inverts(size):
+    matrix = np.random.default_rng(0).normal(size=(size, 2 * size))
+    matrix = (matrix @ matrix.T / size).astype(np.float32)
+    half = np.asarray(jax.jit(inverse_factor)(jnp.asarray(matrix)), np.float64)
+    np.testing.assert_allclose(half.T @ half @ matrix, np.eye(size), atol=2e-4)
+
+
+def test_inverse_factor_batches():
+    matrix = np.random.default_rng(0).normal(size=(7, 80, 200)).astype(np.float32)
+    matrix = jnp.asarray(matrix @ matrix.transpose(0, 2, 1))
+    each = jax.jit(jax.vmap(inverse_factor))(matrix)
+    np.testing.assert_allclose(each[3], inverse_factor(matrix[3]), atol=1e-5)
+
+
+def test_landmarks_reproduce_the_kernel_matrix():
+    points = jnp.asarray(np.random.default_rng(0).normal(size=(60, 2)), jnp.float32)
+    mask = jnp.ones(60).at[50:].set(0.0)
+    rows, whitening = choose_landmarks(points, mask, 40)
+    assert rows.max() < 50
+    kernel = jax.vmap(gaussian, (0, None))(points[:50], points[:50])
+    features = jax.vmap(gaussian, (0, None))(points[:50], points[rows]) @ whitening.T
+    np.testing.assert_allclose(features @ features.T, kernel, atol=2e-3)
+
+
+@pytest.mark.parametrize("model", MODELS, ids=NAMES)
+def test_leave_one_out_residuals_are_those_of_a_fit_without_the_row(model):
+    """The scales of the columns, which see all rows, move little with one of 200."""
+    if model == SMALL:  # Its choices must not flip, and all rows are landmarks.
+        model = oswm.KernelRidge(NUM_ROWS, length_scales=(0.5,), penalties=(1e-2,))
+    context = oswm.Context.of(transitions())
+    residual = fit(model, context).residual
+    scale = np.std(targets(context), axis=0)
+    for row in (0, 17, 101):
+        others = context.replace(mask=context.mask.at[row].set(0.0))
+        found = predict(model, fit(model, others), context)
+        found = np.append(
+            context.next_obs[row] - found.next_obs_mean[row],
+            context.reward[row] - found.reward_mean[row],
+        )
+        np.testing.assert_allclose(found / scale, residual[row] / scale, atol=0.03)
+
+
+@pytest.mark.parametrize("model", MODELS, ids=NAMES)
+def test_rows_that_are_not_in_use_change_nothing(model):
+    context = oswm.Context.of(transitions(150))
+    padded = context.pad(NUM_ROWS)
+    junk = jax.tree.map(lambda x: x.at[150:].set(1e3), padded)
+    padded, junk = (fit(model, c.replace(mask=padded.mask)) for c in (padded, junk))
+    assert not np.asarray(junk.residual[150:]).any()
+    queries = oswm.Context.of(transitions(seed=1))
+    a, b = predict(model, padded, queries), predict(model, junk, queries)
+    np.testing.assert_allclose(a.next_obs_mean, b.next_obs_mean, atol=1e-5)
+    np.testing.assert_allclose(a.reward_mean, b.reward_mean, atol=1e-5)
+
+
+def test_padded_contexts_are_those_they_were():
+    model, context = oswm.Ridge(), oswm.Context.of(transitions(150))
+    a, b = (predict(model, fit(model, c), context) for c in (context, context.pad(200)))
+    np.testing.assert_allclose(a.next_obs_mean, b.next_obs_mean, atol=1e-5)
+
+
+@pytest.mark.parametrize("model", MODELS, ids=NAMES)
+def test_order_of_rows_changes_nothing(model):
+    data = transitions()
+    order = np.random.default_rng(2).permutation(len(data))
+    shuffled = jax.tree.map(lambda x: x[order], data)
+    queries = oswm.Context.of(transitions(seed=1))
+    a, b = (
+        predict(model, fit(model, oswm.Context.of(rows)), queries)
+        for rows in (data, shuffled)
+    )
+    np.testing.assert_allclose(a.next_obs_mean, b.next_obs_mean, atol=2e-3)
+    np.testing.assert_allclose(a.reward_mean, b.reward_mean, atol=5e-3)
+
+
+@pytest.mark.parametrize("model", [oswm.Ridge(), SMALL], ids=["ridge", "kernel"])
+def test_contexts_batch(model):
+    contexts = [oswm.Context.of(transitions(seed=seed)) for seed in range(3)]
+    stacked = jax.tree.map(lambda *x: jnp.stack(x), *contexts)
+    caches = jax.jit(jax.vmap(model.fit))(stacked)
+    one = fit(model, contexts[1])
+    np.testing.assert_allclose(caches.residual[1], one.residual, atol=2e-3)
+
+
+def test_ridge_is_exact_for_linear_tasks_in_float32():
+    """CartPole is nearly linear: 2e-7 by float64 (specification, section 5.4)."""
+    task = envs.make("CartPole-v1")
+    context, queries = (
+        oswm.Context.of(envs.collect(task, 1000, key=key)) for key in (0, 1)
+    )
+    model = oswm.Ridge()
+    found = predict(model, fit(model, context), queries)
+    error = np.sum(np.square(found.next_obs_mean - queries.next_obs)) / 1000 / 14
+    assert error < 4e-7
+
+
+def test_kernel_ridge_learns_what_ridge_cannot():
+    context = oswm.Context.of(transitions())
+    queries = oswm.Context.of(transitions(seed=1))
+    errors = {}
+    for model in (oswm.Ridge(), SMALL):
+        found = predict(model, fit(model, context), queries)
+        errors[model] = np.mean(np.square(found.next_obs_mean - queries.next_obs))
+    assert errors[SMALL] < 0.03 * errors[oswm.Ridge()]
+
+
+def test_the_reward_may_depend_on_the_state_that_is_reached():
+    data = transitions()
+    data = dataclasses.replace(data, reward=-np.abs(data.next_obs[:, 1]))
+    queries = transitions(seed=1)
+    context = oswm.Context.of(data)
+    found = predict(SMALL, fit(SMALL, context), oswm.Context.of(queries))
+    error = np.square(found.reward_mean + np.abs(queries.next_obs[:, 1]))
+    assert np.mean(error) < 0.02 * np.var(data.reward)
+
+
+@pytest.mark.parametrize("model", [oswm.Ridge(), SMALL], ids=["ridge", "kernel"])
+def test_standard_deviations_are_calibrated(model):
+    noise = 0.3 * np.random.default_rng(3).normal(size=(NUM_ROWS, 2))
+    data = transitions()
+    data = dataclasses.replace(data, next_obs=(data.obs + noise).astype(np.float32))
+    context = oswm.Context.of(data)
+    found = predict(model, fit(model, context), context)
+    np.testing.assert_allclose(np.median(found.next_obs_std), 0.3, rtol=0.15)
+
+
+def test_uncertainty_grows_away_from_the_context():
+    context = oswm.Context.of(transitions())
+    for model in MODELS[1:4]:
+        cache = fit(model, context)
+        near, far = (
+            model.predict(cache, x * jnp.ones(2), jnp.zeros(1)).next_obs_std
+            for x in (0.0, 20.0)
+        )
+        assert (far > near).any() and (far >= 0.99 * near).all()
+
+
+def test_leave_one_out_chooses_per_target():
+    data = transitions()
+    rough = np.sign(np.sin(25 * data.obs[:, 0]))
+    data = dataclasses.replace(data, reward=rough.astype(np.float32))
+    models = (oswm.Ridge(), oswm.NearestNeighbours(2), SMALL)
+    model = oswm.LeaveOneOut(models)
+    cache = fit(model, oswm.Context.of(data))
+    errors = np.stack(
+        [
+            np.sum(np.square(fit(m, oswm.Context.of(data)).residual), axis=0)
+            for m in models
+        ]
+    )
+    _, choice = cache.fit
+    assert (np.argmax(choice, axis=0) == np.argmin(errors, axis=0)).all()
+    found = np.sum(np.square(cache.residual), axis=0)
+    np.testing.assert_allclose(found, errors.min(axis=0), rtol=1e-4)
+
+
+def test_constant_columns_stay_constant():
+    data = transitions()
+    obs = np.insert(data.obs, 1, 7.0, axis=1)
+    next_obs = np.insert(data.next_obs, 1, 7.0, axis=1)
+    data = dataclasses.replace(
+        data, obs=obs, next_obs=next_obs, reward=np.full(200, 0.1, np.float32)
+    )
+    context = oswm.Context.of(data)
+    for model in MODELS:
+        found = predict(model, fit(model, context), context)
+        np.testing.assert_allclose(found.next_obs_mean[:, 1], 7.0, atol=1e-6)
+        np.testing.assert_allclose(found.reward_mean, 0.1, atol=1e-6)
+        assert np.isfinite(found.next_obs_std).all()
+
+
+@pytest.mark.parametrize("task", ["CartPole-v1", "GridWorld"])
+def test_termination_is_learned(task):
+    context, queries = (
+        oswm.Context.of(envs.collect(envs.make(task), 1000, key=key)) for key in (0, 1)
+    )
+    model = oswm.Ridge()
+    found = predict(model, fit(model, context), queries).terminated_prob > 0.5
+    ends = np.asarray(queries.terminated, bool)
+    assert np.mean(found[ends]) > 0.9 and np.mean(found[~ends]) < 0.02
+
+
+def test_no_end_in_the_context_is_no_end_in_the_model():
+    context = oswm.Context.of(envs.collect(envs.make("Pendulum-v1"), 200, key=0))
+    model = oswm.Ridge()
+    found = predict(model, fit(model, context), context)
+    assert np.max(found.terminated_prob) < 1e-6
