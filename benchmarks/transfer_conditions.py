@@ -86,7 +86,7 @@ class Transfer:
         return config.replace(
             agent=vary_like_ferreira2022(inner),
             train_steps=self.inner_steps,
-            max_generations=30,
+            max_generations=60,
             stop_return=self.inner_return,
         )
 
@@ -103,15 +103,15 @@ _AGENTS = {
     "ddqn": _DDQN,
     "dueling": dataclasses.replace(_DDQN, dueling=True, feature_size=32),
     "td3": DiscreteTD3(
-        learning_rate=1.5e-2,
+        learning_rate=5e-3,
         target_update_rate=0.05,
         policy_delay=1,
-        learning_starts=150,
-        # Actors of a narrow softmax settle on one action before the critics know
-        # better; they see both actions for longer by a wide one and by more noise.
+        # Actors settle on one action before the critics know better, unless these have
+        # seen all actions everywhere: half of the steps are random, the others noisy.
+        learning_starts=2000,
         gumbel_hard=False,
         gumbel_temperature=3.0,
-        exploration_noise=0.5,
+        exploration_noise=1.0,
         **_SMALL,
     ),
     "ppo": PPO(
@@ -131,7 +131,7 @@ TASKS = {
         inner=_DDQN,
         inner_steps=100,
         inner_return=490.0,
-        steps={"ddqn": 600, "dueling": 600, "td3": 2000, "ppo": 2000},
+        steps={"ddqn": 600, "dueling": 600, "td3": 4000, "ppo": 2000},
         real_steps=10_000,
         published={
             "real": {
@@ -164,7 +164,7 @@ TASKS = {
         inner=_DDQN,
         inner_steps=300,
         inner_return=-85.0,
-        steps={"ddqn": 1000, "dueling": 1000, "td3": 3000, "ppo": 3000},
+        steps={"ddqn": 1000, "dueling": 1000, "td3": 5000, "ppo": 3000},
         real_steps=20_000,
         published={
             "real": {
