@@ -36,6 +36,7 @@ class Expansion:
     Attributes:
         base: float32 [1 + P], of the intercept and the base's features.
         relevance: float32 [D], factor of each standardised input in the kernel.
+        additive: float32 scalar, see `kernel`; None without such a part.
         landmarks: float32 [M, D], in units of the kernel.
         weights: float32 [M].
         whitening: float32 [M, M], from kernel values to features.
@@ -48,6 +49,7 @@ class Expansion:
 
     base: jax.Array
     relevance: jax.Array
+    additive: jax.Array | None
     landmarks: jax.Array
     weights: jax.Array
     whitening: jax.Array
@@ -62,9 +64,11 @@ class Expansion:
     ) -> tuple[jax.Array, jax.Array]:
         """Mean and standard deviation, from inputs [D] and the base's features [P]."""
         features = jnp.insert(features, 0, 1.0)
-        kernel = gaussian(self.relevance * x, self.landmarks)
-        mean = matmul(features, self.base) + matmul(kernel, self.weights)
-        columns = matmul(self.whitening, kernel)
+        values = kernel(
+            self.relevance * x, self.landmarks, self.relevance > 0, self.additive
+        )
+        mean = matmul(features, self.base) + matmul(values, self.weights)
+        columns = matmul(self.whitening, values)
         unexplained = jnp.maximum(1.0 - jnp.sum(jnp.square(columns)), 0.0)
         columns = columns - matmul(features, self.tilt)
         leverage = jnp.sum(jnp.square(matmul(self.base_half, features)))
@@ -98,7 +102,9 @@ class KernelRidge(ClosedForm):
 
     The reward may depend on the state that is reached: whether the kernel sees
     observation and action, the next observation, or all three is chosen by its
-    leave-one-out error too, as is the degree.
+    leave-one-out error too, as is the degree. It is also often a sum of terms in single
+    quantities, so half of its kernel may be such a sum (Duvenaud et al., 2011, arXiv
+    1112.4394), which generalises to combinations that the context does not show.
 
     Attributes:
         num_landmarks: Most landmarks per target, at most the context's rows.
@@ -121,7 +127,7 @@ class KernelRidge(ClosedForm):
         inputs = mask[:, None] * change_scale.normalize(inputs)
         views = jnp.ones((1, inputs.shape[1]))
         change, change_residual = self._fit(
-            inputs, jax.vmap(quadratic)(inputs), targets[:, :-1], mask, views
+            inputs, jax.vmap(quadratic)(inputs), targets[:, :-1], mask, views, None
         )
 
         every = jnp.concatenate([context.obs, context.action, context.next_obs], axis=1)
@@ -131,7 +137,7 @@ class KernelRidge(ClosedForm):
         views = jnp.asarray(np.stack([~is_next, is_next, np.ones_like(is_next)]), float)
         features = jax.vmap(_reward_features, (0, None))(every, context.obs_size)
         reward, reward_residual = self._fit(
-            every, features, targets[:, -1:], mask, views
+            every, features, targets[:, -1:], mask, views, jnp.array([0.0, 0.5])
         )
 
         residual = jnp.concatenate([change_residual, reward_residual], axis=1)
@@ -139,7 +145,7 @@ class KernelRidge(ClosedForm):
         return fit, target_scale.std * residual
 
     def _fit(
-        self, inputs, features, targets, mask, views
+        self, inputs, features, targets, mask, views, additive
     ) -> tuple[Expansion, jax.Array]:
         """Choose for each target among degrees, length scales, penalties and views.
 
@@ -149,6 +155,7 @@ class KernelRidge(ClosedForm):
             targets: Standardised, [N, O], 0 in rows that are not in use.
             mask: [N].
             views: 0 or 1 [V, D], inputs that the kernel sees.
+            additive: Additive shares of the kernel [K], or None.
 
         Returns:
             Expansions with a leading axis [O], and leave-one-out residuals [N, O].
@@ -163,17 +170,21 @@ class KernelRidge(ClosedForm):
         relevances = views / jnp.sqrt(num_live) * is_live
         scales = jnp.asarray(self.length_scales)[:, None, None]
         relevances = (relevances / scales).reshape(-1, inputs.shape[1])
+        kernels = (relevances, None)
+        if additive is not None:
+            kernels = (
+                jnp.repeat(relevances, len(additive), axis=0),
+                jnp.tile(additive, len(relevances)),
+            )
+        empty = self._without_kernel(inputs, features, kernels)
 
         def try_degree(best, degree):
             base = degree * features
             weights, half, rest, left_out = solve(base, targets, _PENALTY * num_rows)
             leverage = jnp.sum(jnp.square(matmul(base, half.T)), axis=1)
             noise = jnp.sqrt(jnp.sum(rest * left_out, axis=0) / num_rows)
-            base_only = _without_kernel(inputs.shape[1], num_landmarks).replace(
-                base=(degree[:, None] * weights).T,
-                base_half=half * degree,
-                tilt=jnp.zeros((features.shape[1], num_landmarks)),
-                noise=noise,
+            base_only = empty.replace(
+                base=(degree[:, None] * weights).T, base_half=half * degree, noise=noise
             )
             best = keep_better(best, base_only, left_out)
             # The kernel fits what the base leaves, at a variance of 1: float32 has few
@@ -182,12 +193,17 @@ class KernelRidge(ClosedForm):
             size = jnp.where(size > 0, size, 1.0)
             rest = rest / size
 
-            def try_kernel(best, relevance):
-                points = relevance * inputs
-                rows, whitening = choose_landmarks(points, mask, num_landmarks)
+            def try_kernel(best, candidate):
+                relevance, additive = candidate
+                points, used = relevance * inputs, relevance > 0
+                rows, whitening = choose_landmarks(
+                    points, mask, num_landmarks, used, additive
+                )
                 landmarks = points[rows]
-                kernel = jax.vmap(gaussian, (0, None))(points, landmarks)
-                columns = mask[:, None] * matmul(kernel, whitening.T)
+                values = jax.vmap(kernel, (0, None, None, None))(
+                    points, landmarks, used, additive
+                )
+                columns = mask[:, None] * matmul(values, whitening.T)
                 tilt = matmul(half.T, matmul(half, matmul(base.T, columns)))
                 flat = columns - matmul(base, tilt)  # Orthogonal to the base.
                 gram = matmul(flat.T, flat)
@@ -213,6 +229,7 @@ class KernelRidge(ClosedForm):
                             degree[:, None] * (weights - matmul(tilt, size * found))
                         ).T,
                         relevance=relevance,
+                        additive=additive,
                         landmarks=landmarks,
                         weights=(size * matmul(whitening.T, found)).T,
                         whitening=whitening,
@@ -226,18 +243,31 @@ class KernelRidge(ClosedForm):
 
                 return jax.lax.scan(try_penalty, best, jnp.asarray(self.penalties))
 
-            return jax.lax.scan(try_kernel, best, relevances)[0], None
+            return jax.lax.scan(try_kernel, best, kernels)[0], None
 
         num_targets = targets.shape[1]
-        start = _without_kernel(inputs.shape[1], num_landmarks).replace(
-            base=jnp.zeros(features.shape[1]),
-            base_half=jnp.zeros((features.shape[1],) * 2),
-            tilt=jnp.zeros((features.shape[1], num_landmarks)),
-            noise=jnp.float32(jnp.inf),
-        )
+        start = empty.replace(noise=jnp.float32(jnp.inf))
         start = jax.tree.map(lambda x: jnp.stack([x] * num_targets), start)
         nothing = jnp.full(targets.shape, jnp.inf)
         return jax.lax.scan(try_degree, (start, nothing), degrees)[0]
+
+    def _without_kernel(self, inputs, features, kernels) -> Expansion:
+        """Zeros in the shapes of one target's expansion, with an infinite penalty."""
+        size, num_features = inputs.shape[1], features.shape[1]
+        num_landmarks = min(self.num_landmarks, len(inputs))
+        return Expansion(
+            base=jnp.zeros(num_features),
+            relevance=jnp.zeros(size),
+            additive=None if kernels[1] is None else jnp.float32(0.0),
+            landmarks=jnp.zeros((num_landmarks, size)),
+            weights=jnp.zeros(num_landmarks),
+            whitening=jnp.zeros((num_landmarks, num_landmarks)),
+            tilt=jnp.zeros((num_features, num_landmarks)),
+            half=jnp.zeros((num_landmarks, num_landmarks)),
+            base_half=jnp.zeros((num_features, num_features)),
+            penalty=jnp.float32(jnp.inf),
+            noise=jnp.float32(0.0),
+        )
 
     def predict_targets(self, fit, obs, action):
         """Changes first, then the reward given the next observation they lead to."""
@@ -264,29 +294,33 @@ def _reward_features(inputs: jax.Array, obs_size: int) -> jax.Array:
     return jnp.concatenate([inputs, *products])
 
 
-def _without_kernel(size: int, num_landmarks: int) -> Expansion:
-    """The candidate whose kernel weighs nothing; the base is still to be filled in."""
-    return Expansion(
-        base=jnp.zeros(0),
-        relevance=jnp.zeros(size),
-        landmarks=jnp.zeros((num_landmarks, size)),
-        weights=jnp.zeros(num_landmarks),
-        whitening=jnp.zeros((num_landmarks, num_landmarks)),
-        tilt=jnp.zeros((0, num_landmarks)),
-        half=jnp.zeros((num_landmarks, num_landmarks)),
-        base_half=jnp.zeros(0),
-        penalty=jnp.float32(jnp.inf),
-        noise=jnp.float32(0.0),
-    )
+def kernel(
+    x: jax.Array, landmarks: jax.Array, used: jax.Array, additive: jax.Array | None
+) -> jax.Array:
+    """The kernel of one point [D] and each landmark, [M].
 
-
-def gaussian(x: jax.Array, landmarks: jax.Array) -> jax.Array:
-    """The kernel exp(-|x - z|^2 / 2) of one point [D] and each landmark, [M]."""
-    return jnp.exp(-0.5 * jnp.sum(jnp.square(x - landmarks), axis=-1))
+    Args:
+        x: In units of the length scale times the root of the number of inputs used.
+        landmarks: Likewise, [M, D].
+        used: Whether the kernel sees an input, [D].
+        additive: Share of the sum of one Gaussian per input; the rest is a Gaussian of
+            them all. None for 0.
+    """
+    squares = jnp.square(x - landmarks)
+    joint = jnp.exp(-0.5 * jnp.sum(squares, axis=-1))
+    if additive is None:
+        return joint
+    num_used = jnp.maximum(jnp.sum(used), 1.0)
+    each = jnp.sum(used * jnp.exp(-0.5 * num_used * squares), axis=-1) / num_used
+    return joint + additive * (each - joint)
 
 
 def choose_landmarks(
-    points: jax.Array, mask: jax.Array, num_landmarks: int
+    points: jax.Array,
+    mask: jax.Array,
+    num_landmarks: int,
+    used: jax.Array,
+    additive: jax.Array | None,
 ) -> tuple[jax.Array, jax.Array]:
     """Pivoted Cholesky factorisation of the kernel matrix, cut off early.
 
@@ -294,6 +328,8 @@ def choose_landmarks(
         points: [N, D].
         mask: [N]; padding is never chosen.
         num_landmarks: M.
+        used: As in `kernel`, like the next.
+        additive: Likewise.
 
     Returns:
         Rows of the landmarks, int32 [M], in order of what they explain, and the matrix
@@ -308,10 +344,10 @@ def choose_landmarks(
         rows, whitening, features, left = carry
         row = jnp.where(j == 0, most_central, jnp.argmax(left))
         is_needed = left[row] > _LEAST_PIVOT
-        kernel = gaussian(points[row], points)
+        values = kernel(points[row], points, used, additive)
         scale = jnp.where(is_needed, jax.lax.rsqrt(jnp.maximum(left[row], 1e-30)), 0.0)
         mine = features[row]
-        column = scale * mask * (kernel - matmul(features, mine))
+        column = scale * mask * (values - matmul(features, mine))
         combination = -scale * matmul(mine, whitening)
         rows = rows.at[j].set(row)
         whitening = whitening.at[j].set(combination.at[j].set(scale))

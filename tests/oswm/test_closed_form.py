@@ -11,7 +11,7 @@ import pytest
 import envs
 import oswm
 from oswm.environment import fit
-from oswm.kernel_ridge import choose_landmarks, gaussian
+from oswm.kernel_ridge import choose_landmarks, kernel
 from oswm.linalg import inverse_factor
 
 SMALL = oswm.KernelRidge(48, length_scales=(0.5, 1.0), penalties=(1e-4, 1e-2))
@@ -71,14 +71,20 @@ def test_inverse_factor_batches():
     np.testing.assert_allclose(each[3], inverse_factor(matrix[3]), atol=1e-5)
 
 
-def test_landmarks_reproduce_the_kernel_matrix():
+@pytest.mark.parametrize("additive", [None, 0.5])
+def test_landmarks_reproduce_the_kernel_matrix(additive):
     points = jnp.asarray(np.random.default_rng(0).normal(size=(60, 2)), jnp.float32)
-    mask = jnp.ones(60).at[50:].set(0.0)
-    rows, whitening = choose_landmarks(points, mask, 40)
+    mask, used = jnp.ones(60).at[50:].set(0.0), jnp.ones(2, bool)
+    rows, whitening = choose_landmarks(points, mask, 45, used, additive)
     assert rows.max() < 50
-    kernel = jax.vmap(gaussian, (0, None))(points[:50], points[:50])
-    features = jax.vmap(gaussian, (0, None))(points[:50], points[rows]) @ whitening.T
-    np.testing.assert_allclose(features @ features.T, kernel, atol=2e-3)
+
+    def matrix(landmarks):
+        return jax.vmap(kernel, (0, None, None, None))(
+            points[:50], landmarks, used, additive
+        )
+
+    features = matrix(points[rows]) @ whitening.T
+    np.testing.assert_allclose(features @ features.T, matrix(points[:50]), atol=2e-3)
 
 
 @pytest.mark.parametrize("model", MODELS, ids=NAMES)
