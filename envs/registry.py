@@ -14,6 +14,7 @@ from gymnax.environments.environment import Environment
 
 from envs.classic_control import Acrobot, CartPole, MountainCar, Pendulum
 from envs.grid_world import GridWorld
+from envs.half_cheetah import make_half_cheetah
 from envs.mountain_car_continuous import MountainCarContinuous
 from envs.simple_env import SimpleEnv
 
@@ -169,6 +170,13 @@ _register_builtin("Acrobot-v1", Acrobot, -100.0)
 _register_builtin("MountainCar-v0", MountainCar, -110.0)
 _register_builtin("MountainCarContinuous-v0", MountainCarContinuous, 90.0)
 _register_builtin("Pendulum-v1", Pendulum, None)
+# Its model is loaded, and the optional extra asked for, when it is made.
+register(
+    "HalfCheetah-v5",
+    make_half_cheetah,
+    solved_return=4800.0,
+    gymnasium_id="HalfCheetah-v5",
+)
 
 # Two tasks of Ferreira et al. (2024); solved where the authors draw their lines.
 register("GridWorld", lambda: (e := GridWorld(), e.default_params), solved_return=5.0)

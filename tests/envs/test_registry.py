@@ -14,7 +14,12 @@ import pytest
 import envs
 from envs import registry
 
-BUILT_IN = [n for n in envs.available() if envs.spec(n).gymnasium_id]
+# HalfCheetah needs an optional extra and has tests of its own.
+BUILT_IN = [
+    name
+    for name in envs.available()
+    if envs.spec(name).gymnasium_id and name != "HalfCheetah-v5"
+]
 
 
 @pytest.fixture
