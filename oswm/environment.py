@@ -14,7 +14,7 @@ from flax import struct
 from gymnax.environments import environment, spaces
 
 from envs import Transitions
-from oswm.context import Context
+from oswm.context import Context, Prediction
 from oswm.kernel_ridge import KernelRidge
 from oswm.support import Support
 
@@ -136,6 +136,10 @@ class WorldModelEnv(environment.Environment):
         support = params.support
         return spaces.Box(support.low, support.high, (self.obs_size,), jnp.float32)
 
+    def predict(self, params: Any, obs: jax.Array, action: jax.Array) -> Prediction:
+        """What the model says about one step, from vectors [S] and [A]."""
+        return self.model.predict(params.cache, obs, action)
+
     def reset_env(
         self, key: jax.Array, params: WorldModelParams
     ) -> tuple[jax.Array, WorldModelState]:
@@ -156,7 +160,7 @@ class WorldModelEnv(environment.Environment):
                 f"params: their context has {len(params.support.low)} observations, "
                 f"this environment {self.obs_size}"
             )
-        prediction = self.model.predict(params.cache, state.obs, vector)
+        prediction = self.predict(params, state.obs, vector)
         if self.sample:
             next_obs, reward, terminated = prediction.sample(key)
         else:
