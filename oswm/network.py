@@ -1,0 +1,280 @@
+"""The transformer: context rows attend to each other, a query to the context only.
+
+Attention scores are products of learned keys and queries minus a learned multiple of
+the squared distance of the standardised inputs, so that a head starts as a kernel
+smoother of some bandwidth and learns which distances matter. The last attention reads
+the residuals themselves, of all targets with the same weights; a perceptron shared by
+the targets turns what it reads into a distribution, hence sizes are not built in.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from oswm.heads import HEADS
+from oswm.tokens import NUM_FEATURES, NUM_SLOTS, Rows, slots_of
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkConfig:
+    """Sizes of the network.
+
+    Attributes:
+        width: Of a token.
+        num_layers: Of attention among rows, before the last one.
+        num_heads: Of these layers.
+        num_readout_heads: Of the last attention.
+        num_slot_features: What a token says about each single target.
+        num_hidden: Width of the perceptron that ends in distributions.
+        head: "mixture" or "bars".
+        dtype: Of the tokens; weights, distances and distributions are float32.
+    """
+
+    width: int = 64
+    num_layers: int = 3
+    num_heads: int = 4
+    num_readout_heads: int = 8
+    num_slot_features: int = 8
+    num_hidden: int = 64
+    head: str = "mixture"
+    dtype: str = "float32"
+
+
+@struct.dataclass
+class NetworkCache:
+    """What queries need of a context.
+
+    Attributes:
+        keys: Of each layer, [N, H, D].
+        values: Of each layer, [N, H, D].
+        readout_keys: Of the last attention, [N, R, D].
+        rows: The context's rows.
+    """
+
+    keys: tuple[jax.Array, ...]
+    values: tuple[jax.Array, ...]
+    readout_keys: jax.Array
+    rows: Rows
+
+
+@struct.dataclass
+class Output:
+    """What the network says about queries.
+
+    Attributes:
+        params: Of each target's distribution, [M, S + 1, P].
+        terminated: Logit, [M].
+    """
+
+    params: jax.Array
+    terminated: jax.Array
+
+
+def squared_distance(x: jax.Array, y: jax.Array) -> jax.Array:
+    """Between rows [M, D] and [N, D], in float32 also on accelerators."""
+    product = jnp.matmul(x, y.T, precision=jax.lax.Precision.HIGHEST)
+    square = jnp.square(x).sum(1)[:, None] + jnp.square(y).sum(1)[None]
+    return jnp.maximum(square - 2 * product, 0.0)
+
+
+def _inverse_softplus(x):
+    return x + jnp.log(-jnp.expm1(-x))
+
+
+class Block(nn.Module):
+    """A layer: attention with a distance, then a perceptron; normalised before each."""
+
+    width: int
+    num_heads: int
+    dtype: str = "float32"
+
+    def setup(self):
+        """Parts of it."""
+        size = self.width // self.num_heads
+        zeros = nn.initializers.zeros
+        self.norm_rows = nn.LayerNorm(dtype=self.dtype)
+        self.query = nn.DenseGeneral(
+            (self.num_heads, size), use_bias=False, dtype=self.dtype
+        )
+        self.key = nn.DenseGeneral(
+            (self.num_heads, size), use_bias=False, dtype=self.dtype
+        )
+        self.value = nn.DenseGeneral(
+            (self.num_heads, size), use_bias=False, dtype=self.dtype
+        )
+        self.out = nn.DenseGeneral(
+            self.width, axis=(-2, -1), kernel_init=zeros, dtype=self.dtype
+        )
+        self.norm_hidden = nn.LayerNorm(dtype=self.dtype)
+        self.widen = nn.Dense(2 * self.width, dtype=self.dtype)
+        self.narrow = nn.Dense(self.width, kernel_init=zeros, dtype=self.dtype)
+        self.sharpness = self.param(
+            "sharpness",
+            lambda _: _inverse_softplus(jnp.geomspace(0.5, 32.0, self.num_heads)),
+        )
+
+    def keys_values(self, tokens):
+        """Of context tokens [N, width]."""
+        rows = self.norm_rows(tokens)
+        return self.key(rows), self.value(rows)
+
+    def __call__(self, tokens, keys, values, distance, mask):
+        """Advance tokens [M, width] that see the context's keys and values."""
+        query = self.query(self.norm_rows(tokens))
+        logits = jnp.einsum("mhd,nhd->hmn", query, keys) / math.sqrt(keys.shape[-1])
+        weights = attend(logits, [(self.sharpness, distance)], mask)
+        tokens = tokens + self.out(
+            jnp.einsum("hmn,nhd->mhd", weights.astype(values.dtype), values)
+        )
+        hidden = self.widen(self.norm_hidden(tokens))
+        return tokens + self.narrow(nn.gelu(hidden))
+
+
+def attend(logits, penalties, mask):
+    """Attention weights [H, M, N], in float32.
+
+    Args:
+        logits: [H, M, N].
+        penalties: Pairs of (inverse softplus of the) sharpness [H], distance [M, N].
+        mask: Rows in use, [N].
+    """
+    logits = logits.astype(jnp.float32)
+    for sharpness, distance in penalties:
+        logits = logits - nn.softplus(sharpness)[:, None, None] * distance
+    return jax.nn.softmax(jnp.where(mask > 0, logits, -1e30), axis=-1)
+
+
+class Network(nn.Module):
+    """Encodes a context once, then decodes any number of queries."""
+
+    config: NetworkConfig
+
+    def setup(self):
+        """Parts of it."""
+        config = self.config
+        heads, size = config.num_readout_heads, config.width // config.num_heads
+        self.embed = nn.Dense(2 * config.width, dtype=config.dtype)
+        self.embed_out = nn.Dense(config.width, dtype=config.dtype)
+        self.blocks = [
+            Block(config.width, config.num_heads, config.dtype)
+            for _ in range(config.num_layers)
+        ]
+        self.norm = nn.LayerNorm()
+        self.readout_query = nn.DenseGeneral((heads, size), use_bias=False)
+        self.readout_key = nn.DenseGeneral((heads, size), use_bias=False)
+        # Three in four heads start close in the inputs, the others in what is reached.
+        by_inputs = jnp.arange(heads) % 4 != 3
+        ladder = jnp.geomspace(1.0, 128.0, heads)
+        self.sharpness = self.param(
+            "sharpness",
+            lambda _: _inverse_softplus(jnp.where(by_inputs, ladder, 0.1)),
+        )
+        self.next_sharpness = self.param(
+            "next_sharpness",
+            lambda _: _inverse_softplus(jnp.where(by_inputs, 0.1, ladder)),
+        )
+        self.slot_features = nn.DenseGeneral((NUM_SLOTS, config.num_slot_features))
+        self.summary = nn.Dense(config.num_hidden // 2)
+        self.target_in = nn.Dense(config.num_hidden)
+        self.target_shared = nn.Dense(config.num_hidden)
+        self.target_hidden = nn.Dense(config.num_hidden)
+        zeros = nn.initializers.zeros
+        num_params = HEADS[config.head]().num_params
+        self.target_out = nn.Dense(num_params, kernel_init=zeros)
+        self.end_hidden = nn.Dense(config.num_hidden)
+        self.end_out = nn.Dense(1, kernel_init=zeros)
+
+    def _tokens(self, features):
+        return self.embed_out(nn.gelu(self.embed(features)))
+
+    def encode(self, rows: Rows) -> NetworkCache:
+        """Everything that depends on the context alone."""
+        tokens = self._tokens(rows.features)
+        distance = squared_distance(rows.inputs, rows.inputs)
+        cached = []
+        for block in self.blocks:
+            keys, values = block.keys_values(tokens)
+            tokens = block(tokens, keys, values, distance, rows.mask)
+            cached.append((keys, values))
+        keys, values = zip(*cached, strict=True)
+        return NetworkCache(keys, values, self.readout_key(self.norm(tokens)), rows)
+
+    def decode(self, cache: NetworkCache, query: Rows) -> Output:
+        """Predict queries, each from the context alone."""
+        rows = cache.rows
+        tokens = self._tokens(query.features)
+        distance = squared_distance(query.inputs, rows.inputs)
+        for block, keys, values in zip(
+            self.blocks, cache.keys, cache.values, strict=True
+        ):
+            tokens = block(tokens, keys, values, distance, rows.mask)
+        tokens = self.norm(tokens)
+
+        keys = cache.readout_keys
+        logits = jnp.einsum("mhd,nhd->hmn", self.readout_query(tokens), keys)
+        next_distance = squared_distance(query.next_obs, rows.next_obs)
+        weights = attend(
+            logits / math.sqrt(keys.shape[-1]),
+            [(self.sharpness, distance), (self.next_sharpness, next_distance)],
+            rows.mask,
+        )
+        read = jnp.concatenate(
+            [rows.residual, jnp.square(rows.residual), rows.terminated[:, None]], 1
+        )
+        read = jnp.einsum("hmn,nt->mth", weights, read)
+        num_targets = rows.residual.shape[1]
+        mean, square = read[:, :num_targets], read[:, num_targets:-1]
+        end = read[:, -1]
+        focus = jnp.log(jnp.max(weights, -1).T + 1e-4)
+        nearest = jnp.min(jnp.where(rows.mask > 0, distance, 1e3), 1)
+        shared = [self.summary(tokens), focus, jnp.log(nearest + 1e-4)[:, None]]
+        shared = jnp.concatenate(shared, -1)
+
+        slots = slots_of(num_targets - 1)
+        own = query.features[:, -2 - 3 * NUM_SLOTS : -2]
+        own = own.reshape(-1, 3, NUM_SLOTS)[:, :2, slots]  # base mean, base strength
+        is_reward = jnp.broadcast_to(slots == NUM_SLOTS - 1, mean.shape[:2])
+        hidden = jnp.concatenate(
+            [
+                jnp.arcsinh(mean),
+                jnp.log(square + 1e-6) / 4,
+                self.slot_features(tokens)[:, slots],
+                jnp.moveaxis(own, 1, 2),
+                is_reward[..., None].astype(jnp.float32),
+            ],
+            -1,
+        )
+        hidden = self.target_in(hidden)
+        hidden = nn.gelu(hidden + self.target_shared(shared)[:, None])
+        hidden = hidden + nn.gelu(self.target_hidden(hidden))
+        params = self.target_out(hidden).astype(jnp.float32)
+
+        rate = jnp.sum(rows.terminated * rows.mask) / jnp.maximum(rows.mask.sum(), 1)
+        rate = jnp.broadcast_to(jnp.log(rate + 1e-4), (len(end), 1))
+        ends = jnp.concatenate([end, jnp.log(end + 1e-4), rate, shared], -1)
+        logit = self.end_out(nn.gelu(self.end_hidden(ends)))[:, 0]
+        smooth = jnp.clip(jnp.mean(end, -1), 1e-4, 1 - 1e-4)
+        return Output(params, logit + jnp.log(smooth) - jnp.log1p(-smooth))
+
+
+def init_weights(key: jax.Array, config: NetworkConfig) -> dict:
+    """Draw the weights of a network."""
+    rows = Rows(
+        features=jnp.zeros((2, NUM_FEATURES)),
+        inputs=jnp.zeros((2, 2)),
+        next_obs=jnp.zeros((2, 1)),
+        residual=jnp.zeros((2, 2)),
+        terminated=jnp.zeros(2),
+        mask=jnp.ones(2),
+    )
+
+    def both(network, rows):
+        return network.decode(network.encode(rows), rows)
+
+    return Network(config).init(key, rows, method=both)["params"]

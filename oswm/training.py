@@ -1,0 +1,276 @@
+"""Training of the transformer: fresh synthetic tasks at every step, on the device.
+
+A step draws tasks, fits the closed-form base to each context, and lowers the negative
+log likelihood of the queries' residuals. Devices draw their own shares of the tasks and
+average their gradients. Everything follows from the configuration and the step's
+number, so a resumed run is the run that was interrupted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import struct
+from jax.sharding import Mesh, PartitionSpec
+
+from oswm.closed_form import ClosedForm, Ridge, targets_of
+from oswm.context import Context
+from oswm.heads import HEADS
+from oswm.nearest_neighbours import NearestNeighbours
+from oswm.network import Network, NetworkConfig, Output, init_weights
+from oswm.prior.dataset import Dataset
+from oswm.prior.default import draw_batch
+from oswm.quick_kernel import QuickKernelRidge
+from oswm.selection import LeaveOneOut
+from oswm.tokens import Rows, Scales, read_context, read_query
+
+STEPS_PER_CALL = 10
+_LARGEST_TARGET = 30.0
+_END_WEIGHT = 0.3
+QUICK_BASE = LeaveOneOut((Ridge(), QuickKernelRidge(), NearestNeighbours()))
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """Settings of a training.
+
+    Attributes:
+        network: Sizes of the network.
+        num_datasets: Tasks per step, over all devices.
+        num_context: Most rows of a context.
+        num_query: Most queries of a task.
+        learning_rate: Peak of a cosine schedule with a warm-up of 5 %.
+        weight_decay: Of AdamW.
+        likelihood_weight: Of the negative log likelihood in the loss.
+        mean_weight: Of the mean's Huber loss.
+        seed: Of everything.
+    """
+
+    network: NetworkConfig = NetworkConfig()  # noqa: RUF009 (frozen)
+    num_datasets: int = 16
+    num_context: int = 256
+    num_query: int = 64
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-3
+    likelihood_weight: float = 1.0
+    mean_weight: float = 0.3
+    seed: int = 0
+
+
+@struct.dataclass
+class TrainState:
+    """What a checkpoint holds.
+
+    Attributes:
+        weights: Of the network.
+        optimizer: The optimizer's state.
+        step: Steps done, int32.
+        num_skipped: Steps that were not taken since something was not finite, in a row.
+    """
+
+    weights: dict
+    optimizer: optax.OptState
+    step: jax.Array
+    num_skipped: jax.Array
+
+
+@struct.dataclass
+class Lesson:
+    """A task as the network sees it, all leaves constants.
+
+    Attributes:
+        context: Rows of the context.
+        queries: Rows to predict.
+        residual: What the base leaves of the queries' targets, in units, [Q, S + 1].
+        terminated: [Q].
+        weight: Of each query and target in the loss, [Q, S + 1].
+        mask: Queries in use, [Q].
+        scales: Of the context.
+    """
+
+    context: Rows
+    queries: Rows
+    residual: jax.Array
+    terminated: jax.Array
+    weight: jax.Array
+    mask: jax.Array
+    scales: Scales
+
+
+def make_lesson(dataset: Dataset, base: ClosedForm = QUICK_BASE) -> Lesson:
+    """Fit the base to a dataset's context and read its rows."""
+    context, queries = dataset.context, dataset.queries
+    fit, scales, rows = read_context(base, context)
+    mean = jax.vmap(lambda o, a: base.predict_targets(fit, o, a)[0])(
+        queries.obs, queries.action
+    )
+    residual = (targets_of(queries) - mean) / scales.residual
+    # What is constant in the context and varies here cannot be learned.
+    weight = queries.mask[:, None] * scales.is_live
+    return Lesson(
+        context=rows,
+        queries=read_query(scales, queries.obs, queries.action, mean),
+        residual=jnp.clip(residual, -_LARGEST_TARGET, _LARGEST_TARGET),
+        terminated=queries.terminated,
+        weight=weight,
+        mask=queries.mask,
+        scales=scales,
+    )
+
+
+def loss_of(weights: dict, lesson: Lesson, config: TrainConfig) -> jax.Array:
+    """Loss of one lesson."""
+    network, head = Network(config.network), HEADS[config.network.head]()
+    variables = {"params": weights}
+    cache = network.apply(variables, lesson.context, method="encode")
+    output = network.apply(variables, cache, lesson.queries, method="decode")
+    output = cast(Output, output)
+    likelihood = head.log_prob(output.params, lesson.residual)
+    error = optax.huber_loss(head.mean(output.params), lesson.residual, delta=3.0)
+    loss = config.mean_weight * error - config.likelihood_weight * likelihood
+    loss = jnp.sum(lesson.weight * loss) / jnp.maximum(jnp.sum(lesson.weight), 1.0)
+    ends = optax.sigmoid_binary_cross_entropy(output.terminated, lesson.terminated)
+    ends = jnp.sum(lesson.mask * ends) / jnp.maximum(jnp.sum(lesson.mask), 1.0)
+    return loss + _END_WEIGHT * ends
+
+
+def make_optimizer(config: TrainConfig, num_steps: int) -> optax.GradientTransformation:
+    """AdamW with a warm-up and a cosine, gradients cut off at a norm of 1."""
+    schedule = optax.warmup_cosine_decay_schedule(
+        init_value=0.0,
+        peak_value=config.learning_rate,
+        warmup_steps=max(1, num_steps // 20),
+        decay_steps=num_steps,
+        end_value=0.01 * config.learning_rate,
+    )
+    return optax.chain(
+        optax.clip_by_global_norm(1.0),
+        optax.adamw(schedule, b2=0.99, weight_decay=config.weight_decay),
+    )
+
+
+def start(config: TrainConfig, num_steps: int) -> TrainState:
+    """The state before the first step."""
+    weights = init_weights(_key(config, "weights"), config.network)
+    return TrainState(
+        weights=weights,
+        optimizer=make_optimizer(config, num_steps).init(weights),
+        step=jnp.int32(0),
+        num_skipped=jnp.int32(0),
+    )
+
+
+def make_advance(
+    config: TrainConfig,
+    num_steps: int,
+    draw: Callable[..., Dataset] = draw_batch,
+    base: ClosedForm = QUICK_BASE,
+) -> Callable[[TrainState], tuple[TrainState, jax.Array]]:
+    """Compile STEPS_PER_CALL steps, data-parallel over all devices.
+
+    Args:
+        config: Settings.
+        num_steps: Of the whole training, which the learning rate's schedule needs.
+        draw: The prior: (key, number of datasets, rows of contexts, of queries).
+        base: The closed-form model underneath.
+
+    Returns:
+        A function from a state to the state after these steps and its losses.
+
+    Raises:
+        ValueError: If the datasets of a step cannot be shared out evenly.
+    """
+    optimizer = make_optimizer(config, num_steps)
+    mesh = Mesh(np.asarray(jax.devices()), ("data",))
+    num_devices = mesh.devices.size
+    if config.num_datasets % num_devices:
+        raise ValueError(
+            f"num_datasets: expected a multiple of the {num_devices} devices, got "
+            f"{config.num_datasets}"
+        )
+
+    def batch_loss(weights, lessons):
+        return jax.vmap(loss_of, (None, 0, None))(weights, lessons, config).mean()
+
+    def one_step(state: TrainState, _):
+        key = jax.random.fold_in(_key(config, "tasks"), state.step)
+        key = jax.random.fold_in(key, jax.lax.axis_index("data"))
+        datasets = draw(
+            key,
+            config.num_datasets // num_devices,
+            config.num_context,
+            config.num_query,
+        )
+        lessons = jax.vmap(lambda dataset: make_lesson(dataset, base))(datasets)
+        loss, gradient = jax.value_and_grad(batch_loss)(state.weights, lessons)
+        loss, gradient = jax.lax.pmean((loss, gradient), "data")
+        updates, optimizer_state = optimizer.update(
+            gradient, state.optimizer, state.weights
+        )
+        new = TrainState(
+            weights=optax.apply_updates(state.weights, updates),
+            optimizer=optimizer_state,
+            step=state.step + 1,
+            num_skipped=jnp.int32(0),
+        )
+        is_finite = jnp.isfinite(loss) & jnp.isfinite(optax.global_norm(gradient))
+        old = state.replace(step=new.step, num_skipped=state.num_skipped + 1)
+        new = jax.tree.map(lambda a, b: jnp.where(is_finite, a, b), new, old)
+        return new, loss
+
+    def steps(state):
+        return jax.lax.scan(one_step, state, None, STEPS_PER_CALL)
+
+    whole = PartitionSpec()
+    return jax.jit(
+        jax.shard_map(
+            steps, mesh=mesh, in_specs=whole, out_specs=whole, check_vma=False
+        )
+    )
+
+
+def _key(config: TrainConfig, purpose: str) -> jax.Array:
+    number = {"weights": 0, "tasks": 1}[purpose]
+    return jax.random.fold_in(jax.random.key(config.seed), number)
+
+
+def paper_batch(
+    key: jax.Array, num_datasets: int, num_context: int, num_query: int
+) -> Dataset:
+    """The paper's prior in the shape of ours, for comparison: no ends, all rows used.
+
+    Discrete actions stay the raw index that the reference stores.
+    """
+    from oswm.prior.dataset import MAX_ACTIONS, MAX_STATES
+    from oswm.prior.paper import NUM_ACTIONS, NUM_STATES, draw_paper_rows
+
+    def one(key):
+        rows_key, order_key = jax.random.split(key)
+        number = num_context + num_query
+        rows = draw_paper_rows(rows_key, 2 * number)
+        slots_key, order_key = jax.random.split(order_key)
+        slots = jax.random.permutation(slots_key, MAX_STATES)
+        index = jax.random.permutation(order_key, 2 * number)[:number]
+        rows = jax.tree.map(lambda x: x[index], rows)
+
+        def place(x):
+            return jnp.pad(x, ((0, 0), (0, MAX_STATES - NUM_STATES)))[:, slots]
+
+        context = Context(
+            obs=place(rows.obs),
+            action=jnp.pad(rows.action, ((0, 0), (0, MAX_ACTIONS - NUM_ACTIONS))),
+            next_obs=place(rows.next_obs),
+            reward=rows.reward,
+            terminated=jnp.zeros(number),
+            mask=jnp.ones(number),
+        )
+        mask = jnp.any(context.obs != 0, axis=0).astype(jnp.float32)
+        return Dataset(context, mask, num_context)
+
+    return jax.vmap(one)(jax.random.split(key, num_datasets))
