@@ -89,7 +89,8 @@ class RND:
 
     Attributes:
       learning_rate: Adam's step size.
-      eta: Weight of the bonus.
+      eta: Weight of the bonus, which is a few units at first and falls; lower it where
+        the task's own rewards are small beside that.
       obs_clip: Largest standardised observation, on both sides.
       feature_size: Static; outputs of both networks.
       hidden_size: Static; width of hidden layers, one of the random network and two of

@@ -203,7 +203,7 @@ def test_rnd_is_the_papers():
 
 @pytest.mark.parametrize("bonus", [ICM(1e-3), RND(1e-3)], ids=["icm", "rnd"])
 def test_what_was_seen_pays_less_than_what_was_not(bonus):
-    """Measured over eight keys: to 0.1 of what it was, a fifth of the novel's."""
+    """Over eight keys at most 0.02 of what it was; the novel at least 60 times more."""
     known, novel = a_batch(CONTINUOUS, 64), a_batch(CONTINUOUS, 64, 1, shift=3.0)
 
     @jax.jit
@@ -219,8 +219,8 @@ def test_what_was_seen_pays_less_than_what_was_not(bonus):
         return paid, bonus.rewards(CONTINUOUS, state, novel)[1][:-1].mean()
 
     paid, novel_paid = before_and_after(jax.random.key(0))
-    assert paid[-1] < 0.5 * paid[0]
-    assert novel_paid > 2 * paid[-1]
+    assert paid[-1] < 0.1 * paid[0]
+    assert novel_paid > 20 * paid[-1]
 
 
 def test_actions_as_a_bonus_sees_them():
