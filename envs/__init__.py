@@ -22,6 +22,7 @@ from envs.registry import (
     solved_return,
     spec,
 )
+from envs.spaces import OneHot
 from envs.terminating import TerminatingTimeLimit
 from envs.transitions import Transitions
 from envs.typed import TypedEnvironment
@@ -31,6 +32,7 @@ __all__ = [
     "GymnasiumEnv",
     "GymnasiumVectorEnv",
     "LegacyEnv",
+    "OneHot",
     "TaskSpec",
     "TerminatingTimeLimit",
     "Transitions",

@@ -64,6 +64,11 @@ class ActionRepeat(Environment):
         return f"{self._env.name}-repeat-{self._num_repeats}"
 
     @property
+    def num_repeats(self) -> int:
+        """How many times an action is taken."""
+        return self._num_repeats
+
+    @property
     def num_actions(self) -> int:
         """The task's own."""
         return self._env.num_actions

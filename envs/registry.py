@@ -13,6 +13,7 @@ import jax
 from gymnax.environments.environment import Environment
 
 from envs.classic_control import Acrobot, CartPole, MountainCar, Pendulum
+from envs.cliff import Cliff
 from envs.grid_world import GridWorld
 from envs.half_cheetah import make_half_cheetah
 from envs.mountain_car_continuous import MountainCarContinuous
@@ -181,3 +182,6 @@ register(
 # Two tasks of Ferreira et al. (2024); solved where the authors draw their lines.
 register("GridWorld", lambda: (e := GridWorld(), e.default_params), solved_return=5.0)
 register("SimpleEnv", lambda: (e := SimpleEnv(), e.default_params), solved_return=-7.6)
+
+# The variant of Ferreira et al. (2022), by which the cliff ends an episode.
+register("Cliff", lambda: (e := Cliff(), e.default_params), solved_return=-20.0)

@@ -3,8 +3,33 @@
 from typing import Any
 
 import gymnasium
+import jax
+import jax.numpy as jnp
 import numpy as np
 from gymnax.environments import spaces as gymnax_spaces
+
+
+class OneHot(gymnax_spaces.Box):
+    """One-hot float32 vectors, which stand for the numbers below ``n``.
+
+    A task whose observations are states by number has them in this space: for a network
+    they are vectors, and an agent with a table knows that it can look them up.
+
+    Args:
+        n: The size of the vectors.
+    """
+
+    def __init__(self, n: int):
+        super().__init__(0.0, 1.0, (n,), jnp.float32)
+        self.n = n
+
+    def sample(self, key: jax.Array) -> jax.Array:
+        """Draw one of the ``n`` vectors."""
+        return jax.nn.one_hot(jax.random.randint(key, (), 0, self.n), self.n)
+
+    def contains(self, x: jax.Array) -> jax.Array:
+        """Whether one entry is 1 and all others are 0."""
+        return jnp.all((x == 0) | (x == 1)) & (jnp.sum(x) == 1)
 
 
 def to_gymnasium(space: gymnax_spaces.Space) -> gymnasium.Space:

@@ -7,12 +7,13 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxrl_se.agents import DDQN
 from jaxrl_se.agents.stopping import StopRule
 from jaxrl_se.ferreira_es import FerreiraES
-from jaxrl_se.spaces import Spaces
+from jaxrl_se.reward_network import RewardConfig
+from jaxrl_se.scoring import FinalReturn, Scoring
+from jaxrl_se.spaces import Spaces, obs_range
 from jaxrl_se.strategies import check_strategy
 from jaxrl_se.synthetic_env import VARIANTS, MultiStepEnv, OneStepEnv, SyntheticEnv
 
@@ -78,7 +79,7 @@ class SyntheticConfig:
         from_target = self.initial_states == "target"
         config = self
         if self.obs_range == "task":
-            config = dataclasses.replace(self, obs_range=_obs_range(env, params))
+            config = dataclasses.replace(self, obs_range=obs_range(env, params))
         synthetic = config.build(Spaces.of(env, params), env if from_target else None)
         target_params = params if from_target else None
         params = dataclasses.replace(
@@ -121,21 +122,6 @@ class SyntheticConfig:
         )
 
 
-def _obs_range(env: Any, params: Any) -> tuple[tuple[float, float], ...]:
-    """The ends of the observation space; [-1, 1] where they are infinite."""
-    space = env.observation_space(params)
-    low, high = (
-        np.broadcast_to(np.asarray(end, np.float64), space.shape)
-        for end in (space.low, space.high)
-    )
-    # gymnax writes infinity as the largest float in some tasks.
-    finite = (np.abs(low) < 1e30) & (np.abs(high) < 1e30) & (high > low)
-    return tuple(
-        (float(a), float(b)) if ok else (-1.0, 1.0)
-        for a, b, ok in zip(low, high, finite, strict=True)
-    )
-
-
 @dataclasses.dataclass(frozen=True)
 class HorizonCurriculum:
     """A time limit of fitness episodes that changes linearly (Liesen et al., 2024).
@@ -174,10 +160,14 @@ class HorizonCurriculum:
 
 @dataclasses.dataclass(frozen=True)
 class EvolutionConfig:
-    """How a synthetic environment is evolved.
+    """How a synthetic environment or a reward network is evolved.
 
     Attributes:
-      proxy: Shape of the synthetic environment (unused where `evolve` gets a proxy).
+      proxy: Shape of the synthetic environment or the reward network (unused where
+        `evolve` gets a proxy).
+      scoring: What a candidate is scored by: `FinalReturn`, or for reward networks
+        `StepsToSolve` or `AreaUnderCurve`. With these, every candidate is trained
+        alone, and `stop_return` is a score.
       agent: The inner agent, trained afresh for every candidate and seed; a
         `jaxrl_se.Varied` one draws its hyperparameters anew each time. A tuple holds
         several algorithms.
@@ -202,8 +192,9 @@ class EvolutionConfig:
       max_generations: The evolution ends here at the latest.
       stop_return: Mean return on the real task at which it ends earlier, reached by
         the agents of every algorithm; None for the task's registered threshold, if it
-        has one. With a `FerreiraES` it is the mean over the agents that train on the
-        search mean in every generation, and no validation is made.
+        has one and the scoring is `FinalReturn`. With a `FerreiraES` it is the mean
+        over the agents that train on the search mean in every generation, and no
+        validation is made.
       validation_every: Generations between validations of the search mean.
       validation_agents: Fresh, independent agents per validation.
       validation_episodes: Episodes on the real task per validation agent.
@@ -211,7 +202,8 @@ class EvolutionConfig:
         a device's whole share on an accelerator.
     """
 
-    proxy: SyntheticConfig = SyntheticConfig()
+    proxy: SyntheticConfig | RewardConfig = SyntheticConfig()
+    scoring: Scoring = dataclasses.field(default_factory=FinalReturn)
     agent: Any = dataclasses.field(default_factory=DDQN)
     algorithms: Literal["cycle", "mixed", "stages"] = "cycle"
     stages: tuple[int, ...] = ()

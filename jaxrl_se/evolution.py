@@ -21,6 +21,7 @@ from jaxrl_se.config import EvolutionConfig
 from jaxrl_se.generation import Generation
 from jaxrl_se.parallel import population_mesh
 from jaxrl_se.run_folder import RunFolder
+from jaxrl_se.scoring import FinalReturn
 
 # Purposes of keys folded from the run's key; testing has one that evolution never uses.
 INIT, GENERATION, VALIDATION, TEST = range(4)
@@ -64,7 +65,8 @@ class EvolutionResult:
         trains fresh independent agents on the result and plays `validation_episodes` on
         the real task, with the program that validation compiled already. `task_params`
         can be those of a variant of the task; `algorithm` is the place of an agent in
-        `config.validated_agents`.
+        `config.validated_agents`. With a scoring rule that looks at the whole training
+        the `Episodes` hold its scores instead of returns.
     """
 
     env: Any
@@ -120,10 +122,11 @@ def evolve(
     if checkpoint_every < 1:
         raise ValueError(f"checkpoint_every must be at least 1, got {checkpoint_every}")
     key = _as_key(key)
-    stop_return = config.stop_return
+    stop_return, solved_return = config.stop_return, None
     if isinstance(task, str):
-        if stop_return is None:
-            stop_return = envs.solved_return(task)
+        solved_return = envs.solved_return(task)
+        if stop_return is None and isinstance(config.scoring, FinalReturn):
+            stop_return = solved_return
         task = envs.make(task)
     if not (isinstance(task, tuple) and len(task) == 2):
         raise ValueError(
@@ -131,6 +134,10 @@ def evolve(
             f"{task!r}"
         )
     proxy = proxy or config.proxy.make(*task)
+    asked, config = (
+        config,
+        config.replace(scoring=config.scoring.for_task(solved_return)),
+    )
     program = Generation.build(task, proxy, config, mesh or population_mesh())
 
     if out is None:
@@ -138,7 +145,7 @@ def evolve(
     if isinstance(out, RunFolder):
         return _run(program, key, stop_return, out, checkpoint_every, on_generation)
     identity = {
-        "evolution": dataclasses.asdict(config),
+        "evolution": dataclasses.asdict(asked),
         "task": [program.task.name, tree_sha256(program.task_params)],
         "proxy": [program.env.name, tree_sha256(program.params)],
         "key": jax.random.key_data(key).tolist(),
@@ -161,15 +168,20 @@ def _run(program, key, stop_return, folder, checkpoint_every, on_generation):
     started = time.perf_counter()
     validation_keys = jax.random.split(key, config.validation_agents)
     weights = program.strategy.mean(state)
+    validates = [
+        jax.jit(partial(program.validate, algorithm=algorithm))
+        for algorithm in range(len(config.validated_agents))
+    ]
     # XLA compiles outside the GIL: two programs take the time of the longer one.
     with ThreadPoolExecutor(2) as pool:
-        lowered = [jax.jit(program.step).lower(key, state, jnp.int32(0))] + [
-            jax.jit(partial(program.validate, algorithm=algorithm)).lower(
-                validation_keys, weights, program.task_params
-            )
-            for algorithm in range(len(config.validated_agents))
-        ]
-        step, *validates = pool.map(lambda program: program.compile(), lowered)
+        lowered = [jax.jit(program.step).lower(key, state, jnp.int32(0))]
+        if isinstance(config.scoring, FinalReturn) or stop_return is not None:
+            lowered += [
+                validate.lower(validation_keys, weights, program.task_params)
+                for validate in validates
+            ]
+        step, *compiled = pool.map(lambda program: program.compile(), lowered)
+        validates = compiled or validates
     compile_seconds = time.perf_counter() - started
 
     current = (state, progress)

@@ -19,6 +19,8 @@ from jaxrl_se.config import EvolutionConfig
 from jaxrl_se.evaluation import Episodes, play
 from jaxrl_se.networks import Weights
 from jaxrl_se.parallel import map_agents, on_accelerator, shard
+from jaxrl_se.reward_network import RewardEnv, check_shaping
+from jaxrl_se.scoring import FinalReturn
 from jaxrl_se.spaces import Spaces
 from jaxrl_se.strategies import Strategy, make_strategy
 from jaxrl_se.training import train_group
@@ -29,7 +31,7 @@ class GenerationLog:
     """What one generation reports.
 
     Attributes:
-      fitness: float32 `[P]`, mean return per candidate; NaN for a failed one.
+      fitness: float32 `[P]`, mean score per candidate; NaN for a failed one.
       real_steps: int32 scalar, steps taken in the real task.
     """
 
@@ -82,6 +84,7 @@ class Generation:
         spaces = Spaces.of(*task)
         for agent in config.agents:
             agent.check(spaces)
+            check_shaping(params, agent)
         if config.horizon is not None and not hasattr(task[1], "max_steps_in_episode"):
             raise ValueError(
                 "horizon: the task's params have no max_steps_in_episode to change"
@@ -134,8 +137,11 @@ class Generation:
         if config.horizon is not None:
             limit = config.horizon.at(generation)
             task_params = task_params.replace(max_steps_in_episode=limit)
+        is_final = isinstance(config.scoring, FinalReturn)
+        score = self._score if is_final else self._score_training
+        num_sharded = 1 if config.common_random_numbers else 2
         scores = [
-            shard(partial(self._score, agent), self.mesh, num_sharded=len(shape))
+            shard(partial(score, agent), self.mesh, num_sharded=num_sharded)
             for agent in config.agents
         ]
         if config.algorithms != "mixed":
@@ -234,6 +240,61 @@ class Generation:
         episodes = jax.lax.map(one_seed, keys, batch_size=batch_size)
         return jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), episodes)
 
+    def _score_training(
+        self, agent: Any, population: Weights, keys: jax.Array, task_params: Any
+    ) -> Episodes:
+        """`_score` by a rule that looks at the whole training.
+
+        Returns:
+          Scores and steps in the real task as `Episodes`, with arrays `[P, S, 1]`.
+        """
+        common = self.config.common_random_numbers
+        num_local = jax.tree.leaves(population)[0].shape[0]
+        batch_size = num_local if on_accelerator(self.mesh) else None
+
+        def one_candidate(candidate):
+            weights, own_keys = candidate
+
+            def one_seed(key):
+                _, episodes = self._train_and_score(agent, key, weights, task_params)
+                return episodes
+
+            return jax.lax.map(one_seed, keys if common else own_keys)
+
+        own_keys = None if common else keys
+        return jax.lax.map(one_candidate, (population, own_keys), batch_size=batch_size)
+
+    def _train_and_score(
+        self, agent: Any, key: jax.Array, weights: Weights, task_params: Any
+    ) -> tuple[Any, Episodes]:
+        """Trains one agent with tests on the task.
+
+        Returns:
+          Its policy, and its score (NaN where rewards made an end of its weights) and
+          steps in the real task as `Episodes` with arrays `[1]`.
+        """
+        config = self.config
+        key_train, key_play = jax.random.split(key)
+        trained = agent.train(
+            self.env,
+            self.params.replace(weights=weights),
+            key_train,
+            spaces=self.spaces,
+            num_steps=config.train_steps,
+            stop=config.stop,
+            test=config.scoring.task_test(self.task, task_params),
+        )
+        last = jax.tree.map(lambda leaf: leaf[-1], trained.weights)
+        policy = agent.policy(self.spaces, last)
+        final = play(policy, self.task, task_params, key_play, config.fitness_episodes)
+        score = config.scoring(trained.tests, trained.steps, jnp.mean(final.returns))
+        is_finite = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(last)]
+        score = jnp.where(jnp.stack(is_finite).all(), score, jnp.nan)
+        steps = trained.tests.real_steps + jnp.sum(final.lengths)
+        if isinstance(self.env, RewardEnv):  # They train in the real task as well.
+            steps = steps + trained.steps
+        return policy, Episodes(score[None], steps[None])
+
     def validate(
         self, keys: jax.Array, weights: Weights, task_params: Any, algorithm: int = 0
     ) -> tuple[Any, Episodes]:
@@ -245,10 +306,22 @@ class Generation:
 
         Returns:
           The agents' policies and `Episodes`, with leading axes `[len(keys)]` and
-          `[len(keys), validation_episodes]`.
+          `[len(keys), validation_episodes]`. With a scoring rule that looks at the
+          whole training: its scores instead of returns, `[len(keys), 1]`, and all
+          steps in the real task instead of lengths.
         """
         spaces = self.spaces
         agent = self.config.validated_agents[algorithm]
+
+        if not isinstance(self.config.scoring, FinalReturn):
+            return map_agents(
+                partial(self._train_and_score, agent),
+                keys,
+                weights,
+                task_params,
+                mesh=self.mesh,
+                batch_size=1,
+            )
 
         def one(key, weights, task_params):
             key_train, key_play = jax.random.split(key)

@@ -54,6 +54,34 @@ class LogUniform:
 
 
 @dataclasses.dataclass(frozen=True)
+class Uniform:
+    """Uniform between two numbers.
+
+    Attributes:
+      low: Lower end.
+      high: Upper end.
+    """
+
+    low: float
+    high: float
+
+    def __post_init__(self):
+        if not self.low <= self.high:
+            raise ValueError(
+                f"low and high must satisfy low <= high, got {self.low}, {self.high}"
+            )
+
+    def sample(self, key: jax.Array) -> jax.Array:
+        """Draws a float32 scalar."""
+        return jax.random.uniform(key, (), jnp.float32, self.low, self.high)
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Smallest and largest value."""
+        return self.low, self.high
+
+
+@dataclasses.dataclass(frozen=True)
 class Choice:
     """One of several values, each as likely.
 
@@ -101,8 +129,8 @@ class Varied:
 
         Args:
           agent: An agent with one hidden width, repeated.
-          **ranges: A `LogUniform` or `Choice` by field name, or by `width`, `depth` or
-            `batch_size`.
+          **ranges: A `LogUniform`, `Uniform` or `Choice` by field name, or by `width`,
+            `depth` or `batch_size`.
 
         Raises:
           ValueError: A field that the agent has not or that is static, a range that is
@@ -110,9 +138,9 @@ class Varied:
         """
         fields = {field.name: field for field in dataclasses.fields(agent)}
         for name, distribution in ranges.items():
-            if not isinstance(distribution, LogUniform | Choice):
+            if not isinstance(distribution, LogUniform | Uniform | Choice):
                 raise ValueError(
-                    f"{name}: its range must be a LogUniform or a Choice, "
+                    f"{name}: its range must be a LogUniform, a Uniform or a Choice, "
                     f"got {distribution!r}"
                 )
             if name in _SIZES:

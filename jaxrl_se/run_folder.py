@@ -164,7 +164,7 @@ class RunFolder:
                 f"{path}: format version {found.get('format_version')!r}, this version "
                 f"reads {FORMAT_VERSION}"
             )
-        if found.get("config") != config:
+        if _given(found.get("config")) != _given(config):
             raise RunFolderError(
                 f"{self.path}: the folder holds a run of another configuration "
                 f"({_difference(found.get('config'), config)}); choose another folder"
@@ -192,6 +192,13 @@ def _read_json(path: Path) -> dict:
     if not isinstance(content, dict):
         raise RunFolderError(f"{path}: not a JSON object")
     return content
+
+
+def _given(config: Any) -> Any:
+    """A configuration without what is empty, as fields of newer versions are."""
+    if not isinstance(config, dict):
+        return config
+    return {k: _given(v) for k, v in config.items() if v is not None and v != {}}
 
 
 def _difference(found: Any, wanted: Any, name: str = "") -> str:

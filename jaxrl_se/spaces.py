@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from gymnax.environments import environment, spaces
 
+from envs import OneHot
+
 
 @dataclasses.dataclass(frozen=True)
 class Spaces:
@@ -20,12 +22,15 @@ class Spaces:
       num_actions: Number of discrete actions, or None for continuous ones.
       action_low: Lower bound per action dimension, empty for discrete actions.
       action_high: Upper bound per action dimension, empty for discrete actions.
+      num_states: Number of states where observations are one-hot vectors of them
+        (`envs.OneHot`), None otherwise.
     """
 
     obs_size: int
     num_actions: int | None = None
     action_low: tuple[float, ...] = ()
     action_high: tuple[float, ...] = ()
+    num_states: int | None = None
 
     @classmethod
     def of(cls, env: environment.Environment, params: Any) -> Spaces:
@@ -44,8 +49,10 @@ class Spaces:
                 f"{type(obs_space).__name__} of shape {obs_shape}; wrap the task with "
                 "gymnax.wrappers.FlattenObservationWrapper"
             )
+        obs_size = int(obs_shape[0])
+        num_states = obs_size if isinstance(obs_space, OneHot) else None
         if hasattr(action_space, "n"):
-            return cls(int(obs_shape[0]), int(action_space.n))
+            return cls(obs_size, int(action_space.n), num_states=num_states)
         shape = getattr(action_space, "shape", None)
         if shape is None or len(shape) > 1:
             raise ValueError(
@@ -63,7 +70,7 @@ class Spaces:
                 f"task {env.name!r}: its params are traced and its action bounds "
                 "depend on them; pass spaces=Spaces.of(env, params), read before"
             ) from error
-        return cls(int(obs_shape[0]), None, tuple(low), tuple(high))
+        return cls(obs_size, None, tuple(low), tuple(high), num_states)
 
     @property
     def action_size(self) -> int:
@@ -95,3 +102,18 @@ class Spaces:
         low: Any = np.asarray(self.action_low, np.float32)
         high: Any = np.asarray(self.action_high, np.float32)
         return spaces.Box(low, high, (self.action_size,), jnp.float32)
+
+
+def obs_range(env: Any, params: Any) -> tuple[tuple[float, float], ...]:
+    """The ends of the observation space; [-1, 1] where they are infinite."""
+    space = env.observation_space(params)
+    low, high = (
+        np.broadcast_to(np.asarray(end, np.float64), space.shape)
+        for end in (space.low, space.high)
+    )
+    # gymnax writes infinity as the largest float in some tasks.
+    finite = (np.abs(low) < 1e30) & (np.abs(high) < 1e30) & (high > low)
+    return tuple(
+        (float(a), float(b)) if ok else (-1.0, 1.0)
+        for a, b, ok in zip(low, high, finite, strict=True)
+    )

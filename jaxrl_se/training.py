@@ -8,9 +8,12 @@ from typing import Any
 import jax
 import numpy as np
 from flax import struct
+from jax.core import Tracer
 
 from jaxrl_se.parallel import map_agents
+from jaxrl_se.reward_network import check_shaping
 from jaxrl_se.spaces import Spaces
+from jaxrl_se.task_tests import Record, TaskTest
 
 
 @struct.dataclass
@@ -26,6 +29,8 @@ class TrainResult:
         end of training, fewer than the budget where a stop rule fired.
       episodes: int32 array, likewise: episodes finished until then.
       steps: int array `[num_snapshots]`, environment steps at each snapshot.
+      tests: With a `TaskTest`, its record: the learning curve on the real task and what
+        it took.
     """
 
     policy: Any
@@ -33,6 +38,7 @@ class TrainResult:
     steps_taken: jax.Array
     episodes: jax.Array
     steps: np.ndarray = struct.field(pytree_node=False)
+    tests: Record | None = None
 
 
 def train(
@@ -45,6 +51,7 @@ def train(
     num_agents: int | None = None,
     num_snapshots: int = 1,
     stop: Any = None,
+    test: TaskTest | None = None,
 ) -> TrainResult:
     """Trains fresh agents in one environment, compiled as a whole.
 
@@ -58,21 +65,30 @@ def train(
         on all local devices.
       num_snapshots: How many evenly spaced policies to keep; divides `num_steps`.
       stop: A rule that ends training earlier, `jaxrl_se.Solved` or `jaxrl_se.Plateau`.
+      test: Tests on the real task after every training episode, which give learning
+        curves and can end training.
 
     Returns:
       A `TrainResult`.
 
     Raises:
-      ValueError: A budget is not positive, `num_snapshots` does not divide
-        `num_steps`, or the agent cannot act in the environment's spaces.
+      ValueError: A budget is not positive, `num_snapshots` or the test's `num_points`
+        does not divide `num_steps`, the weights of a learned environment contain NaN
+        or infinity, or the agent cannot act in the environment's spaces.
     """
     check_budget(num_steps, num_snapshots)
+    if test is not None:
+        test.check(num_steps)
+    check_weights(params)
+    check_shaping(params, agent)
     if num_agents is not None and num_agents < 1:
         raise ValueError(f"num_agents must be at least 1, got {num_agents}")
     spaces = Spaces.of(env, params)
     agent.check(spaces)
     keys = jax.random.split(key, num_agents or 1)
-    trained = _train(agent, params, keys, stop, env, spaces, num_steps, num_snapshots)
+    trained = _train(
+        agent, params, keys, stop, test, env, spaces, num_steps, num_snapshots
+    )
     if num_agents is None:
         trained = jax.tree.map(lambda leaf: leaf[0], trained)
     last = jax.tree.map(
@@ -84,6 +100,7 @@ def train(
         steps=np.arange(1, num_snapshots + 1) * (num_steps // num_snapshots),
         steps_taken=trained.steps,
         episodes=trained.episodes,
+        tests=trained.tests,
     )
 
 
@@ -130,8 +147,9 @@ def train_group(
 
 
 @partial(jax.jit, static_argnames=("env", "spaces", "num_steps", "num_snapshots"))
-def _train(agent, params, keys, stop, env, spaces, num_steps, num_snapshots):
-    def one(key, agent, params, stop):
+def _train(agent, params, keys, stop, test, env, spaces, num_steps, num_snapshots):
+    def one(key, agent, params, stop, test):
+        tested = {} if test is None else {"test": test}
         return agent.train(
             env,
             params,
@@ -140,11 +158,24 @@ def _train(agent, params, keys, stop, env, spaces, num_steps, num_snapshots):
             num_snapshots=num_snapshots,
             stop=stop,
             spaces=spaces,
+            **tested,
         )
 
-    # Agents that stop at different times are not worth vectorising on a CPU.
-    batch_size = None if stop is None else 1
-    return map_agents(one, keys, agent, params, stop, batch_size=batch_size)
+    # Agents that stop or test at different times are not worth vectorising on a CPU.
+    batch_size = 1 if stop is not None or test is not None else None
+    return map_agents(one, keys, agent, params, stop, test, batch_size=batch_size)
+
+
+def check_weights(params: Any) -> None:
+    """Raises ValueError for a learned environment that would answer with NaN."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(
+        getattr(params, "weights", None)
+    ):
+        is_known = not isinstance(leaf, Tracer)
+        if is_known and not np.isfinite(np.asarray(leaf)).all():
+            raise ValueError(
+                f"params.weights{jax.tree_util.keystr(path)} contains NaN or infinity"
+            )
 
 
 def check_budget(num_steps: int, num_snapshots: int = 1) -> None:

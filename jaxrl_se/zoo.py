@@ -1,4 +1,4 @@
-"""Saving, loading and shipping of synthetic environments.
+"""Saving, loading and shipping of synthetic environments and reward networks.
 
 A file is an npz of float32 arrays, one per weight, and a JSON text; nothing is pickled.
 The shipped ones lie in `jaxrl_se/pretrained/`, each beside a card in Markdown that says
@@ -20,6 +20,7 @@ import numpy as np
 
 import envs
 from jaxrl_se.config import SyntheticConfig
+from jaxrl_se.reward_network import RewardConfig, RewardEnv
 from jaxrl_se.spaces import Spaces
 from jaxrl_se.synthetic_env import (
     VARIANTS,
@@ -29,38 +30,37 @@ from jaxrl_se.synthetic_env import (
 )
 
 FORMAT_VERSION = 1
+REWARD_NETWORK = "reward-network"
+SHIPPED = (*VARIANTS, REWARD_NETWORK)
 _PRETRAINED = Path(__file__).parent / "pretrained"
 
 
 def save(
     path: str | Path,
-    env: SyntheticEnv,
+    env: SyntheticEnv | RewardEnv,
     params: Any,
     *,
     task: str | None = None,
     report: dict | None = None,
 ) -> Path:
-    """Saves a synthetic environment.
+    """Saves a synthetic environment or a reward network.
 
     Args:
       path: The file to write; `.npz` is added if it has no such suffix.
-      env: A `OneStepEnv` or `MultiStepEnv`.
+      env: A `OneStepEnv`, `MultiStepEnv` or `RewardEnv`.
       params: Its params.
-      task: Name of the target task; `load` makes it if initial states come from it.
+      task: Name of the target task; `load` makes it for a reward network, or if initial
+        states come from it.
       report: JSON-serialisable facts about how it was evolved and how it does.
 
     Returns:
       The path written.
 
     Raises:
-      ValueError: The weights contain NaN or infinity, or initial states come from a
-        task that `load` could not make by its name.
+      ValueError: The weights contain NaN or infinity, or initial states or dynamics
+        come from a task that `load` could not make by its name.
     """
-    if env.target is not None and (task is None or envs.make(task)[0] != env.target):
-        raise ValueError(
-            "task must name the task that initial states come from, got "
-            f"{task!r}; see envs.register"
-        )
+    _check_task(env, params, task)
     path = Path(path)
     if path.suffix != ".npz":
         path = path.with_name(path.name + ".npz")
@@ -72,8 +72,7 @@ def save(
         "format_version": FORMAT_VERSION,
         "task": task,
         "spaces": dataclasses.asdict(env.spaces),
-        "config": dataclasses.asdict(_config_of(env)),
-        "max_steps_in_episode": int(params.max_steps_in_episode),
+        **_describe(env, params),
         "report": report or {},
     }
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -85,14 +84,12 @@ def save(
     return path
 
 
-def load(
-    name_or_path: str | Path, variant: str = "one-step"
-) -> tuple[SyntheticEnv, Any]:
-    """Loads a synthetic environment, shipped or saved.
+def load(name_or_path: str | Path, variant: str = "one-step") -> tuple[Any, Any]:
+    """Loads a synthetic environment or a reward network, shipped or saved.
 
     Args:
       name_or_path: A task's name (see `available`) or the path of a saved file.
-      variant: For a shipped one, "one-step" or "multi-step".
+      variant: For a shipped one, "one-step", "multi-step" or "reward-network".
 
     Returns:
       A gymnax `(env, params)` pair. Loading twice gives equal environments, so that
@@ -108,7 +105,8 @@ def load(
         path = _shipped(str(name_or_path), variant)
     metadata, arrays = _read(path)
     try:
-        return _build(metadata, arrays)
+        is_reward = "kind" in metadata["config"]
+        return (_build_reward if is_reward else _build)(metadata, arrays)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(
             f"{path}: does not describe a synthetic environment "
@@ -129,15 +127,15 @@ def available() -> dict[tuple[str, str], float]:
     result = {}
     for path in sorted(_PRETRAINED.glob("*.npz")):
         metadata = _read(path)[0]
-        key = (metadata["task"], metadata["config"]["variant"])
+        key = (metadata["task"], metadata["config"].get("variant", REWARD_NETWORK))
         result[key] = metadata["report"]["return_mean"]
     return result
 
 
 def _shipped(name: str, variant: str) -> Path:
-    if variant not in VARIANTS:
+    if variant not in SHIPPED:
         raise ValueError(
-            f"variant must be one of {', '.join(VARIANTS)}, got {variant!r}"
+            f"variant must be one of {', '.join(SHIPPED)}, got {variant!r}"
         )
     path = _PRETRAINED / f"{name}.{variant}.npz"
     if not path.exists():
@@ -160,6 +158,31 @@ def _build(metadata: dict, arrays: dict[str, np.ndarray]) -> tuple[SyntheticEnv,
     if config.initial_states == "target":
         target, target_params = envs.make(metadata["task"])
     env = config.build(spaces, target)
+    return env, SyntheticParams(
+        weights=_weights(env, arrays),
+        max_steps_in_episode=int(metadata["max_steps_in_episode"]),
+        target_params=target_params,
+    )
+
+
+def _build_reward(
+    metadata: dict, arrays: dict[str, np.ndarray]
+) -> tuple[RewardEnv, Any]:
+    """The same for a reward network."""
+    config = RewardConfig(**_tuples(metadata["config"]))
+    target, target_params = envs.make(metadata["task"])
+    if metadata["action_repeat"] != 1:
+        target = envs.ActionRepeat(target, metadata["action_repeat"])
+    env, params = config.make(target, target_params, metadata["discount"])
+    if env.spaces != Spaces(**_tuples(metadata["spaces"])):
+        raise ValueError(
+            f"spaces {metadata['spaces']} are not those of {metadata['task']}"
+        )
+    return env, dataclasses.replace(params, weights=_weights(env, arrays))
+
+
+def _weights(env: Any, arrays: dict[str, np.ndarray]) -> Any:
+    """The weights of an environment, checked."""
     template = jax.eval_shape(env.init_weights, jax.random.key(0))
     expected = {
         jax.tree_util.keystr(path): (leaf.shape, str(leaf.dtype))
@@ -172,11 +195,7 @@ def _build(metadata: dict, arrays: dict[str, np.ndarray]) -> tuple[SyntheticEnv,
         if not np.isfinite(array).all():
             raise ValueError(f"weight {name} contains NaN or infinity")
     leaves = [jnp.asarray(arrays[name]) for name in expected]
-    return env, SyntheticParams(
-        weights=jax.tree.unflatten(jax.tree.structure(template), leaves),
-        max_steps_in_episode=int(metadata["max_steps_in_episode"]),
-        target_params=target_params,
-    )
+    return jax.tree.unflatten(jax.tree.structure(template), leaves)
 
 
 def _read(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
@@ -201,6 +220,47 @@ def _read(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
 def _flatten(weights: Any) -> dict[str, np.ndarray]:
     leaves = jax.tree_util.tree_leaves_with_path(weights)
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def _check_task(env: SyntheticEnv | RewardEnv, params: Any, task: str | None) -> None:
+    """Raises ValueError if `load` could not make the target by its name."""
+    if env.target is None:
+        return
+    role = (
+        "rewards are for" if isinstance(env, RewardEnv) else "initial states come from"
+    )
+    made, made_params = (None, None) if task is None else envs.make(task)
+    if made is not None and _action_repeat(env.target) != 1:
+        made = envs.ActionRepeat(made, _action_repeat(env.target))
+    if made != env.target:
+        raise ValueError(
+            f"task must name the task that {role}, got {task!r}; see envs.register"
+        )
+    if isinstance(env, RewardEnv):
+        ours, theirs = (jax.tree.leaves(p) for p in (params.target_params, made_params))
+        if not all(map(np.array_equal, ours, theirs)):
+            raise ValueError(
+                f"task: the reward network's target_params are not those of {task!r}; "
+                "register the task with them, see envs.register"
+            )
+
+
+def _action_repeat(target: Any) -> int:
+    return target.num_repeats if isinstance(target, envs.ActionRepeat) else 1
+
+
+def _describe(env: SyntheticEnv | RewardEnv, params: Any) -> dict[str, Any]:
+    """What `load` builds an environment from, besides its task and weights."""
+    if isinstance(env, SyntheticEnv):
+        return {
+            "config": dataclasses.asdict(_config_of(env)),
+            "max_steps_in_episode": int(params.max_steps_in_episode),
+        }
+    return {
+        "config": dataclasses.asdict(env.config),
+        "action_repeat": _action_repeat(env.target),
+        "discount": float(params.discount),
+    }
 
 
 def _config_of(env: SyntheticEnv) -> SyntheticConfig:

@@ -20,6 +20,7 @@ from jaxrl_se.agents.ppo import PPO
 from jaxrl_se.agents.rnd import RND
 from jaxrl_se.agents.sac import SAC
 from jaxrl_se.agents.stopping import Plateau, Solved
+from jaxrl_se.agents.tabular import SARSA, QLearning
 from jaxrl_se.agents.td3 import DDPG, TD3
 from jaxrl_se.agents.td3_discrete import DiscreteTD3
 
@@ -30,12 +31,14 @@ __all__ = [
     "PPO",
     "RND",
     "SAC",
+    "SARSA",
     "TD3",
     "BestResponse",
     "Bonus",
     "Curious",
     "DiscreteTD3",
     "Plateau",
+    "QLearning",
     "Solved",
     "Trained",
     "Variation",

@@ -21,7 +21,9 @@ from jaxrl_se.agents.replay import Batch, Replay
 from jaxrl_se.agents.stepping import draw_steps
 from jaxrl_se.agents.stopping import StopRule
 from jaxrl_se.networks import NetworkShape, Weights
+from jaxrl_se.reward_network import with_discount
 from jaxrl_se.spaces import Spaces
+from jaxrl_se.task_tests import Record, TaskTest
 
 _CHUNK = 1000  # Steps whose randomness is drawn at once, about.
 
@@ -48,11 +50,13 @@ class Trained:
       steps: int32, environment steps until the end, fewer than the budget if a stop
         rule fired.
       episodes: int32, episodes finished until then.
+      tests: What tests on the real task gave along the way, if there were any.
     """
 
     weights: Weights
     steps: jax.Array
     episodes: jax.Array
+    tests: Record | None = None
 
 
 @struct.dataclass
@@ -186,6 +190,7 @@ class OffPolicyAgent:
         stop: StopRule | None = None,
         spaces: Spaces | None = None,
         bonus: Bonus | None = None,
+        test: TaskTest | None = None,
     ) -> Trained:
         """Trains one agent: an environment step, then an update if it is due.
 
@@ -205,8 +210,10 @@ class OffPolicyAgent:
           spaces: The environment's spaces; read from it by default, which has to be
             done before where `params` are traced and bound the actions.
           bonus: An intrinsic reward that learns along (see `jaxrl_se.Curious`).
+          test: Tests on the real task after every episode, which can end training.
         """
         spaces = spaces or Spaces.of(env, params)
+        params = with_discount(params, getattr(self, "discount", 1.0))
         capacity = min(self.buffer_size, num_steps)
         replay = Replay(spaces.obs_size, self.stored_action_size(spaces))
         num_act, num_update = self.num_draws(spaces)
@@ -217,6 +224,8 @@ class OffPolicyAgent:
         chunk_size = _chunk_size(num_steps // num_snapshots)
         num_chunks = num_steps // num_snapshots // chunk_size
         key_start, key_reset, key_chunks = jax.random.split(key, 3)
+        # A key of its own: with tests an agent draws what it draws without.
+        key_test = jax.random.fold_in(key, 4)
 
         def update(learners, batch, uniform):
             learner, curiosity = learners
@@ -229,7 +238,7 @@ class OffPolicyAgent:
             return self.update(spaces, learner, batch, uniform), curiosity
 
         def one_step(carry, draw, step):
-            learners, buffer, obs, env_state, progress, total, stopping = carry
+            learners, buffer, obs, env_state, progress, total, stopping, tests = carry
             learner = learners[0]
             for_act, for_update, for_rows = jnp.split(
                 draw["uniform"], [num_act, num_act + num_update]
@@ -262,8 +271,14 @@ class OffPolicyAgent:
             if stop is not None:
                 stopping = stop.update(stopping, total, done)
             progress = Progress(progress.step + 1, progress.episode + done)
+            if test is not None:
+                policy = self.policy(spaces, self.policy_weights(learners[0]))
+                tests = test.after_step(
+                    tests, policy, key_test, progress.step, done, num_steps
+                )
             total = jnp.where(done, 0.0, total)
-            return learners, buffer, taken.obs, taken.state, progress, total, stopping
+            agent = (learners, buffer, taken.obs, taken.state)
+            return *agent, progress, total, stopping, tests
 
         def one_chunk(index, carry):
             key_env, key_uniform = jax.random.split(
@@ -278,7 +293,9 @@ class OffPolicyAgent:
             def goes_on(indexed):
                 i, carry = indexed
                 more = i < chunk_size
-                return more if stop is None else more & ~stop.fired(carry[-1])
+                if stop is not None:
+                    more = more & ~stop.fired(carry[-2])
+                return more if test is None else more & ~test.solved(carry[-1])
 
             def body(indexed):
                 i, carry = indexed
@@ -304,10 +321,11 @@ class OffPolicyAgent:
             Progress(jnp.int32(0), jnp.int32(0)),
             jnp.float32(0.0),
             None if stop is None else stop.init(),
+            None if test is None else test.init(),
         )
         carry, snapshots = jax.lax.scan(one_snapshot, carry, jnp.arange(num_snapshots))
         progress = carry[4]
-        return Trained(snapshots, progress.step, progress.episode)
+        return Trained(snapshots, progress.step, progress.episode, carry[-1])
 
 
 def _chunk_size(num_steps: int) -> int:

@@ -22,7 +22,9 @@ from jaxrl_se.agents.stepping import draw_steps
 from jaxrl_se.agents.stopping import StopRule
 from jaxrl_se.networks import MLP, Weights
 from jaxrl_se.policies import GreedyPolicy, MeanPolicy
+from jaxrl_se.reward_network import with_discount
 from jaxrl_se.spaces import Spaces
+from jaxrl_se.task_tests import TaskTest
 
 _ADAM = optax.scale_by_adam(eps=1e-5)
 
@@ -365,6 +367,7 @@ class PPO:
         stop: StopRule | None = None,
         spaces: Spaces | None = None,
         bonus: Bonus | None = None,
+        test: TaskTest | None = None,
     ) -> Trained:
         """Trains one agent; an iteration is steps in all environments, then updates.
 
@@ -383,6 +386,7 @@ class PPO:
           spaces: The environment's spaces; read from it by default, which has to be
             done before where `params` are traced and bound the actions.
           bonus: An intrinsic reward that learns along (see `jaxrl_se.Curious`).
+          test: Tests on the real task after every iteration, which can end training.
 
         Raises:
           ValueError: The steps of a snapshot are no whole number of iterations.
@@ -395,7 +399,10 @@ class PPO:
                 f"got {num_steps}"
             )
         spaces = spaces or Spaces.of(env, params)
+        params = with_discount(params, self.discount)
         key_start, key_reset, key_iterations = jax.random.split(key, 3)
+        # A key of its own: with tests an agent draws what it draws without.
+        key_test = jax.random.fold_in(key, 4)
 
         def one_iteration(index, carry):
             (learner, curiosity), envs, progress = carry
@@ -409,18 +416,26 @@ class PPO:
                 learner, curiosity = self.learn_with_bonus(
                     spaces, bonus, learner, curiosity, rollout, keys[2]
                 )
-            steps, episodes, stopping = progress
+            steps, episodes, stopping, tests = progress
             if stop is not None:
                 stopping = watch(stop, stopping, rollout)
             episodes = episodes + jnp.sum(rollout.done).astype(jnp.int32)
-            progress = (steps + self.iteration_steps, episodes, stopping)
+            steps = steps + self.iteration_steps
+            if test is not None:
+                policy = self.policy(spaces, self.policy_weights(learner))
+                tests = test.after_step(
+                    tests, policy, key_test, steps, jnp.bool_(True), num_steps
+                )
+            progress = (steps, episodes, stopping, tests)
             return (learner, curiosity), envs, progress
 
         def one_snapshot(carry, snapshot):
             def goes_on(indexed):
                 index, carry = indexed
                 more = index < (snapshot + 1) * num_iterations
-                return more if stop is None else more & ~stop.fired(carry[2][2])
+                if stop is not None:
+                    more = more & ~stop.fired(carry[2][2])
+                return more if test is None else more & ~test.solved(carry[2][3])
 
             def body(indexed):
                 index, carry = indexed
@@ -438,11 +453,16 @@ class PPO:
         carry = (
             (self.start(spaces, key_start), curiosity),
             (obs, env_state, jnp.zeros(self.num_envs, jnp.float32)),
-            (jnp.int32(0), jnp.int32(0), None if stop is None else stop.init()),
+            (
+                jnp.int32(0),
+                jnp.int32(0),
+                None if stop is None else stop.init(),
+                None if test is None else test.init(),
+            ),
         )
         carry, snapshots = jax.lax.scan(one_snapshot, carry, jnp.arange(num_snapshots))
-        steps, episodes, _ = carry[2]
-        return Trained(snapshots, steps, episodes)
+        steps, episodes, _, tests = carry[2]
+        return Trained(snapshots, steps, episodes, tests)
 
     def _collect(self, env, params, spaces, weights, envs, key_env, key_noise):
         """Steps all environments; returns where they are then, and a `Rollout`."""

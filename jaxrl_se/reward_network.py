@@ -1,0 +1,411 @@
+"""Reward networks: a task whose reward is replaced or added to by a small network.
+
+The dynamics are the real task's, so agents act in it as they would in the task, and
+policies are tested there. After Ferreira et al. (2022, ICLR, arXiv 2202.02790); the
+potential-based kinds after Ng, Harada and Russell (1999).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from gymnax.environments import environment
+
+from jaxrl_se.networks import MLP, Weights
+from jaxrl_se.spaces import Spaces, obs_range
+
+KINDS = (
+    "exclusive-potential",
+    "additive-potential",
+    "exclusive",
+    "additive",
+    "exclusive-potential-info",
+    "additive-potential-info",
+    "exclusive-info",
+    "additive-info",
+    "exclusive-info-only",
+    "additive-info-only",
+)
+# What gymnax and wrappers add to `info`, and what is no feature of a transition.
+_NOT_FEATURES = (
+    "discount",
+    "final_observation",
+    "num_repeats",
+    "terminated",
+    "truncated",
+)
+
+
+def check_discount(discount: Any) -> None:
+    """Raises ValueError for a discount outside (0, 1]; a traced one is believed."""
+    if isinstance(discount, int | float) and not 0 < discount <= 1:
+        raise ValueError(f"discount must be in (0, 1], got {discount}")
+
+
+@struct.dataclass
+class RewardState(environment.EnvState):
+    """What a `RewardEnv` remembers.
+
+    Attributes:
+      time: int32 scalar, the task's.
+      state: The task's state.
+      obs: The task's observation, which the next step's potential is taken at.
+    """
+
+    time: jax.Array
+    state: Any
+    obs: Any
+
+
+@struct.dataclass
+class RewardParams(environment.EnvParams):
+    """Parameters of a `RewardEnv`.
+
+    Attributes:
+      weights: The evolved pytree, and the only thing that evolves.
+      target_params: Params of the task.
+      discount: The discount of potential-based shaping, in (0, 1]. It has to be the
+        agent's: our agents put their own here when they train. For one of another
+        library, `params.replace(discount=...)`.
+    """
+
+    weights: Weights = None
+    target_params: Any = None
+    discount: Any = 0.99
+
+
+def with_discount(params: Any, discount: Any) -> Any:
+    """The params for an agent of this discount; those of other environments as is."""
+    if isinstance(params, RewardParams):
+        return params.replace(discount=jnp.asarray(discount, jnp.float32))  # type: ignore
+    return params
+
+
+def check_shaping(params: Any, agent: Any) -> None:
+    """Raises ValueError if a reward network could not shape for this agent."""
+    if not isinstance(params, RewardParams):
+        return
+    while hasattr(agent, "agent"):  # one around another
+        agent = agent.agent
+    check_discount(params.discount)
+    check_discount(getattr(agent, "discount", 1.0))
+
+
+@dataclasses.dataclass(frozen=True)
+class RewardConfig:
+    """Shape of a reward network.
+
+    With the potential `f(s)` of a network, the task's reward `r` and the discount `g`,
+    an agent is paid for the step from `s` to `s'`
+
+    * "exclusive-potential": `g f(s') - f(s)`;
+    * "additive-potential": `r + g f(s') - f(s)`, which keeps optimal policies optimal
+      whatever the network (Ng et al., 1999);
+    * "exclusive": `f(s')`;
+    * "additive": `r + f(s')`;
+    * the same with "-info" (before it as in "additive-potential-info"): the network
+      also sees the info vector of the step, in both terms of a potential-based reward
+      the same one;
+    * "exclusive-info-only" and "additive-info-only": a linear function of the info
+      vector alone, the baselines after Faust et al. (2019).
+
+    Attributes:
+      kind: One of `KINDS`.
+      hidden_sizes: Hidden layers of the network; empty makes it linear.
+      activation: Their activation.
+      obs_range: Range of each observation, pairs of low and high, that the network sees
+        as [-1, 1]; "task" reads it off the task's observation space, where infinite
+        ends leave an observation as it is; None leaves all.
+      zero_at_termination: Whether the potential of a terminated (not of a truncated)
+        state is 0, without which additive shaping changes optimal policies of episodic
+        tasks. False is what the code of Ferreira et al. does.
+      info_keys: The entries of the task's step info that make the info vector, in this
+        order; None for all numbers that there are, by name. Kinds without info have
+        none.
+    """
+
+    kind: str = "additive-potential"
+    hidden_sizes: tuple[int, ...] = (64,)
+    activation: str = "prelu"
+    obs_range: tuple[tuple[float, float], ...] | str | None = "task"
+    zero_at_termination: bool = True
+    info_keys: tuple[str, ...] | None = None
+
+    def __post_init__(self):
+        if self.kind not in KINDS:
+            raise ValueError(
+                f"kind must be one of {', '.join(KINDS)}, got {self.kind!r}"
+            )
+
+    def make(
+        self, env: Any, params: Any, discount: float = 0.99
+    ) -> tuple[RewardEnv, RewardParams]:
+        """Builds the untrained reward network of a task `(env, params)`.
+
+        Raises:
+          ValueError: The discount is outside (0, 1], or the kind needs an info vector
+            that the task's steps do not give.
+        """
+        check_discount(discount)
+        spaces = Spaces.of(env, params)
+        ranges = self.obs_range
+        if ranges == "task":
+            # One-hot vectors are what networks want to see already.
+            is_one_hot = spaces.num_states is not None
+            ranges = None if is_one_hot else obs_range(env, params)
+        info_keys, info_size = (), 0
+        if self.kind.endswith(("-info", "-only")):
+            info_keys, info_size = _info_shape(env, params, self.kind, self.info_keys)
+        reward_env = RewardEnv(
+            env,
+            spaces,
+            self.kind,
+            hidden_sizes=self.hidden_sizes,
+            activation=self.activation,
+            obs_range=ranges,  # type: ignore
+            zero_at_termination=self.zero_at_termination,
+            info_keys=info_keys,
+            info_size=info_size,
+        )
+        reward_params = RewardParams(
+            weights=reward_env.init_weights(jax.random.key(0)),
+            target_params=params,
+            discount=discount,
+        )
+        return reward_env, reward_params
+
+
+class RewardEnv(environment.Environment):
+    """A task with another reward; `RewardConfig.make` builds one.
+
+    Spaces, dynamics, termination and time limit are the task's. The task's own reward
+    is `info["task_reward"]`. Environments of equal configuration are equal, so that
+    loading one twice compiles nothing twice.
+
+    Args:
+      target: The task's gymnax environment.
+      spaces: Its spaces.
+      kind: One of `KINDS`.
+      hidden_sizes: Hidden layers of the network.
+      activation: Their activation.
+      obs_range: Ranges of the observations or None, see `RewardConfig`.
+      zero_at_termination: See `RewardConfig`.
+      info_keys: The entries of the task's info that make the info vector.
+      info_size: Size of that vector.
+
+    Raises:
+      ValueError: The target has a `step` of its own, which this would leave out.
+    """
+
+    def __init__(
+        self,
+        target: environment.Environment,
+        spaces: Spaces,
+        kind: str,
+        *,
+        hidden_sizes: tuple[int, ...] = (64,),
+        activation: str = "prelu",
+        obs_range: tuple[tuple[float, float], ...] | None = None,
+        zero_at_termination: bool = True,
+        info_keys: tuple[str, ...] = (),
+        info_size: int = 0,
+    ):
+        if getattr(type(target), "step", None) is not environment.Environment.step:
+            raise ValueError(
+                f"task: {type(target).__name__} has a step of its own, which a reward "
+                "network would leave out; give it the environment inside"
+            )
+        self.target = target
+        self.spaces = spaces
+        self.kind = kind
+        self.hidden_sizes = tuple(hidden_sizes)
+        self.activation = activation
+        self.obs_range = obs_range
+        self.zero_at_termination = zero_at_termination
+        self.info_keys = tuple(info_keys)
+        self.info_size = info_size
+        self.is_potential = "potential" in kind
+        self.is_additive = kind.startswith("additive")
+        self.is_info_only = kind.endswith("info-only")
+
+    def __eq__(self, other):
+        return isinstance(other, RewardEnv) and vars(self) == vars(other)
+
+    def __hash__(self):
+        return hash((RewardEnv, *vars(self).values()))
+
+    @property
+    def name(self) -> str:
+        """Environment name."""
+        return f"{self.target.name}-{self.kind}"
+
+    @property
+    def config(self) -> RewardConfig:
+        """What builds this environment again around its task."""
+        return RewardConfig(
+            self.kind,
+            self.hidden_sizes,
+            self.activation,
+            self.obs_range,
+            self.zero_at_termination,
+            self.info_keys or None,
+        )
+
+    @property
+    def num_actions(self) -> int:
+        """The task's."""
+        return self.target.num_actions
+
+    @property
+    def default_params(self) -> RewardParams:
+        """Untrained weights in the task with its default params."""
+        return RewardParams(
+            weights=self.init_weights(jax.random.key(0)),
+            target_params=self.target.default_params,
+        )
+
+    def action_space(self, params: RewardParams | None = None):
+        """The task's."""
+        return self.target.action_space(
+            None if params is None else params.target_params
+        )
+
+    def observation_space(self, params: RewardParams | None = None):
+        """The task's."""
+        target_params = None if params is None else params.target_params
+        return self.target.observation_space(target_params)
+
+    @property
+    def network(self) -> MLP:
+        """From an observation, and the info vector if it is seen, to one number."""
+        in_size = self.spaces.obs_size + self.info_size
+        return MLP(in_size, self.hidden_sizes, 1, self.activation)
+
+    def init_weights(self, key: jax.Array) -> Weights:
+        """Draws the weights from which an evolution starts."""
+        if self.is_info_only:
+            return 0.1 * jax.random.normal(key, (self.info_size,), jnp.float32)
+        return self.network.init(key)
+
+    @staticmethod
+    def population_axes(params: RewardParams) -> RewardParams:
+        """Which leaves of `params` carry the population axis: the weights alone."""
+        shared = jax.tree.map(lambda _: None, params)
+        return shared.replace(weights=jax.tree.map(lambda _: 0, params.weights))
+
+    def reset_env(self, key: jax.Array, params: RewardParams):
+        """Resets the task."""
+        obs, state = self.target.reset_env(key, params.target_params)
+        return obs, RewardState(time=state.time, state=state, obs=obs)
+
+    def step_env(self, key, state: RewardState, action, params: RewardParams):
+        """Steps the task and pays the network's reward."""
+        next_obs, inner, task_reward, terminated, info = self.target.step_env(
+            key, state.state, action, params.target_params
+        )
+        task_reward = jnp.asarray(task_reward, jnp.float32)
+        reward = self.reward(params, state.obs, next_obs, task_reward, terminated, info)
+        state = RewardState(time=inner.time, state=inner, obs=next_obs)
+        return next_obs, state, reward, terminated, {**info, "task_reward": task_reward}
+
+    def reward(
+        self,
+        params: RewardParams,
+        obs: jax.Array,
+        next_obs: jax.Array,
+        task_reward: jax.Array,
+        terminated: jax.Array,
+        info: dict[str, Any],
+    ) -> jax.Array:
+        """What a transition pays, float32 scalar.
+
+        Args:
+          params: Params with weights and discount.
+          obs: `[obs_size]`.
+          next_obs: `[obs_size]`.
+          task_reward: The task's own.
+          terminated: Whether the task ended.
+          info: The task's step info.
+        """
+        features = [
+            jnp.ravel(jnp.asarray(info[k], jnp.float32)) for k in self.info_keys
+        ]
+        if self.is_info_only:
+            learned = jnp.dot(params.weights, jnp.concatenate(features))
+        else:
+            learned = self._value(params, next_obs, features)
+            if self.is_potential:
+                if self.zero_at_termination:
+                    learned = jnp.where(terminated, 0.0, learned)
+                before = self._value(params, obs, features)
+                learned = params.discount * learned - before
+        return task_reward + learned if self.is_additive else learned
+
+    def potential(self, params: RewardParams, obs: jax.Array) -> jax.Array:
+        """The network's output for observations `[..., obs_size]`; `[...]`.
+
+        Raises:
+          ValueError: The kind also sees an info vector.
+        """
+        if self.info_keys:
+            raise ValueError(f"kind: the network of {self.kind!r} also needs info")
+        return self.network(params.weights, self._to_network(obs))[..., 0]
+
+    def _value(self, params, obs, features) -> jax.Array:
+        inputs = jnp.concatenate([self._to_network(obs), *features])
+        return self.network(params.weights, inputs)[0]
+
+    def _to_network(self, obs: jax.Array) -> jax.Array:
+        """Observations as the network sees them."""
+        obs = obs.astype(jnp.float32)
+        if self.obs_range is None:
+            return obs
+        low, high = jnp.asarray(self.obs_range, jnp.float32).T
+        return (2 * obs - low - high) / (high - low)
+
+    def observe(self, key, state, action, params):
+        """The task's observation."""
+        target_params = None if params is None else params.target_params
+        return self.target.observe(key, state.state, action, target_params)
+
+    def is_terminated(self, state, params):
+        """Whether the task has terminated."""
+        return self.target.is_terminated(state.state, params.target_params)
+
+    def is_truncated(self, state, params):
+        """Whether the task has reached its time limit."""
+        return self.target.is_truncated(state.state, params.target_params)
+
+
+def _info_shape(env, params, kind, wanted) -> tuple[tuple[str, ...], int]:
+    """Names and total size of the info vector's entries."""
+
+    def info_of_a_step(key):
+        _, state = env.reset_env(key, params)
+        action = env.action_space(params).sample(key)
+        return env.step_env(key, state, action, params)[-1]
+
+    info = jax.eval_shape(info_of_a_step, jax.random.key(0))
+    found = {
+        name: math.prod(entry.shape)
+        for name, entry in sorted(info.items())
+        if hasattr(entry, "shape") and name not in _NOT_FEATURES
+    }
+    if not found:
+        raise ValueError(
+            f"kind: {kind!r} needs an info vector, but the steps of {env.name!r} have "
+            "none; kinds without info are " + ", ".join(KINDS[:4])
+        )
+    missing = [name for name in wanted or () if name not in found]
+    if missing:
+        raise ValueError(
+            f"info_keys: {env.name!r} has no {', '.join(missing)} in its steps' info, "
+            f"only {', '.join(found)}"
+        )
+    keys = tuple(wanted or found)
+    return keys, sum(found[name] for name in keys)
