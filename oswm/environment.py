@@ -114,12 +114,8 @@ class WorldModelEnv(environment.Environment):
 
     @property
     def default_params(self) -> WorldModelParams:
-        """There are none without a context.
-
-        Raises:
-            ValueError: Always.
-        """
-        raise ValueError("params: a world model has none of its own; see condition()")
+        """Params without a context, which cannot be stepped: `condition` gives some."""
+        return WorldModelParams()
 
     def action_space(self, params: WorldModelParams | None = None) -> Any:
         """The task's, as it was given or read from the context."""
@@ -143,7 +139,13 @@ class WorldModelEnv(environment.Environment):
     def reset_env(
         self, key: jax.Array, params: WorldModelParams
     ) -> tuple[jax.Array, WorldModelState]:
-        """Draw one of the initial observations."""
+        """Draw one of the initial observations.
+
+        Raises:
+            ValueError: If the params have no context.
+        """
+        if params.initial_obs is None:
+            raise ValueError("params: expected those that condition() returned")
         row = jax.random.randint(key, (), 0, len(params.initial_obs))
         obs = params.initial_obs[row]
         return obs, WorldModelState(

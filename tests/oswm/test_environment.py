@@ -1,0 +1,372 @@
+"""Conditioned environments: contracts, clients, learning, bad input."""
+
+import dataclasses
+import warnings
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+
+import envs
+import jaxrl_se
+import oswm
+from envs import Transitions
+from oswm.environment import first_rows
+from oswm.support import Support
+
+CARTPOLE = envs.make("CartPole-v0")
+FAST = oswm.KernelRidge(32, length_scales=(1.0,), penalties=(1e-3,))
+
+
+@pytest.fixture(scope="module")
+def cartpole():
+    return envs.collect(CARTPOLE, 300, key=0)
+
+
+@pytest.fixture(scope="module")
+def pair(cartpole):
+    return oswm.condition(cartpole, max_steps=200, model=oswm.Ridge())
+
+
+def roll(env, params, actions, key=0):
+    """Observations, rewards and ends of an episode, without autoreset."""
+
+    def step(state, action):
+        obs, state, reward, terminated, _ = env.step_env(
+            jax.random.key(key), state, action, params
+        )
+        return state, (obs, reward, terminated)
+
+    _, state = env.reset_env(jax.random.key(key), params)
+    return jax.lax.scan(step, state, actions)[1]
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        oswm.Persistence(),
+        oswm.Ridge(),
+        FAST,
+        oswm.NearestNeighbours(),
+        oswm.MLPEnsemble(num_members=2, hidden_sizes=(8,), num_updates=20),
+        oswm.LeaveOneOut((oswm.Ridge(), oswm.NearestNeighbours())),
+        oswm.SubContexts(oswm.Ridge(), num_members=3),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_every_model_is_an_environment(cartpole, model):
+    env, params = oswm.condition(cartpole, max_steps=5, model=model)
+    _, state = env.reset(jax.random.key(0), params)
+    outputs = env.step(jax.random.key(1), state, jnp.int32(1), params)
+    assert outputs[0].shape == (4,) and outputs[0].dtype == jnp.float32
+    assert outputs[2].shape == () and outputs[2].dtype == jnp.float32
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(outputs[:3]))
+    again = oswm.condition(cartpole, max_steps=5, model=model)[0]
+    assert env == again and hash(env) == hash(again)
+
+
+def test_the_default_model_follows_cartpole(cartpole):
+    """Eight steps of the real task, from the same state, under the same actions."""
+    env, params = CARTPOLE
+    obs, state = env.reset(jax.random.key(3), params)
+    actions = jnp.array([0, 1, 1, 0, 1, 0, 0, 1])
+    real = []
+    for action in actions:
+        obs_now, state, *_ = env.step_env(jax.random.key(0), state, action, params)
+        real.append(obs_now)
+    model = oswm.condition(cartpole, initial_obs=obs[None], model=FAST)
+    found, reward, terminated = roll(*model, actions)
+    np.testing.assert_allclose(found, np.stack(real), atol=2e-3)
+    np.testing.assert_allclose(reward, 1.0, atol=0.01)
+    assert not terminated.any()
+
+
+def test_params_swap_contexts_without_compiling(cartpole, pair):
+    env, params = pair
+    other = oswm.condition(
+        envs.collect(CARTPOLE, 300, key=1),
+        max_steps=100,
+        model=oswm.Ridge(),
+        initial_obs=params.initial_obs,
+    )
+    assert other[0] == env
+    count = 0
+
+    @jax.jit
+    def reset(params):
+        nonlocal count
+        count += 1
+        _, state = env.reset(jax.random.key(0), params)
+        return env.step(jax.random.key(0), state, jnp.int32(0), params)[0]
+
+    a, b = reset(params), reset(other[1])
+    assert count == 1 and (a != b).any()
+
+
+def test_contexts_batch(cartpole, pair):
+    env, params = pair
+    stacked = jax.tree.map(lambda x: jnp.stack([jnp.asarray(x)] * 3), params)
+
+    def step(params, action):
+        _, state = env.reset(jax.random.key(0), params)
+        return env.step(jax.random.key(0), state, action, params)[0]
+
+    each = jax.vmap(step)(stacked, jnp.array([0, 1, 0]))
+    np.testing.assert_allclose(each[0], each[2])
+    np.testing.assert_allclose(each[1], step(params, jnp.int32(1)), atol=1e-6)
+
+
+def test_state_does_not_hold_the_context(pair):
+    env, params = pair
+    _, state = env.reset(jax.random.key(0), params)
+    assert sum(leaf.size for leaf in jax.tree.leaves(state)) == 4 + 2
+
+
+def test_time_limit_truncates(pair):
+    env, params = pair
+    params = params.replace(max_steps_in_episode=3)
+    _, state = env.reset(jax.random.key(0), params)
+    flags = []
+    for action in (0, 1, 0):
+        _, state, _, terminated, truncated, _ = env.step(
+            jax.random.key(0), state, jnp.int32(action), params
+        )
+        flags.append((bool(terminated), bool(truncated)))
+    assert flags == [(False, False), (False, False), (False, True)]
+
+
+def test_predictions_stay_in_the_context_range(cartpole, pair):
+    env, params = pair
+    actions = jnp.ones(60, jnp.int32)  # To the right for a second, past the end.
+    obs, _, _ = roll(env, params, actions)
+    support = Support.of(oswm.Context.of(cartpole), 0.05)
+    assert (obs >= support.low - 1e-6).all() and (obs <= support.high + 1e-6).all()
+    assert np.ptp(obs[-5:], axis=0).max() < 1e-6  # At a corner of the range.
+
+
+def test_leaving_the_range_costs_the_penalty(cartpole):
+    env, params = oswm.condition(cartpole, model=oswm.Ridge(), uncertainty_penalty=2.0)
+    _, reward, _ = roll(env, params, jnp.ones(60, jnp.int32))
+    assert abs(reward[0] - 1.0) < 0.01 and abs(reward[-1] + 1.0) < 0.01
+
+
+def test_support_knows_circles_and_whole_numbers():
+    angle = np.random.default_rng(0).uniform(-3, 3, 200)
+    cell = np.random.default_rng(1).integers(0, 5, 200)
+    obs = np.column_stack([np.cos(angle), cell, np.sin(angle), angle]).astype("f4")
+    rows = Transitions(
+        obs, np.zeros(200, int), np.ones(200, "f4"), obs, *[np.zeros(200, bool)] * 2
+    )
+    support = Support.of(oswm.Context.of(rows), 0.1)
+    found = support.project(jnp.array([0.9, 2.3, 1.2, 9.0]))
+    np.testing.assert_allclose(found[:3], [0.6, 2.0, 0.8], atol=1e-3)
+    assert found[3] < 4.0
+
+
+def test_users_functions_are_used(cartpole):
+    env, params = oswm.condition(
+        cartpole,
+        model=oswm.Ridge(),
+        terminated=lambda obs, action, next_obs: action == 1,
+        reward=lambda obs, action, next_obs: 10.0 + action,
+        uncertainty_penalty=0.0,
+    )
+    _, reward, terminated = roll(env, params, jnp.array([0, 1]))
+    np.testing.assert_allclose(reward, [10.0, 11.0])
+    assert terminated.tolist() == [False, True]
+
+
+def test_sampled_steps_differ_by_the_predicted_deviation():
+    rng = np.random.default_rng(0)
+    obs = rng.normal(size=(400, 1)).astype(np.float32)
+    rows = Transitions(
+        obs=obs,
+        action=rng.uniform(-1, 1, (400, 1)).astype(np.float32),
+        reward=np.zeros(400, np.float32),
+        next_obs=obs + 0.2 * rng.normal(size=(400, 1)).astype(np.float32),
+        terminated=np.zeros(400, bool),
+        truncated=np.zeros(400, bool),
+    )
+    env, params = oswm.condition(rows, model=oswm.Ridge(), sample=True)
+    _, state = env.reset(jax.random.key(0), params)
+    keys = jax.random.split(jax.random.key(1), 300)
+    found = jax.vmap(env.step_env, (0, None, None, None))(
+        keys, state, jnp.zeros(1), params
+    )[0]
+    np.testing.assert_allclose(np.std(found), 0.2, rtol=0.15)
+
+
+def test_initial_states(cartpole, pair):
+    _, params = pair
+    firsts = cartpole.obs[first_rows(cartpole)]
+    np.testing.assert_array_equal(params.initial_obs, firsts)
+    assert np.abs(firsts).max() < 0.051  # CartPole's own.
+    everywhere = oswm.condition(cartpole, model=oswm.Ridge(), initial_obs="context")
+    assert len(everywhere[1].initial_obs) == 300
+
+
+def test_rows_without_order_all_start_an_episode(cartpole):
+    order = np.random.default_rng(0).permutation(300)
+    shuffled = jax.tree.map(lambda x: x[order], cartpole)
+    assert len(first_rows(shuffled)) > 290
+
+
+def test_default_time_limit_is_that_of_truncated_episodes():
+    rows = envs.collect(envs.make("SimpleEnv"), 100, key=0)
+    assert oswm.condition(rows, model=oswm.Ridge())[1].max_steps_in_episode == 20
+
+
+def test_gymnasium_accepts_it(pair):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", message=".*spec.*")
+        check_env(envs.GymnasiumEnv(*pair), skip_render_check=True)
+
+
+def test_continuous_actions_are_clipped_to_their_bounds():
+    task = envs.make("Pendulum-v1")
+    rows = envs.collect(task, 200, key=0)
+    space = task[0].action_space(task[1])
+    env, params = oswm.condition(rows, space, model=oswm.Ridge())
+    assert env.action_space().low == -2.0 and env.action_space().high == 2.0
+    a, b = (roll(env, params, jnp.full((1, 1), x))[0] for x in (2.0, 50.0))
+    np.testing.assert_array_equal(a, b)
+    check_env(envs.GymnasiumEnv(env, params), skip_render_check=True)
+
+
+def test_agents_learn_cartpole_inside_alone(cartpole):
+    """Measured with seeds 100 to 102: 200.0 each after 51,200 steps."""
+    rows = envs.collect(CARTPOLE, 1000, key=5)
+    pair = oswm.condition(rows, max_steps=200, model=oswm.Ridge())
+    agent = jaxrl_se.PPO(num_envs=8, rollout_steps=128, num_minibatches=8)
+    trained = jaxrl_se.train(agent, *pair, jax.random.key(0), 30 * 1024)
+    episodes = jaxrl_se.evaluate(trained.policy, *CARTPOLE, jax.random.key(1), 20)
+    assert episodes.returns.mean() > 150
+
+
+def test_rejax_trains_inside(pair):
+    rejax = pytest.importorskip("rejax")
+    env, params = pair
+    algorithm = rejax.PPO.create(
+        env=envs.LegacyEnv(env),
+        env_params=params,
+        total_timesteps=512,
+        eval_freq=512,
+        num_envs=4,
+        num_steps=32,
+        skip_initial_evaluation=True,
+    ).replace(eval_callback=lambda *_: ())
+    state, _ = jax.jit(algorithm.train)(jax.random.key(0))
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(state.actor_ts.params))
+
+
+def test_a_population_of_contexts_evolves():
+    rows = envs.collect(CARTPOLE, 100, key=0)
+    pair = oswm.condition(rows, max_steps=200, model=oswm.Ridge())
+    proxy = oswm.evolvable(rows, *pair, num_rows=4)
+    env, params = proxy
+    same = roll(env, params, jnp.array([0, 1]))[0]
+    np.testing.assert_allclose(same, roll(*pair, jnp.array([0, 1]))[0], atol=1e-6)
+    config = jaxrl_se.EvolutionConfig(
+        agent=jaxrl_se.DDQN(hidden_sizes=(8,), batch_size=4),
+        train_steps=50,
+        std=3.0,
+        population_size=4,
+        num_seeds=1,
+        max_generations=2,
+        validation_agents=2,
+    )
+    result = jaxrl_se.evolve(CARTPOLE, config, 0, proxy=proxy)
+    assert result.progress.generation == 2
+    assert result.params.weights.shape == (4, 5) and result.params.weights.any()
+    assert roll(env, result.params, jnp.array([0, 1]))[0].shape == (2, 4)
+
+
+@pytest.mark.parametrize("num_rows", [0, 101])
+def test_evolvable_rows_have_to_exist(num_rows):
+    rows = envs.collect(CARTPOLE, 100, key=0)
+    pair = oswm.condition(rows, model=oswm.Ridge())
+    with pytest.raises(ValueError, match=r"num_rows: expected 1 \.\.\. 100"):
+        oswm.evolvable(rows, *pair, num_rows=num_rows)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"max_steps": 0}, "max_steps: expected at least 1"),
+        ({"uncertainty_penalty": -1.0}, "uncertainty_penalty: expected"),
+        ({"margin": np.nan}, "margin: expected"),
+        ({"terminated": True}, "terminated: expected a function"),
+        ({"initial_obs": "first"}, "initial_obs: expected an array"),
+        ({"initial_obs": np.zeros((3, 2))}, r"initial_obs: .* \[K, 4\]"),
+        ({"initial_obs": np.full((3, 4), np.inf)}, "initial_obs: expected finite"),
+        ({"action_space": gymnasium.spaces.Box(-1, 1, (1,))}, "action|dimension"),
+    ],
+)
+def test_bad_arguments(cartpole, arguments, message):
+    if "action_space" in arguments:  # Integers are numbers too: a box takes them.
+        cartpole = dataclasses.replace(cartpole, action=np.zeros((300, 2)))
+    with pytest.raises(ValueError, match=message):
+        oswm.condition(cartpole, model=oswm.Ridge(), **arguments)
+
+
+def test_another_tasks_actions_are_refused(pair):
+    env, params = pair
+    _, state = env.reset(jax.random.key(0), params)
+    with pytest.raises(ValueError, match="action: expected one of the integers 0"):
+        env.step(jax.random.key(0), state, jnp.zeros(1), params)
+    rows = envs.collect(envs.make("Pendulum-v1"), 50, key=0)
+    env, params = oswm.condition(rows, model=oswm.Ridge())
+    _, state = env.reset(jax.random.key(0), params)
+    with pytest.raises(ValueError, match="action: expected a vector of size 1"):
+        env.step(jax.random.key(0), state, jnp.zeros(2), params)
+    with pytest.raises(ValueError, match="params: their context has 3 observations"):
+        other = pair[0]
+        _, state = other.reset(jax.random.key(0), pair[1])
+        other.step_env(jax.random.key(0), state, jnp.int32(0), params)
+
+
+def test_there_are_no_params_without_a_context(pair):
+    with pytest.raises(ValueError, match="condition"):
+        pair[0].reset(jax.random.key(0))
+
+
+@pytest.mark.parametrize("arguments", [{"num_members": 1}, {"fraction": 0.0}])
+def test_bad_sub_contexts(arguments):
+    with pytest.raises(ValueError, match=next(iter(arguments))):
+        oswm.SubContexts(oswm.Ridge(), **arguments)
+
+
+def test_sub_contexts_disagree_outside_of_the_context(cartpole):
+    model = oswm.SubContexts(FAST, num_members=3)
+    cache = jax.jit(model.fit)(oswm.Context.of(cartpole))
+    near, far = (
+        model.predict(cache, x * jnp.ones(4), jnp.array([1.0, 0.0])).next_obs_std
+        for x in (0.0, 30.0)
+    )
+    assert (far > 10 * near).all()
+
+
+def test_planning_balances_without_an_agent():
+    rows = envs.collect(CARTPOLE, 500, key=0)
+    env, params = oswm.condition(rows, max_steps=200, model=oswm.Ridge())
+    planner = oswm.CrossEntropyPlanner(
+        params=params, env=env, horizon=30, num_samples=64, num_elites=8
+    )
+    returns = jaxrl_se.evaluate(planner, *CARTPOLE, jax.random.key(0), 2).returns
+    assert returns.mean() > 150
+
+
+def test_planning_steers_continuous_actions():
+    task = envs.make("SimpleEnv")
+    rows = envs.collect(task, 500, key=0)
+    space = task[0].action_space(task[1])
+    env, params = oswm.condition(rows, space, model=FAST)
+    planner = oswm.CrossEntropyPlanner(
+        params=params, env=env, horizon=3, num_samples=64, num_elites=8
+    )
+    returns = jaxrl_se.evaluate(planner, *task, jax.random.key(0), 4).returns
+    assert returns.mean() > -20  # Standing still pays about -50.
