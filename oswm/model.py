@@ -3,8 +3,7 @@
 The transformer was trained once, on synthetic tasks. Inside a context it predicts what
 the closed-form fit leaves, as a distribution. How far its means are believed is decided
 for each target inside the context, too: rows that are held out from the transformer
-tell by which factor between 0 and 1 its correction makes the squared error smallest,
-minus one standard error of that factor.
+tell by which factor between 0 and 1 its correction makes the squared error smallest.
 """
 
 from __future__ import annotations
@@ -27,6 +26,8 @@ from oswm.prior.dataset import MAX_ACTIONS, MAX_STATES
 from oswm.selection import LeaveOneOut
 from oswm.termination import Termination
 from oswm.tokens import Rows, Scales, read_context, read_query
+
+_GATE_VARIANCE = 0.25
 
 
 @struct.dataclass
@@ -139,7 +140,7 @@ class TransformerModel:
             features = rows.features * others[:, None]
             cache = self._encode(weights, rows.replace(mask=others, features=features))
             asked = jax.tree.map(lambda x: x[index], queries)
-            guess = self.head.mean(self._decode(weights, cache, asked).params)
+            guess = self._mean(self._decode(weights, cache, asked))
             in_use = (is_row * rows.mask[index])[:, None]
             return guess * in_use, rows.residual[index] * in_use
 
@@ -148,8 +149,13 @@ class TransformerModel:
         power = jnp.square(guess).sum(0) + 1e-12
         factor = (guess * truth).sum(0) / power
         # Of a regression through the origin whose noise may differ between rows.
-        error = jnp.square(guess * (truth - factor * guess)).sum(0)
-        return jnp.clip(factor - jnp.sqrt(error) / power, 0.0, 1.0)
+        error = jnp.square(guess * (truth - factor * guess)).sum(0) / jnp.square(power)
+        # Before the rows say anything, the factor is taken to be 1 +- 0.5.
+        certainty = _GATE_VARIANCE / (_GATE_VARIANCE + error)
+        return jnp.clip(1.0 + certainty * (factor - 1.0), 0.0, 1.0)
+
+    def _mean(self, output: Output) -> jax.Array:
+        return output.shift + self.head.mean(output.params)
 
     def _ask(self, cache: ModelCache, obs, action) -> tuple[jax.Array, Output]:
         """The base's mean [S + 1], and the network's output for one query."""
@@ -168,7 +174,7 @@ class TransformerModel:
         """
         base, output = self._ask(cache, obs, action)
         scales, head = cache.scales, self.head
-        mean = base + scales.residual * cache.gate * head.mean(output.params)
+        mean = base + scales.residual * cache.gate * self._mean(output)
         std = scales.residual * scales.is_live * head.std(output.params)
         next_obs = obs + mean[:-1]
         return Prediction(
@@ -184,8 +190,8 @@ class TransformerModel:
         value_key, end_key = jax.random.split(key)
         base, output = self._ask(cache, obs, action)
         scales, head = cache.scales, self.head
-        drawn = head.sample(output.params, value_key)
-        drawn = drawn - (1 - cache.gate) * head.mean(output.params)
+        drawn = output.shift + head.sample(output.params, value_key)
+        drawn = drawn - (1 - cache.gate) * self._mean(output)
         value = base + scales.residual * scales.is_live * drawn
         next_obs = obs + value[:-1]
         probability = _end(cache, output, next_obs, action)

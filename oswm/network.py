@@ -3,8 +3,9 @@
 Attention scores are products of learned keys and queries minus a learned multiple of
 the squared distance of the standardised inputs, so that a head starts as a kernel
 smoother of some bandwidth and learns which distances matter. The last attention reads
-the residuals themselves, of all targets with the same weights; a perceptron shared by
-the targets turns what it reads into a distribution, hence sizes are not built in.
+the residuals themselves, of all targets with the same weights. A perceptron shared by
+the targets turns what it reads into a distribution, around a mean that mixes what the
+heads read and what ridge regression says.
 """
 
 from __future__ import annotations
@@ -68,10 +69,12 @@ class Output:
     """What the network says about queries.
 
     Attributes:
-        params: Of each target's distribution, [M, S + 1, P].
+        shift: Where each target's distribution is centred, [M, S + 1].
+        params: Of the distribution of the target minus the shift, [M, S + 1, P].
         terminated: Logit, [M].
     """
 
+    shift: jax.Array
     params: jax.Array
     terminated: jax.Array
 
@@ -187,6 +190,7 @@ class Network(nn.Module):
         zeros = nn.initializers.zeros
         num_params = HEADS[config.head]().num_params
         self.target_out = nn.Dense(num_params, kernel_init=zeros)
+        self.mixing = nn.Dense(heads + 1, kernel_init=zeros)
         self.end_hidden = nn.Dense(config.num_hidden)
         self.end_out = nn.Dense(1, kernel_init=zeros)
 
@@ -237,8 +241,8 @@ class Network(nn.Module):
         shared = jnp.concatenate(shared, -1)
 
         slots = slots_of(num_targets - 1)
-        own = query.features[:, -2 - 3 * NUM_SLOTS : -2]
-        own = own.reshape(-1, 3, NUM_SLOTS)[:, :2, slots]  # base mean, base strength
+        own = query.features[:, -2 - 4 * NUM_SLOTS : -2].reshape(-1, 4, NUM_SLOTS)
+        own = own[:, :3, slots]  # the base's mean and strength, and the ridge's mean
         is_reward = jnp.broadcast_to(slots == NUM_SLOTS - 1, mean.shape[:2])
         hidden = jnp.concatenate(
             [
@@ -253,6 +257,8 @@ class Network(nn.Module):
         hidden = self.target_in(hidden)
         hidden = nn.gelu(hidden + self.target_shared(shared)[:, None])
         hidden = hidden + nn.gelu(self.target_hidden(hidden))
+        opinions = jnp.concatenate([mean, query.ridge[..., None]], -1)
+        shift = jnp.sum(self.mixing(hidden) * opinions, -1)
         params = self.target_out(hidden).astype(jnp.float32)
 
         rate = jnp.sum(rows.terminated * rows.mask) / jnp.maximum(rows.mask.sum(), 1)
@@ -260,7 +266,7 @@ class Network(nn.Module):
         ends = jnp.concatenate([end, jnp.log(end + 1e-4), rate, shared], -1)
         logit = self.end_out(nn.gelu(self.end_hidden(ends)))[:, 0]
         smooth = jnp.clip(jnp.mean(end, -1), 1e-4, 1 - 1e-4)
-        return Output(params, logit + jnp.log(smooth) - jnp.log1p(-smooth))
+        return Output(shift, params, logit + jnp.log(smooth) - jnp.log1p(-smooth))
 
 
 def init_weights(key: jax.Array, config: NetworkConfig) -> dict:
@@ -270,6 +276,7 @@ def init_weights(key: jax.Array, config: NetworkConfig) -> dict:
         inputs=jnp.zeros((2, 2)),
         next_obs=jnp.zeros((2, 1)),
         residual=jnp.zeros((2, 2)),
+        ridge=jnp.zeros((2, 2)),
         terminated=jnp.zeros(2),
         mask=jnp.ones(2),
     )

@@ -3,7 +3,8 @@
 Each target (change of an observation, or reward) is predicted by a closed-form model
 first. Its leave-one-out residuals, in units of their root mean square, are what is left
 to learn: where the base is exact they are unpredictable and tiny, and nothing that the
-transformer adds in these units can spoil the prediction.
+transformer adds in these units can spoil the prediction. What ridge regression would
+say instead is shown beside it: far from the context it is the safer extrapolation.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from oswm.closed_form import ClosedForm, root_mean_square, targets_of
+from oswm.closed_form import ClosedForm, Ridge, root_mean_square, targets_of
 from oswm.context import Context, Scale
 from oswm.prior.dataset import MAX_ACTIONS, MAX_STATES
 
 NUM_INPUTS = MAX_STATES + MAX_ACTIONS
 NUM_SLOTS = MAX_STATES + 1  # targets: changes of observations, then the reward
-NUM_FEATURES = NUM_INPUTS + 3 * NUM_SLOTS + 2
+NUM_FEATURES = NUM_INPUTS + 4 * NUM_SLOTS + 2
+_RIDGE = Ridge()
 _LEAST_RESIDUAL = 1e-5  # of a target's standard deviation; float32 has no more digits
 _LARGEST_INPUT = 10.0
 _LARGEST_RESIDUAL = 30.0
@@ -37,6 +39,7 @@ class Scales:
         residual: Unit of the residuals, [S + 1].
         is_live: Targets that are not constant, [S + 1].
         num_inputs: Inputs that are not constant.
+        ridge: A ridge regression of the context.
     """
 
     obs: Scale
@@ -45,6 +48,7 @@ class Scales:
     residual: jax.Array
     is_live: jax.Array
     num_inputs: jax.Array
+    ridge: Any
 
 
 @struct.dataclass
@@ -56,6 +60,7 @@ class Rows:
         inputs: Standardised observation and action, [N, S + A].
         next_obs: Standardised next observation; for queries the base's, [N, S].
         residual: In units of their root mean square, [N, S + 1].
+        ridge: Ridge regression minus the base, in the same units, [N, S + 1].
         terminated: [N].
         mask: [N].
     """
@@ -64,6 +69,7 @@ class Rows:
     inputs: jax.Array
     next_obs: jax.Array
     residual: jax.Array
+    ridge: jax.Array
     terminated: jax.Array
     mask: jax.Array
 
@@ -82,6 +88,7 @@ def read_context(base: ClosedForm, context: Context) -> tuple[Any, Scales, Rows]
     mask = context.mask
     fit, residual = base.fit_targets(context)
     residual = residual * mask[:, None]
+    ridge, ridge_residual = _RIDGE.fit_targets(context)
     targets = targets_of(context)
     target_scale = Scale.of(targets, mask)
     is_live = jnp.any(mask[:, None] * target_scale.normalize(targets) != 0, axis=0)
@@ -98,6 +105,7 @@ def read_context(base: ClosedForm, context: Context) -> tuple[Any, Scales, Rows]
         ),
         is_live=is_live.astype(jnp.float32),
         num_inputs=jnp.maximum(jnp.sum(varies), 1.0),
+        ridge=ridge,
     )
     rows = _describe(
         scales,
@@ -106,6 +114,7 @@ def read_context(base: ClosedForm, context: Context) -> tuple[Any, Scales, Rows]
         context.next_obs,
         targets - residual,
         residual / scales.residual,
+        (residual - ridge_residual * mask[:, None]) / scales.residual,
         context.terminated,
         mask,
     )
@@ -124,6 +133,9 @@ def read_query(
         mean: The base's prediction, [M, S + 1].
     """
     nothing = jnp.zeros(len(obs))
+    ridge = jax.vmap(lambda o, a: _RIDGE.predict_targets(scales.ridge, o, a)[0])(
+        obs, action
+    )
     return _describe(
         scales,
         obs,
@@ -131,16 +143,20 @@ def read_query(
         obs + mean[:, :-1],
         mean,
         jnp.zeros_like(mean),
+        (ridge - mean) / scales.residual,
         nothing,
         nothing,
     )
 
 
-def _describe(scales, obs, action, next_obs, mean, residual, terminated, mask) -> Rows:
+def _describe(
+    scales, obs, action, next_obs, mean, residual, ridge, terminated, mask
+) -> Rows:
     obs = _within(scales.obs.normalize(obs), _LARGEST_INPUT)
     action = _within(scales.action.normalize(action), _LARGEST_INPUT)
     next_obs = _within(scales.obs.normalize(next_obs), _LARGEST_INPUT)
     residual = _within(residual, _LARGEST_RESIDUAL) * scales.is_live
+    ridge = _within(ridge, _LARGEST_RESIDUAL) * scales.is_live
     strength = jnp.log10(scales.residual / scales.target.std) * scales.is_live
     mean = jnp.arcsinh(scales.target.normalize(mean)) * scales.is_live
     missing = MAX_STATES - obs.shape[1]
@@ -156,6 +172,7 @@ def _describe(scales, obs, action, next_obs, mean, residual, terminated, mask) -
             jnp.pad(action, no_action),
             in_slots(mean),
             in_slots(jnp.broadcast_to(strength, mean.shape)),
+            in_slots(jnp.arcsinh(ridge)),
             in_slots(jnp.arcsinh(residual)),
             terminated[:, None],
             mask[:, None],
@@ -164,7 +181,7 @@ def _describe(scales, obs, action, next_obs, mean, residual, terminated, mask) -
     )
     inputs = jnp.concatenate([obs, action], axis=1) * jnp.sqrt(0.5 / scales.num_inputs)
     next_obs = next_obs * jnp.sqrt(0.5 / scales.num_inputs)
-    return Rows(features, inputs, next_obs, residual, terminated, mask)
+    return Rows(features, inputs, next_obs, residual, ridge, terminated, mask)
 
 
 def _within(x: jax.Array, largest: float) -> jax.Array:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import struct
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from oswm.closed_form import ClosedForm, Ridge, targets_of
 from oswm.context import Context
@@ -131,8 +131,9 @@ def loss_of(weights: dict, lesson: Lesson, config: TrainConfig) -> jax.Array:
     cache = network.apply(variables, lesson.context, method="encode")
     output = network.apply(variables, cache, lesson.queries, method="decode")
     output = cast(Output, output)
-    likelihood = head.log_prob(output.params, lesson.residual)
-    error = optax.huber_loss(head.mean(output.params), lesson.residual, delta=3.0)
+    rest = lesson.residual - output.shift
+    likelihood = head.log_prob(output.params, rest)
+    error = optax.huber_loss(head.mean(output.params), rest, delta=3.0)
     loss = config.mean_weight * error - config.likelihood_weight * likelihood
     loss = jnp.sum(lesson.weight * loss) / jnp.maximum(jnp.sum(lesson.weight), 1.0)
     ends = optax.sigmoid_binary_cross_entropy(output.terminated, lesson.terminated)
@@ -228,10 +229,13 @@ def make_advance(
         return jax.lax.scan(one_step, state, None, STEPS_PER_CALL)
 
     whole = PartitionSpec()
+    shared = NamedSharding(mesh, whole)
     return jax.jit(
         jax.shard_map(
             steps, mesh=mesh, in_specs=whole, out_specs=whole, check_vma=False
-        )
+        ),
+        in_shardings=shared,
+        out_shardings=shared,
     )
 
 
