@@ -99,6 +99,7 @@ TASKS = {
             "random",
             _PPO,
             102_400,
+            horizon=40,
             published=(115.3, 50.3, 189.2),
             must=195.0,
         ),
@@ -137,8 +138,10 @@ TASKS = {
         ),
         WorldModelTask(
             "MountainCar-v0",
-            _DDQN.replace(epsilon_steps=10_000.0),
-            30_000,
+            _DDQN.replace(
+                epsilon_steps=20_000.0, learning_rate=1e-3, target_update_rate=0.005
+            ),
+            60_000,
             "mixed",
             _DDQN.replace(epsilon_steps=15_000.0, discount=0.98),
             40_000,
