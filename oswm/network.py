@@ -38,7 +38,7 @@ class NetworkConfig:
     """
 
     width: int = 64
-    num_layers: int = 3
+    num_layers: int = 2
     num_heads: int = 4
     num_readout_heads: int = 8
     num_slot_features: int = 8

@@ -54,7 +54,7 @@ class TrainConfig:
 
     network: NetworkConfig = NetworkConfig()  # noqa: RUF009 (frozen)
     num_datasets: int = 16
-    num_context: int = 256
+    num_context: int = 160
     num_query: int = 64
     learning_rate: float = 2e-3
     weight_decay: float = 1e-3

@@ -22,10 +22,10 @@ from oswm.prior.dataset import MAX_ACTIONS, MAX_STATES, Dataset, choose_rows
 from oswm.prior.draws import Draws
 from oswm.prior.outcomes import draw_outcomes
 
-EPISODE_STEPS = 64
+EPISODE_STEPS = 40
 _NUM_COLUMNS = mechanics.NUM_OBS + smooth.NUM_DIMENSIONS  # most that a family shows
 _NUM_TASK_DRAWS = 8192  # for a task's constants
-_SPARE_ROWS = 2  # rows rolled out per row that is drawn, at least
+_SPARE_ROWS = 3  # rows rolled out per row that is drawn, at least
 
 
 class Family(NamedTuple):
@@ -174,7 +174,7 @@ def draw_batch(
         raise ValueError(
             f"num_datasets: expected at least {len(FAMILIES)}, got {num_datasets}"
         )
-    num_episodes = max(8, -(-_SPARE_ROWS * (num_context + num_query) // EPISODE_STEPS))
+    num_episodes = max(12, -(-_SPARE_ROWS * (num_context + num_query) // EPISODE_STEPS))
     family_key, row_key = jax.random.split(key)
     parts = []
     for i, ((family, _), count) in enumerate(zip(FAMILIES, counts, strict=True)):

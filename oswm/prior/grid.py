@@ -72,7 +72,7 @@ def reset_grid(u: jax.Array, grid: Grid) -> jax.Array:
 
 def step_grid(u: jax.Array, grid: Grid, cell: jax.Array, action: jax.Array):
     """Move by a one-hot action [MAX_ACTIONS]; two uniform draws decide on slips."""
-    other = jax.nn.one_hot(jnp.floor(MAX_ACTIONS * u[1]), MAX_ACTIONS)
+    other = jax.nn.one_hot((MAX_ACTIONS * u[1]).astype(int), MAX_ACTIONS)
     move = jnp.where(u[0] < grid.slip, other, action) @ grid.moves
     wanted = cell + move
     wanted = jnp.where(

@@ -48,13 +48,13 @@ def draw_outcomes(
         return jnp.sqrt(jnp.square(x - goal) @ jnp.square(relevance) + 1e-12)
 
     distances = distance(next_features)
-    # The closest of 10 to 300 rows: a goal that is met about as rarely.
-    share = draws.log_uniform(10.0, 300.0) / distances.size
+    # The closest of 8 to 100 rows: a goal that is met about as rarely.
+    share = draws.log_uniform(8.0, 100.0) / distances.size
     is_tried = draws.chance(share, distances.shape)
     radius = jnp.maximum(jnp.min(jnp.where(is_tried, distances, jnp.inf)), 1e-3)
     radius = jnp.where(jnp.isfinite(radius), radius, 1e-3)
     limit = _limits(draws, seen, feature_mask)
-    kind = draws.choice((0.45, 0.35, 0.2))
+    kind = draws.choice((0.35, 0.4, 0.25))
 
     def ends(x, far):
         return jnp.where(kind == _LIMIT, limit(x), (far <= radius) & (kind == _GOAL))
@@ -80,8 +80,8 @@ def _limits(draws: Draws, seen, feature_mask):
         values = x[..., which]
         return jnp.where(two_sided, jnp.abs(values), values)
 
-    # The largest of 5 to 300 rows is exceeded by about one row in as many.
-    share = draws.log_uniform(5.0, 300.0, (2,)) / len(seen)
+    # The largest of 5 to 60 rows is exceeded by about one row in as many.
+    share = draws.log_uniform(5.0, 60.0, (2,)) / len(seen)
     is_tried = draws.uniform(shape=(len(seen), 2)) < share
     bounds = jnp.max(jnp.where(is_tried, measure(seen), -jnp.inf), 0)
     bounds = jnp.where(jnp.isfinite(bounds), bounds, jnp.inf)
