@@ -7,6 +7,8 @@ columns that vary there.
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -70,17 +72,26 @@ def normalized_error(context: Context, queries: Context, predict: Any) -> jax.Ar
 def errors_of(model: Any, datasets: Dataset) -> np.ndarray:
     """Errors [K] of a world model on datasets, NaN where a dataset has no queries."""
 
-    @jax.jit
-    def one(dataset):
-        cache = model.fit(dataset.context)
-        error = normalized_error(
-            dataset.context, dataset.queries, lambda o, a: model.predict(cache, o, a)
-        )
-        return jnp.where(jnp.sum(dataset.queries.mask) > 0, error, jnp.nan)
-
+    weights = getattr(model, "weights", None)
+    if weights is not None:  # Traced, so that other weights compile nothing.
+        model = dataclasses.replace(model, weights=None)
     count = jax.tree.leaves(datasets)[0].shape[0]
-    found = [one(jax.tree.map(lambda x, i=i: x[i], datasets)) for i in range(count)]
+    found = [
+        _one_error(model, weights, jax.tree.map(lambda x, i=i: x[i], datasets))
+        for i in range(count)
+    ]
     return np.asarray(jax.device_get(found))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _one_error(model, weights, dataset: Dataset) -> jax.Array:
+    if weights is not None:
+        model = dataclasses.replace(model, weights=weights)
+    cache = model.fit(dataset.context)
+    error = normalized_error(
+        dataset.context, dataset.queries, lambda o, a: model.predict(cache, o, a)
+    )
+    return jnp.where(jnp.sum(dataset.queries.mask) > 0, error, jnp.nan)
 
 
 def compare(errors: Mapping[str, np.ndarray], name: str = "oswm") -> dict[str, float]:

@@ -1,0 +1,125 @@
+"""Training: it learns, resumes bit by bit, and notices what is not finite."""
+
+import dataclasses
+import functools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from oswm import train as command
+from oswm.closed_form import Ridge
+from oswm.prior.default import draw_batch
+from oswm.train import PRESETS, Options
+from oswm.training import STEPS_PER_CALL, make_advance, paper_batch, start
+from oswm.weights import load_model
+
+TINY = dataclasses.replace(PRESETS["tiny"], learning_rate=1e-2)
+
+
+@functools.cache
+def advance_tiny():
+    return make_advance(TINY, 60)
+
+
+def test_losses_fall():
+    state = start(TINY, 60)
+    losses = []
+    for _ in range(6):
+        state, found = advance_tiny()(state)
+        losses.append(np.asarray(found))
+    assert int(state.step) == 60 and int(state.num_skipped) == 0
+    assert np.mean(losses[-2:]) < np.mean(losses[0]) - 0.2
+
+
+def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, monkeypatch):
+    whole = Options(tmp_path / "whole", "tiny", steps=20, num_validation=6)
+    command.train(whole)
+    parts = dataclasses.replace(whole, out=tmp_path / "parts")
+
+    calls = []
+
+    def stop(*args, **kwargs):
+        advance = make_advance(*args, **kwargs)
+
+        def advance_once(state):
+            if calls:
+                raise KeyboardInterrupt
+            calls.append(1)
+            return advance(state)
+
+        return advance_once
+
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "make_advance", stop)
+        with pytest.raises(KeyboardInterrupt):
+            command.train(parts)
+    with pytest.raises(ValueError, match="--resume"):
+        command.train(parts)
+    with pytest.raises(ValueError, match="other settings"):
+        command.train(dataclasses.replace(parts, resume=True, seed=1))
+    # --minutes is not looked at again: the folder says how many steps there are.
+    resumed = dataclasses.replace(parts, resume=True, steps=None, minutes=1e6)
+    report = command.train(resumed)
+    assert report["step"] == 20
+    for name in ("weights.npz", "metrics.csv"):
+        with (
+            np.load(whole.out / name)
+            if name.endswith("npz")
+            else open(whole.out / name) as a
+        ):
+            if name.endswith("npz"):
+                with np.load(parts.out / name) as b:
+                    for key in a:
+                        np.testing.assert_array_equal(a[key], b[key])
+            else:
+                assert a.read() == (parts.out / name).read_text()
+    card = json.loads((parts.out / "card.json").read_text())["card"]
+    assert card["num_steps"] == 20 and 0 <= report["beats_ridge"] <= 1
+    assert load_model(parts.out).config == TINY.network
+
+
+def test_steps_that_are_not_finite_are_skipped_and_counted():
+    def poisoned(*args):
+        data = draw_batch(*args)
+        return dataclasses.replace(
+            data, rows=data.rows.replace(reward=data.rows.reward * jnp.nan)
+        )
+
+    state = start(TINY, 10)
+    new, losses = make_advance(TINY, 10, draw=poisoned)(state)
+    assert not np.isfinite(losses).any()
+    assert int(new.num_skipped) == STEPS_PER_CALL
+    jax.tree.map(np.testing.assert_array_equal, new.weights, state.weights)
+
+
+def test_a_run_that_is_never_finite_says_so(tmp_path, monkeypatch):
+    def broken(*args, **kwargs):
+        def advance(state):
+            return state.replace(
+                step=state.step + STEPS_PER_CALL, num_skipped=jnp.int32(30)
+            ), jnp.full(STEPS_PER_CALL, jnp.nan)
+
+        return advance
+
+    monkeypatch.setattr(command, "make_advance", broken)
+    monkeypatch.setattr(command, "_baseline_errors", lambda *_: {})
+    with pytest.raises(FloatingPointError, match="learning_rate"):
+        command.train(Options(tmp_path, "tiny", steps=10, num_validation=3))
+
+
+def test_the_papers_prior_and_other_bases_train_too():
+    step = make_advance(TINY, 10, draw=paper_batch, base=Ridge())
+    state, losses = step(start(TINY, 10))
+    assert np.isfinite(losses).all() and int(state.step) == 10
+
+
+def test_datasets_are_shared_out_evenly():
+    odd = dataclasses.replace(TINY, num_datasets=jax.device_count() * 8 + 1)
+    if jax.device_count() > 1:
+        with pytest.raises(ValueError, match="num_datasets"):
+            make_advance(odd, 10)
+    with pytest.raises(ValueError, match="minutes"):
+        command._steps_within(TINY, 0)

@@ -1,0 +1,240 @@
+"""Our model: what its attention may see, its gate, its heads, its files."""
+
+import dataclasses
+import functools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from oswm.context import Context
+from oswm.heads import Bars, Mixture
+from oswm.model import TransformerModel
+from oswm.network import Network, NetworkConfig, init_weights
+from oswm.prior.default import draw_batch
+from oswm.tokens import read_context, read_query
+from oswm.training import QUICK_BASE
+from oswm.weights import FORMAT_VERSION, load_model, save_model
+
+TINY = NetworkConfig(width=16, num_layers=2, num_heads=2, num_hidden=16)
+
+
+@pytest.fixture(scope="module")
+def weights():
+    """Untrained, and stirred: layers that start at zero would hide mistakes."""
+    found = init_weights(jax.random.key(0), TINY)
+    leaves, tree = jax.tree.flatten(found)
+    keys = jax.random.split(jax.random.key(1), len(leaves))
+    return jax.tree.unflatten(
+        tree,
+        [
+            x + 0.2 * jax.random.normal(k, x.shape)
+            for x, k in zip(leaves, keys, strict=True)
+        ],
+    )
+
+
+@pytest.fixture(scope="module")
+def context():
+    """A pendulum-like task: 3 observations, 2 actions, 60 rows and 4 of padding."""
+    keys = jax.random.split(jax.random.key(2), 3)
+    obs = jax.random.normal(keys[0], (64, 3))
+    action = jax.random.uniform(keys[1], (64, 2))
+    change = 0.1 * jnp.sin(3 * obs) + action[:, :1]
+    return Context(
+        obs=obs,
+        action=action,
+        next_obs=obs + change,
+        reward=-jnp.abs(obs[:, 0]),
+        terminated=(obs[:, 1] > 1).astype(jnp.float32),
+        mask=(jnp.arange(64) < 60).astype(jnp.float32),
+    )
+
+
+@pytest.fixture(scope="module")
+def model(weights):
+    return TransformerModel(weights, TINY, QUICK_BASE, num_folds=2)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def predict_all(model, context, obs, action):
+    cache = model.fit(context)
+    return jax.vmap(lambda o, a: model.predict(cache, o, a))(obs, action)
+
+
+def test_network_ignores_the_order_of_rows_and_padding(weights, context):
+    network = Network(TINY)
+
+    read = jax.jit(lambda c: read_context(QUICK_BASE, c))
+
+    @jax.jit
+    def decode(rows, query):
+        cache = network.apply({"params": weights}, rows, method="encode")
+        return network.apply({"params": weights}, cache, query, method="decode")
+
+    fit, scales, rows = read(context)
+    mean = jax.vmap(lambda o, a: QUICK_BASE.predict_targets(fit, o, a)[0])(
+        context.obs, context.action
+    )
+    query = read_query(scales, context.obs[:5], context.action[:5], mean[:5])
+    found = decode(rows, query)
+    assert jnp.abs(found.params).max() > 0.1
+    order = jax.random.permutation(jax.random.key(3), 64)
+    permuted = decode(jax.tree.map(lambda x: x[order], rows), query)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), found, permuted
+    )
+    nonsense = jax.tree.map(lambda x: x.at[60:].set(7.0), rows).replace(mask=rows.mask)
+    padded = decode(nonsense, query)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found, padded
+    )
+
+
+def test_one_query_does_not_change_another_and_the_cache_is_the_forward(model, context):
+    """Each query by itself from a kept cache, against all of them in one program."""
+    obs, action = context.obs, context.action
+    together = predict_all(model, context, obs, action)
+    cache = jax.jit(model.fit)(context)
+    step = jax.jit(model.predict)
+    for i in range(6):
+        alone = step(cache, obs[i], action[i])
+        jax.tree.map(
+            lambda a, b, i=i: np.testing.assert_allclose(a, b[i], atol=1e-5, rtol=1e-4),
+            alone,
+            together,
+        )
+
+
+def test_units_of_the_task_do_not_matter(model, context):
+    scaled = context.replace(
+        obs=100 * context.obs,
+        next_obs=100 * context.next_obs,
+        reward=0.01 * context.reward,
+    )
+    found = predict_all(model, context, context.obs, context.action)
+    other = predict_all(model, scaled, scaled.obs, scaled.action)
+    np.testing.assert_allclose(
+        100 * found.next_obs_mean, other.next_obs_mean, rtol=1e-3, atol=0.3
+    )
+    np.testing.assert_allclose(
+        0.01 * found.reward_std, other.reward_std, rtol=1e-2, atol=1e-5
+    )
+
+
+def test_the_gate_closes_on_a_network_that_knows_nothing(model, context):
+    """A network of random weights may not spoil what the base knows."""
+    cache = jax.jit(model.fit)(context)
+    assert cache.gate.min() >= 0 and cache.gate.max() < 0.7
+    trusting = dataclasses.replace(model, num_folds=0)
+    errors = []
+    for m in (model, trusting):
+        found = predict_all(m, context, context.obs, context.action)
+        errors.append(jnp.square(found.next_obs_mean - context.next_obs)[:60].mean())
+    assert errors[0] < errors[1]
+
+
+def test_constant_columns_stay_constant(model, context):
+    constant = context.replace(
+        obs=context.obs.at[:, 1].set(5.0),
+        next_obs=context.next_obs.at[:, 1].set(5.0),
+        reward=jnp.ones(64),
+    )
+    found = predict_all(model, constant, constant.obs, constant.action)
+    np.testing.assert_allclose(found.next_obs_mean[:, 1], 5.0, atol=1e-5)
+    np.testing.assert_allclose(found.reward_mean, 1.0, atol=1e-5)
+    assert (found.next_obs_std[:, 1] == 0).all() and (found.reward_std == 0).all()
+
+
+def test_samples_have_the_predicted_mean_and_spread(model, context):
+    cache = jax.jit(model.fit)(context)
+    obs, action = context.obs[0], context.action[0]
+    keys = jax.random.split(jax.random.key(4), 4000)
+    draw = jax.jit(jax.vmap(lambda k: model.sample(cache, obs, action, k)))
+    next_obs, reward, terminated = draw(keys)
+    prediction = jax.jit(model.predict)(cache, obs, action)
+    se = np.asarray(prediction.next_obs_std) / 60
+    assert (abs(next_obs.mean(0) - prediction.next_obs_mean) < 5 * se + 1e-5).all()
+    np.testing.assert_allclose(next_obs.std(0), prediction.next_obs_std, rtol=0.1)
+    assert abs(reward.mean() - prediction.reward_mean) < 5 * prediction.reward_std / 60
+    assert abs(terminated.mean() - prediction.terminated_prob) < 0.05
+
+
+@pytest.mark.parametrize("head", [Mixture(), Bars()], ids=["mixture", "bars"])
+def test_heads_are_distributions(head):
+    params = jax.random.normal(jax.random.key(5), (head.num_params,))
+    x = jnp.linspace(-200, 200, 800_001)
+    density = jnp.exp(
+        head.log_prob(jnp.broadcast_to(params, (len(x), *params.shape)), x)
+    )
+    width = 400 / 800_000
+    total = float(density.sum() * width)
+    assert abs(total - 1) < 5e-3
+    mean = float((density * x).sum() * width)
+    np.testing.assert_allclose(head.mean(params), mean, atol=0.02)
+    std = float(jnp.sqrt((density * jnp.square(x - mean)).sum() * width))
+    np.testing.assert_allclose(head.std(params), std, rtol=0.02)
+    drawn = head.sample(
+        jnp.broadcast_to(params, (20_000, *params.shape)), jax.random.key(6)
+    )
+    assert abs(float(drawn.mean()) - mean) < 5 * std / 140
+    np.testing.assert_allclose(float(drawn.std()), std, rtol=0.05)
+
+
+def test_too_many_dimensions_are_named(model):
+    wide = Context(
+        *(jnp.zeros(s) for s in ((8, 17), (8, 2), (8, 17), (8,), (8,), (8,)))
+    )
+    with pytest.raises(ValueError, match=r"obs: .* at most 16"):
+        model.fit(wide)
+
+
+def test_models_of_equal_weights_are_equal(model, weights):
+    again = TransformerModel(
+        jax.tree.map(np.array, weights), TINY, QUICK_BASE, num_folds=2
+    )
+    assert again == model and hash(again) == hash(model)
+    assert dataclasses.replace(model, num_folds=0) != model
+
+
+def test_saved_models_come_back(model, context, tmp_path):
+    save_model(tmp_path, model.weights, TINY, {"note": "test"})
+    loaded = load_model(tmp_path, base=QUICK_BASE, num_folds=2)
+    found = predict_all(loaded, context, context.obs, context.action)
+    wanted = predict_all(model, context, context.obs, context.action)
+    np.testing.assert_allclose(found.next_obs_mean, wanted.next_obs_mean, atol=0.02)
+
+
+def test_files_that_are_no_models_are_refused(model, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"oswm\.train"):
+        load_model(tmp_path)
+    save_model(tmp_path, model.weights, TINY, {})
+    card = json.loads((tmp_path / "card.json").read_text())
+    (tmp_path / "card.json").write_text(json.dumps({**card, "format_version": 99}))
+    with pytest.raises(ValueError, match=f"99.*{FORMAT_VERSION}"):
+        load_model(tmp_path)
+    card["network"]["width"] = 32
+    (tmp_path / "card.json").write_text(json.dumps(card))
+    with pytest.raises(ValueError, match="expected shape"):
+        load_model(tmp_path)
+    (tmp_path / "weights.npz").write_bytes(b"not an npz file")
+    with pytest.raises(ValueError, match="not a readable model"):
+        load_model(tmp_path)
+    (tmp_path / "card.json").write_text("{")
+    with pytest.raises(ValueError, match="card"):
+        load_model(tmp_path)
+
+
+def test_a_batch_of_contexts_vmaps(model):
+    data = jax.jit(draw_batch, static_argnums=(1, 2, 3))(jax.random.key(7), 3, 32, 4)
+
+    @jax.jit
+    @jax.vmap
+    def run(dataset):
+        cache = model.fit(dataset.context)
+        query = dataset.queries
+        return model.predict(cache, query.obs[0], query.action[0])
+
+    assert jnp.isfinite(run(data).next_obs_mean).all()
