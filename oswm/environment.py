@@ -15,8 +15,9 @@ from gymnax.environments import environment, spaces
 
 from envs import Transitions
 from oswm.context import Context, Prediction
-from oswm.kernel_ridge import KernelRidge
+from oswm.selection import LeaveOneOut
 from oswm.support import Support
+from oswm.weights import PRETRAINED, load_model
 
 _DEFAULT_MAX_STEPS = 200
 
@@ -136,6 +137,12 @@ class WorldModelEnv(environment.Environment):
         """What the model says about one step, from vectors [S] and [A]."""
         return self.model.predict(params.cache, obs, action)
 
+    def draw(
+        self, params: Any, obs: jax.Array, action: jax.Array, key: jax.Array
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Next observation, reward and termination, drawn by the model."""
+        return self.model.sample(params.cache, obs, action, key)
+
     def reset_env(
         self, key: jax.Array, params: WorldModelParams
     ) -> tuple[jax.Array, WorldModelState]:
@@ -164,7 +171,7 @@ class WorldModelEnv(environment.Environment):
             )
         prediction = self.predict(params, state.obs, vector)
         if self.sample:
-            next_obs, reward, terminated = prediction.sample(key)
+            next_obs, reward, terminated = self.draw(params, state.obs, vector, key)
         else:
             next_obs, reward = prediction.next_obs_mean, prediction.reward_mean
             terminated = prediction.terminated_prob > 0.5
@@ -308,9 +315,15 @@ def fit(model: Any, context: Context) -> Any:
     return model.fit(context)
 
 
+@functools.cache
 def default_model() -> Any:
-    """The model that `condition` takes without one."""
-    return KernelRidge()
+    """The model that `condition` takes without one: the shipped transformer.
+
+    An installation without its weights takes the best of the closed-form models.
+    """
+    if (PRETRAINED / "card.json").exists():
+        return load_model()
+    return LeaveOneOut()
 
 
 def first_rows(transitions: Transitions) -> np.ndarray:

@@ -74,6 +74,12 @@ class EvolvableEnv(WorldModelEnv):
             reward_mean=prediction.reward_mean + change[-1],
         )
 
+    def draw(
+        self, params: Any, obs: jax.Array, action: jax.Array, key: jax.Array
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """A Gaussian step around the corrected prediction."""
+        return self.predict(params, obs, action).sample(key)
+
     def init_weights(self, key: jax.Array) -> jax.Array:
         """The context as it is; an evolution starts from there."""
         del key

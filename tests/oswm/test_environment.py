@@ -181,14 +181,14 @@ def test_users_functions_are_used(cartpole):
 
 def test_sampled_steps_differ_by_the_predicted_deviation():
     rng = np.random.default_rng(0)
-    obs = rng.normal(size=(400, 1)).astype(np.float32)
+    obs = rng.normal(size=(300, 1)).astype(np.float32)
     rows = Transitions(
         obs=obs,
-        action=rng.uniform(-1, 1, (400, 1)).astype(np.float32),
-        reward=np.zeros(400, np.float32),
-        next_obs=obs + 0.2 * rng.normal(size=(400, 1)).astype(np.float32),
-        terminated=np.zeros(400, bool),
-        truncated=np.zeros(400, bool),
+        action=rng.uniform(-1, 1, (300, 1)).astype(np.float32),
+        reward=np.zeros(300, np.float32),
+        next_obs=obs + 0.2 * rng.normal(size=(300, 1)).astype(np.float32),
+        terminated=np.zeros(300, bool),
+        truncated=np.zeros(300, bool),
     )
     env, params = oswm.condition(rows, model=oswm.Ridge(), sample=True)
     _, state = env.reset(jax.random.key(0), params)
@@ -341,13 +341,13 @@ def test_bad_sub_contexts(arguments):
 
 
 def test_sub_contexts_disagree_outside_of_the_context(cartpole):
-    model = oswm.SubContexts(FAST, num_members=3)
+    model = oswm.SubContexts(oswm.Ridge(quadratic=True), num_members=3)
     cache = jax.jit(model.fit)(oswm.Context.of(cartpole))
     near, far = (
         model.predict(cache, x * jnp.ones(4), jnp.array([1.0, 0.0])).next_obs_std
         for x in (0.0, 30.0)
     )
-    assert (far > 10 * near).all()
+    assert (far > 3 * near).all()
 
 
 def test_planning_balances_without_an_agent():
@@ -364,7 +364,7 @@ def test_planning_steers_continuous_actions():
     task = envs.make("SimpleEnv")
     rows = envs.collect(task, 500, key=0)
     space = task[0].action_space(task[1])
-    env, params = oswm.condition(rows, space, model=FAST)
+    env, params = oswm.condition(rows, space, model=oswm.NearestNeighbours())
     planner = oswm.CrossEntropyPlanner(
         params=params, env=env, horizon=3, num_samples=64, num_elites=8
     )
