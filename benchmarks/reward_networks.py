@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 import jaxrl_se
 from benchmarks import runtime
+from benchmarks.reward_card import write_best
 from benchmarks.reward_tasks import NO_NETWORK, TASKS, RewardTask, Row
 from jaxrl_se.reward_network import RewardEnv
 from jaxrl_se.run_folder import RunFolder, next_run_folder
@@ -53,6 +54,8 @@ class Options:
       generations: Generations of each evolution.
       population: Candidates per generation.
       train_steps: Inner training steps of a candidate's agent.
+      bonuses: Also train agents with the bonuses that are compared: for visits, ICM and
+        random network distillation.
       full: The paper's whole protocol: ten networks with ten agents each (five for
         half_cheetah) for all of its steps; meant for an accelerator.
       seed: Seed of the first evolution and of all agents.
@@ -70,6 +73,7 @@ class Options:
     generations: int | None = None
     population: int | None = None
     train_steps: int | None = None
+    bonuses: bool = True
     full: bool = False
     seed: int = 0
     out: Path | None = None
@@ -168,7 +172,7 @@ def run(options: Options) -> None:
     }
     with RunFolder(out, identity, resume=options.resume) as folder:
         num_networks = len(options.kinds) * options.networks  # type: ignore
-        num_bonuses = sum(1 + len(task.rows[name].bonuses) for name in options.rows)
+        num_bonuses = sum(len(baselines(task, options, row)) for row in options.rows)
         total = num_networks * (2 + len(options.rows)) + num_bonuses
         cells = Cells(folder, total)
         for kind in options.kinds:
@@ -179,6 +183,7 @@ def run(options: Options) -> None:
             curves_of_row(task, options, name, cells)
         summary = summarize(task, options, cells.done)
         folder.write_json("summary.json", summary)
+        write_best(folder.path, task, cells.done, summary)
         reward_pictures.draw_curves(folder.path / "curves.png", task, summary)
         if options.task == "cliff":
             networks = {
@@ -189,6 +194,25 @@ def run(options: Options) -> None:
     print_costs(options, cells.done)
     print_table(task, options, summary)
     print(f"results in {out}")
+
+
+def command(options: Options) -> str:
+    """The command line that repeats a run."""
+    words = [f"python -m benchmarks.reward_networks --task {options.task}"]
+    defaults = Options(options.task, full=options.full).complete(TASKS[options.task])
+    for field in dataclasses.fields(Options):
+        value = getattr(options, field.name)
+        if field.name in ("task", "out", "resume", "cache") or value == getattr(
+            defaults, field.name
+        ):
+            continue
+        flag = "--" + field.name.replace("_", "-")
+        if value is False:
+            words.append(f"--no-{field.name}")
+            continue
+        values = value if isinstance(value, tuple) else (value,)
+        words.append(f"{flag} {' '.join(map(str, values))}")
+    return " ".join(words) + (" --full" if options.full else "")
 
 
 def seeds(options: Options) -> range:
@@ -231,7 +255,7 @@ def evolve(
         progress = result.progress
         report = {
             "kind": kind,
-            "command": f"python -m benchmarks.reward_networks --task {options.task}",
+            "command": command(options),
             "seed": seed,
             "scoring": type(config.scoring).__name__,
             "strategy": str(config.strategy),
@@ -291,21 +315,30 @@ def with_repeat(task: RewardTask, pair: tuple[RewardEnv, Any], row: str):
     return env.config.make(*task.pair(repeat))[0], params
 
 
+def baselines(task: RewardTask, options: Options, row: str) -> dict[str, Any]:
+    """The agents of a row that train on the task itself, by name."""
+    bonuses = task.rows[row].bonuses if options.bonuses else {}
+    return {NO_NETWORK: task.rows[row].agent, **bonuses}
+
+
 def curves_of_row(task: RewardTask, options: Options, name: str, cells: Cells) -> None:
     """Trains a row's agents in everything that the table compares."""
-    row = task.rows[name]
+    row, num_steps = task.rows[name], options.steps
+    assert num_steps is not None, "options are complete"
+    num_agents = options.agents
+    assert num_agents is not None, "options are complete"
     real = task.pair(row.repeat)
     key = jax.random.fold_in(jax.random.key(options.seed), _REPORT)
 
-    def measure(agent, pair, index, num_agents):
+    def measure(agent, pair, index):
         own_key = jax.random.fold_in(key, index)
-        curves = train(task, row, agent, pair, own_key, options.steps, num_agents)
+        curves = train(task, row, agent, pair, own_key, num_steps, num_agents)
         return np.round(curves, 3).tolist()
 
-    for agent_name, agent in {NO_NETWORK: row.agent, **row.bonuses}.items():
+    for agent_name, agent in baselines(task, options, name).items():
         cells.fill(
             f"curves/{name}/{agent_name}",
-            lambda agent=agent: measure(agent, real, 0, 2 * options.agents),  # type: ignore
+            lambda agent=agent: measure(agent, real, 0),
         )
     for kind in options.kinds:
         for seed in seeds(options):
@@ -315,19 +348,27 @@ def curves_of_row(task: RewardTask, options: Options, name: str, cells: Cells) -
                     row.agent,
                     with_repeat(task, load(path(cells.folder, kind, seed)), name),
                     1 + seed,
-                    options.agents,
                 ),
             )
 
 
-def train(task, row: Row, agent, pair, key, num_steps, num_agents) -> np.ndarray:
+def train(
+    task: RewardTask,
+    row: Row,
+    agent: Any,
+    pair: tuple[Any, Any],
+    key: jax.Array,
+    num_steps: int,
+    num_agents: int,
+) -> np.ndarray:
     """Test returns `[num_agents, num_points]` on the real task, along training."""
     real_env, real_params = task.pair(row.repeat)
     num_points = num_steps // task.resolution
     test = TaskTest(real_params, env=real_env, num_points=num_points)
     result = jaxrl_se.train(
         agent,
-        *pair,
+        pair[0],
+        pair[1],
         key,
         num_steps // row.repeat,
         num_agents=num_agents,
@@ -351,7 +392,7 @@ def summarize(task: RewardTask, options: Options, done: dict) -> dict[str, Any]:
     rows: dict[str, Any] = {}
     for name in options.rows:
         table: dict[str, Any] = {}
-        for column in (NO_NETWORK, *task.rows[name].bonuses):
+        for column in baselines(task, options, name):
             curves = np.array(done[f"curves/{name}/{column}"])
             table[column] = _cell(curves, columns)
         for kind in options.kinds:

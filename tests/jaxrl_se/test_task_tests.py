@@ -66,7 +66,7 @@ def test_training_ends_when_solved():
     test = TaskTest(CLIFF[1], -20.0, env=CLIFF[0], num_points=100, window=3)
     result = train(AGENT, *CLIFF, jax.random.key(0), 3000, num_agents=8, test=test)
     assert (result.steps_taken < 2500).all()
-    np.testing.assert_array_equal(result.tests.recent, -12.0)
+    assert (result.tests.recent.mean(axis=1) >= -20).all()
     np.testing.assert_array_equal(result.tests.step, result.steps_taken)
 
 
@@ -150,26 +150,27 @@ def test_ties_go_to_the_first_action():
 
 
 def test_an_evolved_reward_makes_q_learning_faster(key):
-    """A small evolution more than halves the steps to -12; failing ones are counted."""
+    """A small evolution halves the steps to solve, and agents are quick for good."""
     config = EvolutionConfig(
         proxy=RewardConfig("additive-potential", hidden_sizes=()),
         scoring=StepsToSolve(window=3),
         agent=AGENT,
         train_steps=1500,
-        population_size=32,
+        population_size=16,
         num_seeds=1,
         std=1.0,
         max_generations=20,
     )
     result = evolve("Cliff", config, 0)
-    rows = result.progress.rows
-    assert rows[-1]["fitness_mean"] > rows[0]["fitness_mean"]
+    means = [row["fitness_mean"] for row in result.progress.rows]
+    assert max(means[-5:]) > means[0] + 500
+    # Both training and tests are steps in the real task.
     assert result.progress.real_steps > 100_000
-    test = TaskTest(CLIFF[1], env=CLIFF[0], num_points=3)
+    test = TaskTest(CLIFF[1], env=CLIFF[0], num_points=100)
     curve = train(
-        AGENT, result.env, result.params, key, 600, num_agents=16, test=test
+        AGENT, result.env, result.params, key, NUM_STEPS, num_agents=20, test=test
     ).tests.curve
-    assert curve.mean(axis=0)[-1] > -25  # -50 without
+    assert curve.mean(axis=0)[49] > -30  # 1,000 steps; -45 without
 
 
 def test_rewards_of_nan_fail_their_candidate():

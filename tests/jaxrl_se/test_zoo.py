@@ -13,7 +13,15 @@ import pytest
 
 import envs
 import jaxrl_se
-from jaxrl_se import MultiStepEnv, OneStepEnv, Spaces, SyntheticConfig, load, save
+from jaxrl_se import (
+    MultiStepEnv,
+    OneStepEnv,
+    RewardConfig,
+    Spaces,
+    SyntheticConfig,
+    load,
+    save,
+)
 
 CARTPOLE = envs.make("CartPole-v1")
 DISCRETE = Spaces(4, 2)
@@ -52,6 +60,43 @@ def test_round_trip(tmp_path, env):
     for a, b in zip(*map(jax.tree.leaves, (loaded_params, params)), strict=True):
         np.testing.assert_array_equal(a, b)
     assert all(isinstance(x, jax.Array) for x in jax.tree.leaves(loaded_params.weights))
+
+
+@pytest.mark.parametrize(
+    ("config", "task", "repeat"),
+    [
+        (RewardConfig(hidden_sizes=()), "Cliff", 1),
+        (RewardConfig("exclusive", (3,), "tanh", None, False), "CartPole-v0", 1),
+        (RewardConfig("additive", (3, 2)), "MountainCarContinuous-v0", 2),
+    ],
+)
+def test_reward_networks_round_trip(tmp_path, config, task, repeat):
+    target, target_params = envs.make(task)
+    if repeat > 1:
+        target = envs.ActionRepeat(target, repeat)
+    env, params = config.make(target, target_params, 0.8)
+    weights = jax.tree.map(lambda x: jnp.full(x.shape, 0.25), params.weights)
+    params = params.replace(weights=weights)
+    path = save(tmp_path / "mine", env, params, task=task, report={"note": 1})
+    loaded, loaded_params = load(path)
+    assert loaded == env and loaded.target == target
+    assert jaxrl_se.report(path) == {"note": 1}
+    for a, b in zip(*map(jax.tree.leaves, (loaded_params, params)), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_reward_networks_of_other_tasks_are_refused(tmp_path):
+    env, params = RewardConfig("additive").make(*CARTPOLE)
+    for task in (None, "Acrobot-v1"):
+        with pytest.raises(ValueError, match="task must name the task"):
+            save(tmp_path / "x", env, params, task=task)
+    with pytest.raises(ValueError, match="target_params are not those of 'CartPole-v0"):
+        save(tmp_path / "x", env, params, task="CartPole-v0")
+    path = save(tmp_path / "x", env, params, task="CartPole-v1")
+    rewrite(path, lambda metadata: {**metadata, "task": "Acrobot-v1"})
+    assert_refused(path, "spaces .* are not those of Acrobot-v1")
+    rewrite(path, lambda metadata: {**metadata, "task": "CartPole-v1", "discount": 2})
+    assert_refused(path, "discount must be in")
 
 
 def test_two_loads_share_one_compilation(tmp_path):
@@ -219,6 +264,8 @@ FLOORS = {
     "MountainCarContinuous-v0": 80,
     "Pendulum-v1": -200,
 }
+# The same after as many steps as the card says, with the task's own dynamics.
+REWARD_FLOORS = {"Cliff": -12.5, "CartPole-v0": 190, "MountainCarContinuous-v0": 90}
 
 
 @pytest.mark.parametrize("name_and_variant", jaxrl_se.available(), ids="/".join)
@@ -226,8 +273,9 @@ def test_shipped_environments(name_and_variant):
     """They are there, agents did well in the real task, and each has a card."""
     name, variant = name_and_variant
     env, params = load(name, variant=variant)
-    assert env.variant == variant
+    is_reward = variant == "reward-network"
+    assert variant == ("reward-network" if is_reward else env.variant)
     assert Spaces.of(env, params) == Spaces.of(*envs.make(name))
     report = jaxrl_se.report(name, variant)
-    assert report["return_mean"] >= FLOORS[name]
+    assert report["return_mean"] >= (REWARD_FLOORS if is_reward else FLOORS)[name]
     assert jaxrl_se.available()[name_and_variant] == report["return_mean"]

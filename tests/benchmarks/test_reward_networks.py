@@ -1,0 +1,103 @@
+"""The reward network benchmark, with a tiny budget."""
+
+import json
+
+import numpy as np
+import pytest
+
+import jaxrl_se
+from benchmarks import reward_networks
+from benchmarks.reward_networks import NO_NETWORK, Options, summarize
+from benchmarks.reward_tasks import CARTPOLE, CLIFF, KINDS, TASKS
+
+TINY = {
+    "task": "cliff",
+    "kinds": ("additive-potential",),
+    "networks": 2,
+    "agents": 2,
+    "rows": ("same", "varied"),
+    "steps": 100,
+    "generations": 1,
+    "population": 4,
+    "train_steps": 50,
+    "cache": False,
+}
+
+
+def test_a_run_from_evolution_to_pictures(tmp_path, capsys, monkeypatch):
+    options = Options(**TINY, out=tmp_path / "run")
+    reward_networks.run(options)
+    shown = capsys.readouterr().out
+    summary = json.loads((options.out / "summary.json").read_text())
+    for row in ("same", "varied"):
+        table = summary["rows"][row]
+        assert set(table) == {
+            NO_NETWORK,
+            "count-based",
+            "additive-potential",
+            "additive-potential, best",
+        }
+        assert all(-100 <= x["mean"][0] <= -12 for x in table.values())
+        networks = table["additive-potential"]["networks"]
+        assert np.shape(networks) == (2, 1)  # all of them, not the best alone
+    assert "additive-potential: 2 networks in" in shown and shown.count("same") == 4
+    card = (options.out / "best.md").read_text()
+    assert "--kinds additive-potential --networks 2 --agents 2 --rows same" in card
+    assert jaxrl_se.report(options.out / "best.npz")["num_weights"] == 49
+    for name in ("curves.png", "cliff.png", "additive-potential-1.npz"):
+        assert (options.out / name).stat().st_size > 500
+    env, params = jaxrl_se.load(options.out / "additive-potential-0.npz")
+    assert env.kind == "additive-potential" and params.discount == pytest.approx(0.99)
+
+    # Finished cells are not measured again.
+    def fail(*_):
+        raise AssertionError("evolved again")
+
+    monkeypatch.setattr(jaxrl_se, "evolve", fail)
+    monkeypatch.setattr(reward_networks, "train", fail)
+    reward_networks.run(Options(**TINY, out=options.out, resume=True))
+    assert capsys.readouterr().out == shown
+
+
+def test_the_best_network_is_chosen_by_other_agents():
+    """By its choice cell, highest first, whatever the table's agents did."""
+    options = Options("cliff", ("additive",), 2, 1, ("same",), 5000)
+    curve = np.full((1, 100), -12.0)
+    done = {
+        "choice/additive/0": -30.0,
+        "choice/additive/1": -20.0,
+        "curves/same/additive/0": curve.tolist(),
+        "curves/same/additive/1": (2 * curve).tolist(),
+        f"curves/same/{NO_NETWORK}": (4 * curve).tolist(),
+        "curves/same/count-based": (4 * curve).tolist(),
+    }
+    summary = summarize(CLIFF, options, done)
+    table = summary["rows"]["same"]
+    assert summary["best"] == {"additive": 1}
+    assert table["additive, best"]["mean"] == [-24.0] * 5
+    assert table["additive"]["mean"] == [-18.0] * 5
+    assert summary["points"] == [250, 500, 1000, 2000, 5000]
+
+
+def test_published_figures_fit_the_table():
+    for task in TASKS.values():
+        for row in task.rows.values():
+            for column in row.published.values():
+                assert len(column) == len(task.points)
+    assert CARTPOLE.rows["same"].published["exclusive-potential"][0] == 198
+    assert CLIFF.kinds == KINDS
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"kinds": ("aditive",)}, "--kinds must be of .*got 'aditive'"),
+        ({"rows": ("sarsa",)}, "--rows must be of same, varied, unseen"),
+        ({"steps": 70}, "--steps must be a multiple of 50, got 70"),
+        ({"agents": 0}, "--agents must be at least 1"),
+        ({"resume": True}, "--resume needs --out"),
+    ],
+)
+def test_bad_options_are_refused(tmp_path, changes, match):
+    with pytest.raises(ValueError, match=match):
+        reward_networks.run(Options(**(TINY | changes)))
