@@ -14,6 +14,10 @@ from jaxrl_se.networks import MLP, Weights
 from jaxrl_se.spaces import Spaces
 
 _EPSILON = 1e-8
+# From the variance of PyTorch's initialisation to He's, which is that of the paper's. A
+# random network of smaller weights is so smooth that what was learned of it here holds
+# far beyond: on MountainCarContinuous the bonus then leads nowhere.
+_GAIN = 6**0.5
 
 
 @struct.dataclass
@@ -82,23 +86,25 @@ class RND:
     by their running mean and deviation and clipped, the bonus is divided by the running
     deviation of the errors (their section 2.4), all over the rows seen so far.
 
-    Simpler than the paper's in two ways, so that it fits any agent: the deviation is
+    Other than the paper's in two ways, so that it fits any agent: the deviation is
     that of single errors, not of their discounted sums, for which rows would have to be
     in order; and one critic learns the sum of rewards and bonus, with the agent's
     discount, its episodes ending where the task's do (their "episodic" variant).
 
     Attributes:
-      learning_rate: Adam's step size.
+      learning_rate: Adam's step size. The paper's is 1e-4 for PPO; agents with a replay
+        buffer take a step with each transition, and novelty has to last until they
+        have learned to go there.
       eta: Weight of the bonus, which is a few units at first and falls; lower it where
         the task's own rewards are small beside that.
       obs_clip: Largest standardised observation, on both sides.
       feature_size: Static; outputs of both networks.
-      hidden_size: Static; width of hidden layers, one of the random network and two of
-        the other one, which has to be the more powerful of both.
+      hidden_size: Static; width of hidden layers, two of the random network and three
+        of the other one, which has to be the more powerful of both.
       activation: Static; a name in `jaxrl_se.networks.ACTIVATIONS`.
     """
 
-    learning_rate: float = 1e-4
+    learning_rate: float = 3e-5
     eta: float = 1.0
     obs_clip: float = 5.0
     feature_size: int = struct.field(pytree_node=False, default=64)
@@ -118,17 +124,18 @@ class RND:
         """The random network and the one that predicts its outputs."""
         sizes, hidden = (spaces.obs_size, self.feature_size), (self.hidden_size,)
         return (
-            MLP(sizes[0], hidden, sizes[1], self.activation),
             MLP(sizes[0], 2 * hidden, sizes[1], self.activation),
+            MLP(sizes[0], 3 * hidden, sizes[1], self.activation),
         )
 
     def init(self, spaces: Spaces, key: jax.Array) -> RNDState:
         """Draws both networks."""
+        keys = jax.random.split(key)
         target, predictor = (
-            network.init(k)
-            for network, k in zip(
-                self.networks(spaces), jax.random.split(key), strict=True
+            tuple(
+                layer | {"kernel": _GAIN * layer["kernel"]} for layer in network.init(k)
             )
+            for network, k in zip(self.networks(spaces), keys, strict=True)
         )
         return RNDState(
             target=target,

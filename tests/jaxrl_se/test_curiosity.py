@@ -169,7 +169,7 @@ def test_rnd_is_the_papers():
     """Two rounds of an update and rewards against NumPy."""
     bonus = RND(1e-2, eta=0.7, obs_clip=1.5, feature_size=3, hidden_size=4)
     state = jax.jit(bonus.init, static_argnums=0)(THREE, jax.random.key(0))
-    target = pairs(reference.arrays(state.target), (2,))[0]
+    target = pairs(reference.arrays(state.target), (3,))[0]
     predictor = reference.arrays(state.predictor)
     adam = reference.Adam(predictor, 1e-2)
     mean, std, seen, all_errors = 0.0, 1.0, [], []
@@ -184,7 +184,7 @@ def test_rnd_is_the_papers():
         def errors(predictor, obs=batch.next_obs):
             obs = np.clip((obs - mean) / std, -1.5, 1.5)  # noqa: B023 (called at once)
             relu = lambda x: np.maximum(x, 0)  # noqa: E731
-            outputs = mlp(pairs(predictor, (3,))[0], obs, relu)
+            outputs = mlp(pairs(predictor, (4,))[0], obs, relu)
             return np.mean((outputs - mlp(target, obs, relu)) ** 2, axis=1)
 
         grads = reference.gradient(lambda p: np.mean(errors(p)[:-1]), predictor)
