@@ -11,10 +11,12 @@ from oswm.environment import WorldModelEnv, WorldModelParams, condition
 from oswm.evolvable import EvolvableEnv, evolvable
 from oswm.kernel_ridge import KernelRidge
 from oswm.mlp_ensemble import MLPEnsemble
+from oswm.model import TransformerModel
 from oswm.nearest_neighbours import NearestNeighbours
 from oswm.planning import CrossEntropyPlanner
 from oswm.selection import LeaveOneOut
 from oswm.sub_contexts import SubContexts
+from oswm.weights import load_model, read_card
 
 __all__ = [
     "Context",
@@ -28,8 +30,11 @@ __all__ = [
     "Prediction",
     "Ridge",
     "SubContexts",
+    "TransformerModel",
     "WorldModelEnv",
     "WorldModelParams",
     "condition",
     "evolvable",
+    "load_model",
+    "read_card",
 ]

@@ -220,7 +220,7 @@ def make_advance(
             step=state.step + 1,
             num_skipped=jnp.int32(0),
         )
-        is_finite = jnp.isfinite(loss) & jnp.isfinite(optax.global_norm(gradient))
+        is_finite = jnp.isfinite(loss) & jnp.isfinite(_norm(gradient))
         old = state.replace(step=new.step, num_skipped=state.num_skipped + 1)
         new = jax.tree.map(lambda a, b: jnp.where(is_finite, a, b), new, old)
         return new, loss
@@ -237,6 +237,10 @@ def make_advance(
         in_shardings=shared,
         out_shardings=shared,
     )
+
+
+def _norm(tree) -> jax.Array:
+    return jnp.sqrt(sum(jnp.square(x).sum() for x in jax.tree.leaves(tree)))
 
 
 def _key(config: TrainConfig, purpose: str) -> jax.Array:

@@ -71,7 +71,6 @@ def normalized_error(context: Context, queries: Context, predict: Any) -> jax.Ar
 
 def errors_of(model: Any, datasets: Dataset) -> np.ndarray:
     """Errors [K] of a world model on datasets, NaN where a dataset has no queries."""
-
     weights = getattr(model, "weights", None)
     if weights is not None:  # Traced, so that other weights compile nothing.
         model = dataclasses.replace(model, weights=None)

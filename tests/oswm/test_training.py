@@ -14,6 +14,7 @@ from oswm.closed_form import Ridge
 from oswm.prior.default import draw_batch
 from oswm.train import PRESETS, Options
 from oswm.training import STEPS_PER_CALL, make_advance, paper_batch, start
+from oswm.validation import errors_of
 from oswm.weights import load_model
 
 TINY = dataclasses.replace(PRESETS["tiny"], learning_rate=1e-2)
@@ -34,8 +35,19 @@ def test_losses_fall():
     assert np.mean(losses[-2:]) < np.mean(losses[0]) - 0.2
 
 
-def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, monkeypatch):
-    whole = Options(tmp_path / "whole", "tiny", steps=20, num_validation=6)
+@pytest.fixture
+def one_baseline(monkeypatch):
+    """Validation against ridge alone: the others take long to compile."""
+
+    def errors(folder, data):
+        ridge = errors_of(Ridge(), data)
+        return dict.fromkeys(("base", "ridge", "kernel_ridge"), ridge)
+
+    monkeypatch.setattr(command, "_baseline_errors", errors)
+
+
+def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, monkeypatch, one_baseline):
+    whole = Options(tmp_path / "whole", "tiny", steps=20, num_validation=3)
     command.train(whole)
     parts = dataclasses.replace(whole, out=tmp_path / "parts")
 
