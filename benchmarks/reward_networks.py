@@ -434,7 +434,7 @@ def print_costs(options: Options, done: dict) -> None:
 
 def print_table(task: RewardTask, options: Options, summary: dict) -> None:
     """Prints a line per row and column, with the published means in brackets."""
-    header = "".join(f"{p:>26,}" for p in summary["points"])
+    header = "".join(f"{p:>28,}" for p in summary["points"])
     print(f"{'agent':<8}{'trained with':<32}{header}")
     for name, table in summary["rows"].items():
         for column, cell in table.items():
@@ -444,7 +444,7 @@ def print_table(task: RewardTask, options: Options, summary: dict) -> None:
                 zip(cell["mean"], cell["ci95"], strict=True)
             ):
                 known = f" ({published[index]:g})" if index < len(published) else ""
-                text += f"{f'{mean:.1f} [{low:.1f}, {high:.1f}]{known}':>26}"
+                text += f"{f'{mean:.1f} [{low:.1f}, {high:.1f}]{known}':>28}"
             print(f"{name:<8}{column:<32}{text}")
     print("mean [95 % interval] (published); best: chosen by other agents")
 
