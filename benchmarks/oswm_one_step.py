@@ -7,12 +7,14 @@ from typing import Any
 
 import jax
 import numpy as np
+from gymnax.environments.spaces import Discrete
 from scipy import stats
 
 from benchmarks import oswm_models
 from benchmarks.oswm_tasks import NUM_ROWS, Data, WorldModelTask
 from envs import Transitions
 from oswm import Context
+from oswm.context import num_discrete_actions
 from oswm.environment import first_rows, fit
 from oswm.support import Support
 
@@ -147,12 +149,10 @@ def compare_files(
     context: Transitions, queries: Transitions, models: tuple[str, ...]
 ) -> dict[str, Any]:
     """Every model's errors on transitions of the user's own."""
-    joined = np.concatenate([np.asarray(context.action), np.asarray(queries.action)])
+    numbers = [num_discrete_actions(rows.action) for rows in (context, queries)]
     space = None
-    if joined.dtype.kind in "iu" and joined.ndim == 1:
-        from gymnax.environments.spaces import Discrete
-
-        space = Discrete(int(joined.max()) + 1)
+    if None not in numbers:  # Either may lack the last actions.
+        space = Discrete(max(number for number in numbers if number is not None))
     rows, asked = Context.of(context, space), Context.of(queries, space)
     if rows.obs_size != asked.obs_size or rows.action_size != asked.action_size:
         raise ValueError(
