@@ -163,13 +163,17 @@ def run(options: Options) -> None:
         runtime.use_compilation_cache()
     task = TASKS[options.task]
     options = options.complete(task)
-    task.pair(1)  # a missing extra is reported before anything starts
+    try:
+        task.pair(1)
+    except ModuleNotFoundError as error:  # which names the extra to install
+        raise ValueError(str(error)) from error
     out = options.out or next_run_folder(f"runs/reward_networks_{options.task}")
     identity = {
         name: str(value)
         for name, value in dataclasses.asdict(options).items()
         if name not in ("out", "resume", "cache")
     }
+    identity["evolutions"] = str([task.evolutions[kind] for kind in options.kinds])
     with RunFolder(out, identity, resume=options.resume) as folder:
         num_networks = len(options.kinds) * options.networks  # type: ignore
         num_bonuses = sum(len(baselines(task, options, row)) for row in options.rows)

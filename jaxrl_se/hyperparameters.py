@@ -140,7 +140,7 @@ class Varied:
         for name, distribution in ranges.items():
             if not isinstance(distribution, LogUniform | Uniform | Choice):
                 raise ValueError(
-                    f"{name}: its range must be a LogUniform, a Uniform or a Choice, "
+                    f"{name}: its range must be a LogUniform or Uniform, or a Choice, "
                     f"got {distribution!r}"
                 )
             if name in _SIZES:

@@ -1,6 +1,7 @@
 """The reward network benchmark, with a tiny budget."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -101,3 +102,11 @@ def test_published_figures_fit_the_table():
 def test_bad_options_are_refused(tmp_path, changes, match):
     with pytest.raises(ValueError, match=match):
         reward_networks.run(Options(**(TINY | changes)))
+
+
+def test_a_missing_extra_names_its_install_command(monkeypatch):
+    """Before anything is evolved."""
+    monkeypatch.setitem(sys.modules, "mujoco", None)
+    monkeypatch.setitem(sys.modules, "mujoco.mjx", None)
+    with pytest.raises((ImportError, ValueError), match=r"pip install .*mujoco"):
+        TASKS["half_cheetah"].pair(1)

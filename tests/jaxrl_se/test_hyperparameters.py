@@ -5,7 +5,18 @@ import numpy as np
 import pytest
 from probe_env import PROBES, Probe
 
-from jaxrl_se import DDQN, PPO, SAC, TD3, Choice, LogUniform, Spaces, Varied, train
+from jaxrl_se import (
+    DDQN,
+    PPO,
+    SAC,
+    TD3,
+    Choice,
+    LogUniform,
+    Spaces,
+    Uniform,
+    Varied,
+    train,
+)
 from jaxrl_se.agents import DDPG, DiscreteTD3
 from jaxrl_se.hyperparameters import vary_like_ferreira2022
 from jaxrl_se.presets import liesen2024_agents, vary_like_liesen2024
@@ -215,3 +226,11 @@ def test_agents_of_liesen2024():
         vary_like_liesen2024(DiscreteTD3(), DISCRETE)
     with pytest.raises(ValueError, match="one range, got"):
         vary_like_liesen2024(TD3(), Spaces(2, None, (-1.0, -2.0), (1.0, 2.0)))
+
+
+def test_uniform():
+    draws = jax.vmap(Uniform(0.1, 1.0).sample)(jax.random.split(jax.random.key(0), 500))
+    assert 0.1 <= draws.min() < 0.12 and 0.98 < draws.max() <= 1.0
+    assert abs(draws.mean() - 0.55) < 0.05
+    with pytest.raises(ValueError, match="low <= high"):
+        Uniform(2.0, 1.0)
