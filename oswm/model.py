@@ -138,7 +138,8 @@ class TransformerModel:
             place = jnp.arange(context.num_rows)
             others = rows.mask * (place % self.num_folds != fold)
             features = rows.features * others[:, None]
-            cache = self._encode(weights, rows.replace(mask=others, features=features))
+            kept = dataclasses.replace(rows, mask=others, features=features)
+            cache = self._encode(weights, kept)
             asked = jax.tree.map(lambda x: x[index], queries)
             guess = self._mean(self._decode(weights, cache, asked))
             in_use = (is_row * rows.mask[index])[:, None]

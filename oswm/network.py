@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import cast
 
 import flax.linen as nn
 import jax
@@ -284,4 +285,4 @@ def init_weights(key: jax.Array, config: NetworkConfig) -> dict:
     def both(network, rows):
         return network.decode(network.encode(rows), rows)
 
-    return Network(config).init(key, rows, method=both)["params"]
+    return cast(dict, Network(config).init(key, rows, method=both)["params"])

@@ -185,7 +185,7 @@ class PaperTransformer(nn.Module):
 def init_paper_weights(key: jax.Array, config: PaperConfig = PaperConfig()) -> dict:
     """Draw the weights as the authors do."""
     x = jnp.zeros((2, NUM_FEATURES))
-    return PaperTransformer(config).init(key, x, x, x)["params"]
+    return cast(dict, PaperTransformer(config).init(key, x, x, x)["params"])
 
 
 def paper_loss(

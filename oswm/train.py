@@ -15,7 +15,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 # Programs of small operations: one thread per device, few compiler passes. XLA reads
 # its flags when JAX starts.
@@ -202,7 +202,7 @@ def _train_loop(folder, config, num_steps, options) -> tuple[TrainState, list[di
                         int(state.step),
                         args=ocp.args.Composite(
                             state=ocp.args.StandardSave(jax.device_get(state)),
-                            rows=ocp.args.JsonSave(rows),
+                            rows=ocp.args.JsonSave(cast(Any, rows)),
                         ),
                     )
                     _write_metrics(folder / "metrics.csv", rows)

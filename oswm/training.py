@@ -215,13 +215,15 @@ def make_advance(
             gradient, state.optimizer, state.weights
         )
         new = TrainState(
-            weights=optax.apply_updates(state.weights, updates),
+            weights=cast(dict, optax.apply_updates(state.weights, updates)),
             optimizer=optimizer_state,
             step=state.step + 1,
             num_skipped=jnp.int32(0),
         )
         is_finite = jnp.isfinite(loss) & jnp.isfinite(_norm(gradient))
-        old = state.replace(step=new.step, num_skipped=state.num_skipped + 1)
+        old = dataclasses.replace(
+            state, step=new.step, num_skipped=state.num_skipped + 1
+        )
         new = jax.tree.map(lambda a, b: jnp.where(is_finite, a, b), new, old)
         return new, loss
 

@@ -99,8 +99,8 @@ def _check_shapes(folder: Path, weights: Any, config: NetworkConfig) -> None:
     from oswm.network import init_weights
 
     wanted = jax.eval_shape(lambda: init_weights(jax.random.key(0), config))
-    found_flat = traverse_util.flatten_dict(weights, sep="/")
-    wanted_flat = traverse_util.flatten_dict(wanted, sep="/")
+    found_flat: Any = traverse_util.flatten_dict(weights, sep="/")
+    wanted_flat: Any = traverse_util.flatten_dict(wanted, sep="/")
     for name in sorted(found_flat.keys() | wanted_flat.keys()):
         found, expected = found_flat.get(name), wanted_flat.get(name)
         if found is None or expected is None or found.shape != expected.shape:

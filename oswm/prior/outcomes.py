@@ -7,6 +7,8 @@ cosine and sine are observed.
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 
@@ -105,7 +107,8 @@ def _reward(draws, features, next_features, effect, goal, relevance, radius):
     is_input = (jnp.concatenate([relevance, relevance, ones]) > 0).astype(jnp.float32)
     u = draws.uniform(shape=(num_draws(len(is_input)),))
     network = make_network(u, is_input)
-    network = network.replace(w_in=network.w_in * draws.log_uniform(1.0, 4.0))
+    w_in = network.w_in * draws.log_uniform(1.0, 4.0)
+    network = dataclasses.replace(network, w_in=w_in)
     of_network = jax.vmap(jax.vmap(apply_network, (None, 0)), (None, 0))
     squared = jnp.square(apart).sum(-1)
     near = jnp.sqrt(jnp.square(relevance * (next_features - goal)).sum(-1)) <= radius

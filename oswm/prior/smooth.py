@@ -8,6 +8,8 @@ is added, or multiplies the state.
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -70,7 +72,7 @@ def init_smooth(draws: Draws, number: jax.Array, seen_mask: jax.Array) -> Smooth
     networks = jax.vmap(make_network)(u, inputs.astype(jnp.float32))
     # Wider weights than PyTorch's: sharper sines, steeper steps.
     sharpness = draws.log_uniform(1.0, 6.0)
-    networks = networks.replace(w_in=networks.w_in * sharpness)
+    networks = dataclasses.replace(networks, w_in=networks.w_in * sharpness)
     # Of a network that sees all, the output is about as large as its inputs.
     weight = draws.log_uniform(0.3, 3.0, shape) / jnp.sqrt(sharpness)
     turn = jnp.triu(draws.normal((NUM_DIMENSIONS, NUM_DIMENSIONS)), 1) * is_used
