@@ -296,6 +296,7 @@ def choose(
         pair = with_repeat(task, load(path(cells.folder, kind, seed)), "same")
         key = jax.random.fold_in(jax.random.key(options.seed), _CHOOSE)
         steps = min(task.chosen_at, options.steps)  # type: ignore
+        assert options.agents is not None, "options are complete"
         curves = train(
             task,
             task.rows["same"],
