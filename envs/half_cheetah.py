@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import io
 import pathlib
 from typing import Any
@@ -189,17 +190,14 @@ def make_half_cheetah() -> tuple[HalfCheetah, HalfCheetahParams]:
 def _mjx() -> Any:
     # It prints that it found no Warp, its other implementation, which is not used here.
     with contextlib.redirect_stdout(io.StringIO()):
-        from mujoco import mjx
-
-    return mjx
+        return importlib.import_module("mujoco.mjx")
 
 
 @functools.cache
 def _physics() -> tuple[Any, Any, jax.Array]:
     """MJX's model and data, and the position at rest; built once."""
-    import mujoco
-
     mjx = _mjx()
+    mujoco: Any = importlib.import_module("mujoco")
     folder = pathlib.Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
     root = ElementTree.parse(folder / "half_cheetah.xml").getroot()
     # MuJoCo 4 deprecates the attribute, with a line in a log file where one works.
