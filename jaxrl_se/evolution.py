@@ -234,6 +234,7 @@ def _run(program, key, stop_return, folder, checkpoint_every, on_generation):
                     for validate in validates:
                         _, episodes = validate(keys, weights, program.task_params)
                         real_steps += int(jnp.sum(episodes.lengths))
+                        real_steps += program.real_training_steps(len(keys))
                         means.append(float(jnp.mean(episodes.returns)))
                     row["validation_mean"] = min(means)  # of the worst algorithm
                     solved = row["validation_mean"] >= stop_return

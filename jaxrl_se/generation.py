@@ -161,7 +161,20 @@ class Generation:
         ).all(axis=0)
         fitness = jnp.where(is_finite & jnp.isfinite(fitness), fitness, jnp.nan)
         state = self.strategy.tell(key_tell, population, fitness, state)
-        return state, GenerationLog(fitness, jnp.sum(episodes.lengths))
+        num_trained = episodes.lengths.shape[0] * episodes.lengths.shape[1]
+        real_steps = jnp.sum(episodes.lengths) + self.real_training_steps(num_trained)
+        return state, GenerationLog(fitness, real_steps)
+
+    def real_training_steps(self, num_agents: int) -> int:
+        """Steps in the real task, at most, that training adds to those of episodes.
+
+        Agents train in the task itself where the proxy is a reward network. A scoring
+        rule that looks at the whole training counts its steps already.
+        """
+        is_counted = not isinstance(self.config.scoring, FinalReturn)
+        if is_counted or not isinstance(self.env, RewardEnv):
+            return 0
+        return num_agents * self.config.train_steps
 
     def _score(
         self, agent: Any, population: Weights, keys: jax.Array, task_params: Any

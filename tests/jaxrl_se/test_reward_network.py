@@ -283,3 +283,20 @@ def test_bad_input_is_named(key):
     ):
         with pytest.raises(ValueError, match=match):
             train(QLearning(), *task, key)
+
+
+def test_training_steps_in_the_real_task_are_counted():
+    """Where the score is the final return too: agents train in the task itself."""
+    config = EvolutionConfig(
+        proxy=RewardConfig(hidden_sizes=()),
+        agent=QLearning(),
+        train_steps=30,
+        population_size=4,
+        num_seeds=1,
+        max_generations=1,
+        validation_agents=2,
+        validation_episodes=1,
+        stop_return=float("inf"),
+    )
+    steps = jaxrl_se.evolve("Cliff", config).progress.real_steps
+    assert 4 * 30 + 4 <= steps <= 4 * (30 + 50)
