@@ -21,7 +21,7 @@ NUM_ROWS = 1000
 KINDS = ("random", "mixed", "expert")
 
 _PPO = PPO(num_envs=8, rollout_steps=128, num_minibatches=8)
-_DDQN = DDQN(hidden_sizes=(64, 64), batch_size=64, learning_rate=5e-4)
+_DDQN: Any = DDQN(hidden_sizes=(64, 64), batch_size=64)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,12 +138,10 @@ TASKS = {
         ),
         WorldModelTask(
             "MountainCar-v0",
-            _DDQN.replace(
-                epsilon_steps=20_000.0, learning_rate=1e-3, target_update_rate=0.005
-            ),
+            _DDQN.replace(epsilon_steps=20_000.0, target_update_rate=0.005),
             60_000,
             "mixed",
-            _DDQN.replace(epsilon_steps=15_000.0, discount=0.98),
+            _DDQN.replace(epsilon_steps=15_000.0, discount=0.98, learning_rate=5e-4),
             40_000,
             expert_repeat=8,
             initial_obs="context",
@@ -314,7 +312,7 @@ def _act(policy, obs, key):
 def reference_policies(task: WorldModelTask) -> dict[str, Any]:
     """What every agent has to beat: random actions, and doing nothing."""
     spaces = task.spaces
-    policies = {"random policy": jaxrl_se.RandomPolicy(spaces)}
+    policies: dict[str, Any] = {"random policy": jaxrl_se.RandomPolicy(spaces)}
     if spaces.num_actions is None:
         zero = jnp.zeros(spaces.action_size)
         policies["zero action"] = jax.tree_util.Partial(lambda obs, key: zero)

@@ -219,7 +219,8 @@ class WorldModelEnv(environment.Environment):
                 f"action: expected a vector of size {self.num_actions}, as in the "
                 f"context, got shape {action.shape}"
             )
-        low, high = np.float32(self.action_low), np.float32(self.action_high)
+        low = np.asarray(self.action_low, np.float32)
+        high = np.asarray(self.action_high, np.float32)
         return jnp.clip(action.reshape(-1).astype(jnp.float32), low, high)
 
 

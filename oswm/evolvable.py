@@ -9,6 +9,7 @@ to nearby states and actions by Gaussian-process interpolation.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -69,7 +70,8 @@ class EvolvableEnv(WorldModelEnv):
         )
         outcomes = matmul(rows.whitening, params.weights)
         change = rows.size * matmul(features, outcomes)
-        return prediction.replace(
+        return dataclasses.replace(
+            prediction,
             next_obs_mean=prediction.next_obs_mean + change[:-1],
             reward_mean=prediction.reward_mean + change[-1],
         )

@@ -183,8 +183,11 @@ class KernelRidge(ClosedForm):
             weights, half, rest, left_out = solve(base, targets, _PENALTY * num_rows)
             leverage = jnp.sum(jnp.square(matmul(base, half.T)), axis=1)
             noise = jnp.sqrt(jnp.sum(rest * left_out, axis=0) / num_rows)
-            base_only = empty.replace(
-                base=(degree[:, None] * weights).T, base_half=half * degree, noise=noise
+            base_only = dataclasses.replace(
+                empty,
+                base=(degree[:, None] * weights).T,
+                base_half=half * degree,
+                noise=noise,
             )
             best = keep_better(best, base_only, left_out)
             # The kernel fits what the base leaves, at a variance of 1: float32 has few
@@ -246,7 +249,7 @@ class KernelRidge(ClosedForm):
             return jax.lax.scan(try_kernel, best, kernels)[0], None
 
         num_targets = targets.shape[1]
-        start = empty.replace(noise=jnp.float32(jnp.inf))
+        start = dataclasses.replace(empty, noise=jnp.float32(jnp.inf))
         start = jax.tree.map(lambda x: jnp.stack([x] * num_targets), start)
         nothing = jnp.full(targets.shape, jnp.inf)
         return jax.lax.scan(try_degree, (start, nothing), degrees)[0]

@@ -56,12 +56,13 @@ class NearestNeighbours(ClosedForm):
         )
 
         def left_out(row):
-            others = fit.replace(mask=fit.mask.at[row].set(0.0))
+            others = dataclasses.replace(fit, mask=fit.mask.at[row].set(0.0))
             rows, weights = self._neighbours(others, fit.inputs[row])
             return targets[row] - jnp.sum(weights[:, None] * targets[rows], axis=0)
 
         residual = jax.vmap(left_out)(jnp.arange(len(inputs)))
-        return fit.replace(residual=residual * context.mask[:, None]), residual
+        fit = dataclasses.replace(fit, residual=residual * context.mask[:, None])
+        return fit, residual
 
     def _neighbours(self, fit: NeighbourFit, x: jax.Array):
         """Rows and weights of the nearest neighbours of standardised inputs."""

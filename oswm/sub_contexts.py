@@ -47,7 +47,7 @@ class SubContexts:
         ranks = jnp.argsort(jnp.argsort(draws, axis=1), axis=1)
         masks = context.mask * (ranks < self.fraction * jnp.sum(context.mask))
         return jax.lax.map(
-            lambda mask: self.model.fit(context.replace(mask=mask)), masks
+            lambda mask: self.model.fit(dataclasses.replace(context, mask=mask)), masks
         )
 
     def predict(self, cache: Any, obs: jax.Array, action: jax.Array) -> Prediction:

@@ -8,6 +8,8 @@ and pairs of columns on a circle (the cosine and the sine of an angle).
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -82,7 +84,7 @@ class Support:
         """With ranges that hold further observations [K, S] too."""
         low = jnp.minimum(self.low, jnp.min(obs, axis=0))
         high = jnp.maximum(self.high, jnp.max(obs, axis=0))
-        return self.replace(low=low, high=high)
+        return dataclasses.replace(self, low=low, high=high)
 
     def contains(self, obs: jax.Array) -> jax.Array:
         """Whether an observation [S] is within all ranges, circles left aside."""
