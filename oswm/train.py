@@ -55,6 +55,7 @@ PRESETS = {
         num_datasets=8,
         num_context=32,
         num_query=8,
+        learning_rate=1e-2,
     ),
     "small": TrainConfig(),
     "large": TrainConfig(
@@ -133,7 +134,9 @@ def train(options: Options) -> dict[str, Any]:
     state, rows = _train_loop(folder, config, num_steps, options)
     report = rows[-1]
     card = {
-        "trained_with": f"python -m oswm.train --preset {options.preset}",
+        "trained_with": (
+            f"python -m oswm.train --preset {options.preset} --steps {num_steps}"
+        ),
         "prior": "default",
         "num_steps": num_steps,
         "num_datasets": num_steps * config.num_datasets,
