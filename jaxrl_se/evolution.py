@@ -86,7 +86,7 @@ def evolve(
     out: str | Path | RunFolder | None = None,
     resume: bool = False,
     checkpoint_every: int = 5,
-    on_generation: Callable[[dict], None] | None = None,
+    on_generation: Callable[[dict], Any] | None = None,
     mesh: Mesh | None = None,
 ) -> EvolutionResult:
     """Evolves an environment on which fresh agents learn to solve a task.
