@@ -7,10 +7,14 @@ import pytest
 from nbclient import NotebookClient
 
 ROOT = Path(__file__).parent.parent
-NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
+SLOW = {"synthetic_acrobot", "finetuning_digits"}
+NOTEBOOKS = [
+    pytest.param(path, marks=[pytest.mark.slow] * (path.stem in SLOW), id=path.stem)
+    for path in sorted((ROOT / "examples").glob("*.ipynb"))
+]
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", NOTEBOOKS)
 def test_notebook_runs(path, monkeypatch, tmp_path):
     monkeypatch.setenv("JAXRL_SE_FAST", "1")
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{path.parent}")

@@ -89,6 +89,7 @@ def test_errors_are_over_the_variance_of_the_context():
     np.testing.assert_allclose(error["per_dimension"][:4], 1.0, rtol=0.05)
 
 
+@pytest.mark.slow
 def test_roll_outs_compare_the_same_step():
     """Errors of an exact model stay at nothing; a frozen one's grow."""
     task = envs.make("SimpleEnv")
@@ -115,6 +116,7 @@ def test_mixed_data_are_thirds_and_count_the_expert():
     assert np.mean(rows.action[60:] == 0) < 0.5
 
 
+@pytest.mark.slow
 def test_an_agent_and_a_planner_are_tested_on_the_real_task():
     task = dataclasses.replace(GRID, steps=1024, horizon=6)
     data = oswm_tasks.Data(task)

@@ -26,6 +26,7 @@ def tiny(monkeypatch):
     monkeypatch.setattr(paper_se, "ferreira2022", preset)
 
 
+@pytest.mark.slow
 def test_an_extended_run_continues_its_curves(tiny, tmp_path, capsys):
     out = tmp_path / "run"
     options = Options(task="CartPole-v0", iterations=0, seeds=2, out=out, cache=False)

@@ -51,6 +51,7 @@ def finished(tmp_path_factory):
     return out, options
 
 
+@pytest.mark.slow
 def test_every_condition_has_every_agent_of_every_environment(finished):
     out, _ = finished
     cells = json.loads((out / "cells.json").read_text())
@@ -66,6 +67,7 @@ def test_every_condition_has_every_agent_of_every_environment(finished):
         assert (out / name).read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_resuming_measures_nothing_again(finished, monkeypatch, capsys):
     _, options = finished
 

@@ -26,6 +26,7 @@ VARIED = Varied.of(
 )
 
 
+@pytest.mark.slow
 def test_one_algorithm_per_generation_in_turn():
     """Generation by generation the same as an evolution with that algorithm alone.
 
@@ -44,6 +45,7 @@ def test_one_algorithm_per_generation_in_turn():
         assert isinstance(policies.weights, (tuple, dict)[algorithm])
 
 
+@pytest.mark.slow
 def test_mixed_algorithms_all_count_in_every_generation():
     """A probe that both solve; the real steps are those of both."""
     agent = PROBE_CONFIG.agent

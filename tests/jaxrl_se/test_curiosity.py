@@ -362,6 +362,7 @@ def test_all_agents_in_both_spaces(agent, continuous):
     assert plain == paid
 
 
+@pytest.mark.slow
 def test_curiosity_finds_what_plain_exploration_does_not():
     """Of eight agents, how many end with a policy that gets the far reward.
 

@@ -372,6 +372,7 @@ def test_sizes_inside_padded_shapes_equal_the_small_agent():
         assert (weights[2]["kernel"][:, 5:] == 0).all()
 
 
+@pytest.mark.slow
 def test_learns_pendulum():
     """The mean of 24 agents was -426, the worst -885; random play gets -1217."""
     env, params = envs.make("Pendulum-v1")

@@ -422,6 +422,7 @@ def test_sizes_inside_padded_shapes_equal_the_small_agent():
         assert (weights[2]["kernel"][:, 5:] == 0).all()
 
 
+@pytest.mark.slow
 def test_learns_pendulum():
     """Over eight keys the mean of 8 agents was -556 to -226; random play gets -1217."""
     env, params = envs.make("Pendulum-v1")

@@ -263,6 +263,7 @@ def test_rejax_trains_inside(pair):
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(state.actor_ts.params))
 
 
+@pytest.mark.slow
 def test_a_population_of_contexts_evolves():
     rows = envs.collect(CARTPOLE, 100, key=0)
     pair = oswm.condition(rows, max_steps=200, model=oswm.Ridge())
@@ -350,6 +351,7 @@ def test_sub_contexts_disagree_outside_of_the_context(cartpole):
     assert (far > 3 * near).all()
 
 
+@pytest.mark.slow
 def test_planning_balances_without_an_agent():
     rows = envs.collect(CARTPOLE, 500, key=0)
     env, params = oswm.condition(rows, max_steps=200, model=oswm.Ridge())

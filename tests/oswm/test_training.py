@@ -35,6 +35,7 @@ def one_baseline(monkeypatch):
     monkeypatch.setattr(command, "_baseline_errors", errors)
 
 
+@pytest.mark.slow
 def test_a_run_learns_and_a_resumed_one_is_the_same(
     tmp_path, monkeypatch, one_baseline
 ):
@@ -112,6 +113,7 @@ def test_a_run_that_is_never_finite_says_so(tmp_path, monkeypatch):
         command.train(Options(tmp_path, "tiny", steps=10, num_validation=3))
 
 
+@pytest.mark.slow
 def test_the_papers_prior_and_other_bases_train_too():
     step = make_advance(TINY, 10, draw=paper_batch, base=Ridge())
     state, losses = step(start(TINY, 10))

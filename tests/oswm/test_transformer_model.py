@@ -64,6 +64,7 @@ def predict_all(model, context, obs, action):
     return jax.vmap(lambda o, a: model.predict(cache, o, a))(obs, action)
 
 
+@pytest.mark.slow
 def test_network_ignores_the_order_of_rows_and_padding(weights, context):
     network = Network(TINY)
 
@@ -227,6 +228,7 @@ def test_files_that_are_no_models_are_refused(model, tmp_path):
         load_model(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_batch_of_contexts_vmaps(model):
     data = jax.jit(draw_batch, static_argnums=(1, 2, 3))(jax.random.key(7), 3, 32, 4)
 
