@@ -10,6 +10,9 @@ from oswm.prior.actions import init_actions
 from oswm.prior.dataset import MAX_STATES
 from oswm.prior.draws import Draws
 
+# What these tests share is made once, not once for each worker.
+pytestmark = pytest.mark.xdist_group("default_prior")
+
 
 def draw(key, function, number, *args):
     """A batch of systems, each from draws of its own."""
