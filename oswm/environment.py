@@ -44,7 +44,10 @@ class WorldModelParams(environment.EnvParams):
     Attributes:
         cache: What the model computed of the context.
         support: Where the context's observations and rewards are.
-        initial_obs: Observations that episodes start from, float32 [K, S].
+        initial_obs: Observations that episodes start from, float32 [K, S],
+            repeated up to the context's number of rows, so that contexts of as many
+            rows share compiled programs.
+        num_initial_obs: How many of them, from the first on, are in use.
         uncertainty_penalty: What a step that the model knows nothing about costs, in
             units of the context's typical reward. A step costs a share of it: the
             largest predicted standard deviation of an observation over the context's,
@@ -55,6 +58,7 @@ class WorldModelParams(environment.EnvParams):
     cache: Any = None
     support: Any = None
     initial_obs: Any = None
+    num_initial_obs: Any = 0
     uncertainty_penalty: Any = 0.0
     max_steps_in_episode: int = _DEFAULT_MAX_STEPS
 
@@ -153,7 +157,7 @@ class WorldModelEnv(environment.Environment):
         """
         if params.initial_obs is None:
             raise ValueError("params: expected those that condition() returned")
-        row = jax.random.randint(key, (), 0, len(params.initial_obs))
+        row = jax.random.randint(key, (), 0, params.num_initial_obs)
         obs = params.initial_obs[row]
         return obs, WorldModelState(
             time=jnp.int32(0), obs=obs, terminated=jnp.bool_(False)
@@ -262,8 +266,8 @@ def condition(
             as a share of that range.
 
     Returns:
-        A gymnax pair `(env, params)`. Params of another context with as many rows and
-        initial observations work with the same environment and compile nothing.
+        A gymnax pair `(env, params)`. Params of another context with as many rows work
+        with the same environment and compile nothing.
 
     Raises:
         ValueError: Names the argument or the field that does not fit.
@@ -301,10 +305,14 @@ def condition(
     )
     initial_obs = _initial_obs(context, transitions, initial_obs)
     support = Support.of(context, margin).including(initial_obs)
+    num_initial = len(initial_obs)
     return env, WorldModelParams(
         cache=fit(model, context),
         support=support,
-        initial_obs=initial_obs,
+        initial_obs=jnp.resize(
+            initial_obs, (max(num_initial, len(context.obs)), context.obs_size)
+        ),
+        num_initial_obs=jnp.int32(num_initial),
         uncertainty_penalty=jnp.float32(uncertainty_penalty),
         max_steps_in_episode=max_steps,
     )
