@@ -41,11 +41,12 @@ class Cache:
 class ClosedForm:
     """What closed-form world models share; subclasses are frozen dataclasses."""
 
-    def fit_targets(self, context: Context) -> tuple[Any, jax.Array]:
+    def fit_targets(self, context: Context) -> tuple[Any, jax.Array, jax.Array]:
         """Fit the change of the observation and the reward.
 
         Returns:
-            What ``predict_targets`` needs, and the leave-one-out residuals [N, S + 1].
+            What ``predict_targets`` needs, and for each row as the others predict it:
+            the residuals and the standard deviations, [N, S + 1].
         """
         raise NotImplementedError
 
@@ -57,7 +58,7 @@ class ClosedForm:
 
     def fit(self, context: Context) -> Cache:
         """Compute all that depends on the context alone."""
-        fit, residual = self.fit_targets(context)
+        fit, residual, _ = self.fit_targets(context)
         residual = residual * context.mask[:, None]
         return Cache(fit, residual, Termination.fit(context))
 
@@ -111,7 +112,8 @@ class Persistence(ClosedForm):
         residual = targets - mean
         # Without row i the mean of the others is off by residual_i / (N - 1) more.
         residual = residual.at[:, -1].multiply(num_rows / (num_rows - 1))
-        return (mean, root_mean_square(residual, context.mask)), residual
+        std = root_mean_square(residual, context.mask)
+        return (mean, std), residual, jnp.broadcast_to(std, residual.shape)
 
     def predict_targets(self, fit, obs, action):
         """The same for every query."""
@@ -178,13 +180,14 @@ class Ridge(ClosedForm):
         weights, half, inner, residual = jax.lax.map(
             lambda penalty: solve(features, targets, penalty), penalties
         )
-        choice = jnp.argmin(jnp.sum(jnp.square(residual), axis=1), axis=0)
+        leverage = jnp.sum(jnp.square(matmul(features, jnp.swapaxes(half, 1, 2))), 2)
+        choice = least(jnp.sum(jnp.square(residual), axis=1))
         weights, inner, residual = (
             jnp.take_along_axis(x, choice[None, None], axis=0)[0]
             for x in (weights, inner, residual)
         )
-        num_rows = jnp.maximum(jnp.sum(mask), 1.0)
-        noise = jnp.sqrt(jnp.sum(inner * residual, axis=0) / num_rows)
+        noise = noise_of(inner, residual, mask)
+        std = noise / jnp.sqrt(left_over(leverage[choice])).T
         fit = RidgeFit(
             input_scale,
             feature_scale,
@@ -194,7 +197,7 @@ class Ridge(ClosedForm):
             choice,
             target_scale.std * noise,
         )
-        return fit, target_scale.std * residual
+        return fit, target_scale.std * residual, target_scale.std * std
 
     def predict_targets(self, fit, obs, action):
         """The standard deviation grows with the distance from the context."""
@@ -232,6 +235,17 @@ def solve(
     leverage = jnp.sum(jnp.square(matmul(features, half.T)), axis=1)
     residual = targets - matmul(features, weights)
     return weights, half, residual, residual / left_over(leverage)[:, None]
+
+
+def noise_of(residual: jax.Array, left_out: jax.Array, mask: jax.Array) -> jax.Array:
+    """Standard deviation [O] of the noise, from residuals [N, O] of both kinds."""
+    num_rows = jnp.maximum(jnp.sum(mask), 1.0)
+    return jnp.sqrt(jnp.sum(residual * left_out, axis=0) / num_rows)
+
+
+def least(errors: jax.Array) -> jax.Array:
+    """Index of the least along the first axis, which NaN (a failed solve) is not."""
+    return jnp.argmin(jnp.where(jnp.isnan(errors), jnp.inf, errors), axis=0)
 
 
 def left_over(leverage: jax.Array) -> jax.Array:

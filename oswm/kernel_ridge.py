@@ -20,13 +20,20 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from oswm.closed_form import ClosedForm, left_over, solve, targets_of
+from oswm.closed_form import (
+    ClosedForm,
+    least,
+    left_over,
+    noise_of,
+    solve,
+    targets_of,
+)
 from oswm.context import Scale
 from oswm.features import quadratic
+from oswm.landmarks import choose_landmarks, kernel
 from oswm.linalg import inverse_factor, matmul
 
 _PENALTY = 1e-5  # Of the base, per row; one-hot actions add up to a constant.
-_LEAST_PIVOT = 1e-5  # Share of the kernel's variance below which no landmark is added.
 
 
 @struct.dataclass
@@ -96,6 +103,36 @@ class KernelFit:
     reward: Expansion
 
 
+@struct.dataclass
+class Polynomial:
+    """Ridge regression on a polynomial's terms, all targets at once.
+
+    Attributes:
+        weights: float32 [1 + P, O].
+        half: float32 [1 + P, 1 + P], inverse factor of the penalised Gram matrix; 0 for
+            terms above the polynomial's degree.
+        basis: Its terms made orthonormal, up to the penalty, float32 [N, 1 + P].
+        residual: float32 [N, O].
+        left_out: The same of each row by the fit to the others, float32 [N, O].
+    """
+
+    weights: jax.Array
+    half: jax.Array
+    basis: jax.Array
+    residual: jax.Array
+    left_out: jax.Array
+
+    @property
+    def leverage(self) -> jax.Array:
+        """Of each row, [N]."""
+        return jnp.sum(jnp.square(self.basis), axis=-1)
+
+    def flatten(self, columns: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """What the polynomial leaves of columns [N, M], and its Gram matrix [M, M]."""
+        flat = columns - matmul(self.basis, matmul(self.basis.T, columns))
+        return flat, matmul(flat.T, flat)
+
+
 @dataclasses.dataclass(frozen=True)
 class KernelRidge(ClosedForm):
     """Kernel ridge regression: a polynomial of degree 1 or 2, and a Gaussian kernel.
@@ -106,13 +143,17 @@ class KernelRidge(ClosedForm):
     quantities, so half of its kernel may be such a sum (Duvenaud et al., 2011, arXiv
     1112.4394), which generalises to combinations that the context does not show.
 
+    Candidates are compared on few landmarks; only what a target chose is fitted on all.
+
     Attributes:
         num_landmarks: Most landmarks per target, at most the context's rows.
+        num_screening: Landmarks on which candidates are compared.
         length_scales: Candidates, in units of the root of the number of inputs.
         penalties: Candidates: variance of the noise over that of the kernel.
     """
 
     num_landmarks: int = 256
+    num_screening: int = 64
     length_scales: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 4.0)
     penalties: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 
@@ -126,7 +167,7 @@ class KernelRidge(ClosedForm):
         change_scale = Scale.of(inputs, mask)
         inputs = mask[:, None] * change_scale.normalize(inputs)
         views = jnp.ones((1, inputs.shape[1]))
-        change, change_residual = self._fit(
+        change, *of_change = self._fit(
             inputs, jax.vmap(quadratic)(inputs), targets[:, :-1], mask, views, None
         )
 
@@ -136,17 +177,20 @@ class KernelRidge(ClosedForm):
         is_next = np.arange(every.shape[1]) >= inputs.shape[1]
         views = jnp.asarray(np.stack([~is_next, is_next, np.ones_like(is_next)]), float)
         features = jax.vmap(_reward_features, (0, None))(every, context.obs_size)
-        reward, reward_residual = self._fit(
+        reward, *of_reward = self._fit(
             every, features, targets[:, -1:], mask, views, jnp.array([0.0, 0.5])
         )
 
-        residual = jnp.concatenate([change_residual, reward_residual], axis=1)
+        residual, std = (
+            target_scale.std * jnp.concatenate(parts, axis=0).T
+            for parts in zip(of_change, of_reward, strict=True)
+        )
         fit = KernelFit(change_scale, reward_scale, target_scale, change, reward)
-        return fit, target_scale.std * residual
+        return fit, residual, std
 
     def _fit(
         self, inputs, features, targets, mask, views, additive
-    ) -> tuple[Expansion, jax.Array]:
+    ) -> tuple[Expansion, jax.Array, jax.Array]:
         """Choose for each target among degrees, length scales, penalties and views.
 
         Args:
@@ -158,118 +202,53 @@ class KernelRidge(ClosedForm):
             additive: Additive shares of the kernel [K], or None.
 
         Returns:
-            Expansions with a leading axis [O], and leave-one-out residuals [N, O].
+            Expansions with a leading axis [O], and leave-one-out residuals and standard
+            deviations [O, N].
         """
-        num_rows = jnp.maximum(jnp.sum(mask), 1.0)
-        num_landmarks = min(self.num_landmarks, len(inputs))
         features = mask[:, None] * jnp.insert(features, 0, 1.0, axis=1)
-        is_linear = np.arange(features.shape[1]) <= inputs.shape[1]
-        degrees = jnp.asarray(np.stack([is_linear, np.ones_like(is_linear)]), float)
+        polynomials = _fit_polynomials(features, targets, mask, inputs.shape[1])
+        kernels = self._kernels(inputs, views, additive)
+        penalties = jnp.asarray(self.penalties)
+        size = min(self.num_landmarks, len(inputs))
+        data = inputs, mask
+
+        def screen(candidate):
+            few = min(self.num_screening, size)
+            columns, _ = _kernel_features(inputs, mask, candidate, few)
+
+            def errors(polynomial):
+                flat = polynomial.flatten(columns)
+                tried = jax.vmap(_solve_kernel, (None, None, None, 0))(
+                    flat, polynomial.residual, polynomial.leverage, penalties
+                )
+                return jnp.nanmin(jnp.sum(jnp.square(tried.left_out), axis=1), axis=0)
+
+            return jax.vmap(errors)(polynomials)
+
+        errors = jax.lax.map(screen, kernels)  # [candidates, degrees, O]
+        choice = least(errors.reshape(-1, errors.shape[-1]))
+
+        def fit_one(target):
+            candidate, degree = jnp.divmod(choice[target], errors.shape[1])
+            candidate = jax.tree.map(lambda x: x[candidate], kernels)
+            return _fit_one(
+                data, polynomials, target, degree, candidate, penalties, size
+            )
+
+        return jax.lax.map(fit_one, jnp.arange(targets.shape[1]))
+
+    def _kernels(self, inputs, views, additive) -> tuple[jax.Array, jax.Array | None]:
+        """Candidates: relevances [C, D], additive shares [C]."""
         is_live = jnp.any(inputs != 0, axis=0)
         num_live = jnp.maximum(jnp.sum(views * is_live, axis=1, keepdims=True), 1.0)
         relevances = views / jnp.sqrt(num_live) * is_live
         scales = jnp.asarray(self.length_scales)[:, None, None]
         relevances = (relevances / scales).reshape(-1, inputs.shape[1])
-        kernels = (relevances, None)
-        if additive is not None:
-            kernels = (
-                jnp.repeat(relevances, len(additive), axis=0),
-                jnp.tile(additive, len(relevances)),
-            )
-        empty = self._without_kernel(inputs, features, kernels)
-
-        def try_degree(best, degree):
-            base = degree * features
-            weights, half, rest, left_out = solve(base, targets, _PENALTY * num_rows)
-            leverage = jnp.sum(jnp.square(matmul(base, half.T)), axis=1)
-            noise = jnp.sqrt(jnp.sum(rest * left_out, axis=0) / num_rows)
-            base_only = dataclasses.replace(
-                empty,
-                base=(degree[:, None] * weights).T,
-                base_half=half * degree,
-                noise=noise,
-            )
-            best = keep_better(best, base_only, left_out)
-            # The kernel fits what the base leaves, at a variance of 1: float32 has few
-            # digits for a small curvature beside a large slope.
-            size = jnp.sqrt(jnp.sum(jnp.square(rest), axis=0) / num_rows)
-            size = jnp.where(size > 0, size, 1.0)
-            rest = rest / size
-
-            def try_kernel(best, candidate):
-                relevance, additive = candidate
-                points, used = relevance * inputs, relevance > 0
-                rows, whitening = choose_landmarks(
-                    points, mask, num_landmarks, used, additive
-                )
-                landmarks = points[rows]
-                values = jax.vmap(kernel, (0, None, None, None))(
-                    points, landmarks, used, additive
-                )
-                columns = mask[:, None] * matmul(values, whitening.T)
-                tilt = matmul(half.T, matmul(half, matmul(base.T, columns)))
-                flat = columns - matmul(base, tilt)  # Orthogonal to the base.
-                gram = matmul(flat.T, flat)
-                shift = matmul(flat.T, rest)
-
-                def try_penalty(best, penalty):
-                    kernel_half = inverse_factor(
-                        gram + penalty * jnp.eye(num_landmarks)
-                    )
-
-                    def correct(found):
-                        gradient = shift - matmul(gram, found) - penalty * found
-                        step = matmul(kernel_half, gradient)
-                        return found + matmul(kernel_half.T, step)
-
-                    found = correct(correct(jnp.zeros_like(shift)))
-                    own = jnp.sum(jnp.square(matmul(flat, kernel_half.T)), axis=1)
-                    residual = rest - matmul(flat, found)
-                    left_out = residual / left_over(leverage + own)[:, None]
-                    noise = jnp.sqrt(jnp.sum(residual * left_out, axis=0) / num_rows)
-                    expansion = Expansion(
-                        base=(
-                            degree[:, None] * (weights - matmul(tilt, size * found))
-                        ).T,
-                        relevance=relevance,
-                        additive=additive,
-                        landmarks=landmarks,
-                        weights=(size * matmul(whitening.T, found)).T,
-                        whitening=whitening,
-                        tilt=degree[:, None] * tilt,
-                        half=kernel_half,
-                        base_half=half * degree,
-                        penalty=penalty,
-                        noise=size * noise,
-                    )
-                    return keep_better(best, expansion, size * left_out), None
-
-                return jax.lax.scan(try_penalty, best, jnp.asarray(self.penalties))
-
-            return jax.lax.scan(try_kernel, best, kernels)[0], None
-
-        num_targets = targets.shape[1]
-        start = dataclasses.replace(empty, noise=jnp.float32(jnp.inf))
-        start = jax.tree.map(lambda x: jnp.stack([x] * num_targets), start)
-        nothing = jnp.full(targets.shape, jnp.inf)
-        return jax.lax.scan(try_degree, (start, nothing), degrees)[0]
-
-    def _without_kernel(self, inputs, features, kernels) -> Expansion:
-        """Zeros in the shapes of one target's expansion, with an infinite penalty."""
-        size, num_features = inputs.shape[1], features.shape[1]
-        num_landmarks = min(self.num_landmarks, len(inputs))
-        return Expansion(
-            base=jnp.zeros(num_features),
-            relevance=jnp.zeros(size),
-            additive=None if kernels[1] is None else jnp.float32(0.0),
-            landmarks=jnp.zeros((num_landmarks, size)),
-            weights=jnp.zeros(num_landmarks),
-            whitening=jnp.zeros((num_landmarks, num_landmarks)),
-            tilt=jnp.zeros((num_features, num_landmarks)),
-            half=jnp.zeros((num_landmarks, num_landmarks)),
-            base_half=jnp.zeros((num_features, num_features)),
-            penalty=jnp.float32(jnp.inf),
-            noise=jnp.float32(0.0),
+        if additive is None:
+            return relevances, None
+        return (
+            jnp.repeat(relevances, len(additive), axis=0),
+            jnp.tile(additive, len(relevances)),
         )
 
     def predict_targets(self, fit, obs, action):
@@ -297,94 +276,129 @@ def _reward_features(inputs: jax.Array, obs_size: int) -> jax.Array:
     return jnp.concatenate([inputs, *products])
 
 
-def kernel(
-    x: jax.Array, landmarks: jax.Array, used: jax.Array, additive: jax.Array | None
-) -> jax.Array:
-    """The kernel of one point [D] and each landmark, [M].
+def _fit_polynomials(features, targets, mask, num_inputs: int) -> Polynomial:
+    """Of degree 1 and 2, a leading axis [2]."""
+    penalty = _PENALTY * jnp.maximum(jnp.sum(mask), 1.0)
+    size = features.shape[1]
 
-    Args:
-        x: In units of the length scale times the root of the number of inputs used.
-        landmarks: Likewise, [M, D].
-        used: Whether the kernel sees an input, [D].
-        additive: Share of the sum of one Gaussian per input; the rest is a Gaussian of
-            them all. None for 0.
-    """
-    squares = jnp.square(x - landmarks)
-    joint = jnp.exp(-0.5 * jnp.sum(squares, axis=-1))
-    if additive is None:
-        return joint
-    num_used = jnp.maximum(jnp.sum(used), 1.0)
-    each = jnp.sum(used * jnp.exp(-0.5 * num_used * squares), axis=-1) / num_used
-    return joint + additive * (each - joint)
+    def fit_terms(number):
+        terms = features[:, :number]
+        weights, half, residual, left_out = solve(terms, targets, penalty)
+        return Polynomial(
+            weights=jnp.pad(weights, ((0, size - number), (0, 0))),
+            half=jnp.pad(half, (0, size - number)),
+            basis=jnp.pad(matmul(terms, half.T), ((0, 0), (0, size - number))),
+            residual=residual,
+            left_out=left_out,
+        )
+
+    each = fit_terms(1 + num_inputs), fit_terms(size)
+    return jax.tree.map(lambda *x: jnp.stack(x), *each)
 
 
-def choose_landmarks(
-    points: jax.Array,
-    mask: jax.Array,
-    num_landmarks: int,
-    used: jax.Array,
-    additive: jax.Array | None,
-) -> tuple[jax.Array, jax.Array]:
-    """Pivoted Cholesky factorisation of the kernel matrix, cut off early.
+def _kernel_features(inputs, mask, candidate, num_landmarks: int):
+    """Orthonormal features [N, M] of a kernel; the landmarks and their whitening."""
+    relevance, additive = candidate
+    points, used = relevance * inputs, relevance > 0
+    rows, whitening = choose_landmarks(points, mask, num_landmarks, used, additive)
+    values = jax.vmap(kernel, (0, None, None, None))(
+        points, points[rows], used, additive
+    )
+    return mask[:, None] * matmul(values, whitening.T), (points[rows], whitening)
 
-    Args:
-        points: [N, D].
-        mask: [N]; padding is never chosen.
-        num_landmarks: M.
-        used: As in `kernel`, like the next.
-        additive: Likewise.
+
+@struct.dataclass
+class _Solution:
+    """Of one penalty: weights [M, O], and for rows leverage [N], residuals [N, O]."""
+
+    weights: jax.Array
+    half: jax.Array
+    leverage: jax.Array
+    residual: jax.Array
+    left_out: jax.Array
+
+
+def _solve_kernel(flat, residual, leverage, penalty) -> _Solution:
+    """Fit what a polynomial leaves by flat columns, given with their Gram matrix."""
+    flat, gram = flat
+    half = inverse_factor(gram + penalty * jnp.eye(len(gram)))
+    shift = matmul(flat.T, residual)
+
+    def correct(weights):
+        gradient = shift - matmul(gram, weights) - penalty * weights
+        return weights + matmul(half.T, matmul(half, gradient))
+
+    weights = correct(correct(jnp.zeros_like(shift)))
+    leverage = leverage + jnp.sum(jnp.square(matmul(flat, half.T)), axis=1)
+    residual = residual - matmul(flat, weights)
+    left_out = residual / left_over(leverage)[:, None]
+    return _Solution(weights, half, leverage, residual, left_out)
+
+
+def _fit_one(data, polynomials, target, degree, candidate, penalties, num_landmarks):
+    """Fit one target's chosen kernel on all landmarks, unless polynomials are better.
 
     Returns:
-        Rows of the landmarks, int32 [M], in order of what they explain, and the matrix
-        [M, M] that takes kernel values at the landmarks to orthonormal features, whose
-        rows are 0 once nothing is left to explain.
+        An `Expansion`, leave-one-out residuals [N] and standard deviations [N].
     """
-    # All are alike at first; the order of rows must not matter.
-    distance = jnp.sum(jnp.square(points), axis=1)
-    most_central = jnp.argmin(jnp.where(mask > 0, distance, jnp.inf))
+    inputs, mask = data
+    chosen = jax.tree.map(lambda x: x[degree], polynomials)
+    residual = chosen.residual[:, target, None]
 
-    def one_landmark(j, carry):
-        rows, whitening, features, left = carry
-        row = jnp.where(j == 0, most_central, jnp.argmax(left))
-        is_needed = left[row] > _LEAST_PIVOT
-        values = kernel(points[row], points, used, additive)
-        scale = jnp.where(is_needed, jax.lax.rsqrt(jnp.maximum(left[row], 1e-30)), 0.0)
-        mine = features[row]
-        column = scale * mask * (values - matmul(features, mine))
-        combination = -scale * matmul(mine, whitening)
-        rows = rows.at[j].set(row)
-        whitening = whitening.at[j].set(combination.at[j].set(scale))
-        features = features.at[:, j].set(column)
-        left = jnp.maximum(left - jnp.square(column), 0.0).at[row].set(0.0)
-        return rows, whitening, features, left
+    def try_scale(factor):
+        relevance, additive = candidate[0] * factor, candidate[1]
+        columns, (landmarks, whitening) = _kernel_features(
+            inputs, mask, (relevance, additive), num_landmarks
+        )
+        flat = chosen.flatten(columns)
+        tried = jax.lax.map(
+            lambda penalty: _solve_kernel(flat, residual, chosen.leverage, penalty),
+            penalties,
+        )
+        best = least(jnp.sum(jnp.square(tried.left_out), axis=(1, 2)))
+        found = jax.tree.map(lambda x: x[best], tried)
+        noise = noise_of(found.residual, found.left_out, mask)[0]
+        unexplained = jnp.maximum(1.0 - jnp.sum(jnp.square(columns), axis=1), 0.0)
+        variance = 1.0 / left_over(found.leverage) + unexplained / penalties[best]
+        expansion = Expansion(
+            base=chosen.weights[:, target],
+            relevance=relevance,
+            additive=additive,
+            landmarks=landmarks,
+            weights=found.weights[:, 0],
+            whitening=whitening,
+            tilt=matmul(chosen.basis.T, columns),
+            half=found.half,
+            base_half=chosen.half,
+            penalty=penalties[best],
+            noise=noise,
+        )
+        return expansion, found.left_out[:, 0], noise * jnp.sqrt(variance)
 
-    start = (
-        jnp.zeros(num_landmarks, jnp.int32),
-        jnp.zeros((num_landmarks, num_landmarks)),
-        jnp.zeros((len(points), num_landmarks)),
-        mask.astype(points.dtype),
+    # Few landmarks favour long scales, so the next shorter one is tried, too.
+    tried = jax.lax.map(try_scale, jnp.array([1.0, 2.0]))
+    best = least(jnp.sum(jnp.square(tried[1]), axis=1))
+    expansion, left_out, std = jax.tree.map(lambda x: x[best], tried)
+    weights, tilt = expansion.weights, matmul(chosen.half.T, expansion.tilt)
+    expansion = dataclasses.replace(
+        expansion,
+        base=expansion.base - matmul(tilt, weights),
+        weights=matmul(expansion.whitening.T, weights),
+        tilt=tilt,
     )
-    rows, whitening, *_ = jax.lax.fori_loop(0, num_landmarks, one_landmark, start)
-    return rows, whitening
+    with_kernel = expansion, left_out, std
 
-
-def keep_better(
-    best: tuple[Expansion, jax.Array], found: Expansion, left_out: jax.Array
-) -> tuple[Expansion, jax.Array]:
-    """For each target the expansion of the smaller leave-one-out error.
-
-    Args:
-        best: Expansions with a leading axis [O], and their residuals [N, O].
-        found: Leaves without that axis are the same for all targets.
-        left_out: Their residuals [N, O].
-    """
-    expansions, residual = best
-    error = jnp.sum(jnp.square(left_out), axis=0)
-    is_better = error < jnp.sum(jnp.square(residual), axis=0)
-
-    def choose(old, new):
-        new = jnp.broadcast_to(new, old.shape)  # A shared leaf has no axis [O].
-        return jnp.where(is_better.reshape(-1, *[1] * (old.ndim - 1)), new, old)
-
-    chosen = jax.tree.map(choose, expansions, found)
-    return chosen, jnp.where(is_better, left_out, residual)
+    errors = jnp.sum(jnp.square(polynomials.left_out[..., target]), axis=1)
+    simple = jax.tree.map(lambda x: x[least(errors)], polynomials)
+    noise = noise_of(simple.residual, simple.left_out, mask)[target]
+    without = dataclasses.replace(
+        jax.tree.map(jnp.zeros_like, with_kernel[0]),
+        base=simple.weights[:, target],
+        base_half=simple.half,
+        penalty=jnp.float32(jnp.inf),
+        noise=noise,
+    )
+    std = noise / jnp.sqrt(left_over(simple.leverage))
+    without = without, simple.left_out[:, target], std
+    is_better = jnp.sum(jnp.square(with_kernel[1])) < jnp.nanmin(errors)
+    return jax.tree.map(lambda a, b: jnp.where(is_better, a, b), with_kernel, without)

@@ -97,8 +97,10 @@ class MLPEnsemble(ClosedForm):
         residual = self._out_of_bag(bags, outputs, targets) * mask[:, None]
         num_rows = jnp.maximum(jnp.sum(mask), 1.0)
         noise = jnp.sqrt(jnp.sum(jnp.square(residual), axis=0) / num_rows)
-        fit = EnsembleFit(input_scale, target_scale, weights, target_scale.std * noise)
-        return fit, target_scale.std * residual
+        noise = target_scale.std * noise
+        residual = target_scale.std * residual
+        fit = EnsembleFit(input_scale, target_scale, weights, noise)
+        return fit, residual, jnp.broadcast_to(noise, residual.shape)
 
     def _bootstrap(self, key: jax.Array, mask: jax.Array) -> jax.Array:
         """Rows in use, drawn with replacement, int32 [members, N]."""

@@ -57,12 +57,14 @@ class NearestNeighbours(ClosedForm):
 
         def left_out(row):
             others = dataclasses.replace(fit, mask=fit.mask.at[row].set(0.0))
-            rows, weights = self._neighbours(others, fit.inputs[row])
-            return targets[row] - jnp.sum(weights[:, None] * targets[rows], axis=0)
+            return self._neighbours(others, fit.inputs[row])
 
-        residual = jax.vmap(left_out)(jnp.arange(len(inputs)))
-        fit = dataclasses.replace(fit, residual=residual * context.mask[:, None])
-        return fit, residual
+        rows, weights = jax.vmap(left_out)(jnp.arange(len(inputs)))
+        residual = targets - jnp.einsum("nk,nkt->nt", weights, targets[rows])
+        residual = residual * context.mask[:, None]
+        square = jnp.square(residual)[rows]
+        std = jnp.sqrt(jnp.einsum("nk,nkt->nt", weights, square))
+        return dataclasses.replace(fit, residual=residual), residual, std
 
     def _neighbours(self, fit: NeighbourFit, x: jax.Array):
         """Rows and weights of the nearest neighbours of standardised inputs."""

@@ -96,7 +96,8 @@ class QuickKernelRidge(ClosedForm):
         fit = QuickFit(
             scale, target_scale, landmarks, whitening, relevance, choice * weights
         )
-        return fit, target_scale.std * residual
+        residual = target_scale.std * residual
+        return fit, residual, jnp.zeros_like(residual)
 
     def predict_targets(self, fit, obs, action):
         """The chosen candidates' prediction; no standard deviation is known."""

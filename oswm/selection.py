@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from oswm.closed_form import ClosedForm, Ridge
+from oswm.closed_form import ClosedForm, Ridge, least
 from oswm.kernel_ridge import KernelRidge
 from oswm.nearest_neighbours import NearestNeighbours
 
@@ -27,22 +28,42 @@ class LeaveOneOut(ClosedForm):
         NearestNeighbours(),
     )
 
+    def fit_each(self, context) -> tuple[Any, jax.Array, jax.Array]:
+        """Fit all models.
+
+        Returns:
+            What `predict_each` needs, and leave-one-out residuals and standard
+            deviations [K, N, S + 1], 0 in rows that are not in use.
+        """
+        found = [model.fit_targets(context) for model in self.models]
+        fits, residuals, stds = zip(*found, strict=True)
+        mask = context.mask[:, None]
+        return fits, mask * jnp.stack(residuals), mask * jnp.stack(stds)
+
+    def predict_each(self, fits, obs, action) -> tuple[jax.Array, jax.Array]:
+        """Means and standard deviations of all models, [K, S + 1]."""
+        found = [
+            model.predict_targets(fit, obs, action)
+            for model, fit in zip(self.models, fits, strict=True)
+        ]
+        means, stds = zip(*found, strict=True)
+        return jnp.stack(means), jnp.stack(stds)
+
     def fit_targets(self, context):
-        """Fit all models; `choice` [K, S + 1] is one-hot."""
-        fits, residuals = zip(
-            *(model.fit_targets(context) for model in self.models), strict=True
-        )
-        stacked = context.mask[:, None] * jnp.stack(residuals)
-        errors = jnp.sum(jnp.square(stacked), axis=1)
-        choice = jax.nn.one_hot(jnp.argmin(errors, axis=0), len(fits), axis=0)
-        return (fits, choice), jnp.sum(choice[:, None] * stacked, axis=0)
+        """Fit all models and choose."""
+        fits, residuals, stds = self.fit_each(context)
+        choice = choose(residuals)
+        residual, std = (jnp.sum(choice[:, None] * x, 0) for x in (residuals, stds))
+        return (fits, choice), residual, std
 
     def predict_targets(self, fit, obs, action):
         """Every model predicts; those not chosen weigh nothing."""
         fits, choice = fit
-        outputs = [
-            model.predict_targets(own, obs, action)
-            for model, own in zip(self.models, fits, strict=True)
-        ]
-        means, stds = (jnp.stack(part) for part in zip(*outputs, strict=True))
+        means, stds = self.predict_each(fits, obs, action)
         return jnp.sum(choice * means, axis=0), jnp.sum(choice * stds, axis=0)
+
+
+def choose(residuals: jax.Array) -> jax.Array:
+    """The best model of each target, one-hot [K, S + 1], by residuals [K, N, S + 1]."""
+    errors = jnp.sum(jnp.square(residuals), axis=1)
+    return jax.nn.one_hot(least(errors), len(errors), axis=0)

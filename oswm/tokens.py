@@ -86,9 +86,9 @@ def read_context(base: ClosedForm, context: Context) -> tuple[Any, Scales, Rows]
         The base's fit, the scales, and the rows.
     """
     mask = context.mask
-    fit, residual = base.fit_targets(context)
+    fit, residual, _ = base.fit_targets(context)
     residual = residual * mask[:, None]
-    ridge, ridge_residual = _RIDGE.fit_targets(context)
+    ridge, ridge_residual, _ = _RIDGE.fit_targets(context)
     targets = targets_of(context)
     target_scale = Scale.of(targets, mask)
     is_live = jnp.any(mask[:, None] * target_scale.normalize(targets) != 0, axis=0)

@@ -10,7 +10,7 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from oswm.closed_form import ClosedForm, targets_of
+from oswm.closed_form import ClosedForm, root_mean_square, targets_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,9 +31,11 @@ class Unconditional(ClosedForm):
         mask = context.mask[:, None]
         number = jnp.maximum(jnp.sum(mask), 2.0)
         mean = jnp.sum(mask * targets, axis=0) / number
-        return mean, (targets - mean) * number / (number - 1)
+        residual = (targets - mean) * number / (number - 1)
+        std = root_mean_square(residual, context.mask)
+        return (mean, std), residual, jnp.broadcast_to(std, residual.shape)
 
     def predict_targets(self, fit, obs, action):
         """The same for each query, minus where it is if that is absolute."""
-        mean = fit.at[:-1].add(-obs) if self.absolute else fit
-        return mean, jnp.zeros_like(mean)
+        mean, std = fit
+        return mean.at[:-1].add(-obs) if self.absolute else mean, std

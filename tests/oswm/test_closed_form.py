@@ -11,7 +11,7 @@ import pytest
 import envs
 import oswm
 from oswm.environment import fit
-from oswm.kernel_ridge import choose_landmarks, kernel
+from oswm.landmarks import choose_landmarks, kernel
 from oswm.linalg import inverse_factor
 
 SMALL = oswm.KernelRidge(48, length_scales=(0.5, 1.0), penalties=(1e-4, 1e-2))
