@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from gymnax.environments import environment
 
@@ -127,6 +128,9 @@ class RewardConfig:
       info_keys: The entries of the task's step info that make the info vector, in this
         order; None for all numbers that there are, by name. Kinds without info have
         none.
+      quadratic: Whether the network also sees the products of each two observations
+        and their squares. Without hidden layers it is then a quadratic form, the
+        smallest network that can pay for energy.
     """
 
     kind: str = "additive-potential"
@@ -135,6 +139,7 @@ class RewardConfig:
     obs_range: tuple[tuple[float, float], ...] | str | None = "task"
     zero_at_termination: bool = True
     info_keys: tuple[str, ...] | None = None
+    quadratic: bool = False
 
     def __post_init__(self):
         if self.kind not in KINDS:
@@ -171,6 +176,7 @@ class RewardConfig:
             zero_at_termination=self.zero_at_termination,
             info_keys=info_keys,
             info_size=info_size,
+            quadratic=self.quadratic,
         )
         reward_params = RewardParams(
             weights=reward_env.init_weights(jax.random.key(0)),
@@ -197,6 +203,7 @@ class RewardEnv(environment.Environment):
       zero_at_termination: See `RewardConfig`.
       info_keys: The entries of the task's info that make the info vector.
       info_size: Size of that vector.
+      quadratic: See `RewardConfig`.
 
     Raises:
       ValueError: The target has a `step` of its own, which this would leave out.
@@ -214,6 +221,7 @@ class RewardEnv(environment.Environment):
         zero_at_termination: bool = True,
         info_keys: tuple[str, ...] = (),
         info_size: int = 0,
+        quadratic: bool = False,
     ):
         if getattr(type(target), "step", None) is not environment.Environment.step:
             raise ValueError(
@@ -229,6 +237,7 @@ class RewardEnv(environment.Environment):
         self.zero_at_termination = zero_at_termination
         self.info_keys = tuple(info_keys)
         self.info_size = info_size
+        self.quadratic = quadratic
         self.is_potential = "potential" in kind
         self.is_additive = kind.startswith("additive")
         self.is_info_only = kind.endswith("info-only")
@@ -254,6 +263,7 @@ class RewardEnv(environment.Environment):
             self.obs_range,
             self.zero_at_termination,
             self.info_keys or None,
+            self.quadratic,
         )
 
     @property
@@ -283,7 +293,9 @@ class RewardEnv(environment.Environment):
     @property
     def network(self) -> MLP:
         """From an observation, and the info vector if it is seen, to one number."""
-        in_size = self.spaces.obs_size + self.info_size
+        size = self.spaces.obs_size
+        num_products = size * (size + 1) // 2 if self.quadratic else 0
+        in_size = size + num_products + self.info_size
         return MLP(in_size, self.hidden_sizes, 1, self.activation)
 
     def init_weights(self, key: jax.Array) -> Weights:
@@ -363,10 +375,13 @@ class RewardEnv(environment.Environment):
     def _to_network(self, obs: jax.Array) -> jax.Array:
         """Observations as the network sees them."""
         obs = obs.astype(jnp.float32)
-        if self.obs_range is None:
+        if self.obs_range is not None:
+            low, high = jnp.asarray(self.obs_range, jnp.float32).T
+            obs = (2 * obs - low - high) / (high - low)
+        if not self.quadratic:
             return obs
-        low, high = jnp.asarray(self.obs_range, jnp.float32).T
-        return (2 * obs - low - high) / (high - low)
+        first, second = np.triu_indices(self.spaces.obs_size)
+        return jnp.concatenate([obs, obs[..., first] * obs[..., second]], axis=-1)
 
     def observe(self, key, state, action, params):
         """The task's observation."""

@@ -46,6 +46,26 @@ def test_golden_rewards(kind, expected):
     np.testing.assert_allclose(reward, expected, atol=2e-6)
 
 
+def test_a_quadratic_form_of_the_state(tmp_path):
+    """A linear network of observations and their products, saved and loaded."""
+    pair = envs.make("MountainCarContinuous-v0")
+    env, params = RewardConfig("exclusive", (), quadratic=True, obs_range=None).make(
+        *pair
+    )
+    kernel = jnp.array([[1.0, 2.0, 3.0, 4.0, 5.0]])  # x, v, x x, x v, v v
+    weights = ({"kernel": kernel, "bias": jnp.array([0.5])},)
+    path = jaxrl_se.save(
+        tmp_path / "form.npz", env, params.replace(weights=weights), task=pair[0].name
+    )
+    env, params = jaxrl_se.load(path)
+    x, v = 0.3, -0.2
+    expected = 0.5 + x + 2 * v + 3 * x * x + 4 * x * v + 5 * v * v
+    reward = env.reward(params, jnp.zeros(2), jnp.array([x, v]), 9.0, False, {})
+    np.testing.assert_allclose(reward, expected, rtol=1e-6)
+    obs = jnp.array([[x, v], [0.0, 0.0]])
+    np.testing.assert_allclose(env.potential(params, obs), [expected, 0.5], rtol=1e-6)
+
+
 @struct.dataclass
 class MazeParams(environment.EnvParams):
     """A random task: tables `next[s, a]` and `reward[s, a]`; the last state ends it."""
