@@ -11,7 +11,7 @@ import tyro
 
 from benchmarks import runtime
 from benchmarks.synthetic import Benchmark, Options, run
-from jaxrl_se.agents import DDQN, BestResponse
+from jaxrl_se.agents import DDQN
 from jaxrl_se.config import EvolutionConfig, SyntheticConfig
 
 AGENT = DDQN(
@@ -32,23 +32,13 @@ MOUNTAIN_CAR = Benchmark(
             stop_return=-107.0,
         ),
         "multi-step": EvolutionConfig(
-            proxy=SyntheticConfig(
-                variant="multi-step",
-                hidden_sizes=(),
-                initial_states="normal",
-                # In episodes of 20 steps agents learn less: -128 instead of -120.
-                max_steps=5,
-            ),
-            # The first stage finds a reward, the second the states that agents visit.
-            agent=(BestResponse(()), dataclasses.replace(AGENT, discount=0.5)),
-            algorithms="stages",
-            stages=(60,),
-            train_steps=1000,
-            population_size=64,
-            num_seeds=1,
+            # In episodes of 20 steps agents learn less: -128 instead of -117.
+            proxy=SyntheticConfig(variant="multi-step", hidden_sizes=(), max_steps=3),
+            agent=dataclasses.replace(AGENT, discount=0.2),
+            train_steps=300,
+            num_seeds=2,
             fitness_episodes=4,
-            std=1.0,
-            max_generations=100,
+            max_generations=250,
             stop_return=-112.0,
         ),
     },
