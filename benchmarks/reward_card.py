@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 import jaxrl_se
-from benchmarks.reward_tasks import NO_NETWORK, RewardTask
+from benchmarks.reward_tasks import NO_NETWORK, RewardTask, Row
 from jaxrl_se.checkpoints import tree_sha256
 
 
@@ -75,11 +75,6 @@ with 95 % intervals over agents, and in brackets those of agents without it:
 | agent | {" | ".join(f"{p:,} steps" for p in report["points"])} |
 |---|{"---|" * len(report["points"])}
 """
-    names = {
-        "same": "the same as in evolution, with the paper's settings",
-        "varied": "varied hyperparameters",
-        "unseen": "another algorithm",
-    }
     for row, means in report["returns"].items():
         entries = [
             f"{mean:.1f} [{low:.1f}, {high:.1f}] ({without:.1f})"
@@ -90,12 +85,13 @@ with 95 % intervals over agents, and in brackets those of agents without it:
                 strict=True,
             )
         ]
-        agent = f"{names[row]}: {_agent_name(task.rows[row].agent)}"
-        text += f"| {agent} | {' | '.join(entries)} |\n"
+        text += f"| {describe(task.rows[row])} | {' | '.join(entries)} |\n"
     return text
 
 
-def _agent_name(agent: Any) -> str:
-    agent = getattr(agent, "agent", agent)
+def describe(row: Row) -> str:
+    """A row's agent and whose settings it has, in words."""
+    agent = getattr(row.agent, "agent", row.agent)
     is_dueling = getattr(agent, "dueling", False)
-    return ("dueling " if is_dueling else "") + type(agent).__name__
+    name = ("dueling " if is_dueling else "") + type(agent).__name__
+    return f"{name} with {row.settings}"

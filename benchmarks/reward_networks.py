@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 import jaxrl_se
 from benchmarks import runtime
-from benchmarks.reward_card import write_best
+from benchmarks.reward_card import describe, write_best
 from benchmarks.reward_tasks import NO_NETWORK, TASKS, RewardTask, Row
 from jaxrl_se.reward_network import RewardEnv
 from jaxrl_se.run_folder import RunFolder, next_run_folder
@@ -57,7 +57,8 @@ class Options:
       bonuses: Also train agents with the bonuses that are compared: for visits, ICM and
         random network distillation.
       full: The paper's whole protocol: ten networks with ten agents each (five for
-        half_cheetah) for all of its steps; meant for an accelerator.
+        half_cheetah) for all of its steps, and in mountain_car_continuous its agents
+        instead of smaller ones; meant for an accelerator.
       seed: Seed of the first evolution and of all agents.
       out: Folder of the run; without it, the next numbered one under runs/.
       resume: Continue the run that --out holds.
@@ -162,6 +163,8 @@ def run(options: Options) -> None:
     if options.cache:
         runtime.use_compilation_cache()
     task = TASKS[options.task]
+    if not options.full:
+        task = task.with_light_agents()
     options = options.complete(task)
     try:
         task.pair(1)
@@ -246,11 +249,10 @@ def evolve(
     config = task.evolutions[kind].replace(
         **{k: v for k, v in asked.items() if v is not None}
     )
-    repeat = task.rows["same"].repeat
 
     def measure() -> dict[str, Any]:
         result = jaxrl_se.evolve(
-            task.pair(repeat),
+            task.evolution_pair(),
             config.replace(scoring=config.scoring.for_task(solved(task))),
             seed,
             on_generation=cells.progress,
@@ -273,8 +275,10 @@ def evolve(
             "real_steps": progress.real_steps,
             "failed_candidates": progress.failed_candidates,
         }
+        env, params = result.env.config.make(*task.pair(task.rows["same"].repeat))
+        params = params.replace(weights=result.params.weights)
         file = path(cells.folder, kind, seed)
-        jaxrl_se.save(file, result.env, result.params, task=task.task, report=report)
+        jaxrl_se.save(file, env, params, task=task.task, report=report)
         return report
 
     cells.fill(f"evolution/{kind}/{seed}", measure)
@@ -440,6 +444,8 @@ def print_costs(options: Options, done: dict) -> None:
 def print_table(task: RewardTask, options: Options, summary: dict) -> None:
     """Prints a line per row and column, with the published means in brackets."""
     header = "".join(f"{p:>28,}" for p in summary["points"])
+    for name in summary["rows"]:
+        print(f"{name}: {describe(task.rows[name])}")
     print(f"{'agent':<8}{'trained with':<32}{header}")
     for name, table in summary["rows"].items():
         for column, cell in table.items():

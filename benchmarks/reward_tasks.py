@@ -7,19 +7,31 @@ Evolutions are ours: networks are smaller, inner loops shorter.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+
 import envs
+from envs.mountain_car_continuous import MountainCarContinuous
 from jaxrl_se.agents import DDQN, ICM, PPO, RND, SARSA, TD3, Curious, QLearning
 from jaxrl_se.config import EvolutionConfig
-from jaxrl_se.hyperparameters import Uniform, Varied, vary_like_ferreira2022
+from jaxrl_se.hyperparameters import (
+    Choice,
+    LogUniform,
+    Uniform,
+    Varied,
+    vary_like_ferreira2022,
+)
 from jaxrl_se.presets.ferreira2022_icm import ferreira2022_icm
 from jaxrl_se.reward_network import RewardConfig
-from jaxrl_se.scoring import AreaUnderCurve, StepsToSolve
+from jaxrl_se.scoring import AreaUnderCurve, FinalReturn, StepsToSolve
 
 NO_NETWORK = "no reward network"
 POTENTIAL = ("exclusive-potential", "additive-potential")
 KINDS = (*POTENTIAL, "exclusive", "additive")
+_VARIED = "hyperparameters drawn around the paper's"
 INFO_KINDS = tuple(f"{kind}-info" for kind in KINDS)
 
 
@@ -33,11 +45,13 @@ class Row:
       repeat: Times that it repeats each action.
       published: By column, mean returns at `RewardTask.points` (None where the paper's
         figure cannot be read).
+      settings: Whose settings the agent has, for tables and cards.
     """
 
     agent: Any
     bonuses: dict[str, Any]
     repeat: int = 1
+    settings: str = "the paper's settings"
     published: dict[str, tuple[float | None, ...]] = dataclasses.field(
         default_factory=dict
     )
@@ -57,6 +71,8 @@ class RewardTask:
       chosen_at: Steps up to which the mean of the curve chooses the best network.
       steps: Steps of a curve without `--full`.
       small: Without `--full`, other defaults of the options.
+      light: Without `--full`, agents that take their places in rows of these names.
+      evolved_in: Makes the environment that networks evolve in; None for the task's.
     """
 
     task: str
@@ -68,11 +84,26 @@ class RewardTask:
     chosen_at: int
     steps: int = 0
     small: dict[str, Any] = dataclasses.field(default_factory=dict)
+    light: dict[str, Row] = dataclasses.field(default_factory=dict)
+    evolved_in: Callable[[], Any] | None = None
+
+    def with_light_agents(self) -> RewardTask:
+        """The task with the agents that a CPU can train."""
+        return dataclasses.replace(self, rows=self.rows | self.light)
 
     def pair(self, repeat: int) -> tuple[Any, Any]:
         """The task with actions repeated."""
         env, params = envs.make(self.task)
         return (envs.ActionRepeat(env, repeat) if repeat > 1 else env), params
+
+    def evolution_pair(self) -> tuple[Any, Any]:
+        """What networks evolve in, with the actions of the "same" agent repeated."""
+        repeat = self.rows["same"].repeat
+        env, params = self.pair(repeat)
+        if self.evolved_in is not None:
+            env = self.evolved_in()
+            env = envs.ActionRepeat(env, repeat) if repeat > 1 else env
+        return env, params
 
 
 def _published(*columns: tuple[float, ...], names: tuple[str, ...]) -> dict:
@@ -142,11 +173,8 @@ CLIFF = RewardTask(
         ),
         "varied": Row(
             _VARIED_QL,
-            {
-                "count-based": Varied(
-                    dataclasses.replace(_QL, count_bonus=0.1), _VARIED_QL.ranges
-                )
-            },
+            {"count-based": Varied(_COUNTING_QL, _VARIED_QL.ranges)},
+            settings=_VARIED,
             published=_published(
                 (-51, -52, -52, -54, -63),
                 (-49, -46, -38, -30, -22),
@@ -231,6 +259,7 @@ CARTPOLE = RewardTask(
         "varied": Row(
             _VARIED_DDQN,
             _curious(_VARIED_DDQN, _CARTPOLE_ICM),
+            settings=_VARIED,
             published=_published(
                 (196, 191, 188, 192, 191, 186),
                 (66, 86, 112, 142, 155, 165),
@@ -269,13 +298,25 @@ _TD3 = TD3(
     batch_size=256,
     learning_starts=25_000,  # 50 episodes of random actions, two steps each
 )
-_FAST_TD3 = TD3(
+# A sixth of the paper's agent's time, for the curves that a CPU draws.
+_LIGHT_TD3 = dataclasses.replace(
+    _TD3, learning_rate=1e-3, hidden_sizes=(64, 64), batch_size=64
+)
+# No wider and no deeper than the agent itself, which would cost ten times as much.
+_VARIED_LIGHT_TD3 = Varied.of(
+    _LIGHT_TD3,
+    learning_rate=LogUniform(1e-3 / 3, 3e-3),
+    width=LogUniform(21, 64, True),
+    depth=Choice((1, 2)),
+    batch_size=LogUniform(21, 64, True),
+)
+_INNER_TD3 = TD3(
     learning_rate=3e-3,
     target_update_rate=0.01,
     exploration_noise=0.1,
     policy_delay=1,
     hidden_sizes=(32, 32),
-    batch_size=64,
+    batch_size=32,
     learning_starts=1000,
 )
 _MCC_PPO = PPO(
@@ -292,68 +333,99 @@ _MCC_PPO = PPO(
 _VARIED_TD3 = vary_like_ferreira2022(_TD3)
 _MCC_ICM = ferreira2022_icm("MountainCarContinuous-v0")
 
+
+class _StartsAnywhere(MountainCarContinuous):
+    """Half of the episodes start anywhere in the state space.
+
+    From the valley nearly all candidates fail, and failing looks the same for all of
+    them; from anywhere they can be told apart by how often they reach the goal.
+    """
+
+    def reset_env(self, key, params):
+        """Draws an initial state."""
+        _, state = super().reset_env(key, params)
+        key_position, key_velocity, key_choice = jax.random.split(key, 3)
+        low, high = params.min_position, params.goal_position
+        position = jax.random.uniform(key_position, (), jnp.float32, low, high)
+        limit = params.max_speed
+        velocity = jax.random.uniform(key_velocity, (), jnp.float32, -limit, limit)
+        is_anywhere = jax.random.bernoulli(key_choice)
+        state = state.replace(
+            position=jnp.where(is_anywhere, position, state.position),
+            velocity=jnp.where(is_anywhere, velocity, state.velocity),
+        )
+        return self.get_obs(state), state
+
+
+_MCC_PUBLISHED = {
+    "same": _published(
+        (-8, 48, 6, 2, 9, 12),
+        (16, 58, 74, 62, 76, 81),
+        (88, 92, 93, 93, 93, 93),
+        (93, 93, 90, 92, 84, 80),
+        (10, 66, 79, 74, 82, 84),
+        (16, 68, 78, 69, 83, 85),
+        names=_DEEP_NAMES,
+    ),
+    "varied": _published(
+        (-32, 5, -5, -14, -7, -1),
+        (14, 40, 39, 55, 67, 69),
+        (22, 48, 56, 57, 60, 65),
+        (57, 70, 68, 72, 74, 79),
+        (9, 47, 45, 48, 62, 70),
+        (12, 44, 45, 53, 68, 72),
+        names=_DEEP_NAMES,
+    ),
+    "unseen": _published(
+        (-7, -4, -4, -6, -4, -5),
+        (63, 75, 81, 83, 87, 88),
+        (47, 69, 82, 85, 88, 88),
+        (76, 87, 91, 92, 91, 89),
+        (53, 76, 84, 88, 91, 92),
+        (57, 73, 80, 83, 88, 90),
+        names=_DEEP_NAMES,
+    ),
+}
+
 MOUNTAIN_CAR_CONTINUOUS = RewardTask(
     task="MountainCarContinuous-v0",
     kinds=("exclusive", "additive"),
     evolutions=_each(
         ("exclusive", "additive"),
         EvolutionConfig(
-            agent=_FAST_TD3,
-            train_steps=3000,
-            population_size=16,
+            agent=_INNER_TD3,
+            # Full power all the way costs up to -100, standing still nothing: without a
+            # floor the agents of better and better candidates do less and less.
+            scoring=FinalReturn(floor=0.0),
+            train_steps=4000,
+            population_size=32,
             num_seeds=1,
-            fitness_episodes=4,
-            std=0.5,
-            max_generations=25,
-            stop_return=94.0,
-            validation_agents=16,
-            validation_episodes=4,
+            fitness_episodes=8,
+            std=0.3,
+            max_generations=16,
         ),
-        hidden_sizes=(16,),
-        activation="tanh",
+        hidden_sizes=(),
+        quadratic=True,
     ),
     rows={
         "same": Row(
             _TD3,
             _curious(_TD3, _MCC_ICM),
             repeat=2,
-            published=_published(
-                (-8, 48, 6, 2, 9, 12),
-                (16, 58, 74, 62, 76, 81),
-                (88, 92, 93, 93, 93, 93),
-                (93, 93, 90, 92, 84, 80),
-                (10, 66, 79, 74, 82, 84),
-                (16, 68, 78, 69, 83, 85),
-                names=_DEEP_NAMES,
-            ),
+            published=_MCC_PUBLISHED["same"],
         ),
         "varied": Row(
             _VARIED_TD3,
             _curious(_VARIED_TD3, _MCC_ICM),
             repeat=2,
-            published=_published(
-                (-32, 5, -5, -14, -7, -1),
-                (14, 40, 39, 55, 67, 69),
-                (22, 48, 56, 57, 60, 65),
-                (57, 70, 68, 72, 74, 79),
-                (9, 47, 45, 48, 62, 70),
-                (12, 44, 45, 53, 68, 72),
-                names=_DEEP_NAMES,
-            ),
+            settings=_VARIED,
+            published=_MCC_PUBLISHED["varied"],
         ),
         "unseen": Row(
             _MCC_PPO,
             _curious(_MCC_PPO, ferreira2022_icm("MountainCarContinuous-v0", ppo=True)),
             repeat=5,
-            published=_published(
-                (-7, -4, -4, -6, -4, -5),
-                (63, 75, 81, 83, 87, 88),
-                (47, 69, 82, 85, 88, 88),
-                (76, 87, 91, 92, 91, 89),
-                (53, 76, 84, 88, 91, 92),
-                (57, 73, 80, 83, 88, 90),
-                names=_DEEP_NAMES,
-            ),
+            published=_MCC_PUBLISHED["unseen"],
         ),
     },
     points=(75_000, 100_000, 125_000, 150_000, 200_000, 245_000),
@@ -361,6 +433,25 @@ MOUNTAIN_CAR_CONTINUOUS = RewardTask(
     chosen_at=75_000,
     steps=100_000,
     small={"networks": 3, "agents": 5},
+    light={
+        "same": Row(
+            _LIGHT_TD3,
+            _curious(_LIGHT_TD3, _MCC_ICM),
+            repeat=2,
+            settings="64 x 64 units, batches of 64, learning rate 1e-3, otherwise the "
+            "paper's settings",
+            published=_MCC_PUBLISHED["same"],
+        ),
+        "varied": Row(
+            _VARIED_LIGHT_TD3,
+            _curious(_VARIED_LIGHT_TD3, _MCC_ICM),
+            repeat=2,
+            settings="learning rate 1/3 to 3 times 1e-3, one or two layers of 21 to 64 "
+            "units, batches of 21 to 64",
+            published=_MCC_PUBLISHED["varied"],
+        ),
+    },
+    evolved_in=_StartsAnywhere,
 )
 
 
@@ -404,7 +495,11 @@ HALF_CHEETAH = RewardTask(
     ),
     rows={
         "same": Row(_CHEETAH_TD3, _curious(_CHEETAH_TD3, _CHEETAH_ICM)),
-        "varied": Row(_VARIED_CHEETAH_TD3, _curious(_VARIED_CHEETAH_TD3, _CHEETAH_ICM)),
+        "varied": Row(
+            _VARIED_CHEETAH_TD3,
+            _curious(_VARIED_CHEETAH_TD3, _CHEETAH_ICM),
+            settings=_VARIED,
+        ),
         "unseen": Row(
             _CHEETAH_PPO,
             _curious(_CHEETAH_PPO, ferreira2022_icm("HalfCheetah-v5", ppo=True)),

@@ -152,7 +152,10 @@ class Generation:
         else:
             each = [score(population, keys, task_params) for score in scores]
             episodes = jax.tree.map(lambda *x: jnp.concatenate(x, axis=1), *each)
-        fitness = jnp.mean(episodes.returns, axis=(1, 2))
+        returns = episodes.returns
+        if isinstance(config.scoring, FinalReturn):
+            returns = config.scoring.floored(returns)
+        fitness = jnp.mean(returns, axis=(1, 2))
         is_finite = jnp.stack(
             [
                 jnp.all(jnp.isfinite(leaf), axis=tuple(range(1, leaf.ndim)))

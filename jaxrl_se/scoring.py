@@ -8,6 +8,7 @@ et al., 2022; `StepsToSolve` is the main one of their paper).
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any, Protocol
 
 import jax
@@ -42,12 +43,24 @@ class Scoring(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class FinalReturn:
-    """The mean return on the real task after training."""
+    """The mean return on the real task after training.
+
+    Attributes:
+      floor: Episodes with a return below it count as this. Where failing costs more the
+        harder an agent tries (MountainCarContinuous), candidates that fail would be
+        ordered by how little their agents do; with a floor of 0 they are tied.
+    """
+
+    floor: float = -math.inf
 
     def for_task(self, solved_return: float | None) -> FinalReturn:
         """See `Scoring`."""
         del solved_return
         return self
+
+    def floored(self, returns: jax.Array) -> jax.Array:
+        """Returns of episodes as they count."""
+        return jnp.maximum(returns, self.floor)
 
     def task_test(self, env: Any, params: Any) -> None:
         """No tests before the end."""
@@ -55,7 +68,7 @@ class FinalReturn:
     def __call__(self, record, steps, final_return) -> jax.Array:
         """See `Scoring`."""
         del record, steps
-        return final_return
+        return self.floored(final_return)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -41,7 +41,9 @@ def test_a_run_from_evolution_to_pictures(tmp_path, capsys, monkeypatch):
         assert all(-100 <= x["mean"][0] <= -12 for x in table.values())
         networks = table["additive-potential"]["networks"]
         assert np.shape(networks) == (2, 1)  # all of them, not the best alone
-    assert "additive-potential: 2 networks in" in shown and shown.count("same") == 4
+    assert "additive-potential: 2 networks in" in shown
+    assert "same: QLearning with the paper's settings" in shown
+    assert shown.count("\nsame ") == 4
     card = (options.out / "best.md").read_text()
     assert "--kinds additive-potential --networks 2 --agents 2 --rows same" in card
     assert jaxrl_se.report(options.out / "best.npz")["num_weights"] == 49

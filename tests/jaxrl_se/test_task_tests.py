@@ -87,6 +87,8 @@ def test_scores_by_hand(tested):
     assert rule(one, steps, jnp.float32(-50.0)) == -700 - 100 * 30
     assert StepsToSolve(solved_return=5.0).for_task(1.0).solved_return == 5.0
     assert FinalReturn()(one, steps, jnp.float32(3.0)) == 3.0
+    floored = FinalReturn(floor=0.0).floored(jnp.array([-80.0, 93.0]))
+    assert floored.tolist() == [0.0, 93.0]
     with pytest.raises(ValueError, match="solved_return"):
         StepsToSolve().for_task(None)
 
