@@ -49,7 +49,9 @@ def write_best(
 
 def _card(task: RewardTask, env: Any, report: dict[str, Any]) -> str:
     """The card as Markdown."""
-    layers = "x".join(map(str, env.hidden_sizes)) or "none, it is linear"
+    form = "quadratic in the observation" if env.quadratic else "linear"
+    layers = "x".join(map(str, env.hidden_sizes)) or f"none, it is {form}"
+    repeat = task.rows["same"].repeat
     text = f"""# Reward network for {task.task}, {env.kind}
 
 {report["num_weights"]} evolved numbers. Dynamics, termination and time limit are the
@@ -58,9 +60,11 @@ task's; `info["task_reward"]` is its own reward.
 | how it was evolved | |
 |---|---|
 | command, of whose networks this one was chosen | `{report["command"]}` |
-| hidden layers, activation | {layers}, {env.activation} |
+| hidden layers | {layers}{f", {env.activation}" if env.hidden_sizes else ""} |
+| times that an action is taken | {repeat} |
+| episodes of evolution start | {task.evolution_starts} |
 | potential 0 at termination | {env.zero_at_termination} |
-| scoring | {report["scoring"]} |
+| scoring | `{task.evolutions[env.kind].scoring}` |
 | strategy, population, inner steps | {report["strategy"]}, \
 {report["population_size"]}, {report["train_steps"]} |
 | seed | {report["seed"]} |

@@ -73,6 +73,7 @@ class RewardTask:
       small: Without `--full`, other defaults of the options.
       light: Without `--full`, agents that take their places in rows of these names.
       evolved_in: Makes the environment that networks evolve in; None for the task's.
+      evolution_starts: Where its episodes start, in words.
     """
 
     task: str
@@ -86,6 +87,7 @@ class RewardTask:
     small: dict[str, Any] = dataclasses.field(default_factory=dict)
     light: dict[str, Row] = dataclasses.field(default_factory=dict)
     evolved_in: Callable[[], Any] | None = None
+    evolution_starts: str = "as in the task"
 
     def with_light_agents(self) -> RewardTask:
         """The task with the agents that a CPU can train."""
@@ -335,7 +337,7 @@ _MCC_ICM = ferreira2022_icm("MountainCarContinuous-v0")
 
 
 class _StartsAnywhere(MountainCarContinuous):
-    """Half of the episodes start anywhere in the state space.
+    """The task, half of whose episodes start anywhere in the state space.
 
     From the valley nearly all candidates fail, and failing looks the same for all of
     them; from anywhere they can be told apart by how often they reach the goal.
@@ -452,6 +454,7 @@ MOUNTAIN_CAR_CONTINUOUS = RewardTask(
         ),
     },
     evolved_in=_StartsAnywhere,
+    evolution_starts="half of them anywhere in the state space",
 )
 
 
