@@ -404,7 +404,7 @@ MOUNTAIN_CAR_CONTINUOUS = RewardTask(
             num_seeds=1,
             fitness_episodes=8,
             std=0.3,
-            max_generations=10,
+            max_generations=20,
         ),
         hidden_sizes=(),
         quadratic=True,
