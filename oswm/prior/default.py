@@ -174,7 +174,7 @@ def draw_batch(
         raise ValueError(
             f"num_datasets: expected at least {len(FAMILIES)}, got {num_datasets}"
         )
-    num_episodes = max(12, -(-_SPARE_ROWS * (num_context + num_query) // EPISODE_STEPS))
+    num_episodes = episodes_of(num_context + num_query)
     family_key, row_key = jax.random.split(key)
     parts = []
     for i, ((family, _), count) in enumerate(zip(FAMILIES, counts, strict=True)):
@@ -186,6 +186,11 @@ def draw_batch(
     return jax.vmap(lambda k, r: draw_rows(k, r, num_context, num_query))(
         keys, rollouts
     )
+
+
+def episodes_of(num_rows: int) -> int:
+    """How many episodes of EPISODE_STEPS are rolled out for a dataset's rows."""
+    return max(12, -(-_SPARE_ROWS * num_rows // EPISODE_STEPS))
 
 
 def is_held_out(num_episodes: int) -> jax.Array:

@@ -15,6 +15,7 @@ from flax import struct
 
 from oswm.prior.actions import NUM_CHANNELS
 from oswm.prior.draws import Draws
+from oswm.prior.sine import sine
 
 NUM_COORDINATES = 4
 NUM_OBS = 3 * NUM_COORDINATES  # (position or cosine, sine or nothing, velocity) each
@@ -122,13 +123,13 @@ def reset_mechanics(u: jax.Array, system: Mechanics) -> jax.Array:
 def step_mechanics(system: Mechanics, state: jax.Array, effect: jax.Array):
     """Advance positions and velocities [2, 4] by one time step."""
     q, v = state
-    wave = jnp.sin(system.frequency * q + system.phase)
+    wave = sine(system.frequency * q + system.phase)
     field = system.field
     push = jnp.where(field == _CONSTANT, 1.0, jnp.where(field == _SPRING, q, wave))
     force = -system.strength * jnp.where(field == _NONE, 0.0, push)
     control = system.gain @ effect
-    force = force + control * jnp.where(system.multiplies, jnp.cos(q), 1.0)
-    force = force + (system.coupling * jnp.sin(q[None] - q[:, None])).sum(1)
+    force = force + control * jnp.where(system.multiplies, sine(q + jnp.pi / 2), 1.0)
+    force = force + (system.coupling * sine(q[None] - q[:, None])).sum(1)
     v = v + system.time_step * (force - system.damping * v)
     slowed = jnp.maximum(jnp.abs(v) - system.time_step * system.friction, 0.0)
     v = jnp.clip(jnp.sign(v) * slowed, -system.max_speed, system.max_speed)

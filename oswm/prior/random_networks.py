@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from oswm.prior.sine import sine
+
 NUM_HIDDEN = 16
 _EPSILON = 1e-5  # of the layer normalisation
 
@@ -63,7 +65,7 @@ def apply_network(network: RandomNetwork, x: jax.Array) -> jax.Array:
     """Evaluate one network at ``[I]``."""
 
     def activate(is_sin, x):
-        return jnp.where(is_sin, jnp.sin(x), jnp.tanh(x))
+        return jnp.where(is_sin, sine(x), jnp.tanh(x))
 
     first = network.w_in @ x
     z = activate(network.sin_in, first) + first

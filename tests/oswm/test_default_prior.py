@@ -9,6 +9,7 @@ from oswm.prior import chaos, default, grid, mechanics, outcomes, smooth
 from oswm.prior.actions import init_actions
 from oswm.prior.dataset import MAX_STATES
 from oswm.prior.draws import Draws
+from oswm.prior.sine import sine
 
 # What these tests share is made once, not once for each worker.
 pytestmark = pytest.mark.xdist_group("default_prior")
@@ -288,6 +289,11 @@ def test_cost_rewards_are_exact_functions_of_the_features():
     np.testing.assert_array_equal(first[0], second[0])
     ends = np.asarray(first[1]).mean((1, 2))
     assert 0.3 < (ends > 0).mean() < 0.8 and np.median(ends[ends > 0]) < 0.2
+
+
+def test_the_cheap_sine_is_a_sine():
+    x = np.linspace(-1000, 1000, 100_001, dtype=np.float32)
+    np.testing.assert_allclose(sine(x), np.sin(x.astype(np.float64)), atol=1e-5)
 
 
 def test_too_few_datasets_are_refused():
