@@ -4,7 +4,8 @@ python -m benchmarks.oswm_ablation
 
 Every row trains one small transformer for the same number of steps and is tested on
 tasks that no training has seen: of our prior, and of the paper's. Beside it stands what
-its closed-form base does alone; where there is no base the transformer is alone. Errors
+its closed-form base does alone: for each target the best model in the context; where
+there is no base the transformer is alone. Errors
 are geometric means over tasks of squared errors over the variance in the context, and
 ratios have paired bootstrap intervals over tasks.
 """
@@ -23,10 +24,11 @@ from tqdm import tqdm
 
 from benchmarks import runtime
 from jaxrl_se.run_folder import RunFolder, next_run_folder
-from oswm.closed_form import Ridge
+from oswm.closed_form import ClosedForm, Ridge
 from oswm.model import TransformerModel
 from oswm.network import NetworkConfig
 from oswm.prior.default import draw_batch
+from oswm.selection import LeaveOneOut
 from oswm.training import (
     QUICK_BASE,
     STEPS_PER_CALL,
@@ -54,15 +56,15 @@ class Row:
 
     Attributes:
         what: What is different from the first row.
-        base: Closed-form model underneath.
         config: Settings.
         draw: Prior to train on.
+        is_trained: Whether it is trained at all.
     """
 
     what: str
-    base: Any = QUICK_BASE
     config: TrainConfig = SMALL
     draw: Callable = draw_batch
+    is_trained: bool = True
 
 
 def _with_head(head: str) -> TrainConfig:
@@ -71,8 +73,18 @@ def _with_head(head: str) -> TrainConfig:
     )
 
 
+def _with_base(model: ClosedForm) -> TrainConfig:
+    """One model, nothing to blend."""
+    network = dataclasses.replace(SMALL.network, num_models=1)
+    return dataclasses.replace(SMALL, network=network, base=LeaveOneOut((model,)))
+
+
 ROWS = {
-    "ours": Row("residual over the best closed form, mixture, our prior"),
+    "ours": Row("residual over blended closed forms, mixture, our prior"),
+    "untrained": Row("the blend that training starts from", is_trained=False),
+    "choice": Row(
+        "residual over the best model in the context", _with_base(QUICK_BASE)
+    ),
     "bars": Row("bars instead of a mixture", config=_with_head("bars")),
     "squared error": Row(
         "the mean's error is the only loss",
@@ -82,15 +94,16 @@ ROWS = {
         "the likelihood is the only loss",
         config=dataclasses.replace(SMALL, mean_weight=0.0),
     ),
-    "ridge": Row("residual over ridge regression", base=Ridge()),
-    "change": Row("no base: the change of the state", base=Unconditional()),
+    "ridge": Row("residual over ridge regression", _with_base(Ridge())),
+    "change": Row("no base: the change of the state", _with_base(Unconditional())),
     "absolute": Row(
-        "no base: the next state, as in the paper", base=Unconditional(absolute=True)
+        "no base: the next state, as in the paper",
+        _with_base(Unconditional(absolute=True)),
     ),
     "paper's prior": Row("trained on the paper's prior", draw=paper_batch),
     "paper's prior, absolute": Row(
         "trained on the paper's prior, no base, the next state",
-        base=Unconditional(absolute=True),
+        _with_base(Unconditional(absolute=True)),
         draw=paper_batch,
     ),
 }
@@ -148,24 +161,25 @@ def run(options: Options) -> dict[str, Any]:
 def measure(row: Row, steps: int, data: dict) -> dict[str, Any]:
     """Train one row, and test it and its base on each prior."""
     calls = max(1, steps // STEPS_PER_CALL)
-    advance = make_advance(row.config, calls * STEPS_PER_CALL, row.draw, row.base)
     state = start(row.config, calls * STEPS_PER_CALL)
-    for _ in tqdm(range(calls), row.what, leave=False, disable=None):
-        state, _ = advance(state)
-    model = TransformerModel(
-        jax.device_get(state.weights), row.config.network, row.base
-    )
+    if row.is_trained:
+        advance = make_advance(row.config, calls * STEPS_PER_CALL, row.draw)
+        for _ in tqdm(range(calls), row.what, leave=False, disable=None):
+            state, _ = advance(state)
+    weights, base = jax.device_get(state.weights), row.config.base
+    model = TransformerModel(weights, row.config.network, base)
     found: dict[str, Any] = {"what": row.what}
     for prior, datasets in data.items():
-        base = np.maximum(errors_of(row.base, datasets), 1e-10)
+        alone = np.maximum(errors_of(base, datasets), 1e-10)
         both = np.maximum(errors_of(model, datasets), 1e-10)
         ridge = np.maximum(errors_of(Ridge(), datasets), 1e-10)
-        keep = np.isfinite(base) & np.isfinite(both)
-        base, both, ridge = base[keep], both[keep], ridge[keep]
+        keep = np.isfinite(alone) & np.isfinite(both)
+        alone, both, ridge = alone[keep], both[keep], ridge[keep]
         found[prior] = {
-            "base": _geometric(base),
+            "base": _geometric(alone),
             "both": _geometric(both),
-            "both_over_base": _ratio(both / base),
+            "both_over_base": _ratio(both / alone),
+            "ridge": _geometric(ridge),
             "both_over_ridge": _ratio(both / ridge),
             "beats_ridge": float((both < ridge).mean()),
         }

@@ -1,9 +1,10 @@
-"""Our world model: a closed-form fit of the context, corrected by a transformer.
+"""Our world model: closed-form fits of the context, which a transformer blends.
 
-The transformer was trained once, on synthetic tasks. Inside a context it predicts what
-the closed-form fit leaves, as a distribution. How far its means are believed is decided
-for each target inside the context, too: rows that are held out from the transformer
-tell by which factor between 0 and 1 its correction makes the squared error smallest.
+The transformer was trained once, on synthetic tasks. Inside a context it weighs the
+closed-form models at each query and predicts what they leave, as a distribution. How
+far this shift is believed is decided for each target inside the context, too: rows that
+are held out from the transformer tell by which factor between 0 and 1 it makes the
+squared error smallest.
 """
 
 from __future__ import annotations
@@ -18,14 +19,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from oswm.closed_form import ClosedForm
 from oswm.context import Context, Prediction
 from oswm.heads import HEADS, Bars, Mixture
 from oswm.network import Network, NetworkCache, NetworkConfig, Output
 from oswm.prior.dataset import MAX_ACTIONS, MAX_STATES
 from oswm.selection import LeaveOneOut
 from oswm.termination import Termination
-from oswm.tokens import Rows, Scales, read_context, read_query
+from oswm.tokens import Rows, Scales, base_of, read_context, read_query
 
 _GATE_VARIANCE = 0.25
 
@@ -36,15 +36,15 @@ class ModelCache:
 
     Attributes:
         weights: The transformer's.
-        base: The closed-form fit.
+        fits: The closed-form models'.
         scales: Statistics of the context.
         network: Keys and values.
-        gate: How far corrections are believed, 0 to 1, [S + 1].
+        gate: How far shifts are believed, 0 to 1, [S + 1].
         termination: The closed-form classifier.
     """
 
     weights: Any
-    base: Any
+    fits: Any
     scales: Scales
     network: NetworkCache
     gate: jax.Array
@@ -58,15 +58,22 @@ class TransformerModel:
     Attributes:
         weights: Of the network, arrays.
         config: Of the network.
-        base: The closed-form model underneath.
+        base: The closed-form models underneath, as many as the network blends.
         num_folds: Parts of the context that are held out in turn to set the gate; 0
             believes the transformer without asking.
     """
 
     weights: Any
     config: NetworkConfig = NetworkConfig()  # noqa: RUF009 (frozen)
-    base: ClosedForm = LeaveOneOut()  # noqa: RUF009
+    base: LeaveOneOut = LeaveOneOut()  # noqa: RUF009
     num_folds: int = 4
+
+    def __post_init__(self):
+        if len(self.base.models) != self.config.num_models:
+            raise ValueError(
+                f"base: expected {self.config.num_models} models, as many as the "
+                f"network was trained to blend, got {len(self.base.models)}"
+            )
 
     @cached_property
     def digest(self) -> str:
@@ -110,40 +117,38 @@ class TransformerModel:
         """
         check_sizes(context)
         weights = jax.tree.map(jnp.asarray, self.weights)
-        base, scales, rows = read_context(self.base, context)
+        fits, scales, rows, left_out = read_context(self.base, context)
         gate = jnp.ones(context.obs_size + 1)
         if self.num_folds:
-            gate = self._gate(weights, context, scales, rows)
+            gate = self._gate(weights, rows, left_out)
         return ModelCache(
             weights=weights,
-            base=base,
+            fits=fits,
             scales=scales,
             network=self._encode(weights, rows),
             gate=gate * scales.is_live,
             termination=Termination.fit(context),
         )
 
-    def _gate(self, weights, context, scales, rows: Rows) -> jax.Array:
-        """Factors [S + 1] of the corrections, from rows held out in turn."""
-        size = -(-context.num_rows // self.num_folds)
-        mean = context.next_obs - context.obs
-        mean = jnp.concatenate([mean, context.reward[:, None]], axis=1)
-        mean = mean - rows.residual * scales.residual
-        queries = read_query(scales, context.obs, context.action, mean)
+    def _gate(self, weights, rows: Rows, queries: Rows) -> jax.Array:
+        """Factors [S + 1] of the shifts, from rows held out in turn."""
+        num_rows = len(rows.mask)
+        size = -(-num_rows // self.num_folds)
 
         def one_fold(fold):
             index = jnp.arange(size) * self.num_folds + fold
-            is_row = index < context.num_rows
-            index = jnp.minimum(index, context.num_rows - 1)
-            place = jnp.arange(context.num_rows)
+            is_row = index < num_rows
+            index = jnp.minimum(index, num_rows - 1)
+            place = jnp.arange(num_rows)
             others = rows.mask * (place % self.num_folds != fold)
             features = rows.features * others[:, None]
             kept = dataclasses.replace(rows, mask=others, features=features)
             cache = self._encode(weights, kept)
             asked = jax.tree.map(lambda x: x[index], queries)
-            guess = self._mean(self._decode(weights, cache, asked))
+            output = self._decode(weights, cache, asked)
             in_use = (is_row * rows.mask[index])[:, None]
-            return guess * in_use, rows.residual[index] * in_use
+            left = rows.residual[index] - output.blend
+            return self._shift(output) * in_use, left * in_use
 
         guess, truth = jax.lax.map(one_fold, jnp.arange(self.num_folds))
         guess, truth = (x.reshape(-1, x.shape[-1]) for x in (guess, truth))
@@ -155,15 +160,19 @@ class TransformerModel:
         certainty = _GATE_VARIANCE / (_GATE_VARIANCE + error)
         return jnp.clip(1.0 + certainty * (factor - 1.0), 0.0, 1.0)
 
-    def _mean(self, output: Output) -> jax.Array:
+    def _shift(self, output: Output) -> jax.Array:
+        """Mean of what is added to the blend."""
         return output.shift + self.head.mean(output.params)
 
     def _ask(self, cache: ModelCache, obs, action) -> tuple[jax.Array, Output]:
-        """The base's mean [S + 1], and the network's output for one query."""
-        mean, _ = self.base.predict_targets(cache.base, obs, action)
-        query = read_query(cache.scales, obs[None], action[None], mean[None])
+        """The blend [S + 1], and the network's output for one query."""
+        means, stds = self.base.predict_each(cache.fits, obs, action)
+        means, stds = means[:, None], stds[:, None]
+        query = read_query(cache.scales, obs[None], action[None], means, stds)
         output = self._decode(cache.weights, cache.network, query)
-        return mean, jax.tree.map(lambda x: x[0], output)
+        output = jax.tree.map(lambda x: x[0], output)
+        base = base_of(cache.scales, means)[0]
+        return base + cache.scales.residual * output.blend, output
 
     def predict(self, cache: ModelCache, obs: jax.Array, action: jax.Array):
         """Predict one step.
@@ -173,9 +182,9 @@ class TransformerModel:
             obs: Observation [S].
             action: Action vector [A], one-hot if discrete.
         """
-        base, output = self._ask(cache, obs, action)
+        blend, output = self._ask(cache, obs, action)
         scales, head = cache.scales, self.head
-        mean = base + scales.residual * cache.gate * self._mean(output)
+        mean = blend + scales.residual * cache.gate * self._shift(output)
         std = scales.residual * scales.is_live * head.std(output.params)
         next_obs = obs + mean[:-1]
         return Prediction(
@@ -189,11 +198,11 @@ class TransformerModel:
     def sample(self, cache: ModelCache, obs, action, key: jax.Array):
         """Draw next observation [S], reward and termination of one step."""
         value_key, end_key = jax.random.split(key)
-        base, output = self._ask(cache, obs, action)
+        blend, output = self._ask(cache, obs, action)
         scales, head = cache.scales, self.head
         drawn = output.shift + head.sample(output.params, value_key)
-        drawn = drawn - (1 - cache.gate) * self._mean(output)
-        value = base + scales.residual * scales.is_live * drawn
+        drawn = drawn - (1 - cache.gate) * self._shift(output)
+        value = blend + scales.residual * scales.is_live * drawn
         next_obs = obs + value[:-1]
         probability = _end(cache, output, next_obs, action)
         return next_obs, value[-1], jax.random.uniform(end_key) < probability

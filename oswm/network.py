@@ -3,9 +3,10 @@
 Attention scores are products of learned keys and queries minus a learned multiple of
 the squared distance of the standardised inputs, so that a head starts as a kernel
 smoother of some bandwidth and learns which distances matter. The last attention reads
-the residuals themselves, of all targets with the same weights. A perceptron shared by
-the targets turns what it reads into a distribution, around a mean that mixes what the
-heads read and what ridge regression says.
+the residuals themselves, of all targets with the same weights, and how large each
+closed-form model's are nearby. A perceptron shared by the targets turns what it reads
+into weights of the models, which start at the best in the context, and a distribution
+around their mean, shifted by what the heads read.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from flax import struct
 from oswm.heads import HEADS
 from oswm.tokens import NUM_FEATURES, NUM_SLOTS, Rows, slots_of
 
+# Initial exponents: of a model's error in the context, and of its standard deviation.
+_ERROR_TRUST, _SPREAD_TRUST = 4.0, 2.0
+
 
 @dataclasses.dataclass(frozen=True)
 class NetworkConfig:
@@ -34,6 +38,7 @@ class NetworkConfig:
         num_readout_heads: Of the last attention.
         num_slot_features: What a token says about each single target.
         num_hidden: Width of the perceptron that ends in distributions.
+        num_models: Closed-form models that are blended.
         head: "mixture" or "bars".
         dtype: Of the tokens; weights, distances and distributions are float32.
     """
@@ -44,6 +49,7 @@ class NetworkConfig:
     num_readout_heads: int = 8
     num_slot_features: int = 8
     num_hidden: int = 64
+    num_models: int = 4
     head: str = "mixture"
     dtype: str = "float32"
 
@@ -56,12 +62,17 @@ class NetworkCache:
         keys: Of each layer, [N, H, D].
         values: Of each layer, [N, H, D].
         readout_keys: Of the last attention, [N, R, D].
+        read: What the last attention reads: residuals and their squares, squared errors
+            of each closed-form model, ends, [N, (2 + K)(S + 1) + 1].
+        error: Root mean square of each model's errors, log of units, [K, S + 1].
         rows: The context's rows.
     """
 
     keys: tuple[jax.Array, ...]
     values: tuple[jax.Array, ...]
     readout_keys: jax.Array
+    read: jax.Array
+    error: jax.Array
     rows: Rows
 
 
@@ -70,11 +81,14 @@ class Output:
     """What the network says about queries.
 
     Attributes:
-        shift: Where each target's distribution is centred, [M, S + 1].
-        params: Of the distribution of the target minus the shift, [M, S + 1, P].
+        blend: The models' weighted mean minus the base, [M, S + 1].
+        shift: What the heads read, the centre of a distribution around the blend,
+            [M, S + 1].
+        params: Of the target minus blend and shift, [M, S + 1, P].
         terminated: Logit, [M].
     """
 
+    blend: jax.Array
     shift: jax.Array
     params: jax.Array
     terminated: jax.Array
@@ -191,7 +205,11 @@ class Network(nn.Module):
         zeros = nn.initializers.zeros
         num_params = HEADS[config.head]().num_params
         self.target_out = nn.Dense(num_params, kernel_init=zeros)
-        self.mixing = nn.Dense(heads + 1, kernel_init=zeros)
+        self.mixing = nn.Dense(heads, kernel_init=zeros)
+        self.blending = nn.Dense(config.num_models, kernel_init=zeros)
+        self.trust = self.param(
+            "trust", lambda _: jnp.asarray([_ERROR_TRUST, _SPREAD_TRUST])
+        )
         self.end_hidden = nn.Dense(config.num_hidden)
         self.end_out = nn.Dense(1, kernel_init=zeros)
 
@@ -208,7 +226,23 @@ class Network(nn.Module):
             tokens = block(tokens, keys, values, distance, rows.mask)
             cached.append((keys, values))
         keys, values = zip(*cached, strict=True)
-        return NetworkCache(keys, values, self.readout_key(self.norm(tokens)), rows)
+        errors = jnp.square(rows.residual[:, None] - rows.models)
+        error = rows.mask[:, None, None] * errors
+        error = error.sum(0) / jnp.maximum(rows.mask.sum(), 1.0)
+        read = [
+            rows.residual,
+            jnp.square(rows.residual),
+            errors.reshape(len(errors), -1),
+            rows.terminated[:, None],
+        ]
+        return NetworkCache(
+            keys=keys,
+            values=values,
+            readout_keys=self.readout_key(self.norm(tokens)),
+            read=jnp.concatenate(read, 1),
+            error=0.5 * jnp.log(jnp.maximum(error, 1.0)),
+            rows=rows,
+        )
 
     def decode(self, cache: NetworkCache, query: Rows) -> Output:
         """Predict queries, each from the context alone."""
@@ -229,13 +263,11 @@ class Network(nn.Module):
             [(self.sharpness, distance), (self.next_sharpness, next_distance)],
             rows.mask,
         )
-        read = jnp.concatenate(
-            [rows.residual, jnp.square(rows.residual), rows.terminated[:, None]], 1
-        )
-        read = jnp.einsum("hmn,nt->mth", weights, read)
         num_targets = rows.residual.shape[1]
-        mean, square = read[:, :num_targets], read[:, num_targets:-1]
-        end = read[:, -1]
+        read = jnp.einsum("hmn,nt->mth", weights, cache.read)
+        end, read = read[:, -1], read[:, :-1]
+        read = read.reshape(len(read), -1, num_targets, read.shape[-1])
+        mean, errors = read[:, 0], jnp.log(read[:, 1:] + 1e-6)
         focus = jnp.log(jnp.max(weights, -1).T + 1e-4)
         nearest = jnp.min(jnp.where(rows.mask > 0, distance, 1e3), 1)
         shared = [self.summary(tokens), focus, jnp.log(nearest + 1e-4)[:, None]]
@@ -243,14 +275,16 @@ class Network(nn.Module):
 
         slots = slots_of(num_targets - 1)
         own = query.features[:, -2 - 4 * NUM_SLOTS : -2].reshape(-1, 4, NUM_SLOTS)
-        own = own[:, :3, slots]  # the base's mean and strength, and the ridge's mean
+        own = own[:, :2, slots]  # the base's mean and strength
         is_reward = jnp.broadcast_to(slots == NUM_SLOTS - 1, mean.shape[:2])
+        error = jnp.broadcast_to(cache.error, query.models.shape)
+        of_models = [own, jnp.arcsinh(query.models) / 4, query.spread / 4, error / 4]
         hidden = jnp.concatenate(
             [
                 jnp.arcsinh(mean),
-                jnp.log(square + 1e-6) / 4,
+                _of_targets(errors) / 4,
                 self.slot_features(tokens)[:, slots],
-                jnp.moveaxis(own, 1, 2),
+                jnp.moveaxis(jnp.concatenate(of_models, 1), 1, 2),
                 is_reward[..., None].astype(jnp.float32),
             ],
             -1,
@@ -258,8 +292,11 @@ class Network(nn.Module):
         hidden = self.target_in(hidden)
         hidden = nn.gelu(hidden + self.target_shared(shared)[:, None])
         hidden = hidden + nn.gelu(self.target_hidden(hidden))
-        opinions = jnp.concatenate([mean, query.ridge[..., None]], -1)
-        shift = jnp.sum(self.mixing(hidden) * opinions, -1)
+        trust = self.trust[0] * error + self.trust[1] * query.spread
+        logits = 4 * self.blending(hidden) - jnp.moveaxis(trust, 1, 2)
+        models = jnp.moveaxis(query.models, 1, 2)
+        blend = jnp.sum(jax.nn.softmax(logits) * models, -1)
+        shift = jnp.sum(self.mixing(hidden) * mean, -1)
         params = self.target_out(hidden).astype(jnp.float32)
 
         rate = jnp.sum(rows.terminated * rows.mask) / jnp.maximum(rows.mask.sum(), 1)
@@ -267,7 +304,14 @@ class Network(nn.Module):
         ends = jnp.concatenate([end, jnp.log(end + 1e-4), rate, shared], -1)
         logit = self.end_out(nn.gelu(self.end_hidden(ends)))[:, 0]
         smooth = jnp.clip(jnp.mean(end, -1), 1e-4, 1 - 1e-4)
-        return Output(shift, params, logit + jnp.log(smooth) - jnp.log1p(-smooth))
+        logit = logit + jnp.log(smooth) - jnp.log1p(-smooth)
+        return Output(blend, shift, params, logit)
+
+
+def _of_targets(read):
+    """From [M, F, S + 1, H] to [M, S + 1, F * H]."""
+    read = jnp.moveaxis(read, 2, 1)
+    return read.reshape(*read.shape[:2], -1)
 
 
 def init_weights(key: jax.Array, config: NetworkConfig) -> dict:
@@ -277,7 +321,8 @@ def init_weights(key: jax.Array, config: NetworkConfig) -> dict:
         inputs=jnp.zeros((2, 2)),
         next_obs=jnp.zeros((2, 1)),
         residual=jnp.zeros((2, 2)),
-        ridge=jnp.zeros((2, 2)),
+        models=jnp.zeros((2, config.num_models, 2)),
+        spread=jnp.zeros((2, config.num_models, 2)),
         terminated=jnp.zeros(2),
         mask=jnp.ones(2),
     )

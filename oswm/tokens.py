@@ -1,10 +1,12 @@
-"""What the transformer reads: standardised rows, and what a closed-form fit leaves.
+"""What the transformer reads: standardised rows, and what closed-form fits leave.
 
-Each target (change of an observation, or reward) is predicted by a closed-form model
-first. Its leave-one-out residuals, in units of their root mean square, are what is left
-to learn: where the base is exact they are unpredictable and tiny, and nothing that the
-transformer adds in these units can spoil the prediction. What ridge regression would
-say instead is shown beside it: far from the context it is the safer extrapolation.
+Each target (change of an observation, or reward) is predicted by closed-form models
+first; the best of them in the context is the base. Its leave-one-out residuals, in
+units of their root mean square, are what is left to learn: where the base is exact they
+are unpredictable and tiny, and nothing that the transformer adds in these units can
+spoil the prediction. What the other models say instead, how sure they are, and how far
+off each of them is for other rows is shown beside it: far from the context another one
+than the best in the context may be the safer extrapolation.
 """
 
 from __future__ import annotations
@@ -15,15 +17,16 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from oswm.closed_form import ClosedForm, Ridge, root_mean_square, targets_of
+from oswm.closed_form import root_mean_square, targets_of
 from oswm.context import Context, Scale
 from oswm.prior.dataset import MAX_ACTIONS, MAX_STATES
+from oswm.selection import LeaveOneOut, choose
 
 NUM_INPUTS = MAX_STATES + MAX_ACTIONS
 NUM_SLOTS = MAX_STATES + 1  # targets: changes of observations, then the reward
 NUM_FEATURES = NUM_INPUTS + 4 * NUM_SLOTS + 2
-_RIDGE = Ridge()
 _LEAST_RESIDUAL = 1e-5  # of a target's standard deviation; float32 has no more digits
+_LEAST_SPREAD = 1e-3  # units
 _LARGEST_INPUT = 10.0
 _LARGEST_RESIDUAL = 30.0
 
@@ -39,7 +42,8 @@ class Scales:
         residual: Unit of the residuals, [S + 1].
         is_live: Targets that are not constant, [S + 1].
         num_inputs: Inputs that are not constant.
-        ridge: A ridge regression of the context.
+        choice: The model that is a target's base, one-hot [K, S + 1].
+        error: Each model's leave-one-out error, log of units, [K, S + 1].
     """
 
     obs: Scale
@@ -48,7 +52,8 @@ class Scales:
     residual: jax.Array
     is_live: jax.Array
     num_inputs: jax.Array
-    ridge: Any
+    choice: jax.Array
+    error: jax.Array
 
 
 @struct.dataclass
@@ -60,7 +65,9 @@ class Rows:
         inputs: Standardised observation and action, [N, S + A].
         next_obs: Standardised next observation; for queries the base's, [N, S].
         residual: In units of their root mean square, [N, S + 1].
-        ridge: Ridge regression minus the base, in the same units, [N, S + 1].
+        models: Each model's prediction minus the base's, in the same units, of rows as
+            the others predict them, [N, K, S + 1].
+        spread: Each model's standard deviation, log of units, [N, K, S + 1].
         terminated: [N].
         mask: [N].
     """
@@ -69,7 +76,8 @@ class Rows:
     inputs: jax.Array
     next_obs: jax.Array
     residual: jax.Array
-    ridge: jax.Array
+    models: jax.Array
+    spread: jax.Array
     terminated: jax.Array
     mask: jax.Array
 
@@ -79,16 +87,17 @@ def slots_of(obs_size: int) -> jax.Array:
     return jnp.append(jnp.arange(obs_size), MAX_STATES)
 
 
-def read_context(base: ClosedForm, context: Context) -> tuple[Any, Scales, Rows]:
-    """Fit the base to a context and describe each row as the others leave it.
+def read_context(base: LeaveOneOut, context: Context) -> tuple[Any, Scales, Rows, Rows]:
+    """Fit the models to a context and describe each row as the others leave it.
 
     Returns:
-        The base's fit, the scales, and the rows.
+        The models' fits, the scales, the rows, and the rows as queries, each as the
+        other rows predict it.
     """
     mask = context.mask
-    fit, residual, _ = base.fit_targets(context)
-    residual = residual * mask[:, None]
-    ridge, ridge_residual, _ = _RIDGE.fit_targets(context)
+    fits, residuals, stds = base.fit_each(context)
+    choice = choose(residuals)
+    residual = jnp.sum(choice[:, None] * residuals, axis=0)
     targets = targets_of(context)
     target_scale = Scale.of(targets, mask)
     is_live = jnp.any(mask[:, None] * target_scale.normalize(targets) != 0, axis=0)
@@ -96,33 +105,41 @@ def read_context(base: ClosedForm, context: Context) -> tuple[Any, Scales, Rows]
     scale = Scale.of(inputs, mask)
     varies = jnp.any(mask[:, None] * scale.normalize(inputs) != 0, axis=0)
     size = context.obs_size
+    least = _LEAST_RESIDUAL * target_scale.std
+    unit = jnp.maximum(root_mean_square(residual, mask), least)
+    errors = jax.vmap(root_mean_square, (0, None))(residuals, mask)
     scales = Scales(
         obs=Scale(scale.mean[:size], scale.std[:size]),
         action=Scale(scale.mean[size:], scale.std[size:]),
         target=target_scale,
-        residual=jnp.maximum(
-            root_mean_square(residual, mask), _LEAST_RESIDUAL * target_scale.std
-        ),
+        residual=unit,
         is_live=is_live.astype(jnp.float32),
         num_inputs=jnp.maximum(jnp.sum(varies), 1.0),
-        ridge=ridge,
+        choice=choice,
+        error=jnp.log(jnp.maximum(errors, least) / unit),
     )
+    means = targets - residuals
     rows = _describe(
         scales,
         context.obs,
         context.action,
         context.next_obs,
-        targets - residual,
-        residual / scales.residual,
-        (residual - ridge_residual * mask[:, None]) / scales.residual,
+        means,
+        stds,
+        residual / unit,
         context.terminated,
         mask,
     )
-    return fit, scales, rows
+    left_out = read_query(scales, context.obs, context.action, means, stds)
+    return fits, scales, rows, left_out
 
 
 def read_query(
-    scales: Scales, obs: jax.Array, action: jax.Array, mean: jax.Array
+    scales: Scales,
+    obs: jax.Array,
+    action: jax.Array,
+    means: jax.Array,
+    stds: jax.Array,
 ) -> Rows:
     """Describe queries.
 
@@ -130,35 +147,37 @@ def read_query(
         scales: Of the context.
         obs: Observations [M, S].
         action: Action vectors [M, A].
-        mean: The base's prediction, [M, S + 1].
+        means: The models' predictions, [K, M, S + 1].
+        stds: Their standard deviations, [K, M, S + 1].
     """
     nothing = jnp.zeros(len(obs))
-    ridge = jax.vmap(lambda o, a: _RIDGE.predict_targets(scales.ridge, o, a)[0])(
-        obs, action
-    )
+    base = base_of(scales, means)
+    next_obs = obs + base[:, :-1]
+    residual = jnp.zeros_like(base)
     return _describe(
-        scales,
-        obs,
-        action,
-        obs + mean[:, :-1],
-        mean,
-        jnp.zeros_like(mean),
-        (ridge - mean) / scales.residual,
-        nothing,
-        nothing,
+        scales, obs, action, next_obs, means, stds, residual, nothing, nothing
     )
+
+
+def base_of(scales: Scales, means: jax.Array) -> jax.Array:
+    """The base's predictions [M, S + 1] among the models' [K, M, S + 1]."""
+    return jnp.sum(scales.choice[:, None] * means, axis=0)
 
 
 def _describe(
-    scales, obs, action, next_obs, mean, residual, ridge, terminated, mask
+    scales, obs, action, next_obs, means, stds, residual, terminated, mask
 ) -> Rows:
     obs = _within(scales.obs.normalize(obs), _LARGEST_INPUT)
     action = _within(scales.action.normalize(action), _LARGEST_INPUT)
     next_obs = _within(scales.obs.normalize(next_obs), _LARGEST_INPUT)
     residual = _within(residual, _LARGEST_RESIDUAL) * scales.is_live
-    ridge = _within(ridge, _LARGEST_RESIDUAL) * scales.is_live
+    base = base_of(scales, means)
+    models = (means - base) / scales.residual * scales.is_live
+    models = jnp.swapaxes(models, 0, 1)
+    spread = jnp.log(jnp.maximum(stds / scales.residual, _LEAST_SPREAD))
+    spread = jnp.swapaxes(spread, 0, 1) * scales.is_live
     strength = jnp.log10(scales.residual / scales.target.std) * scales.is_live
-    mean = jnp.arcsinh(scales.target.normalize(mean)) * scales.is_live
+    base = jnp.arcsinh(scales.target.normalize(base)) * scales.is_live
     missing = MAX_STATES - obs.shape[1]
     no_action = ((0, 0), (0, MAX_ACTIONS - action.shape[1]))
 
@@ -170,9 +189,9 @@ def _describe(
         [
             jnp.pad(obs, ((0, 0), (0, missing))),
             jnp.pad(action, no_action),
-            in_slots(mean),
-            in_slots(jnp.broadcast_to(strength, mean.shape)),
-            in_slots(jnp.arcsinh(ridge)),
+            in_slots(base),
+            in_slots(jnp.broadcast_to(strength, base.shape)),
+            in_slots(jnp.arcsinh(models[:, 0])),
             in_slots(jnp.arcsinh(residual)),
             terminated[:, None],
             mask[:, None],
@@ -181,7 +200,7 @@ def _describe(
     )
     inputs = jnp.concatenate([obs, action], axis=1) * jnp.sqrt(0.5 / scales.num_inputs)
     next_obs = next_obs * jnp.sqrt(0.5 / scales.num_inputs)
-    return Rows(features, inputs, next_obs, residual, ridge, terminated, mask)
+    return Rows(features, inputs, next_obs, residual, models, spread, terminated, mask)
 
 
 def _within(x: jax.Array, largest: float) -> jax.Array:

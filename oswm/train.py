@@ -39,7 +39,6 @@ from oswm.model import TransformerModel
 from oswm.nearest_neighbours import NearestNeighbours
 from oswm.network import NetworkConfig
 from oswm.training import (
-    QUICK_BASE,
     STEPS_PER_CALL,
     TrainConfig,
     TrainState,
@@ -66,7 +65,7 @@ PRESETS = {
         learning_rate=5e-4,
     ),
 }
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2
 _CHECKPOINTS = 20  # in a run
 _VALIDATIONS = 4
 _MOST_SKIPPED = 20
@@ -173,7 +172,7 @@ def _train_loop(folder, config, num_steps, options) -> tuple[TrainState, list[di
             )
             state, rows = restored["state"], restored["rows"]
         data = held_out(options.num_validation, config.num_context, config.num_query)
-        baselines = _baseline_errors(folder, data)
+        baselines = _baseline_errors(folder, config, data)
         every = max(1, num_steps // STEPS_PER_CALL // _CHECKPOINTS)
         calls = num_steps // STEPS_PER_CALL
         done = int(state.step) // STEPS_PER_CALL
@@ -212,7 +211,7 @@ def _train_loop(folder, config, num_steps, options) -> tuple[TrainState, list[di
     return state, rows
 
 
-def _baseline_errors(folder: Path, data) -> dict[str, np.ndarray]:
+def _baseline_errors(folder: Path, config: TrainConfig, data) -> dict[str, np.ndarray]:
     path = folder / "baselines.npz"  # computed once: a resumed run reads them
     if path.exists():
         with np.load(path, allow_pickle=False) as file:
@@ -224,7 +223,7 @@ def _baseline_errors(folder: Path, data) -> dict[str, np.ndarray]:
         "knn": NearestNeighbours(),
         "ridge": Ridge(),
         "kernel_ridge": KernelRidge(num_landmarks=64),
-        "base": QUICK_BASE,
+        "base": config.base,
     }
     bar = tqdm(models.items(), "validation of baselines", leave=False, disable=None)
     found = {name: errors_of(model, data) for name, model in bar}
@@ -234,7 +233,7 @@ def _baseline_errors(folder: Path, data) -> dict[str, np.ndarray]:
 
 def _validate(state, config, data, baselines) -> dict[str, float]:
     model = TransformerModel(
-        jax.device_get(state.weights), config.network, base=QUICK_BASE
+        jax.device_get(state.weights), config.network, base=config.base
     )
     return compare({"oswm": errors_of(model, data), **baselines})
 

@@ -10,35 +10,75 @@ import numpy as np
 import pytest
 
 from oswm import train as command
-from oswm.closed_form import Ridge
+from oswm.closed_form import Persistence, Ridge
+from oswm.context import Context
+from oswm.nearest_neighbours import NearestNeighbours
+from oswm.prior.dataset import MAX_ACTIONS, MAX_STATES, Dataset
+from oswm.selection import LeaveOneOut
 from oswm.train import PRESETS, Options
 from oswm.training import STEPS_PER_CALL, make_advance, paper_batch, start
-from oswm.validation import errors_of
+from oswm.validation import compare, errors_of, held_out
 from oswm.weights import load_model
 
-TINY = PRESETS["tiny"]
+# Kernel ridge regression and the prior take a minute to compile, and have their own
+# tests: here others stand in for them.
+BASE = LeaveOneOut(
+    (Ridge(), Persistence(), Ridge(penalties=(0.1,)), NearestNeighbours())
+)
+TINY = dataclasses.replace(PRESETS["tiny"], base=BASE)
+
+
+def draw_tasks(key, num_datasets, num_context, num_query):
+    """Tasks of three observations: linear, but for the sine of one of them."""
+
+    def one(key):
+        obs_key, matrix_key = jax.random.split(key)
+        number = num_context + num_query
+        both = jax.random.normal(obs_key, (number, MAX_STATES + MAX_ACTIONS))
+        both = both * (jnp.arange(MAX_STATES + MAX_ACTIONS) % 8 < 3)
+        obs, action = both[:, :MAX_STATES], both[:, MAX_STATES:]
+        matrix = 0.3 * jax.random.normal(matrix_key, (len(both[0]), MAX_STATES))
+        is_used = (jnp.arange(MAX_STATES) % 8 < 3).astype(jnp.float32)
+        change = (both @ matrix).at[:, 0].add(jnp.sin(3 * obs[:, 0])) * is_used
+        rows = Context(
+            obs,
+            action,
+            obs + change,
+            obs[:, 1],
+            1.0 * (obs[:, 2] > 1),
+            jnp.ones(number),
+        )
+        return Dataset(rows, is_used, num_context)
+
+    return jax.vmap(one)(jax.random.split(key, num_datasets))
 
 
 @functools.cache
-def advance_tiny():
-    return make_advance(TINY, 60)
+def make_cheap_advance(config, num_steps):
+    """Traced and compiled once for all tests."""
+    return make_advance(config, num_steps, draw_tasks)
 
 
 @pytest.fixture
-def one_baseline(monkeypatch):
-    """Validation against ridge alone: the others take long to compile."""
+def cheap(monkeypatch):
+    """The command with these tasks and models, validated as if it were ridge."""
 
-    def errors(folder, data):
+    def errors(folder, config, data):
         ridge = errors_of(Ridge(), data)
         return dict.fromkeys(("base", "ridge", "kernel_ridge"), ridge)
 
+    def validate(state, config, data, baselines):
+        return compare({"oswm": baselines["ridge"], **baselines})
+
+    monkeypatch.setitem(PRESETS, "tiny", TINY)
     monkeypatch.setattr(command, "_baseline_errors", errors)
+    monkeypatch.setattr(command, "_validate", validate)
+    draw = functools.partial(held_out, draw=draw_tasks)
+    monkeypatch.setattr(command, "held_out", draw)
+    monkeypatch.setattr(command, "make_advance", make_cheap_advance)
 
 
-@pytest.mark.slow
-def test_a_run_learns_and_a_resumed_one_is_the_same(
-    tmp_path, monkeypatch, one_baseline
-):
+def test_a_run_learns_and_a_resumed_one_is_the_same(tmp_path, monkeypatch, cheap):
     whole = Options(tmp_path / "whole", "tiny", steps=60, num_validation=3)
     command.train(whole)
     metrics = np.genfromtxt(whole.out / "metrics.csv", delimiter=",", names=True)
@@ -47,8 +87,8 @@ def test_a_run_learns_and_a_resumed_one_is_the_same(
 
     calls = []
 
-    def stop(*args, **kwargs):
-        advance = make_advance(*args, **kwargs)
+    def stop(*args):
+        advance = make_cheap_advance(*args)
 
         def advance_once(state):
             if calls:
@@ -91,14 +131,14 @@ def test_steps_that_are_not_finite_are_skipped_and_counted():
     state = start(TINY, 60)
     poisoned = jax.tree.map(lambda x: x * jnp.nan, state.weights)
     state = dataclasses.replace(state, weights=poisoned)
-    new, losses = advance_tiny()(state)
+    new, losses = make_cheap_advance(TINY, 60)(state)
     assert not np.isfinite(losses).any()
     assert int(new.num_skipped) == STEPS_PER_CALL
     assert int(new.step) == STEPS_PER_CALL
     jax.tree.map(np.testing.assert_array_equal, new.optimizer, state.optimizer)
 
 
-def test_a_run_that_is_never_finite_says_so(tmp_path, monkeypatch):
+def test_a_run_that_is_never_finite_says_so(tmp_path, monkeypatch, cheap):
     def broken(*args, **kwargs):
         def advance(state):
             return state.replace(
@@ -108,16 +148,20 @@ def test_a_run_that_is_never_finite_says_so(tmp_path, monkeypatch):
         return advance
 
     monkeypatch.setattr(command, "make_advance", broken)
-    monkeypatch.setattr(command, "_baseline_errors", lambda *_: {})
     with pytest.raises(FloatingPointError, match="learning_rate"):
         command.train(Options(tmp_path, "tiny", steps=10, num_validation=3))
 
 
 @pytest.mark.slow
 def test_the_papers_prior_and_other_bases_train_too():
-    step = make_advance(TINY, 10, draw=paper_batch, base=Ridge())
-    state, losses = step(start(TINY, 10))
-    assert np.isfinite(losses).all() and int(state.step) == 10
+    network = dataclasses.replace(TINY.network, num_models=1)
+    config = dataclasses.replace(TINY, network=network, base=LeaveOneOut((Ridge(),)))
+    step = make_advance(config, 12, draw=paper_batch)
+    state, losses = step(start(config, 12))
+    assert np.isfinite(losses).all() and int(state.step) == STEPS_PER_CALL
+    data = held_out(3, 32, 8, draw_tasks)
+    found = command._validate(state, config, data, {"ridge": errors_of(Ridge(), data)})
+    assert 0 <= found["beats_ridge"] <= 1 and np.isfinite(found["error_oswm"])
 
 
 def test_datasets_are_shared_out_evenly():
@@ -125,5 +169,7 @@ def test_datasets_are_shared_out_evenly():
     if jax.device_count() > 1:
         with pytest.raises(ValueError, match="num_datasets"):
             make_advance(odd, 10)
+    with pytest.raises(ValueError, match="num_passes"):
+        make_advance(dataclasses.replace(TINY, num_passes=5), 10)
     with pytest.raises(ValueError, match="minutes"):
         command._steps_within(TINY, 0)

@@ -9,19 +9,23 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from oswm.closed_form import Persistence, Ridge
 from oswm.context import Context
 from oswm.heads import Bars, Mixture
 from oswm.model import TransformerModel
+from oswm.nearest_neighbours import NearestNeighbours
 from oswm.network import Network, NetworkConfig, init_weights
 from oswm.prior.default import draw_batch
+from oswm.selection import LeaveOneOut
 from oswm.tokens import read_context, read_query
-from oswm.training import QUICK_BASE
 from oswm.weights import FORMAT_VERSION, load_model, save_model
 
 # What these tests share is made once, not once for each worker.
 pytestmark = pytest.mark.xdist_group("transformer_model")
 
 TINY = NetworkConfig(width=16, num_layers=2, num_heads=2, num_hidden=16)
+# Without kernel ridge regression, which takes long to compile.
+BASE = LeaveOneOut((Ridge(), Ridge(quadratic=True), Persistence(), NearestNeighbours()))
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +62,22 @@ def context():
 
 @pytest.fixture(scope="module")
 def model(weights):
-    return TransformerModel(weights, TINY, QUICK_BASE, num_folds=2)
+    return TransformerModel(weights, TINY, BASE, num_folds=2)
+
+
+@pytest.fixture(scope="module")
+def linear(context):
+    """The same rows of a task that ridge regression predicts exactly."""
+    return context.replace(
+        next_obs=1.1 * context.obs + context.action[:, :1],
+        reward=context.action[:, 1],
+    )
+
+
+@pytest.fixture(scope="module")
+def untrained():
+    weights = init_weights(jax.random.key(0), TINY)
+    return TransformerModel(weights, TINY, BASE, num_folds=0)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -67,22 +86,20 @@ def predict_all(model, context, obs, action):
     return jax.vmap(lambda o, a: model.predict(cache, o, a))(obs, action)
 
 
-@pytest.mark.slow
 def test_network_ignores_the_order_of_rows_and_padding(weights, context):
     network = Network(TINY)
 
-    read = jax.jit(lambda c: read_context(QUICK_BASE, c))
+    read = jax.jit(lambda c: read_context(BASE, c))
 
     @jax.jit
     def decode(rows, query):
         cache = network.apply({"params": weights}, rows, method="encode")
         return network.apply({"params": weights}, cache, query, method="decode")
 
-    fit, scales, rows = read(context)
-    mean = jax.vmap(lambda o, a: QUICK_BASE.predict_targets(fit, o, a)[0])(
-        context.obs, context.action
-    )
-    query = read_query(scales, context.obs[:5], context.action[:5], mean[:5])
+    fits, scales, rows, _ = read(context)
+    obs, action = context.obs[:5], context.action[:5]
+    found = jax.vmap(BASE.predict_each, (None, 0, 0), 1)(fits, obs, action)
+    query = read_query(scales, obs, action, *found)
     found = decode(rows, query)
     assert jnp.abs(found.params).max() > 0.1
     order = jax.random.permutation(jax.random.key(3), 64)
@@ -99,7 +116,7 @@ def test_network_ignores_the_order_of_rows_and_padding(weights, context):
 
 def test_one_query_does_not_change_another_and_the_cache_is_the_forward(model, context):
     """Each query by itself from a kept cache, against all of them in one program."""
-    obs, action = context.obs, context.action
+    obs, action = context.obs + 0.1, context.action
     together = predict_all(model, context, obs, action)
     cache = jax.jit(model.fit)(context)
     step = jax.jit(model.predict)
@@ -140,6 +157,19 @@ def test_the_gate_closes_on_a_network_that_knows_nothing(model, context):
     assert errors[0] < errors[1]
 
 
+def test_an_untrained_network_takes_the_model_that_is_exact(untrained, linear):
+    obs = 3 * linear.obs  # Where the others are far off.
+    found = predict_all(untrained, linear, obs, linear.action)
+    wanted = 1.1 * obs + linear.action[:, :1]
+    np.testing.assert_allclose(found.next_obs_mean, wanted, atol=2e-3)
+    np.testing.assert_allclose(found.reward_mean, linear.reward, atol=2e-3)
+
+
+def test_as_many_models_as_the_network_blends(weights):
+    with pytest.raises(ValueError, match="base: expected 4 models"):
+        TransformerModel(weights, TINY, LeaveOneOut((Ridge(),)))
+
+
 def test_constant_columns_stay_constant(model, context):
     constant = context.replace(
         obs=context.obs.at[:, 1].set(5.0),
@@ -157,13 +187,23 @@ def test_samples_have_the_predicted_mean_and_spread(model, context):
     obs, action = context.obs[0], context.action[0]
     keys = jax.random.split(jax.random.key(4), 4000)
     draw = jax.jit(jax.vmap(lambda k: model.sample(cache, obs, action, k)))
-    next_obs, reward, terminated = draw(keys)
+    next_obs, reward, _ = draw(keys)
     prediction = jax.jit(model.predict)(cache, obs, action)
     se = np.asarray(prediction.next_obs_std) / 60
     assert (abs(next_obs.mean(0) - prediction.next_obs_mean) < 5 * se + 1e-5).all()
     np.testing.assert_allclose(next_obs.std(0), prediction.next_obs_std, rtol=0.1)
     assert abs(reward.mean() - prediction.reward_mean) < 5 * prediction.reward_std / 60
-    assert abs(terminated.mean() - prediction.terminated_prob) < 0.05
+
+
+def test_ends_are_drawn_as_often_as_predicted(untrained, linear):
+    """Where the next state is certain: ends depend on the one that is drawn."""
+    cache = jax.jit(untrained.fit)(linear)
+    obs, action = linear.obs[0].at[1].set(1.0), linear.action[0]
+    keys = jax.random.split(jax.random.key(4), 4000)
+    draw = jax.jit(jax.vmap(lambda k: untrained.sample(cache, obs, action, k)))
+    wanted = jax.jit(untrained.predict)(cache, obs, action).terminated_prob
+    assert 0.02 < wanted < 0.98
+    assert abs(draw(keys)[2].mean() - wanted) < 0.05
 
 
 @pytest.mark.parametrize("head", [Mixture(), Bars()], ids=["mixture", "bars"])
@@ -196,16 +236,14 @@ def test_too_many_dimensions_are_named(model):
 
 
 def test_models_of_equal_weights_are_equal(model, weights):
-    again = TransformerModel(
-        jax.tree.map(np.array, weights), TINY, QUICK_BASE, num_folds=2
-    )
+    again = TransformerModel(jax.tree.map(np.array, weights), TINY, BASE, num_folds=2)
     assert again == model and hash(again) == hash(model)
     assert dataclasses.replace(model, num_folds=0) != model
 
 
 def test_saved_models_come_back(model, context, tmp_path):
     save_model(tmp_path, model.weights, TINY, {"note": "test"})
-    loaded = load_model(tmp_path, base=QUICK_BASE, num_folds=2)
+    loaded = load_model(tmp_path, base=BASE, num_folds=2)
     found = predict_all(loaded, context, context.obs, context.action)
     wanted = predict_all(model, context, context.obs, context.action)
     np.testing.assert_allclose(found.next_obs_mean, wanted.next_obs_mean, atol=0.02)
