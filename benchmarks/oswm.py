@@ -5,7 +5,8 @@ python -m benchmarks.oswm --context mine.npz --queries held_out.npz
 
 (a) one-step errors, roll-outs and calibration; (b) the real return of agents that are
 trained in the model of 1,000 transitions and see the real task only to be tested, at
-the end of training, with one context and one agent per seed; (c) speed. With --context
+the end of training, with one context and one agent per seed; (c) speed; and
+errors on synthetic tasks that are held out from training. With --context
 and --queries, both written by `envs.Transitions.save`, only (a), on these.
 """
 
@@ -23,6 +24,7 @@ from tqdm import tqdm
 from benchmarks import (
     oswm_agents,
     oswm_evolved,
+    oswm_held_out,
     oswm_models,
     oswm_one_step,
     oswm_pictures,
@@ -33,7 +35,9 @@ from benchmarks.oswm_tasks import KINDS, TASKS, Data
 from envs import Transitions
 from jaxrl_se.run_folder import RunFolder, next_run_folder
 
-Part = Literal["one-step", "agents", "planning", "speed", "evolved", "pictures"]
+Part = Literal[
+    "one-step", "held-out", "agents", "planning", "speed", "evolved", "pictures"
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +49,9 @@ class Options:
       tasks: On which tasks; Reacher-v5 needs the extra "mujoco".
       models: World models of part (a) and of agents.
       contexts: Contexts per task and kind in part (a).
+      kinds: Policies of the contexts' rows in part (a).
+      asked: Policies of the rows that are predicted in part (a).
+      synthetic: Synthetic tasks that are held out from training.
       seeds: Contexts, each with an agent of its own, in part (b).
       planned: Contexts that are planned in, two episodes each.
       episodes: Test episodes per agent.
@@ -57,10 +64,20 @@ class Options:
       cache: Keep compiled programs in the user's cache folder.
     """
 
-    parts: tuple[Part, ...] = ("one-step", "agents", "planning", "speed", "pictures")
+    parts: tuple[Part, ...] = (
+        "one-step",
+        "held-out",
+        "agents",
+        "planning",
+        "speed",
+        "pictures",
+    )
     tasks: tuple[str, ...] = tuple(TASKS)
     models: tuple[str, ...] = oswm_models.MODELS
     contexts: int = 5
+    kinds: tuple[Literal["random", "mixed", "expert"], ...] = KINDS
+    asked: tuple[Literal["random", "half", "expert"], ...] = oswm_one_step.QUERIES
+    synthetic: int = 96
     seeds: int = 10
     planned: int = 3
     episodes: int = 100
@@ -112,7 +129,7 @@ def run(options: Options) -> None:
         runtime.use_compilation_cache()
     if options.quick:
         options = dataclasses.replace(
-            options, contexts=1, seeds=1, planned=1, episodes=10
+            options, contexts=1, synthetic=6, seeds=1, planned=1, episodes=10
         )
     out = options.out or next_run_folder("runs/oswm")
     identity = {"first_seed": options.first_seed, "episodes": options.episodes}
@@ -152,6 +169,16 @@ def all_tasks(options: Options, folder: RunFolder, cells: Cells) -> dict[str, An
     """Every part, task by task."""
     summary: dict[str, Any] = {"one_step_error": {}, "agents": {}}
     curves = {}
+    if "held-out" in options.parts:
+        number = options.synthetic
+        errors = {
+            model: cells.fill(
+                f"held-out/{number}/{model}",
+                lambda model=model: oswm_held_out.measure(model, number),
+            )
+            for model in oswm_held_out.MODELS
+        }
+        summary["held_out"] = oswm_held_out.print_table(errors)
     for name in options.tasks:
         task = TASKS[name]
         if not task.is_jax and importlib.util.find_spec("mujoco") is None:
@@ -161,7 +188,8 @@ def all_tasks(options: Options, folder: RunFolder, cells: Cells) -> dict[str, An
         if "one-step" in options.parts:
             errors = one_step(options, name, data, cells)
             summary["one_step_error"][name] = errors["summary"]
-            curves[name] = errors["random"]
+            if "random" in errors:
+                curves[name] = errors["random"]
         if "agents" in options.parts or "planning" in options.parts:
             summary["agents"][name] = agents(options, name, data, cells)
         if "pictures" in options.parts:
@@ -185,7 +213,7 @@ def all_tasks(options: Options, folder: RunFolder, cells: Cells) -> dict[str, An
 def one_step(options: Options, name: str, data: Data, cells: Cells) -> dict[str, Any]:
     """Part (a) of one task."""
     results: dict[str, Any] = {"summary": {}}
-    for kind in KINDS:
+    for kind in options.kinds:
         contexts = []
         for seed in range(options.first_seed, options.first_seed + options.contexts):
             row = {}
@@ -193,16 +221,16 @@ def one_step(options: Options, name: str, data: Data, cells: Cells) -> dict[str,
                 row |= cells.fill(
                     f"one-step/{name}/{kind}/{seed}/{model}",
                     lambda kind=kind, seed=seed, model=model: oswm_one_step.measure(
-                        TASKS[name], data, kind, seed, (model,)
+                        TASKS[name], data, kind, seed, (model,), options.asked
                     ),
                 )
             contexts.append(row)
-        oswm_one_step.print_table(name, kind, contexts, options.models)
+        oswm_one_step.print_table(name, kind, contexts, options.models, options.asked)
         results[kind] = contexts
         results["summary"][kind] = {
             model: {
                 query: oswm_one_step.mean_errors(contexts, model, query)[0]
-                for query in oswm_one_step.QUERIES
+                for query in options.asked
             }
             for model in options.models
         }

@@ -1,4 +1,4 @@
-"""Part (c) of the benchmark: steps per second, and training with compilation."""
+"""Part (c) of the benchmark: the prior, steps per second, training with compilation."""
 
 from __future__ import annotations
 
@@ -12,9 +12,20 @@ import jaxrl_se
 import oswm
 from benchmarks import oswm_models
 from jaxrl_se import DDQN, PPO
+from oswm.prior.default import EPISODE_STEPS, draw_batch, episodes_of
 
 NUM_ROWS = 1000
 TRAIN_STEPS = 204_800
+
+
+def prior_per_cpu_second(num_datasets: int) -> float:
+    """Transitions of synthetic tasks that are rolled out, compilation excluded."""
+    draw = jax.jit(draw_batch, static_argnums=(1, 2, 3))
+    jax.block_until_ready(draw(jax.random.key(0), num_datasets, NUM_ROWS, 0))
+    cpu = time.process_time()
+    jax.block_until_ready(draw(jax.random.key(1), num_datasets, NUM_ROWS, 0))
+    cpu = time.process_time() - cpu
+    return num_datasets * episodes_of(NUM_ROWS) * EPISODE_STEPS / cpu
 
 
 def steps_per_second(model: str, num_envs: int, num_steps: int) -> dict[str, float]:
@@ -75,7 +86,7 @@ def measure(models: tuple[str, ...], quick: bool) -> dict[str, Any]:
         "ppo": PPO(num_envs=8, rollout_steps=128, num_minibatches=8),
         "ddqn": DDQN(),
     }
-    results: dict[str, Any] = {}
+    results: dict[str, Any] = {"prior": prior_per_cpu_second(64 // short)}
     for model in models:
         results[model] = {
             "1 environment": steps_per_second(model, 1, 10_000 // short),
@@ -89,10 +100,11 @@ def measure(models: tuple[str, ...], quick: bool) -> dict[str, Any]:
 
 def print_table(results: dict[str, Any]) -> None:
     """One line per model, then the training runs."""
-    print(f"\nsteps per second, CartPole with {NUM_ROWS:,} context rows")
+    print(f"\nprior: {results['prior']:,.0f} transitions per CPU-second")
+    print(f"steps per second, CartPole with {NUM_ROWS:,} context rows")
     print(f"{'model':<17}{'1 env':>10}{'CPU-s':>10}{'64 envs':>10}{'CPU-s':>10}")
     for name, row in results.items():
-        if "seconds" in row:
+        if name == "prior" or "seconds" in row:
             continue
         values = [
             row[envs][unit]
@@ -101,7 +113,7 @@ def print_table(results: dict[str, Any]) -> None:
         ]
         print(f"{name:<17}" + "".join(f"{value:>10,.0f}" for value in values))
     for name, row in results.items():
-        if "seconds" in row:
+        if name != "prior" and "seconds" in row:
             print(
                 f"{name} inside, compilation included: {row['seconds']:.0f} s, "
                 f"{row['cpu_seconds']:.0f} CPU-s"
