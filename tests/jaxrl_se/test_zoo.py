@@ -264,7 +264,7 @@ FLOORS = {
     "MountainCarContinuous-v0": 80,
     "Pendulum-v1": -200,
 }
-MULTI_STEP_FLOORS = FLOORS | {"MountainCar-v0": -118}
+MULTI_STEP_FLOORS = FLOORS | {"MountainCar-v0": -118, "Pendulum-v1": -240}
 # The same after as many steps as the card says, with the task's own dynamics.
 REWARD_FLOORS = {"Cliff": -12.5, "CartPole-v0": 190, "MountainCarContinuous-v0": 90}
 
