@@ -61,7 +61,7 @@ PENDULUM = Benchmark(
             proxy=dataclasses.replace(
                 _PROXY, variant="multi-step", max_steps=3, obs_bound=1.5
             ),
-            agent=(_RESPONSE, SAC_AGENT.replace(discount=0.2)),
+            agent=(_RESPONSE, dataclasses.replace(SAC_AGENT, discount=0.2)),
             max_generations=175,
         ),
     },
