@@ -32,7 +32,7 @@ MOUNTAIN_CAR = Benchmark(
             stop_return=-107.0,
         ),
         "multi-step": EvolutionConfig(
-            # In episodes of 20 steps agents learn less: -128 instead of -117.
+            # In episodes of 20 steps agents learn less: -130 instead of -117.
             proxy=SyntheticConfig(variant="multi-step", hidden_sizes=(), max_steps=3),
             agent=dataclasses.replace(AGENT, discount=0.2),
             train_steps=300,

@@ -47,7 +47,7 @@ MOUNTAIN_CAR_CONTINUOUS = Benchmark(
                 variant="multi-step",
                 hidden_sizes=(),
                 initial_states="normal",
-                # In episodes of 20 steps agents learn less: 81 instead of 95.
+                # In episodes of 20 steps agents learn less: 81 instead of 94.
                 max_steps=5,
             ),
             # The first stage finds a reward, the second the states that agents visit.

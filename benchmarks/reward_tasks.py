@@ -93,19 +93,16 @@ class RewardTask:
         """The task with the agents that a CPU can train."""
         return dataclasses.replace(self, rows=self.rows | self.light)
 
-    def pair(self, repeat: int) -> tuple[Any, Any]:
-        """The task with actions repeated."""
-        env, params = envs.make(self.task)
+    def pair(self, repeat: int, env: Any = None) -> tuple[Any, Any]:
+        """The task, or a form of it, with actions repeated."""
+        task, params = envs.make(self.task)
+        env = task if env is None else env
         return (envs.ActionRepeat(env, repeat) if repeat > 1 else env), params
 
     def evolution_pair(self) -> tuple[Any, Any]:
         """What networks evolve in, with the actions of the "same" agent repeated."""
-        repeat = self.rows["same"].repeat
-        env, params = self.pair(repeat)
-        if self.evolved_in is not None:
-            env = self.evolved_in()
-            env = envs.ActionRepeat(env, repeat) if repeat > 1 else env
-        return env, params
+        env = None if self.evolved_in is None else self.evolved_in()
+        return self.pair(self.rows["same"].repeat, env)
 
 
 def _published(*columns: tuple[float, ...], names: tuple[str, ...]) -> dict:
