@@ -153,7 +153,7 @@ class Generation:
             each = [score(population, keys, task_params) for score in scores]
             episodes = jax.tree.map(lambda *x: jnp.concatenate(x, axis=1), *each)
         returns = episodes.returns
-        if is_final:
+        if isinstance(config.scoring, FinalReturn):
             returns = config.scoring.floored(returns)
         fitness = jnp.mean(returns, axis=(1, 2))
         is_finite = jnp.stack(
