@@ -51,6 +51,10 @@ def _card(task: RewardTask, env: Any, report: dict[str, Any]) -> str:
     """The card as Markdown."""
     form = "quadratic in the observation" if env.quadratic else "linear"
     layers = "x".join(map(str, env.hidden_sizes)) or f"none, it is {form}"
+    if env.hidden_sizes:
+        layers += f", {env.activation}"
+    if env.scale != 1.0:
+        layers += f", its output times {env.scale:g}"
     repeat = task.rows["same"].repeat
     text = f"""# Reward network for {task.task}, {env.kind}
 
@@ -60,9 +64,9 @@ task's; `info["task_reward"]` is its own reward.
 | how it was evolved | |
 |---|---|
 | command, of whose networks this one was chosen | `{report["command"]}` |
-| hidden layers | {layers}{f", {env.activation}" if env.hidden_sizes else ""} |
+| hidden layers | {layers} |
 | times that an action is taken | {repeat} |
-| episodes of evolution start | {task.evolution_starts} |
+| episodes of evolution start | {task.evolution_starts(env.kind)} |
 | potential 0 at termination | {env.zero_at_termination} |
 | scoring | `{task.evolutions[env.kind].scoring}` |
 | strategy, population, inner steps | {report["strategy"]}, \

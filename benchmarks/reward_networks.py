@@ -252,7 +252,7 @@ def evolve(
 
     def measure() -> dict[str, Any]:
         result = jaxrl_se.evolve(
-            task.evolution_pair(),
+            task.evolution_pair(kind),
             config.replace(scoring=config.scoring.for_task(solved(task))),
             seed,
             on_generation=cells.progress,

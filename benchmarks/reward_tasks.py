@@ -7,13 +7,13 @@ Evolutions are ours: networks are smaller, inner loops shorter.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 import envs
+from envs.cliff import START, Cliff, CliffState
 from envs.mountain_car_continuous import MountainCarContinuous
 from jaxrl_se.agents import DDQN, ICM, PPO, RND, SARSA, TD3, Curious, QLearning
 from jaxrl_se.config import EvolutionConfig
@@ -64,7 +64,7 @@ class RewardTask:
     Attributes:
       task: Name of the task.
       kinds: Kinds of reward networks.
-      evolutions: Their evolutions; the proxy's kind is filled in.
+      evolutions: Their evolutions.
       rows: By name: "same" agent, "varied" hyperparameters, "unseen" agent.
       points: Training steps, in the task's own, at which the table shows returns.
       resolution: Steps between the points of a curve.
@@ -72,8 +72,8 @@ class RewardTask:
       steps: Steps of a curve without `--full`.
       small: Without `--full`, other defaults of the options.
       light: Without `--full`, agents that take their places in rows of these names.
-      evolved_in: Makes the environment that networks evolve in; None for the task's.
-      evolution_starts: Where its episodes start, in words.
+      evolved_in: By kind, the form of the task that its networks evolve in, where it
+        is another one; `starts` says in words where its episodes start.
     """
 
     task: str
@@ -86,8 +86,7 @@ class RewardTask:
     steps: int = 0
     small: dict[str, Any] = dataclasses.field(default_factory=dict)
     light: dict[str, Row] = dataclasses.field(default_factory=dict)
-    evolved_in: Callable[[], Any] | None = None
-    evolution_starts: str = "as in the task"
+    evolved_in: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def with_light_agents(self) -> RewardTask:
         """The task with the agents that a CPU can train."""
@@ -99,10 +98,13 @@ class RewardTask:
         env = task if env is None else env
         return (envs.ActionRepeat(env, repeat) if repeat > 1 else env), params
 
-    def evolution_pair(self) -> tuple[Any, Any]:
+    def evolution_pair(self, kind: str) -> tuple[Any, Any]:
         """What networks evolve in, with the actions of the "same" agent repeated."""
-        env = None if self.evolved_in is None else self.evolved_in()
-        return self.pair(self.rows["same"].repeat, env)
+        return self.pair(self.rows["same"].repeat, self.evolved_in.get(kind))
+
+    def evolution_starts(self, kind: str) -> str:
+        """Where episodes of evolution start, in words."""
+        return getattr(self.evolved_in.get(kind), "starts", "as in the task")
 
 
 def _published(*columns: tuple[float, ...], names: tuple[str, ...]) -> dict:
@@ -120,6 +122,27 @@ _SARSA = SARSA(learning_rate=1.0, discount=0.8, epsilon=0.01)
 _VARIED_QL = Varied.of(_QL, learning_rate=Uniform(0.1, 1.0), discount=Uniform(0.1, 1.0))
 _CLIFF_NAMES = (*KINDS, NO_NETWORK, "count-based")
 
+
+class _CliffFromAnywhere(Cliff):
+    """The task, half of whose episodes start in any cell that does not end them.
+
+    From the start alone all first candidates of kinds that hide the task's reward fail
+    alike, and evolution has nothing to go by; from anywhere they can be told apart by
+    the cells from which their agents reach the goal.
+    """
+
+    starts = "half of them in any cell"
+
+    def reset_env(self, key, params):
+        """Draws an initial state."""
+        key_position, key_choice = jax.random.split(key)
+        anywhere = jax.random.randint(key_position, (), 0, START + 1)
+        is_anywhere = jax.random.bernoulli(key_choice)
+        position = jnp.where(is_anywhere, anywhere, START)
+        state = CliffState(position=position, time=jnp.int32(0))
+        return self.observe(key, state, None, params), state
+
+
 _CLIFF_EVOLUTION = EvolutionConfig(
     proxy=RewardConfig("additive-potential", hidden_sizes=()),
     agent=_QL,
@@ -129,6 +152,9 @@ _CLIFF_EVOLUTION = EvolutionConfig(
     num_seeds=1,
     std=1.0,
     max_generations=240,
+)
+_HIDDEN_CLIFF_EVOLUTION = _CLIFF_EVOLUTION.replace(
+    scoring=FinalReturn(), fitness_episodes=16
 )
 
 CLIFF = RewardTask(
@@ -147,13 +173,17 @@ CLIFF = RewardTask(
         ),
         # With a potential of 0 at the end every way is worth the same to an agent that
         # is paid by the potential alone.
-        "exclusive-potential": _CLIFF_EVOLUTION.replace(
+        "exclusive-potential": _HIDDEN_CLIFF_EVOLUTION.replace(
             proxy=RewardConfig("exclusive-potential", (), zero_at_termination=False),
-            std=2.0,
-            max_generations=20,
+            std=3.0,
+            train_steps=300,
+            max_generations=800,
         ),
-        "exclusive": _CLIFF_EVOLUTION.replace(
-            proxy=RewardConfig("exclusive", ()), std=2.0, max_generations=20
+        "exclusive": _HIDDEN_CLIFF_EVOLUTION.replace(
+            proxy=RewardConfig("exclusive", ()),
+            std=0.3,
+            train_steps=1000,
+            max_generations=600,
         ),
     },
     rows={
@@ -202,6 +232,9 @@ CLIFF = RewardTask(
     resolution=50,
     chosen_at=1000,
     steps=5000,
+    evolved_in={
+        kind: _CliffFromAnywhere() for kind in ("exclusive-potential", "exclusive")
+    },
 )
 
 _DDQN = DDQN(
@@ -340,6 +373,8 @@ class _StartsAnywhere(MountainCarContinuous):
     them; from anywhere they can be told apart by how often they reach the goal.
     """
 
+    starts = "half of them anywhere in the state space"
+
     def reset_env(self, key, params):
         """Draws an initial state."""
         _, state = super().reset_env(key, params)
@@ -386,26 +421,31 @@ _MCC_PUBLISHED = {
     ),
 }
 
+_MCC_EVOLUTION = EvolutionConfig(
+    proxy=RewardConfig("additive", hidden_sizes=(), quadratic=True),
+    agent=_INNER_TD3,
+    # Full power all the way costs up to -100, standing still nothing: without a floor
+    # the agents of better and better candidates do less and less.
+    scoring=FinalReturn(floor=0.0),
+    train_steps=4000,
+    population_size=32,
+    num_seeds=1,
+    fitness_episodes=8,
+    std=0.3,
+    max_generations=20,
+)
+
 MOUNTAIN_CAR_CONTINUOUS = RewardTask(
     task="MountainCarContinuous-v0",
     kinds=("exclusive", "additive"),
-    evolutions=_each(
-        ("exclusive", "additive"),
-        EvolutionConfig(
-            agent=_INNER_TD3,
-            # Full power all the way costs up to -100, standing still nothing: without a
-            # floor the agents of better and better candidates do less and less.
-            scoring=FinalReturn(floor=0.0),
-            train_steps=4000,
-            population_size=32,
-            num_seeds=1,
-            fitness_episodes=8,
-            std=0.3,
-            max_generations=20,
+    evolutions={
+        "additive": _MCC_EVOLUTION,
+        # At a scale of 1 one or two of five agents push to the right for ever.
+        "exclusive": _MCC_EVOLUTION.replace(
+            proxy=RewardConfig("exclusive", hidden_sizes=(), quadratic=True, scale=0.1),
+            max_generations=30,
         ),
-        hidden_sizes=(),
-        quadratic=True,
-    ),
+    },
     rows={
         "same": Row(
             _TD3,
@@ -450,8 +490,7 @@ MOUNTAIN_CAR_CONTINUOUS = RewardTask(
             published=_MCC_PUBLISHED["varied"],
         ),
     },
-    evolved_in=_StartsAnywhere,
-    evolution_starts="half of them anywhere in the state space",
+    evolved_in={kind: _StartsAnywhere() for kind in ("exclusive", "additive")},
 )
 
 

@@ -131,6 +131,8 @@ class RewardConfig:
       quadratic: Whether the network also sees the products of each two observations
         and their squares. Without hidden layers it is then a quadratic form, the
         smallest network that can pay for energy.
+      scale: Factor on the network's output. Policies of TD3 that are paid much early on
+        saturate and stay as they are: for them it has to be small.
     """
 
     kind: str = "additive-potential"
@@ -140,12 +142,15 @@ class RewardConfig:
     zero_at_termination: bool = True
     info_keys: tuple[str, ...] | None = None
     quadratic: bool = False
+    scale: float = 1.0
 
     def __post_init__(self):
         if self.kind not in KINDS:
             raise ValueError(
                 f"kind must be one of {', '.join(KINDS)}, got {self.kind!r}"
             )
+        if not (self.scale > 0 and math.isfinite(self.scale)):
+            raise ValueError(f"scale must be positive, got {self.scale}")
 
     def make(
         self, env: Any, params: Any, discount: float = 0.99
@@ -177,6 +182,7 @@ class RewardConfig:
             info_keys=info_keys,
             info_size=info_size,
             quadratic=self.quadratic,
+            scale=self.scale,
         )
         reward_params = RewardParams(
             weights=reward_env.init_weights(jax.random.key(0)),
@@ -204,6 +210,7 @@ class RewardEnv(environment.Environment):
       info_keys: The entries of the task's info that make the info vector.
       info_size: Size of that vector.
       quadratic: See `RewardConfig`.
+      scale: See `RewardConfig`.
 
     Raises:
       ValueError: The target has a `step` of its own, which this would leave out.
@@ -222,6 +229,7 @@ class RewardEnv(environment.Environment):
         info_keys: tuple[str, ...] = (),
         info_size: int = 0,
         quadratic: bool = False,
+        scale: float = 1.0,
     ):
         if getattr(type(target), "step", None) is not environment.Environment.step:
             raise ValueError(
@@ -238,6 +246,7 @@ class RewardEnv(environment.Environment):
         self.info_keys = tuple(info_keys)
         self.info_size = info_size
         self.quadratic = quadratic
+        self.scale = scale
         self.is_potential = "potential" in kind
         self.is_additive = kind.startswith("additive")
         self.is_info_only = kind.endswith("info-only")
@@ -264,6 +273,7 @@ class RewardEnv(environment.Environment):
             self.zero_at_termination,
             self.info_keys or None,
             self.quadratic,
+            self.scale,
         )
 
     @property
@@ -348,7 +358,7 @@ class RewardEnv(environment.Environment):
             jnp.ravel(jnp.asarray(info[k], jnp.float32)) for k in self.info_keys
         ]
         if self.is_info_only:
-            learned = jnp.dot(params.weights, jnp.concatenate(features))
+            learned = self.scale * jnp.dot(params.weights, jnp.concatenate(features))
         else:
             learned = self._value(params, next_obs, features)
             if self.is_potential:
@@ -366,11 +376,11 @@ class RewardEnv(environment.Environment):
         """
         if self.info_keys:
             raise ValueError(f"kind: the network of {self.kind!r} also needs info")
-        return self.network(params.weights, self._to_network(obs))[..., 0]
+        return self.scale * self.network(params.weights, self._to_network(obs))[..., 0]
 
     def _value(self, params, obs, features) -> jax.Array:
         inputs = jnp.concatenate([self._to_network(obs), *features])
-        return self.network(params.weights, inputs)[0]
+        return self.scale * self.network(params.weights, inputs)[0]
 
     def _to_network(self, obs: jax.Array) -> jax.Array:
         """Observations as the network sees them."""

@@ -3,6 +3,7 @@
 import json
 import sys
 
+import jax
 import numpy as np
 import pytest
 
@@ -10,6 +11,7 @@ import jaxrl_se
 from benchmarks import reward_networks
 from benchmarks.reward_networks import NO_NETWORK, Options, summarize
 from benchmarks.reward_tasks import CARTPOLE, CLIFF, KINDS, TASKS
+from envs.cliff import START
 
 TINY = {
     "task": "cliff",
@@ -80,6 +82,19 @@ def test_the_best_network_is_chosen_by_other_agents():
     assert table["additive, best"]["mean"] == [-24.0] * 5
     assert table["additive"]["mean"] == [-18.0] * 5
     assert summary["points"] == [250, 500, 1000, 2000, 5000]
+
+
+def test_evolution_starts_anywhere():
+    """Half of its episodes, in cells that do not end them."""
+    env, params = CLIFF.evolution_pair("exclusive")
+    keys = jax.random.split(jax.random.key(0), 400)
+    _, states = jax.vmap(env.reset, (0, None))(keys, params)
+    assert not jax.vmap(env.is_terminated, (0, None))(states, params).any()
+    at_start = np.mean(np.asarray(states.position) == START)
+    assert 0.42 < at_start < 0.6
+    assert len(np.unique(states.position)) > 30
+    assert CLIFF.evolution_starts("exclusive") == "half of them in any cell"
+    assert CLIFF.evolution_starts("additive-potential") == "as in the task"
 
 
 def test_published_figures_fit_the_table():

@@ -47,11 +47,10 @@ def test_golden_rewards(kind, expected):
 
 
 def test_a_quadratic_form_of_the_state(tmp_path):
-    """A linear network of observations and their products, saved and loaded."""
+    """A linear network of observations and their products, scaled, saved, loaded."""
     pair = envs.make("MountainCarContinuous-v0")
-    env, params = RewardConfig("exclusive", (), quadratic=True, obs_range=None).make(
-        *pair
-    )
+    config = RewardConfig("exclusive", (), quadratic=True, obs_range=None, scale=0.1)
+    env, params = config.make(*pair)
     kernel = jnp.array([[1.0, 2.0, 3.0, 4.0, 5.0]])  # x, v, x x, x v, v v
     weights = ({"kernel": kernel, "bias": jnp.array([0.5])},)
     path = jaxrl_se.save(
@@ -59,11 +58,11 @@ def test_a_quadratic_form_of_the_state(tmp_path):
     )
     env, params = jaxrl_se.load(path)
     x, v = 0.3, -0.2
-    expected = 0.5 + x + 2 * v + 3 * x * x + 4 * x * v + 5 * v * v
+    expected = 0.1 * (0.5 + x + 2 * v + 3 * x * x + 4 * x * v + 5 * v * v)
     reward = env.reward(params, jnp.zeros(2), jnp.array([x, v]), 9.0, False, {})
     np.testing.assert_allclose(reward, expected, rtol=1e-6)
     obs = jnp.array([[x, v], [0.0, 0.0]])
-    np.testing.assert_allclose(env.potential(params, obs), [expected, 0.5], rtol=1e-6)
+    np.testing.assert_allclose(env.potential(params, obs), [expected, 0.05], rtol=1e-6)
 
 
 @struct.dataclass
@@ -273,6 +272,8 @@ KEY = jax.random.key(0)
 def test_bad_input_is_named(key):
     with pytest.raises(ValueError, match=r"kind must be one of .*got 'aditive'"):
         RewardConfig("aditive")
+    with pytest.raises(ValueError, match="scale must be positive, got -1"):
+        RewardConfig("additive", scale=-1)
     with pytest.raises(ValueError, match="'additive-info' needs an info vector"):
         RewardConfig("additive-info").make(*CARTPOLE)
     with pytest.raises(
