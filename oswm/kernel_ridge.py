@@ -44,7 +44,7 @@ class Expansion:
         base: float32 [1 + P], of the intercept and the base's features.
         relevance: float32 [D], factor of each standardised input in the kernel.
         additive: float32 scalar, see `kernel`; None without such a part.
-        landmarks: float32 [M, D], in units of the kernel.
+        landmarks: float32 [D, M], in units of the kernel.
         weights: float32 [M].
         whitening: float32 [M, M], from kernel values to features.
         tilt: float32 [1 + P, M], what the base explains of each feature.
@@ -71,17 +71,26 @@ class Expansion:
     ) -> tuple[jax.Array, jax.Array]:
         """Mean and standard deviation, from inputs [D] and the base's features [P]."""
         features = jnp.insert(features, 0, 1.0)
-        values = kernel(
-            self.relevance * x, self.landmarks, self.relevance > 0, self.additive
-        )
-        mean = matmul(features, self.base) + matmul(values, self.weights)
-        columns = matmul(self.whitening, values)
-        unexplained = jnp.maximum(1.0 - jnp.sum(jnp.square(columns)), 0.0)
-        columns = columns - matmul(features, self.tilt)
+        mean = matmul(features, self.base)
         leverage = jnp.sum(jnp.square(matmul(self.base_half, features)))
-        leverage = leverage + jnp.sum(jnp.square(matmul(self.half, columns)))
-        variance = 1.0 + leverage + unexplained / self.penalty
-        return mean, self.noise * jnp.sqrt(variance)
+
+        def with_kernel():
+            values = kernel(
+                self.relevance * x, self.landmarks.T, self.relevance > 0, self.additive
+            )
+            columns = matmul(self.whitening, values)
+            unexplained = jnp.maximum(1.0 - jnp.sum(jnp.square(columns)), 0.0)
+            columns = matmul(self.half, columns - matmul(features, self.tilt))
+            return (
+                mean + matmul(values, self.weights),
+                leverage + jnp.sum(jnp.square(columns)) + unexplained / self.penalty,
+            )
+
+        # Most of a query's time, which targets without a kernel need not spend.
+        mean, variance = jax.lax.cond(
+            jnp.isfinite(self.penalty), with_kernel, lambda: (mean, leverage)
+        )
+        return mean, self.noise * jnp.sqrt(1.0 + variance)
 
 
 @struct.dataclass
@@ -92,14 +101,14 @@ class KernelFit:
         change_scale: Of observation and action.
         reward_scale: Of observation, action and next observation.
         target_scale: Of the targets.
-        change: An `Expansion` for each observation, a leading axis [S].
-        reward: The reward's, a leading axis [1].
+        change: An `Expansion` for each observation.
+        reward: The reward's.
     """
 
     change_scale: Scale
     reward_scale: Scale
     target_scale: Scale
-    change: Expansion
+    change: tuple[Expansion, ...]
     reward: Expansion
 
 
@@ -185,6 +194,10 @@ class KernelRidge(ClosedForm):
             target_scale.std * jnp.concatenate(parts, axis=0).T
             for parts in zip(of_change, of_reward, strict=True)
         )
+        change = tuple(
+            jax.tree.map(lambda x, i=i: x[i], change) for i in range(context.obs_size)
+        )
+        reward = jax.tree.map(lambda x: x[0], reward)
         fit = KernelFit(change_scale, reward_scale, target_scale, change, reward)
         return fit, residual, std
 
@@ -254,18 +267,18 @@ class KernelRidge(ClosedForm):
     def predict_targets(self, fit, obs, action):
         """Changes first, then the reward given the next observation they lead to."""
         inputs = fit.change_scale.normalize(jnp.concatenate([obs, action]))
-        change, change_std = jax.vmap(Expansion.__call__, (0, None, None))(
-            fit.change, inputs, quadratic(inputs)
-        )
+        features = quadratic(inputs)
+        # One by one, as a batch of them would not skip anything.
+        found = [expansion(inputs, features) for expansion in fit.change]
+        change, change_std = (jnp.stack(x) for x in zip(*found, strict=True))
         scale = jax.tree.map(lambda x: x[:-1], fit.target_scale)
         next_obs = obs + scale.restore(change)
         inputs = jnp.concatenate([obs, action, next_obs])
         inputs = fit.reward_scale.normalize(inputs)
-        reward, reward_std = jax.vmap(Expansion.__call__, (0, None, None))(
-            fit.reward, inputs, _reward_features(inputs, len(obs))
-        )
-        mean = jnp.concatenate([change, reward])
-        std = jnp.concatenate([change_std, reward_std])
+        features = _reward_features(inputs, len(obs))
+        reward, reward_std = fit.reward(inputs, features)
+        mean = jnp.append(change, reward)
+        std = jnp.append(change_std, reward_std)
         return fit.target_scale.restore(mean), fit.target_scale.std * std
 
 
@@ -364,7 +377,7 @@ def _fit_one(data, polynomials, target, degree, candidate, penalties, num_landma
             base=chosen.weights[:, target],
             relevance=relevance,
             additive=additive,
-            landmarks=landmarks,
+            landmarks=landmarks.T,
             weights=found.weights[:, 0],
             whitening=whitening,
             tilt=matmul(chosen.basis.T, columns),

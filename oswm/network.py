@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from oswm.heads import HEADS
+from oswm.linalg import matmul
 from oswm.tokens import NUM_FEATURES, NUM_SLOTS, Rows, slots_of
 
 # Initial exponents: of a model's error in the context, and of its standard deviation.
@@ -58,14 +59,20 @@ class NetworkConfig:
 class NetworkCache:
     """What queries need of a context.
 
+    Rows are the last axis everywhere: a single query then reads memory in order, which
+    is what its time goes into.
+
     Attributes:
-        keys: Of each layer, [N, H, D].
-        values: Of each layer, [N, H, D].
-        readout_keys: Of the last attention, [N, R, D].
+        keys: Of each layer, [H, D, N], over the root of D.
+        values: Of each layer, and ones, [H, D + 1, N].
+        readout_keys: Of the last attention, [R, D, N], over the root of D.
         read: What the last attention reads: residuals and their squares, squared errors
-            of each closed-form model, ends, [N, (2 + K)(S + 1) + 1].
+            of each closed-form model, ends, and ones, [(2 + K)(S + 1) + 2, N].
         error: Root mean square of each model's errors, log of units, [K, S + 1].
-        rows: The context's rows.
+        inputs: Standardised inputs, [S + A, N].
+        next_obs: Standardised next observations, [S, N].
+        mask: Rows in use, [N].
+        end_rate: Share of them that end an episode, scalar.
     """
 
     keys: tuple[jax.Array, ...]
@@ -73,7 +80,10 @@ class NetworkCache:
     readout_keys: jax.Array
     read: jax.Array
     error: jax.Array
-    rows: Rows
+    inputs: jax.Array
+    next_obs: jax.Array
+    mask: jax.Array
+    end_rate: jax.Array
 
 
 @struct.dataclass
@@ -94,11 +104,34 @@ class Output:
     terminated: jax.Array
 
 
-def squared_distance(x: jax.Array, y: jax.Array) -> jax.Array:
-    """Between rows [M, D] and [N, D], in float32 also on accelerators."""
-    product = jnp.matmul(x, y.T, precision=jax.lax.Precision.HIGHEST)
-    square = jnp.square(x).sum(1)[:, None] + jnp.square(y).sum(1)[None]
-    return jnp.maximum(square - 2 * product, 0.0)
+def squared_distance(x: jax.Array, columns: jax.Array) -> jax.Array:
+    """Between rows [M, D] and columns [D, N], in float32 also on accelerators."""
+    square = jnp.square(x).sum(1)[:, None] + jnp.square(columns).sum(0)
+    return jnp.maximum(square - 2 * matmul(x, columns), 0.0)
+
+
+def columns(keys: jax.Array) -> jax.Array:
+    """Keys [N, H, D] as [H, D, N], over the root of D."""
+    return jnp.moveaxis(keys, 0, -1) / math.sqrt(keys.shape[-1])
+
+
+def attend(queries, keys, penalties, mask):
+    """Attention weights [H, M, N], in float32, the largest of each [N] being 1.
+
+    What they weigh has a row of ones, which gives their sum, to divide by: one pass
+    over the weights less.
+
+    Args:
+        queries: [M, H, D].
+        keys: [H, D, N].
+        penalties: Pairs of (inverse softplus of the) sharpness [H], distance [M, N].
+        mask: Rows in use, [N].
+    """
+    logits = jnp.einsum("mhd,hdn->hmn", queries, keys).astype(jnp.float32)
+    for sharpness, distance in penalties:
+        logits = logits - nn.softplus(sharpness)[:, None, None] * distance
+    logits = jnp.where(mask > 0, logits, -1e30)
+    return jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True))
 
 
 def _inverse_softplus(x):
@@ -138,34 +171,21 @@ class Block(nn.Module):
         )
 
     def keys_values(self, tokens):
-        """Of context tokens [N, width]."""
+        """Of context tokens [N, width], as `NetworkCache` has them."""
         rows = self.norm_rows(tokens)
-        return self.key(rows), self.value(rows)
+        values = jnp.moveaxis(self.value(rows), 0, -1)
+        values = jnp.concatenate([values, jnp.ones_like(values[:, :1])], axis=1)
+        return columns(self.key(rows)), values
 
     def __call__(self, tokens, keys, values, distance, mask):
         """Advance tokens [M, width] that see the context's keys and values."""
         query = self.query(self.norm_rows(tokens))
-        logits = jnp.einsum("mhd,nhd->hmn", query, keys) / math.sqrt(keys.shape[-1])
-        weights = attend(logits, [(self.sharpness, distance)], mask)
-        tokens = tokens + self.out(
-            jnp.einsum("hmn,nhd->mhd", weights.astype(values.dtype), values)
-        )
+        weights = attend(query, keys, [(self.sharpness, distance)], mask)
+        weights = weights.astype(values.dtype)
+        read = jnp.einsum("hmn,hdn->mhd", weights, values)
+        tokens = tokens + self.out(read[..., :-1] / read[..., -1:])
         hidden = self.widen(self.norm_hidden(tokens))
         return tokens + self.narrow(nn.gelu(hidden))
-
-
-def attend(logits, penalties, mask):
-    """Attention weights [H, M, N], in float32.
-
-    Args:
-        logits: [H, M, N].
-        penalties: Pairs of (inverse softplus of the) sharpness [H], distance [M, N].
-        mask: Rows in use, [N].
-    """
-    logits = logits.astype(jnp.float32)
-    for sharpness, distance in penalties:
-        logits = logits - nn.softplus(sharpness)[:, None, None] * distance
-    return jax.nn.softmax(jnp.where(mask > 0, logits, -1e30), axis=-1)
 
 
 class Network(nn.Module):
@@ -219,7 +239,7 @@ class Network(nn.Module):
     def encode(self, rows: Rows) -> NetworkCache:
         """Everything that depends on the context alone."""
         tokens = self._tokens(rows.features)
-        distance = squared_distance(rows.inputs, rows.inputs)
+        distance = squared_distance(rows.inputs, rows.inputs.T)
         cached = []
         for block in self.blocks:
             keys, values = block.keys_values(tokens)
@@ -227,49 +247,53 @@ class Network(nn.Module):
             cached.append((keys, values))
         keys, values = zip(*cached, strict=True)
         errors = jnp.square(rows.residual[:, None] - rows.models)
-        error = rows.mask[:, None, None] * errors
-        error = error.sum(0) / jnp.maximum(rows.mask.sum(), 1.0)
+        share = rows.mask / jnp.maximum(rows.mask.sum(), 1.0)
+        error = jnp.sum(share[:, None, None] * errors, 0)
         read = [
             rows.residual,
             jnp.square(rows.residual),
             errors.reshape(len(errors), -1),
             rows.terminated[:, None],
+            jnp.ones_like(rows.terminated)[:, None],
         ]
         return NetworkCache(
             keys=keys,
             values=values,
-            readout_keys=self.readout_key(self.norm(tokens)),
-            read=jnp.concatenate(read, 1),
+            readout_keys=columns(self.readout_key(self.norm(tokens))),
+            read=jnp.concatenate(read, 1).T,
             error=0.5 * jnp.log(jnp.maximum(error, 1.0)),
-            rows=rows,
+            inputs=rows.inputs.T,
+            next_obs=rows.next_obs.T,
+            mask=rows.mask,
+            end_rate=jnp.sum(share * rows.terminated),
         )
 
     def decode(self, cache: NetworkCache, query: Rows) -> Output:
         """Predict queries, each from the context alone."""
-        rows = cache.rows
         tokens = self._tokens(query.features)
-        distance = squared_distance(query.inputs, rows.inputs)
+        distance = squared_distance(query.inputs, cache.inputs)
         for block, keys, values in zip(
             self.blocks, cache.keys, cache.values, strict=True
         ):
-            tokens = block(tokens, keys, values, distance, rows.mask)
+            tokens = block(tokens, keys, values, distance, cache.mask)
         tokens = self.norm(tokens)
 
-        keys = cache.readout_keys
-        logits = jnp.einsum("mhd,nhd->hmn", self.readout_query(tokens), keys)
-        next_distance = squared_distance(query.next_obs, rows.next_obs)
+        next_distance = squared_distance(query.next_obs, cache.next_obs)
         weights = attend(
-            logits / math.sqrt(keys.shape[-1]),
+            self.readout_query(tokens),
+            cache.readout_keys,
             [(self.sharpness, distance), (self.next_sharpness, next_distance)],
-            rows.mask,
+            cache.mask,
         )
-        num_targets = rows.residual.shape[1]
-        read = jnp.einsum("hmn,nt->mth", weights, cache.read)
+        num_targets = query.residual.shape[1]
+        read = jnp.einsum("hmn,tn->mth", weights, cache.read)
+        largest = 1.0 / read[:, -1]
+        read = read[:, :-1] * largest[:, None]
         end, read = read[:, -1], read[:, :-1]
         read = read.reshape(len(read), -1, num_targets, read.shape[-1])
         mean, errors = read[:, 0], jnp.log(read[:, 1:] + 1e-6)
-        focus = jnp.log(jnp.max(weights, -1).T + 1e-4)
-        nearest = jnp.min(jnp.where(rows.mask > 0, distance, 1e3), 1)
+        focus = jnp.log(largest + 1e-4)
+        nearest = jnp.min(jnp.where(cache.mask > 0, distance, 1e3), 1)
         shared = [self.summary(tokens), focus, jnp.log(nearest + 1e-4)[:, None]]
         shared = jnp.concatenate(shared, -1)
 
@@ -299,8 +323,7 @@ class Network(nn.Module):
         shift = jnp.sum(self.mixing(hidden) * mean, -1)
         params = self.target_out(hidden).astype(jnp.float32)
 
-        rate = jnp.sum(rows.terminated * rows.mask) / jnp.maximum(rows.mask.sum(), 1)
-        rate = jnp.broadcast_to(jnp.log(rate + 1e-4), (len(end), 1))
+        rate = jnp.broadcast_to(jnp.log(cache.end_rate + 1e-4), (len(end), 1))
         ends = jnp.concatenate([end, jnp.log(end + 1e-4), rate, shared], -1)
         logit = self.end_out(nn.gelu(self.end_hidden(ends)))[:, 0]
         smooth = jnp.clip(jnp.mean(end, -1), 1e-4, 1 - 1e-4)

@@ -13,6 +13,7 @@ import oswm
 from oswm.environment import fit
 from oswm.landmarks import choose_landmarks, kernel
 from oswm.linalg import inverse_factor
+from oswm.nearest_neighbours import least_rows
 
 SMALL = oswm.KernelRidge(48, length_scales=(0.5, 1.0), penalties=(1e-4, 1e-2))
 NUM_ROWS = 200  # Of all contexts, so that each model compiles once.
@@ -251,3 +252,11 @@ def test_no_end_in_the_context_is_no_end_in_the_model():
     model = oswm.Ridge()
     found = predict(model, fit(model, context), context)
     assert np.max(found.terminated_prob) < 1e-6
+
+
+@pytest.mark.parametrize("num_rows", [7, 41, 1000])
+def test_the_nearest_rows_are_those_of_a_full_search(num_rows):
+    values = jax.random.randint(jax.random.key(0), (20, num_rows), 0, num_rows // 3)
+    values = values.astype(jnp.float32).at[:, ::4].set(1e30)
+    found = jax.vmap(lambda x: least_rows(x, 5))(values)
+    np.testing.assert_array_equal(found, jax.lax.top_k(-values, 5)[1])
