@@ -1,10 +1,10 @@
 """Our world model: closed-form fits of the context, which a transformer blends.
 
-The transformer was trained once, on synthetic tasks. Inside a context it weighs the
-closed-form models at each query and predicts what they leave, as a distribution. How
-far this shift is believed is decided for each target inside the context, too: rows that
-are held out from the transformer tell by which factor between 0 and 1 it makes the
-squared error smallest.
+The transformer was trained once, on synthetic tasks. At each query it reconsiders how
+the closed-form models are blended and predicts what they leave, as a distribution. How
+far this shift is believed is decided for each target inside the context: rows that are
+held out from the transformer tell by which factor between 0 and 1 it makes the squared
+error smallest.
 """
 
 from __future__ import annotations
@@ -155,14 +155,14 @@ class TransformerModel:
         power = jnp.square(guess).sum(0) + 1e-12
         factor = (guess * truth).sum(0) / power
         # Of a regression through the origin whose noise may differ between rows.
-        error = jnp.square(guess * (truth - factor * guess)).sum(0) / jnp.square(power)
+        error = jnp.square(guess / power * (truth - factor * guess)).sum(0)
         # Before the rows say anything, the factor is taken to be 1 +- 0.5.
         certainty = _GATE_VARIANCE / (_GATE_VARIANCE + error)
         return jnp.clip(1.0 + certainty * (factor - 1.0), 0.0, 1.0)
 
     def _shift(self, output: Output) -> jax.Array:
         """Mean of what is added to the blend."""
-        return output.shift + self.head.mean(output.params)
+        return output.shift + output.scale * self.head.mean(output.params)
 
     def _ask(self, cache: ModelCache, obs, action) -> tuple[jax.Array, Output]:
         """The blend [S + 1], and the network's output for one query."""
@@ -185,7 +185,7 @@ class TransformerModel:
         blend, output = self._ask(cache, obs, action)
         scales, head = cache.scales, self.head
         mean = blend + scales.residual * cache.gate * self._shift(output)
-        std = scales.residual * scales.is_live * head.std(output.params)
+        std = scales.residual * scales.is_live * output.scale * head.std(output.params)
         next_obs = obs + mean[:-1]
         return Prediction(
             next_obs_mean=next_obs,
@@ -200,7 +200,7 @@ class TransformerModel:
         value_key, end_key = jax.random.split(key)
         blend, output = self._ask(cache, obs, action)
         scales, head = cache.scales, self.head
-        drawn = output.shift + head.sample(output.params, value_key)
+        drawn = output.shift + output.scale * head.sample(output.params, value_key)
         drawn = drawn - (1 - cache.gate) * self._shift(output)
         value = blend + scales.residual * scales.is_live * drawn
         next_obs = obs + value[:-1]

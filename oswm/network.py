@@ -5,8 +5,9 @@ the squared distance of the standardised inputs, so that a head starts as a kern
 smoother of some bandwidth and learns which distances matter. The last attention reads
 the residuals themselves, of all targets with the same weights, and how large each
 closed-form model's are nearby. A perceptron shared by the targets turns what it reads
-into weights of the models, which start at the best in the context, and a distribution
-around their mean, shifted by what the heads read.
+into weights of the models and a distribution around their mean, shifted by what the
+heads read. Without training the weights are those of a closed-form blend, by each
+model's errors in the context and its predicted deviation.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from oswm.heads import HEADS
 from oswm.linalg import matmul
 from oswm.tokens import NUM_FEATURES, NUM_SLOTS, Rows, slots_of
 
-# Initial exponents: of a model's error in the context, and of its standard deviation.
+# Exponents of the closed-form blend: of a model's error in the context, and of its
+# standard deviation at the query.
 _ERROR_TRUST, _SPREAD_TRUST = 4.0, 2.0
 
 
@@ -91,15 +93,18 @@ class Output:
     """What the network says about queries.
 
     Attributes:
-        blend: The models' weighted mean minus the base, [M, S + 1].
-        shift: What the heads read, the centre of a distribution around the blend,
+        blend: The closed-form blend minus the base, [M, S + 1].
+        shift: Other weights than the blend's and what the heads read: the centre of a
+            distribution around the blend, [M, S + 1].
+        scale: The models' standard deviation at the query, the distribution's unit,
             [M, S + 1].
-        params: Of the target minus blend and shift, [M, S + 1, P].
+        params: Of the target minus blend and shift, in that unit, [M, S + 1, P].
         terminated: Logit, [M].
     """
 
     blend: jax.Array
     shift: jax.Array
+    scale: jax.Array
     params: jax.Array
     terminated: jax.Array
 
@@ -227,9 +232,6 @@ class Network(nn.Module):
         self.target_out = nn.Dense(num_params, kernel_init=zeros)
         self.mixing = nn.Dense(heads, kernel_init=zeros)
         self.blending = nn.Dense(config.num_models, kernel_init=zeros)
-        self.trust = self.param(
-            "trust", lambda _: jnp.asarray([_ERROR_TRUST, _SPREAD_TRUST])
-        )
         self.end_hidden = nn.Dense(config.num_hidden)
         self.end_out = nn.Dense(1, kernel_init=zeros)
 
@@ -316,11 +318,14 @@ class Network(nn.Module):
         hidden = self.target_in(hidden)
         hidden = nn.gelu(hidden + self.target_shared(shared)[:, None])
         hidden = hidden + nn.gelu(self.target_hidden(hidden))
-        trust = self.trust[0] * error + self.trust[1] * query.spread
-        logits = 4 * self.blending(hidden) - jnp.moveaxis(trust, 1, 2)
-        models = jnp.moveaxis(query.models, 1, 2)
-        blend = jnp.sum(jax.nn.softmax(logits) * models, -1)
-        shift = jnp.sum(self.mixing(hidden) * mean, -1)
+        trust = _ERROR_TRUST * error + _SPREAD_TRUST * query.spread
+        trust = -jnp.moveaxis(trust, 1, 2)
+        models, spread = (jnp.moveaxis(x, 1, 2) for x in (query.models, query.spread))
+        weights = jax.nn.softmax(4 * self.blending(hidden) + trust)
+        blend = jnp.sum(jax.nn.softmax(trust) * models, -1)
+        scale = jnp.exp(jnp.sum(weights * spread, -1))
+        shift = jnp.sum(weights * models, -1) - blend
+        shift = shift + jnp.sum(self.mixing(hidden) * mean, -1)
         params = self.target_out(hidden).astype(jnp.float32)
 
         rate = jnp.broadcast_to(jnp.log(cache.end_rate + 1e-4), (len(end), 1))
@@ -328,7 +333,7 @@ class Network(nn.Module):
         logit = self.end_out(nn.gelu(self.end_hidden(ends)))[:, 0]
         smooth = jnp.clip(jnp.mean(end, -1), 1e-4, 1 - 1e-4)
         logit = logit + jnp.log(smooth) - jnp.log1p(-smooth)
-        return Output(blend, shift, params, logit)
+        return Output(blend, shift, scale, params, logit)
 
 
 def _of_targets(read):

@@ -37,7 +37,7 @@ from oswm.closed_form import Persistence, Ridge
 from oswm.kernel_ridge import KernelRidge
 from oswm.model import TransformerModel
 from oswm.nearest_neighbours import NearestNeighbours
-from oswm.network import NetworkConfig
+from oswm.network import NetworkConfig, init_weights
 from oswm.training import (
     STEPS_PER_CALL,
     TrainConfig,
@@ -67,7 +67,7 @@ PRESETS = {
 }
 _FORMAT_VERSION = 2
 _CHECKPOINTS = 20  # in a run
-_VALIDATIONS = 4
+_VALIDATIONS = 5
 _MOST_SKIPPED = 20
 
 
@@ -224,6 +224,7 @@ def _baseline_errors(folder: Path, config: TrainConfig, data) -> dict[str, np.nd
         "ridge": Ridge(),
         "kernel_ridge": KernelRidge(num_landmarks=64),
         "base": config.base,
+        "blend": _transformer(init_weights(jax.random.key(0), config.network), config),
     }
     bar = tqdm(models.items(), "validation of baselines", leave=False, disable=None)
     found = {name: errors_of(model, data) for name, model in bar}
@@ -232,19 +233,21 @@ def _baseline_errors(folder: Path, config: TrainConfig, data) -> dict[str, np.nd
 
 
 def _validate(state, config, data, baselines) -> dict[str, float]:
-    model = TransformerModel(
-        jax.device_get(state.weights), config.network, base=config.base
-    )
+    model = _transformer(state.weights, config)
     return compare({"oswm": errors_of(model, data), **baselines})
+
+
+def _transformer(weights, config) -> TransformerModel:
+    return TransformerModel(jax.device_get(weights), config.network, base=config.base)
 
 
 def _line(row: dict) -> str:
     return (
         f"step {row['step']}: loss {row['loss']:.3f}, held-out error "
-        f"{row['error_oswm']:.2e} (base {row['error_base']:.2e}, ridge "
+        f"{row['error_oswm']:.2e} (blend {row['error_blend']:.2e}, ridge "
         f"{row['error_ridge']:.2e}, kernel ridge {row['error_kernel_ridge']:.2e}); "
-        f"beats ridge on {100 * row['beats_ridge']:.0f} %, base on "
-        f"{100 * row['beats_base']:.0f} %"
+        f"beats ridge on {100 * row['beats_ridge']:.0f} %, the blend on "
+        f"{100 * row['beats_blend']:.0f} %"
     )
 
 

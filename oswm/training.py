@@ -2,7 +2,8 @@
 
 A step draws tasks, fits the closed-form models to each context, and lowers the negative
 log likelihood of the queries' residuals and the logarithm of each target's mean squared
-error, which counts a factor alike whether errors are tiny or huge. Devices draw their
+error, which counts a factor alike whether errors are tiny or huge, down to the rounding
+of the closed-form fits. Devices draw their
 own shares of the tasks and average their gradients. Everything follows from the
 configuration and the step's number, so a resumed run is the run that was interrupted.
 """
@@ -31,9 +32,10 @@ from oswm.prior.default import draw_batch
 from oswm.selection import LeaveOneOut
 from oswm.tokens import Rows, Scales, base_of, read_context, read_query
 
-STEPS_PER_CALL = 12
+STEPS_PER_CALL = 24
 _LARGEST_REST = 30.0  # Beyond it a likelihood says no more.
-_LEAST_ERROR = 0.03  # Mean squared error, in units, below which none is better.
+# Errors below which none is better, in units, and in the target's standard deviation.
+_LEAST_ERROR, _ROUNDING = 1e-2, 3e-6
 _END_WEIGHT = 0.3
 # The default models, with fewer landmarks and candidates.
 QUICK_BASE = LeaveOneOut(
@@ -41,8 +43,8 @@ QUICK_BASE = LeaveOneOut(
         Ridge(),
         Ridge(quadratic=True),
         KernelRidge(
-            num_landmarks=48,
-            num_screening=24,
+            num_landmarks=64,
+            num_screening=32,
             length_scales=(0.5, 1.0, 2.0),
             penalties=(1e-3, 1e-1),
         ),
@@ -72,8 +74,8 @@ class TrainConfig:
     network: NetworkConfig = NetworkConfig()  # noqa: RUF009 (frozen)
     base: LeaveOneOut = QUICK_BASE
     num_datasets: int = 16
-    num_passes: int = 4
-    num_context: int = 160
+    num_passes: int = 6
+    num_context: int = 256
     num_query: int = 64
     learning_rate: float = 2e-3
     weight_decay: float = 1e-3
@@ -150,14 +152,18 @@ def loss_of(weights: dict, lesson: Lesson, config: TrainConfig) -> jax.Array:
     cache = network.apply(variables, lesson.context, method="encode")
     output = network.apply(variables, cache, lesson.queries, method="decode")
     output = cast(Output, output)
-    rest = lesson.residual - output.blend - output.shift
+    rest = (lesson.residual - output.blend - output.shift) / output.scale
     near = jnp.clip(rest, -_LARGEST_REST, _LARGEST_REST)
-    likelihood = lesson.weight * head.log_prob(output.params, near)
+    density = head.log_prob(output.params, near) - jnp.log(output.scale)
+    likelihood = lesson.weight * density
     likelihood = jnp.sum(likelihood) / jnp.maximum(jnp.sum(lesson.weight), 1.0)
     number = jnp.sum(lesson.weight, axis=0)
-    error = lesson.weight * jnp.square(rest - head.mean(output.params))
-    error = jnp.sum(error, axis=0) / jnp.maximum(number, 1.0)
-    error = (number > 0) * jnp.log(_LEAST_ERROR + error)
+    error = output.scale * (rest - head.mean(output.params))
+    error = jnp.sum(lesson.weight * jnp.square(error), axis=0)
+    scales = lesson.scales
+    least = _LEAST_ERROR + _ROUNDING * scales.target.std / scales.residual
+    error = jnp.square(least) + error / jnp.maximum(number, 1.0)
+    error = (number > 0) * jnp.log(error)
     error = jnp.sum(error) / jnp.maximum(jnp.sum(number > 0), 1.0)
     ends = optax.sigmoid_binary_cross_entropy(output.terminated, lesson.terminated)
     ends = jnp.sum(lesson.mask * ends) / jnp.maximum(jnp.sum(lesson.mask), 1.0)

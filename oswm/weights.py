@@ -14,7 +14,7 @@ from flax import traverse_util
 from oswm.model import TransformerModel
 from oswm.network import NetworkConfig
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 PRETRAINED = Path(__file__).parent / "pretrained"
 
 
