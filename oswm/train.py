@@ -65,7 +65,7 @@ PRESETS = {
         learning_rate=5e-4,
     ),
 }
-_FORMAT_VERSION = 2
+_FORMAT_VERSION = 3
 _CHECKPOINTS = 20  # in a run
 _VALIDATIONS = 5
 _MOST_SKIPPED = 20
