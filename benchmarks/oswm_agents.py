@@ -32,6 +32,7 @@ def pair_of(task: WorldModelTask, data: Data, model: str, seed: int) -> Any:
         task.max_steps,
         task.initial_obs,
         oswm_models.make(model),
+        uncertainty_penalty=task.uncertainty_penalty,
     )
 
 

@@ -49,6 +49,7 @@ class WorldModelTask:
         must: The mean return that this project asks for.
         expert_rows: See `expert_steps`.
         expert_repeat: How often the expert's actions are repeated while it trains.
+        uncertainty_penalty: As for `oswm.condition`.
     """
 
     name: str
@@ -64,6 +65,7 @@ class WorldModelTask:
     must: float | None = None
     expert_rows: int | None = None
     expert_repeat: int = 1
+    uncertainty_penalty: float = 1.0
 
     @property
     def is_jax(self) -> bool:
@@ -167,15 +169,16 @@ TASKS = {
         ),
         WorldModelTask(
             "Reacher-v5",
-            SAC(),
-            20_000,
+            SAC(discount=0.9),
+            40_000,
             "random",
-            SAC(),
-            20_000,
+            SAC(discount=0.9),
+            40_000,
             horizon=10,
             published=(-78.8, 3.9, -10.4),
             must=-9.0,
             expert_rows=5_000,
+            uncertainty_penalty=0.0,  # Its joints' limits are uncertain, and harmless.
         ),
     )
 }
