@@ -54,7 +54,7 @@ def _card(task: RewardTask, env: Any, report: dict[str, Any]) -> str:
     if env.hidden_sizes:
         layers += f", {env.activation}"
     if env.scale != 1.0:
-        layers += f", its output times {env.scale:g}"
+        layers += f", its output times {env.scale:g} (1 in evolution)"
     repeat = task.rows["same"].repeat
     text = f"""# Reward network for {task.task}, {env.kind}
 

@@ -177,6 +177,8 @@ def run(options: Options) -> None:
         if name not in ("out", "resume", "cache")
     }
     identity["evolutions"] = str([task.evolutions[kind] for kind in options.kinds])
+    if task.scales:
+        identity["scales"] = str(task.scales)
     with RunFolder(out, identity, resume=options.resume) as folder:
         num_networks = len(options.kinds) * options.networks  # type: ignore
         num_bonuses = sum(len(baselines(task, options, row)) for row in options.rows)
@@ -275,7 +277,8 @@ def evolve(
             "real_steps": progress.real_steps,
             "failed_candidates": progress.failed_candidates,
         }
-        env, params = result.env.config.make(*task.pair(task.rows["same"].repeat))
+        shape = dataclasses.replace(result.env.config, scale=task.scales.get(kind, 1.0))
+        env, params = shape.make(*task.pair(task.rows["same"].repeat))
         params = params.replace(weights=result.params.weights)
         file = path(cells.folder, kind, seed)
         jaxrl_se.save(file, env, params, task=task.task, report=report)

@@ -74,6 +74,8 @@ class RewardTask:
       light: Without `--full`, agents that take their places in rows of these names.
       evolved_in: By kind, the form of the task that its networks evolve in, where it
         is another one; `starts` says in words where its episodes start.
+      scales: By kind, the factor on the output of its evolved networks, 1 if it is not
+        there. Exclusive kinds rank policies the same whatever it is.
     """
 
     task: str
@@ -87,6 +89,7 @@ class RewardTask:
     small: dict[str, Any] = dataclasses.field(default_factory=dict)
     light: dict[str, Row] = dataclasses.field(default_factory=dict)
     evolved_in: dict[str, Any] = dataclasses.field(default_factory=dict)
+    scales: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def with_light_agents(self) -> RewardTask:
         """The task with the agents that a CPU can train."""
@@ -421,31 +424,28 @@ _MCC_PUBLISHED = {
     ),
 }
 
-_MCC_EVOLUTION = EvolutionConfig(
-    proxy=RewardConfig("additive", hidden_sizes=(), quadratic=True),
-    agent=_INNER_TD3,
-    # Full power all the way costs up to -100, standing still nothing: without a floor
-    # the agents of better and better candidates do less and less.
-    scoring=FinalReturn(floor=0.0),
-    train_steps=4000,
-    population_size=32,
-    num_seeds=1,
-    fitness_episodes=8,
-    std=0.3,
-    max_generations=20,
-)
-
 MOUNTAIN_CAR_CONTINUOUS = RewardTask(
     task="MountainCarContinuous-v0",
     kinds=("exclusive", "additive"),
-    evolutions={
-        "additive": _MCC_EVOLUTION,
-        # At a scale of 1 one or two of five agents push to the right for ever.
-        "exclusive": _MCC_EVOLUTION.replace(
-            proxy=RewardConfig("exclusive", hidden_sizes=(), quadratic=True, scale=0.1),
-            max_generations=30,
+    evolutions=_each(
+        ("exclusive", "additive"),
+        EvolutionConfig(
+            agent=_INNER_TD3,
+            # Full power all the way costs up to -100, standing still nothing: without a
+            # floor the agents of better and better candidates do less and less.
+            scoring=FinalReturn(floor=0.0),
+            train_steps=4000,
+            population_size=32,
+            num_seeds=1,
+            fitness_episodes=8,
+            std=0.3,
+            max_generations=20,
         ),
-    },
+        hidden_sizes=(),
+        quadratic=True,
+    ),
+    # Paid in full, one or two of five agents of the curves push to the right for ever.
+    scales={"exclusive": 0.1},
     rows={
         "same": Row(
             _TD3,
