@@ -444,7 +444,7 @@ MOUNTAIN_CAR_CONTINUOUS = RewardTask(
         hidden_sizes=(),
         quadratic=True,
     ),
-    # Paid in full, one or two of five agents of the curves push to the right for ever.
+    # Paid in full, one or two of five agents of the curves never reach the goal.
     scales={"exclusive": 0.1},
     rows={
         "same": Row(
