@@ -34,6 +34,9 @@ from oswm.landmarks import choose_landmarks, kernel
 from oswm.linalg import inverse_factor, matmul
 
 _PENALTY = 1e-5  # Of the base, per row; one-hot actions add up to a constant.
+# Observations whose kernels are evaluated one by one, which skips those that no target
+# chose, and takes long to compile.
+_MOST_UNROLLED = 12
 
 
 @struct.dataclass
@@ -101,14 +104,15 @@ class KernelFit:
         change_scale: Of observation and action.
         reward_scale: Of observation, action and next observation.
         target_scale: Of the targets.
-        change: An `Expansion` for each observation.
+        change: An `Expansion` for each observation, or one with a leading axis [S] where
+            they are many.
         reward: The reward's.
     """
 
     change_scale: Scale
     reward_scale: Scale
     target_scale: Scale
-    change: tuple[Expansion, ...]
+    change: tuple[Expansion, ...] | Expansion
     reward: Expansion
 
 
@@ -194,9 +198,11 @@ class KernelRidge(ClosedForm):
             target_scale.std * jnp.concatenate(parts, axis=0).T
             for parts in zip(of_change, of_reward, strict=True)
         )
-        change = tuple(
-            jax.tree.map(lambda x, i=i: x[i], change) for i in range(context.obs_size)
-        )
+        if context.obs_size <= _MOST_UNROLLED:
+            change = tuple(
+                jax.tree.map(lambda x, i=i: x[i], change)
+                for i in range(context.obs_size)
+            )
         reward = jax.tree.map(lambda x: x[0], reward)
         fit = KernelFit(change_scale, reward_scale, target_scale, change, reward)
         return fit, residual, std
@@ -268,9 +274,13 @@ class KernelRidge(ClosedForm):
         """Changes first, then the reward given the next observation they lead to."""
         inputs = fit.change_scale.normalize(jnp.concatenate([obs, action]))
         features = quadratic(inputs)
-        # One by one, as a batch of them would not skip anything.
-        found = [expansion(inputs, features) for expansion in fit.change]
-        change, change_std = (jnp.stack(x) for x in zip(*found, strict=True))
+        if isinstance(fit.change, tuple):
+            found = [expansion(inputs, features) for expansion in fit.change]
+            change, change_std = (jnp.stack(x) for x in zip(*found, strict=True))
+        else:
+            change, change_std = jax.vmap(Expansion.__call__, (0, None, None))(
+                fit.change, inputs, features
+            )
         scale = jax.tree.map(lambda x: x[:-1], fit.target_scale)
         next_obs = obs + scale.restore(change)
         inputs = jnp.concatenate([obs, action, next_obs])
