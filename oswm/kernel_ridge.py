@@ -104,7 +104,7 @@ class KernelFit:
         change_scale: Of observation and action.
         reward_scale: Of observation, action and next observation.
         target_scale: Of the targets.
-        change: An `Expansion` for each observation, or one with a leading axis [S] where
+        change: An `Expansion` for each observation, or one with a leading axis [S] if
             they are many.
         reward: The reward's.
     """
