@@ -136,7 +136,8 @@ def attend(queries, keys, penalties, mask):
     for sharpness, distance in penalties:
         logits = logits - nn.softplus(sharpness)[:, None, None] * distance
     logits = jnp.where(mask > 0, logits, -1e30)
-    return jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True))
+    largest = jnp.max(logits, axis=-1, keepdims=True)
+    return jnp.exp(logits - jax.lax.stop_gradient(largest))
 
 
 def _inverse_softplus(x):
