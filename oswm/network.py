@@ -120,6 +120,23 @@ def columns(keys: jax.Array) -> jax.Array:
     return jnp.moveaxis(keys, 0, -1) / math.sqrt(keys.shape[-1])
 
 
+@jax.custom_jvp
+def largest(x: jax.Array) -> jax.Array:
+    """Of the last axis, which stays, [..., 1].
+
+    The derivative of `jnp.max` looks for entries equal to it and divides by their
+    number: NaN where a compiler computed the entries again and rounded otherwise.
+    """
+    return jnp.max(x, axis=-1, keepdims=True)
+
+
+@largest.defjvp
+def _largest_jvp(primals, tangents):
+    (x,), (tangent,) = primals, tangents
+    row = jnp.argmax(x, axis=-1, keepdims=True)
+    return largest(x), jnp.take_along_axis(tangent, row, -1)
+
+
 def attend(queries, keys, penalties, mask):
     """Attention weights [H, M, N], in float32, the largest of each [N] being 1.
 
@@ -136,8 +153,7 @@ def attend(queries, keys, penalties, mask):
     for sharpness, distance in penalties:
         logits = logits - nn.softplus(sharpness)[:, None, None] * distance
     logits = jnp.where(mask > 0, logits, -1e30)
-    largest = jnp.max(logits, axis=-1, keepdims=True)
-    return jnp.exp(logits - jax.lax.stop_gradient(largest))
+    return jnp.exp(logits - largest(logits))
 
 
 def _inverse_softplus(x):
@@ -290,12 +306,12 @@ class Network(nn.Module):
         )
         num_targets = query.residual.shape[1]
         read = jnp.einsum("hmn,tn->mth", weights, cache.read)
-        largest = 1.0 / read[:, -1]
-        read = read[:, :-1] * largest[:, None]
+        share = 1.0 / read[:, -1]  # of the row that weighs most, [M, R]
+        read = read[:, :-1] * share[:, None]
         end, read = read[:, -1], read[:, :-1]
         read = read.reshape(len(read), -1, num_targets, read.shape[-1])
         mean, errors = read[:, 0], jnp.log(read[:, 1:] + 1e-6)
-        focus = jnp.log(largest + 1e-4)
+        focus = jnp.log(share + 1e-4)
         nearest = jnp.min(jnp.where(cache.mask > 0, distance, 1e3), 1)
         shared = [self.summary(tokens), focus, jnp.log(nearest + 1e-4)[:, None]]
         shared = jnp.concatenate(shared, -1)

@@ -14,7 +14,7 @@ from oswm.context import Context
 from oswm.heads import Bars, Mixture
 from oswm.model import TransformerModel
 from oswm.nearest_neighbours import NearestNeighbours
-from oswm.network import Network, NetworkConfig, init_weights
+from oswm.network import Network, NetworkConfig, attend, init_weights
 from oswm.prior.default import draw_batch
 from oswm.selection import LeaveOneOut
 from oswm.tokens import read_context, read_query
@@ -111,6 +111,32 @@ def test_network_ignores_the_order_of_rows_and_padding(weights, context):
     padded = decode(nonsense, query)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found, padded
+    )
+
+
+def test_attention_is_a_softmax_and_so_is_its_gradient():
+    """Of the weights, and of the largest one, which is 1 over their sum."""
+    keys = jax.random.split(jax.random.key(3), 3)
+    queries = jax.random.normal(keys[0], (5, 2, 4))
+    rows = jax.random.normal(keys[1], (2, 4, 9))
+    values = jax.random.normal(keys[2], (9,))
+    mask = (jnp.arange(9) < 7).astype(jnp.float32)
+
+    def ours(queries):
+        weights = attend(queries, rows, [], mask)
+        total = jnp.sum(weights, -1)
+        return jnp.sum(weights @ values / total) + jnp.sum(jnp.square(1 / total))
+
+    def plain(queries):
+        logits = jnp.einsum("mhd,hdn->hmn", queries, rows)
+        weights = jax.nn.softmax(jnp.where(mask > 0, logits, -jnp.inf))
+        return jnp.sum(weights @ values) + jnp.sum(jnp.square(jnp.max(weights, -1)))
+
+    found, expected = (jax.jit(jax.value_and_grad(f))(queries) for f in (ours, plain))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+        found,
+        expected,
     )
 
 
