@@ -191,6 +191,12 @@ def mean_errors(cells: list[dict], model: str, query: str) -> tuple[float, float
     )
 
 
+def _mean(values: list[float]) -> float:
+    """Without NaN, which are horizons that no episode is long enough for."""
+    known = [value for value in values if not np.isnan(value)]
+    return float(np.mean(known)) if known else float("nan")
+
+
 def print_table(
     task: str,
     kind: str,
@@ -208,7 +214,7 @@ def print_table(
         line = "".join(f"{value:>18.2e}" for value, _ in values)
         raw = np.mean([raw for _, raw in values])
         steps = "".join(
-            f"{np.nanmean([cell[model]['rollout'][str(h)] for cell in cells]):>11.1e}"
+            f"{_mean([cell[model]['rollout'][str(h)] for cell in cells]):>11.1e}"
             for h in HORIZONS
         )
         inside = np.mean(
