@@ -74,6 +74,8 @@ class RewardTask:
       light: Without `--full`, agents that take their places in rows of these names.
       evolved_in: By kind, the form of the task that its networks evolve in, where it
         is another one; `starts` says in words where its episodes start.
+      refinements: By kind, a second evolution of the first one's result, in the task
+        itself and with the output as agents of the curves are paid it.
       scales: By kind, the factor on the output of its evolved networks, 1 if it is not
         there. Exclusive kinds rank policies the same whatever it is.
     """
@@ -89,6 +91,7 @@ class RewardTask:
     small: dict[str, Any] = dataclasses.field(default_factory=dict)
     light: dict[str, Row] = dataclasses.field(default_factory=dict)
     evolved_in: dict[str, Any] = dataclasses.field(default_factory=dict)
+    refinements: dict[str, EvolutionConfig] = dataclasses.field(default_factory=dict)
     scales: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def with_light_agents(self) -> RewardTask:
