@@ -457,7 +457,7 @@ MOUNTAIN_CAR_CONTINUOUS = RewardTask(
             agent=_LIGHT_TD3,
             scoring=FinalReturn(floor=60.0),
             train_steps=37_500,
-            population_size=12,
+            population_size=10,
             num_seeds=2,
             fitness_episodes=16,
             std=0.3,
