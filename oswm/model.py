@@ -4,7 +4,8 @@ The transformer was trained once, on synthetic tasks. At each query it reconside
 the closed-form models are blended and predicts what they leave, as a distribution. How
 far this shift is believed is decided for each target inside the context: rows that are
 held out from the transformer tell by which factor between 0 and 1 it makes the squared
-error smallest.
+error smallest. A target that one closed-form model alone predicts far better there is
+left to that model.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from oswm.termination import Termination
 from oswm.tokens import Rows, Scales, base_of, read_context, read_query
 
 _GATE_VARIANCE = 0.25
+_FAR_BETTER = 0.5  # Share of the squared error at which blending is given up.
 
 
 @struct.dataclass
@@ -40,6 +42,8 @@ class ModelCache:
         scales: Statistics of the context.
         network: Keys and values.
         gate: How far shifts are believed, 0 to 1, [S + 1].
+        is_blended: Whether models are blended and shifted at all, 0 or 1, [S + 1]; if
+            not, the best of them predicts alone.
         termination: The closed-form classifier.
     """
 
@@ -48,6 +52,7 @@ class ModelCache:
     scales: Scales
     network: NetworkCache
     gate: jax.Array
+    is_blended: jax.Array
     termination: Termination
 
 
@@ -118,20 +123,25 @@ class TransformerModel:
         check_sizes(context)
         weights = jax.tree.map(jnp.asarray, self.weights)
         fits, scales, rows, left_out = read_context(self.base, context)
-        gate = jnp.ones(context.obs_size + 1)
+        gate = is_blended = jnp.ones(context.obs_size + 1)
         if self.num_folds:
-            gate = self._gate(weights, rows, left_out)
+            gate, is_blended = self._gate(weights, rows, left_out)
         return ModelCache(
             weights=weights,
             fits=fits,
             scales=scales,
             network=self._encode(weights, rows),
-            gate=gate * scales.is_live,
+            gate=gate * is_blended * scales.is_live,
+            is_blended=is_blended,
             termination=Termination.fit(context),
         )
 
-    def _gate(self, weights, rows: Rows, queries: Rows) -> jax.Array:
-        """Factors [S + 1] of the shifts, from rows held out in turn."""
+    def _gate(self, weights, rows: Rows, queries: Rows) -> tuple[jax.Array, jax.Array]:
+        """From rows held out in turn: factors of the shifts, and whether to blend.
+
+        Returns:
+            `gate` and `is_blended` of `ModelCache`.
+        """
         num_rows = len(rows.mask)
         size = -(-num_rows // self.num_folds)
 
@@ -147,18 +157,21 @@ class TransformerModel:
             asked = jax.tree.map(lambda x: x[index], queries)
             output = self._decode(weights, cache, asked)
             in_use = (is_row * rows.mask[index])[:, None]
-            left = rows.residual[index] - output.blend
-            return self._shift(output) * in_use, left * in_use
+            of_base = rows.residual[index]
+            left = of_base - output.blend
+            return tuple(in_use * x for x in (self._shift(output), left, of_base))
 
-        guess, truth = jax.lax.map(one_fold, jnp.arange(self.num_folds))
-        guess, truth = (x.reshape(-1, x.shape[-1]) for x in (guess, truth))
+        found = jax.lax.map(one_fold, jnp.arange(self.num_folds))
+        guess, truth, of_base = (x.reshape(-1, x.shape[-1]) for x in found)
         power = jnp.square(guess).sum(0) + 1e-12
         factor = (guess * truth).sum(0) / power
         # Of a regression through the origin whose noise may differ between rows.
         error = jnp.square(guess / power * (truth - factor * guess)).sum(0)
         # Before the rows say anything, the factor is taken to be 1 +- 0.5.
         certainty = _GATE_VARIANCE / (_GATE_VARIANCE + error)
-        return jnp.clip(1.0 + certainty * (factor - 1.0), 0.0, 1.0)
+        gate = jnp.clip(1.0 + certainty * (factor - 1.0), 0.0, 1.0)
+        blended, alone = (jnp.square(x).sum(0) for x in (truth - gate * guess, of_base))
+        return gate, (alone >= _FAR_BETTER * blended).astype(jnp.float32)
 
     def _shift(self, output: Output) -> jax.Array:
         """Mean of what is added to the blend."""
@@ -172,7 +185,8 @@ class TransformerModel:
         output = self._decode(cache.weights, cache.network, query)
         output = jax.tree.map(lambda x: x[0], output)
         base = base_of(cache.scales, means)[0]
-        return base + cache.scales.residual * output.blend, output
+        blend = cache.is_blended * output.blend
+        return base + cache.scales.residual * blend, output
 
     def predict(self, cache: ModelCache, obs: jax.Array, action: jax.Array):
         """Predict one step.

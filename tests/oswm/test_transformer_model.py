@@ -183,6 +183,34 @@ def test_the_gate_closes_on_a_network_that_knows_nothing(model, context):
     assert errors[0] < errors[1]
 
 
+class Boaster(Persistence):
+    """Often wrong, never in doubt."""
+
+    def fit_targets(self, context):
+        """As if it left next to nothing."""
+        (mean, std), residual, stds = super().fit_targets(context)
+        return (mean, 1e-9 * std), residual, 1e-9 * stds
+
+
+def test_a_model_that_is_far_better_alone_predicts_alone(untrained, linear):
+    """Of two models one is all but exact, the other sure of itself."""
+    base = LeaveOneOut((Ridge(), Ridge(quadratic=True), Boaster(), NearestNeighbours()))
+    noise = 0.05 * jax.random.normal(jax.random.key(4), linear.next_obs.shape)
+    noisy = linear.replace(next_obs=linear.next_obs + noise)
+    careless = dataclasses.replace(untrained, base=base)
+    careful = dataclasses.replace(careless, num_folds=2)
+    cache = jax.jit(careful.fit)(noisy)
+    np.testing.assert_array_equal(cache.is_blended[:-1], 0.0)
+    errors = []
+    for m in (careless, careful, base):
+        found = jax.jit(jax.vmap(m.predict, (None, 0, 0)))(
+            jax.jit(m.fit)(noisy), linear.obs, linear.action
+        )
+        errors.append(jnp.abs(found.next_obs_mean - linear.next_obs)[:60].mean())
+    assert errors[0] > 0.2
+    np.testing.assert_allclose(errors[1], errors[2], rtol=1e-4)
+
+
 def test_an_untrained_network_takes_the_model_that_is_exact(untrained, linear):
     obs = 3 * linear.obs  # Where the others are far off.
     found = predict_all(untrained, linear, obs, linear.action)
