@@ -66,9 +66,13 @@ task's; `info["task_reward"]` is its own reward.
 | command, of whose networks this one was chosen | `{report["command"]}` |
 | hidden layers | {layers} |
 | times that an action is taken | {repeat} |
+| episodes of evolution start | {task.evolution_starts(env.kind)} |
 | potential 0 at termination | {env.zero_at_termination} |
+| scoring | `{task.evolutions[env.kind].scoring}` |
+| strategy, population, inner steps | {report["strategy"]}, \
+{report["population_size"]}, {report["train_steps"]} |
 | seed | {report["seed"]} |
-{_stages(task, env.kind, report["stages"])}
+| generations | {report["generations"]} |
 | steps in the real task, training included | {report["real_steps"]:,} |
 | CPU-seconds, compilation not included | {report["cpu_seconds"]:.1f} |
 | weights, SHA-256 | `{report["params_sha256"]}` |
@@ -91,19 +95,6 @@ with 95 % intervals over agents, and in brackets those of agents without it:
         ]
         text += f"| {describe(task.rows[row])} | {' | '.join(entries)} |\n"
     return text
-
-
-def _stages(task: RewardTask, kind: str, stages: list[dict[str, Any]]) -> str:
-    """Rows of a card, one per evolution that a network went through."""
-    starts = (task.evolution_starts(kind), "as in the task")
-    titles = ("evolution", "... and from its result")
-    return "\n".join(
-        f"| {title} | {stage['generations']} generations of {stage['strategy']}, "
-        f"population {stage['population_size']}, agents per candidate "
-        f"{stage['num_seeds']}, their steps {stage['train_steps']:,}, scored by "
-        f"`{stage['scoring']}`, episodes start {start} |"
-        for title, stage, start in zip(titles, stages, starts, strict=False)
-    )
 
 
 def describe(row: Row) -> str:

@@ -28,7 +28,6 @@ import jaxrl_se
 from benchmarks import runtime
 from benchmarks.reward_card import describe, write_best
 from benchmarks.reward_tasks import NO_NETWORK, TASKS, RewardTask, Row
-from jaxrl_se.config import EvolutionConfig
 from jaxrl_se.reward_network import RewardEnv
 from jaxrl_se.run_folder import RunFolder, next_run_folder
 from jaxrl_se.statistics import bootstrap_ci95
@@ -36,8 +35,6 @@ from jaxrl_se.task_tests import TaskTest
 
 # Purposes of keys: agents that choose are never those that are reported.
 _CHOOSE, _REPORT = 1, 2
-# Unlike the purposes of keys inside an evolution, which are below 4.
-_REFINE = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,8 +177,6 @@ def run(options: Options) -> None:
         if name not in ("out", "resume", "cache")
     }
     identity["evolutions"] = str([task.evolutions[kind] for kind in options.kinds])
-    if task.refinements:
-        identity["refinements"] = str(task.refinements)
     if task.scales:
         identity["scales"] = str(task.scales)
     with RunFolder(out, identity, resume=options.resume) as folder:
@@ -248,83 +243,48 @@ def evolve(
     task: RewardTask, options: Options, kind: str, seed: int, cells: Cells
 ) -> None:
     """Evolves one network and saves it; the cell is what it cost."""
-
-    def measure() -> dict[str, Any]:
-        key = jax.random.key(seed)
-        config = with_budget(task.evolutions[kind], task, options)
-        first = search(task.evolution_pair(kind), config, key, cells)
-        stages = [first]
-        shape = dataclasses.replace(first.env.config, scale=task.scales.get(kind, 1.0))
-        pair = task.pair(task.rows["same"].repeat)
-        env, params = shape.make(*pair)
-        params = params.replace(weights=first.params.weights)
-        if kind in task.refinements:
-            refinement = with_budget(task.refinements[kind], task, options)
-            key = jax.random.fold_in(key, _REFINE)
-            stages.append(search(pair, refinement, key, cells, (env, params)))
-            params = params.replace(weights=stages[-1].params.weights)
-        report = {
-            "kind": kind,
-            "command": command(options),
-            "seed": seed,
-            "stages": [stage_report(stage) for stage in stages],
-            "solved": stages[-1].progress.solved,
-            "fitness_mean": stages[-1].progress.rows[-1]["fitness_mean"],
-            "generations": sum(stage.progress.generation for stage in stages),
-            "compile_seconds": sum(stage.compile_seconds for stage in stages),
-        }
-        for name in ("cpu_seconds", "real_steps", "failed_candidates"):
-            report[name] = sum(getattr(stage.progress, name) for stage in stages)
-        file = path(cells.folder, kind, seed)
-        jaxrl_se.save(file, env, params, task=task.task, report=report)
-        return report
-
-    cells.fill(f"evolution/{kind}/{seed}", measure)
-
-
-def with_budget(
-    config: EvolutionConfig, task: RewardTask, options: Options
-) -> EvolutionConfig:
-    """An evolution with what was asked for on the command line."""
     asked = {
         "max_generations": options.generations,
         "population_size": options.population,
         "train_steps": options.train_steps,
     }
-    changes = {k: v for k, v in asked.items() if v is not None}
-    return config.replace(scoring=config.scoring.for_task(solved(task)), **changes)
-
-
-def search(
-    pair: tuple[Any, Any],
-    config: EvolutionConfig,
-    key: jax.Array,
-    cells: Cells,
-    network: tuple[RewardEnv, Any] | None = None,
-) -> jaxrl_se.EvolutionResult:
-    """One evolution, of fresh weights or from those of a network."""
-    return jaxrl_se.evolve(
-        pair,
-        config,
-        key,
-        proxy=network,
-        init_weights=None if network is None else network[1].weights,
-        on_generation=cells.progress,
-        mesh=runtime.mesh_that_divides(config.population_size),
+    config = task.evolutions[kind].replace(
+        **{k: v for k, v in asked.items() if v is not None}
     )
 
+    def measure() -> dict[str, Any]:
+        result = jaxrl_se.evolve(
+            task.evolution_pair(kind),
+            config.replace(scoring=config.scoring.for_task(solved(task))),
+            seed,
+            on_generation=cells.progress,
+            mesh=runtime.mesh_that_divides(config.population_size),
+        )
+        progress = result.progress
+        report = {
+            "kind": kind,
+            "command": command(options),
+            "seed": seed,
+            "scoring": type(config.scoring).__name__,
+            "strategy": str(config.strategy),
+            "population_size": config.population_size,
+            "train_steps": config.train_steps,
+            "generations": progress.generation,
+            "solved": progress.solved,
+            "fitness_mean": progress.rows[-1]["fitness_mean"],
+            "cpu_seconds": progress.cpu_seconds,
+            "compile_seconds": result.compile_seconds,
+            "real_steps": progress.real_steps,
+            "failed_candidates": progress.failed_candidates,
+        }
+        shape = dataclasses.replace(result.env.config, scale=task.scales.get(kind, 1.0))
+        env, params = shape.make(*task.pair(task.rows["same"].repeat))
+        params = params.replace(weights=result.params.weights)
+        file = path(cells.folder, kind, seed)
+        jaxrl_se.save(file, env, params, task=task.task, report=report)
+        return report
 
-def stage_report(stage: jaxrl_se.EvolutionResult) -> dict[str, Any]:
-    """How one evolution of a network went about it."""
-    config = stage.config
-    return {
-        "scoring": str(config.scoring),
-        "strategy": str(config.strategy),
-        "population_size": config.population_size,
-        "num_seeds": config.num_seeds,
-        "train_steps": config.train_steps,
-        "generations": stage.progress.generation,
-    }
+    cells.fill(f"evolution/{kind}/{seed}", measure)
 
 
 def solved(task: RewardTask) -> float | None:
@@ -475,15 +435,12 @@ def print_costs(options: Options, done: dict) -> None:
         runs = [done[f"evolution/{kind}/{seed}"] for seed in seeds(options)]
         cpu = sum(r["cpu_seconds"] for r in runs)
         steps = np.mean([r["real_steps"] for r in runs])
-        generations = " and ".join(
-            f"{np.mean([s['generations'] for s in stages]):.0f} generations of "
-            f"{stages[0]['population_size']}"
-            for stages in zip(*(r["stages"] for r in runs), strict=True)
-        )
+        generations = np.mean([r["generations"] for r in runs])
         print(
             f"{kind}: {len(runs)} networks in {cpu:.1f} CPU-s "
             f"(+ {sum(r['compile_seconds'] for r in runs):.0f} s compiling), "
-            f"{generations} and {steps:,.0f} real steps each"
+            f"{generations:.0f} generations of {runs[0]['population_size']} and "
+            f"{steps:,.0f} real steps each"
         )
 
 

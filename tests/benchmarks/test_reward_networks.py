@@ -1,6 +1,5 @@
 """The reward network benchmark, with a tiny budget."""
 
-import dataclasses
 import json
 import sys
 
@@ -29,10 +28,6 @@ TINY = {
 
 
 def test_a_run_from_evolution_to_pictures(tmp_path, capsys, monkeypatch):
-    kind = "additive-potential"
-    config = CLIFF.evolutions[kind].replace(num_seeds=2)
-    refined = dataclasses.replace(CLIFF, refinements={kind: config})
-    monkeypatch.setitem(TASKS, "cliff", refined)
     options = Options(**TINY, out=tmp_path / "run")
     reward_networks.run(options)
     shown = capsys.readouterr().out
@@ -49,16 +44,11 @@ def test_a_run_from_evolution_to_pictures(tmp_path, capsys, monkeypatch):
         networks = table["additive-potential"]["networks"]
         assert np.shape(networks) == (2, 1)  # all of them, not the best alone
     assert "additive-potential: 2 networks in" in shown
-    assert "1 generations of 4 and 1 generations of 4 and " in shown
     assert "same: QLearning with the paper's settings" in shown
     assert shown.count("\nsame ") == 4
     card = (options.out / "best.md").read_text()
     assert "--kinds additive-potential --networks 2 --agents 2 --rows same" in card
-    assert "| ... and from its result | 1 generations of snes, population 4," in card
-    report = jaxrl_se.report(options.out / "best.npz")
-    assert report["num_weights"] == 49 and report["generations"] == 2
-    assert [stage["num_seeds"] for stage in report["stages"]] == [1, 2]
-    assert report["real_steps"] > 3 * 4 * 50  # twelve agents in both stages
+    assert jaxrl_se.report(options.out / "best.npz")["num_weights"] == 49
     for name in ("curves.png", "cliff.png", "additive-potential-1.npz"):
         assert (options.out / name).stat().st_size > 500
     env, params = jaxrl_se.load(options.out / "additive-potential-0.npz")
