@@ -195,6 +195,8 @@ def all_tasks(options: Options, folder: RunFolder, cells: Cells) -> dict[str, An
         if "pictures" in options.parts:
             path = folder.path / f"{name}.png"
             oswm_pictures.trajectories(path, task, data, options.models[0])
+    if "one-step" in options.parts:
+        oswm_one_step.print_comparison(summary["one_step_error"], options.models)
     if "pictures" in options.parts and curves:
         oswm_pictures.error_curves(folder.path / "errors.png", curves, options.models)
     if "speed" in options.parts:

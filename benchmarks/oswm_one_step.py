@@ -21,6 +21,7 @@ from oswm.support import Support
 QUERIES = ("random", "half", "expert")
 HORIZONS = (1, 5, 20, 50)
 NUM_QUERIES = 1000
+CLOSED_FORMS = ("ridge", "quadratic_ridge", "kernel_ridge", "knn")
 _NUM_STARTS = 64
 _RAW_COLUMNS = 14  # The reference averages raw squared errors over this many columns.
 
@@ -188,6 +189,30 @@ def mean_errors(cells: list[dict], model: str, query: str) -> tuple[float, float
     return (
         float(np.mean([cell["mean"] for cell in found])),
         float(np.mean([cell["raw"] for cell in found])),
+    )
+
+
+def print_comparison(errors: dict[str, Any], models: tuple[str, ...]) -> None:
+    """How often the first model is as good as the best closed form, in hindsight.
+
+    Args:
+        errors: By task, kind of context, model and kind of queries.
+        models: What was measured.
+    """
+    closed = [name for name in models if name in CLOSED_FORMS]
+    if models[0] in closed or not closed:
+        return
+    cells = [
+        (cell[models[0]][query], min(cell[name][query] for name in closed))
+        for kinds in errors.values()
+        for cell in kinds.values()
+        for query in cell[models[0]]
+    ]
+    number = sum(ours <= 1.1 * best for ours, best in cells)
+    print(
+        f"\n{models[0]} has at most 1.1 times the error of the best of "
+        f"{', '.join(closed)}, picked in hindsight, in {number} of {len(cells)} pairs "
+        "of contexts and queries"
     )
 
 
