@@ -208,6 +208,8 @@ def print_comparison(errors: dict[str, Any], models: tuple[str, ...]) -> None:
         for cell in kinds.values()
         for query in cell[models[0]]
     ]
+    if not cells:
+        return
     number = sum(ours <= 1.1 * best for ours, best in cells)
     print(
         f"\n{models[0]} has at most 1.1 times the error of the best of "

@@ -19,7 +19,6 @@ import envs
 from jaxrl_se.checkpoints import tree_sha256
 from jaxrl_se.config import EvolutionConfig
 from jaxrl_se.generation import Generation
-from jaxrl_se.networks import Weights
 from jaxrl_se.parallel import population_mesh
 from jaxrl_se.run_folder import RunFolder
 from jaxrl_se.scoring import FinalReturn
@@ -84,7 +83,6 @@ def evolve(
     key: int | jax.Array = 0,
     *,
     proxy: tuple[Any, Any] | None = None,
-    init_weights: Weights | None = None,
     out: str | Path | RunFolder | None = None,
     resume: bool = False,
     checkpoint_every: int = 5,
@@ -106,8 +104,6 @@ def evolve(
       proxy: The environment to evolve, a pair whose env has `init_weights(key)` and
         `population_axes(params)` and whose params have `weights`; None for a
         synthetic environment of shape `config.proxy`.
-      init_weights: Where the search starts, a pytree of the shapes of the proxy's
-        weights, such as the result of an earlier evolution; None to draw them.
       out: A folder for checkpoints and metrics, or None to keep everything in memory.
       resume: Continue the run that `out` holds; the result has the same bits as an
         uninterrupted run on the same backend, number of devices and jax version.
@@ -142,8 +138,7 @@ def evolve(
         config,
         config.replace(scoring=config.scoring.for_task(solved_return)),
     )
-    mesh = mesh or population_mesh()
-    program = Generation.build(task, proxy, config, mesh, init_weights)
+    program = Generation.build(task, proxy, config, mesh or population_mesh())
 
     if out is None:
         return _run(program, key, stop_return, None, checkpoint_every, on_generation)
@@ -155,8 +150,6 @@ def evolve(
         "proxy": [program.env.name, tree_sha256(program.params)],
         "key": jax.random.key_data(key).tolist(),
     }
-    if init_weights is not None:
-        identity["init_weights"] = tree_sha256(init_weights)
     with RunFolder(out, identity, resume=resume) as folder:
         return _run(program, key, stop_return, folder, checkpoint_every, on_generation)
 

@@ -52,7 +52,6 @@ class Generation:
       config: Sizes and budgets.
       mesh: The devices over which the population is sharded.
       strategy: The evolution strategy.
-      init_weights: Where the search starts; None for freshly drawn weights.
     """
 
     env: Any
@@ -63,32 +62,18 @@ class Generation:
     config: EvolutionConfig
     mesh: Mesh
     strategy: Strategy
-    init_weights: Weights | None = None
 
     @classmethod
     def build(
-        cls,
-        task: Any,
-        proxy: Any,
-        config: EvolutionConfig,
-        mesh: Mesh,
-        init_weights: Weights | None = None,
+        cls, task: Any, proxy: Any, config: EvolutionConfig, mesh: Mesh
     ) -> Generation:
         """Checks that the parts fit together.
 
         Raises:
           ValueError: The population does not divide over the mesh, the agent cannot act
-            in the task, the proxy's spaces are not the task's, or `init_weights` are
-            not of the proxy's shape.
+            in the task, or the proxy's spaces are not the task's.
         """
         env, params = proxy
-        if init_weights is not None:
-            expected = jax.tree.map(jnp.shape, params.weights)
-            given = jax.tree.map(jnp.shape, init_weights)
-            if given != expected:
-                raise ValueError(
-                    f"init_weights must have the proxy's shapes {expected}, got {given}"
-                )
         num_devices = mesh.devices.size
         if config.population_size % num_devices:
             raise ValueError(
@@ -116,16 +101,12 @@ class Generation:
             std=config.std,
             learning_rate=config.learning_rate,
         )
-        env_and_task = (env, params, task[0], task[1])
-        return cls(*env_and_task, spaces, config, mesh, strategy, init_weights)
+        return cls(env, params, task[0], task[1], spaces, config, mesh, strategy)
 
     def init(self, key: jax.Array) -> Any:
-        """The strategy's state, its mean at `init_weights` or freshly drawn ones."""
+        """The strategy's state, its mean at freshly drawn weights."""
         key_init, key_strategy = jax.random.split(key)
-        mean = self.init_weights
-        if mean is None:
-            mean = self.env.init_weights(key_init)
-        state = self.strategy.init(key_strategy, mean)
+        state = self.strategy.init(key_strategy, self.env.init_weights(key_init))
         # A restored state has no weak types: with them `step` would be another program.
         return jax.tree.map(
             lambda leaf: jax.lax.convert_element_type(leaf, jnp.asarray(leaf).dtype),

@@ -225,19 +225,6 @@ def test_one_device_equals_two():
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
-def test_a_search_starts_at_init_weights():
-    """A tiny std keeps it there."""
-    start = jax.tree.map(
-        lambda x: x + 3.0, PROBE_CONFIG.proxy.make(*PROBE_TASK)[1].weights
-    )
-    config = PROBE_CONFIG.replace(std=1e-6, max_generations=1)
-    result = evolve(PROBE_TASK, config, init_weights=start)
-    for found, expected in zip(weights(result), jax.tree.leaves(start), strict=True):
-        np.testing.assert_allclose(found, expected, atol=1e-3)
-    with pytest.raises(ValueError, match="init_weights must have the proxy's shapes"):
-        evolve(PROBE_TASK, config, init_weights=jax.tree.map(np.ravel, start))
-
-
 def test_a_generation_in_which_all_fail(recwarn):
     class Broken(OneStepEnv):
         def init_weights(self, key):
