@@ -10,6 +10,9 @@ from flax import struct
 
 from oswm.environment import WorldModelEnv, WorldModelParams, WorldModelState
 
+# More at once and what they attend to leaves the cache of a core: a third slower.
+_CPU_BATCH = 32
+
 
 @struct.dataclass
 class CrossEntropyPlanner:
@@ -79,7 +82,12 @@ class CrossEntropyPlanner:
             noise = jax.random.normal(key, (*shape, self.env.num_actions))
             drawn = jnp.clip(mean + std * noise, -1.0, 1.0)
             actions = self._to_action(drawn)
-        returns = jax.vmap(self._roll_out, (None, 0))(obs, actions)
+        batch = _CPU_BATCH if jax.default_backend() == "cpu" else self.num_samples
+        returns = jax.lax.map(
+            lambda sequence: self._roll_out(obs, sequence),
+            actions,
+            batch_size=min(batch, self.num_samples),
+        )
         _, best = jax.lax.top_k(returns, self.num_elites)
         elites = drawn[best]
         if self._is_discrete:
