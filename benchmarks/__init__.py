@@ -10,7 +10,12 @@ import sys
 from importlib.metadata import version
 
 _CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(_CORES))
+# `oswm` has no population: a second thread would share its small operations, for which
+# they are too small (a training run takes 37 seconds instead of 22).
+_ALONE = "benchmarks.oswm" in sys.orig_argv
+os.environ.setdefault("JAX_NUM_CPU_DEVICES", "1" if _ALONE else str(_CORES))
+if _ALONE:
+    os.environ.setdefault("NPROC", "1")  # XLA's threads, of which one per device.
 
 # One thread per device. Level 1 without expensive passes and in one piece compiles a
 # third faster, and programs of tiny operations run as fast; not so `paper_se`, with
