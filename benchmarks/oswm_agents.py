@@ -21,6 +21,8 @@ from benchmarks.oswm_tasks import (
 from jaxrl_se.statistics import bootstrap_ci95
 
 PLANNER_EPISODES = 2
+# Two fifths of the planner's defaults' rollouts; a plan is made at every step.
+PLANNER_EFFORT = {"num_samples": 64, "num_elites": 8, "num_iterations": 3}
 
 
 def pair_of(task: WorldModelTask, data: Data, model: str, seed: int) -> Any:
@@ -71,7 +73,11 @@ def plan_and_test(task: WorldModelTask, data: Data, model: str, seed: int) -> An
     cpu = time.process_time()
     env, params = pair_of(task, data, model, seed)
     planner = oswm.CrossEntropyPlanner(
-        params=params, env=env, horizon=task.horizon, action_repeat=task.action_repeat
+        params=params,
+        env=env,
+        horizon=task.horizon,
+        action_repeat=task.action_repeat,
+        **PLANNER_EFFORT,
     )
     returns = test(planner, task, seed, PLANNER_EPISODES)
     cpu = time.process_time() - cpu
