@@ -11,9 +11,6 @@ import jaxrl_se
 from benchmarks.cartpole import CARTPOLE
 from benchmarks.synthetic import Benchmark, Options, run
 
-# What these tests share is made once, not once for each worker.
-pytestmark = pytest.mark.xdist_group("cartpole")
-
 TINY = Benchmark(
     module=CARTPOLE.module,
     task=CARTPOLE.task,

@@ -11,9 +11,6 @@ from oswm.prior.dataset import MAX_STATES
 from oswm.prior.draws import Draws
 from oswm.prior.sine import sine
 
-# What these tests share is made once, not once for each worker.
-pytestmark = pytest.mark.xdist_group("default_prior")
-
 
 def draw(key, function, number, *args):
     """A batch of systems, each from draws of its own."""

@@ -9,9 +9,6 @@ from oswm.prior import paper
 from oswm.prior.momentum import Momentum
 from oswm.prior.random_networks import NUM_HIDDEN, RandomNetwork
 
-# What these tests share is made once, not once for each worker.
-pytestmark = pytest.mark.xdist_group("paper_prior")
-
 KINDS = {"sin": 0, "cos": 1, "x": 2, "y": 3, "rad": 4}
 
 

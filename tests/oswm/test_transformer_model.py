@@ -20,9 +20,6 @@ from oswm.selection import LeaveOneOut
 from oswm.tokens import read_context, read_query
 from oswm.weights import FORMAT_VERSION, load_model, save_model
 
-# What these tests share is made once, not once for each worker.
-pytestmark = pytest.mark.xdist_group("transformer_model")
-
 TINY = NetworkConfig(width=16, num_layers=2, num_heads=2, num_hidden=16)
 # Without kernel ridge regression, which takes long to compile.
 BASE = LeaveOneOut((Ridge(), Ridge(quadratic=True), Persistence(), NearestNeighbours()))
