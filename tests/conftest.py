@@ -35,6 +35,7 @@ import pytest
 import benchmarks  # noqa: F401
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A file's tests run in one worker, which compiles and sets up for all of them."""
     for item in items:
