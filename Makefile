@@ -13,7 +13,7 @@ test: $(STAMP)  ## lint, types and the whole test suite
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/pyright --pythonpath $(RUN)
-	$(RUN) -m pytest -q -n 2 --dist loadgroup $(ARGS)
+	$(RUN) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check --fix .

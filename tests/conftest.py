@@ -35,14 +35,6 @@ import pytest
 import benchmarks  # noqa: F401
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file's tests run in one worker, which compiles and sets up for all of them."""
-    for item in items:
-        if item.path.name != "test_notebooks.py":  # processes of their own
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
-
-
 @pytest.fixture
 def key() -> jax.Array:
     """A typed PRNG key, the same in every test."""
