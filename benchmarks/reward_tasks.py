@@ -334,7 +334,7 @@ _TD3 = TD3(
     learning_starts=25_000,  # 50 episodes of random actions, two steps each
 )
 # For the curves that a CPU draws. Smaller batches take half the time, but their agents
-# often swing the wrong way first, with networks and without.
+# often swing the wrong way first.
 _LIGHT_TD3 = dataclasses.replace(_TD3, learning_rate=1e-3, hidden_sizes=(64, 64))
 # No wider and no deeper than the agent itself, with smaller batches: all agents of a
 # group pay for the largest.
