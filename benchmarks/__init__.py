@@ -1,8 +1,8 @@
 """What a reader runs: `python -m benchmarks` lists the benchmarks.
 
 Importing this package asks for one CPU device per core, over which populations are
-sharded. It has to happen before JAX starts its backend, which importing gymnax does;
-the environment's own settings win.
+sharded, but for `oswm`, which has none. It has to happen before JAX starts its backend,
+which importing gymnax does; the environment's own settings win.
 """
 
 import os
@@ -10,8 +10,8 @@ import sys
 from importlib.metadata import version
 
 _CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-# `oswm` has no population: a second thread would share its small operations, for which
-# they are too small (a training run takes 37 seconds instead of 22).
+# A second thread would share operations that are too small for it: a training run takes
+# 37 seconds instead of 22.
 _ALONE = "benchmarks.oswm" in sys.orig_argv
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "1" if _ALONE else str(_CORES))
 if _ALONE:

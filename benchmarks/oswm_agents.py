@@ -21,7 +21,7 @@ from benchmarks.oswm_tasks import (
 from jaxrl_se.statistics import bootstrap_ci95
 
 PLANNER_EPISODES = 2
-# Two fifths of the planner's defaults' rollouts; a plan is made at every step.
+# Three eighths of the rollouts of the planner's defaults, as every step is planned.
 PLANNER_EFFORT = {"num_samples": 64, "num_elites": 8, "num_iterations": 3}
 
 

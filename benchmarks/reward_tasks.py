@@ -339,7 +339,7 @@ _LIGHT_TD3 = dataclasses.replace(_TD3, learning_rate=1e-3, hidden_sizes=(64, 64)
 # No wider and no deeper than the agent itself, with smaller batches: all agents of a
 # group pay for the largest.
 _VARIED_LIGHT_TD3 = Varied.of(
-    _LIGHT_TD3,
+    dataclasses.replace(_LIGHT_TD3, batch_size=64),
     learning_rate=LogUniform(1e-3 / 3, 3e-3),
     width=LogUniform(21, 64, True),
     depth=Choice((1, 2)),

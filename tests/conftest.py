@@ -34,6 +34,19 @@ import pytest
 # start: were they added later, programs of the two would differ in their last bits.
 import benchmarks  # noqa: F401
 
+# What takes longest: begun last, it would keep one worker while the other is idle.
+_FIRST = ("test_notebooks.py", "oswm", "benchmarks")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order files for workers, which take a file at a time and compile once for it."""
+
+    def place(item: pytest.Item) -> int:
+        parts = item.path.relative_to(item.config.rootpath).parts
+        return next((i for i, x in enumerate(_FIRST) if x in parts), len(_FIRST))
+
+    items.sort(key=place)
+
 
 @pytest.fixture
 def key() -> jax.Array:

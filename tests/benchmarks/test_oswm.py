@@ -126,3 +126,15 @@ def test_an_agent_and_a_planner_are_tested_on_the_real_task():
     assert found["mean"] == pytest.approx(np.mean(cell["returns"]))
     references = oswm_agents.reference_scores(task, 50)
     assert -17 < references["random policy"] < -11
+
+
+def test_the_comparison_counts_cells_within_a_tenth_of_the_best(capsys):
+    cell = {"oswm": {"random": 1.0, "half": 3.0}, "ridge": {"random": 2.0, "half": 2.8}}
+    worse = {"knn": {"random": 0.95, "half": 2.0}}
+    errors = {"CartPole-v0": {"random": cell | worse}}
+    oswm_one_step.print_comparison(errors, ("oswm", "ridge", "knn"))
+    assert (
+        "best of ridge, knn, picked in hindsight, in 1 of 2" in capsys.readouterr().out
+    )
+    oswm_one_step.print_comparison(errors, ("ridge", "knn"))
+    assert not capsys.readouterr().out
