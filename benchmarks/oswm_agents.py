@@ -79,7 +79,7 @@ def plan_and_test(task: WorldModelTask, data: Data, model: str, seed: int) -> An
         action_repeat=task.action_repeat,
         **PLANNER_EFFORT,
     )
-    returns = test(planner, task, seed, PLANNER_EPISODES)
+    returns = test(planner, task, seed, PLANNER_EPISODES, task.action_repeat)
     cpu = time.process_time() - cpu
     return {"score": float(returns.mean()), "cpu_seconds": cpu}
 

@@ -43,7 +43,8 @@ class WorldModelTask:
             model of `expert_rows` random transitions where that is given.
         initial_obs: Where episodes inside start, as for `oswm.condition`.
         horizon: Drawn actions of a plan.
-        action_repeat: Model steps per drawn action.
+        action_repeat: Steps per drawn action of a plan; the planner acts, and plans
+            anew, once in as many.
         published: Final return of Ferreira et al. (2024): mean and deviation over
             seeds, and the best checkpoint's, picked on the real task.
         must: The mean return that this project asks for.
@@ -291,11 +292,28 @@ class Half:
         return jnp.where(jax.random.bernoulli(keys[0]), action, random)
 
 
-def test(policy: Any, task: WorldModelTask, seed: int, num_episodes: int) -> np.ndarray:
-    """Returns of a policy on the real task, `[num_episodes]`."""
+def test(
+    policy: Any,
+    task: WorldModelTask,
+    seed: int,
+    num_episodes: int,
+    action_repeat: int = 1,
+) -> np.ndarray:
+    """Returns of a policy on the real task, `[num_episodes]`.
+
+    Args:
+        policy: `policy(obs, key) -> action`.
+        task: The task.
+        seed: Of episodes and policy.
+        num_episodes: How many.
+        action_repeat: How often each action is taken; only 1 outside JAX.
+    """
     if task.is_jax:
         key = jax.random.key(seed)
-        episodes = jaxrl_se.evaluate(policy, *envs.make(task.name), key, num_episodes)
+        env, params = envs.make(task.name)
+        if action_repeat > 1:
+            env = envs.ActionRepeat(env, action_repeat)
+        episodes = jaxrl_se.evaluate(policy, env, params, key, num_episodes)
         return np.asarray(episodes.returns, np.float64)
     env, returns = gymnasium.make(task.name), []
     keys = iter(jax.random.split(jax.random.key(seed), num_episodes * task.max_steps))
