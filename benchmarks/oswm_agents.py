@@ -21,6 +21,8 @@ from benchmarks.oswm_tasks import (
 from jaxrl_se.statistics import bootstrap_ci95
 
 PLANNER_EPISODES = 2
+# Three eighths of the rollouts of the planner's defaults, as every step is planned.
+PLANNER_EFFORT = {"num_samples": 64, "num_elites": 8, "num_iterations": 3}
 
 
 def pair_of(task: WorldModelTask, data: Data, model: str, seed: int) -> Any:
@@ -75,9 +77,7 @@ def plan_and_test(task: WorldModelTask, data: Data, model: str, seed: int) -> An
         env=env,
         horizon=task.horizon,
         action_repeat=task.action_repeat,
-        num_samples=task.sequences,
-        num_elites=task.sequences // 8,
-        num_iterations=3,
+        **PLANNER_EFFORT,
     )
     returns = test(planner, task, seed, PLANNER_EPISODES, task.action_repeat)
     cpu = time.process_time() - cpu

@@ -7,6 +7,7 @@ Evolutions are ours: networks are smaller, inner loops shorter.
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
@@ -336,14 +337,14 @@ _TD3 = TD3(
 # For the curves that a CPU draws. Smaller batches take half the time, but their agents
 # often swing the wrong way first.
 _LIGHT_TD3 = dataclasses.replace(_TD3, learning_rate=1e-3, hidden_sizes=(64, 64))
-# No wider and no deeper than the agent itself, with smaller batches: all agents of a
+# No wider, no deeper and with no larger batches than the agent itself: all agents of a
 # group pay for the largest.
 _VARIED_LIGHT_TD3 = Varied.of(
-    dataclasses.replace(_LIGHT_TD3, batch_size=64),
+    _LIGHT_TD3,
     learning_rate=LogUniform(1e-3 / 3, 3e-3),
     width=LogUniform(21, 64, True),
     depth=Choice((1, 2)),
-    batch_size=LogUniform(21, 64, True),
+    batch_size=LogUniform(85, 256, True),
 )
 _INNER_TD3 = TD3(
     learning_rate=3e-3,
@@ -356,6 +357,8 @@ _INNER_TD3 = TD3(
 )
 _MCC_PPO = PPO(
     learning_rate=3e-4,
+    gae_lambda=1.0,  # Monte Carlo returns, unclipped gradients, as in the paper.
+    max_grad_norm=math.inf,
     initial_std=0.5,
     entropy_coef=0.01,
     value_coef=1.0,
@@ -464,6 +467,7 @@ MOUNTAIN_CAR_CONTINUOUS = RewardTask(
             _MCC_PPO,
             _curious(_MCC_PPO, ferreira2022_icm("MountainCarContinuous-v0", ppo=True)),
             repeat=5,
+            settings="the paper's settings, tanh units",
             published=_MCC_PUBLISHED["unseen"],
         ),
     },
@@ -485,7 +489,7 @@ MOUNTAIN_CAR_CONTINUOUS = RewardTask(
             _curious(_VARIED_LIGHT_TD3, _MCC_ICM),
             repeat=2,
             settings="learning rate 1/3 to 3 times 1e-3, one or two layers of 21 to 64 "
-            "units, batches of 21 to 64",
+            "units, batches of 85 to 256",
             published=_MCC_PUBLISHED["varied"],
         ),
     },
@@ -496,6 +500,8 @@ MOUNTAIN_CAR_CONTINUOUS = RewardTask(
 _CHEETAH_TD3 = dataclasses.replace(_TD3, learning_starts=20_000)
 _CHEETAH_PPO = PPO(
     learning_rate=1e-5,
+    gae_lambda=1.0,
+    max_grad_norm=math.inf,
     initial_std=0.1,
     entropy_coef=0.001,
     value_coef=1.0,
