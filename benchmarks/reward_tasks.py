@@ -438,11 +438,11 @@ MOUNTAIN_CAR_CONTINUOUS = RewardTask(
             # floor the agents of better and better candidates do less and less.
             scoring=FinalReturn(floor=0.0),
             train_steps=4000,
-            population_size=32,
+            population_size=64,
             num_seeds=1,
             fitness_episodes=8,
             std=0.3,
-            max_generations=20,
+            max_generations=80,
         ),
         hidden_sizes=(),
         quadratic=True,
