@@ -130,9 +130,9 @@ _CLIFF_NAMES = (*KINDS, NO_NETWORK, "count-based")
 class _CliffFromAnywhere(Cliff):
     """The task, half of whose episodes start in any cell that does not end them.
 
-    From the start alone all first candidates of kinds that hide the task's reward fail
-    alike, and evolution has nothing to go by; from anywhere they can be told apart by
-    the cells from which their agents reach the goal.
+    From the start alone all first candidates fail alike, and evolution has nothing to go
+    by; from anywhere they can be told apart by the cells from which their agents reach
+    the goal. Additive potentials do not need it, as their agents all learn in the end.
     """
 
     starts = "half of them in any cell"
@@ -157,7 +157,7 @@ _CLIFF_EVOLUTION = EvolutionConfig(
     std=1.0,
     max_generations=240,
 )
-_HIDDEN_CLIFF_EVOLUTION = _CLIFF_EVOLUTION.replace(
+_ANYWHERE_CLIFF_EVOLUTION = _CLIFF_EVOLUTION.replace(
     scoring=FinalReturn(), fitness_episodes=16
 )
 
@@ -169,21 +169,21 @@ CLIFF = RewardTask(
     # what cannot be done better, not the -20 of the reference.
     evolutions={
         "additive-potential": _CLIFF_EVOLUTION,
-        "additive": _CLIFF_EVOLUTION.replace(
+        "additive": _ANYWHERE_CLIFF_EVOLUTION.replace(
             proxy=RewardConfig("additive", ()),
-            std=0.2,
-            train_steps=2000,
-            max_generations=80,
+            std=0.3,
+            train_steps=400,
+            max_generations=1200,
         ),
         # With a potential of 0 at the end every way is worth the same to an agent that
         # is paid by the potential alone.
-        "exclusive-potential": _HIDDEN_CLIFF_EVOLUTION.replace(
+        "exclusive-potential": _ANYWHERE_CLIFF_EVOLUTION.replace(
             proxy=RewardConfig("exclusive-potential", (), zero_at_termination=False),
             std=3.0,
             train_steps=300,
             max_generations=800,
         ),
-        "exclusive": _HIDDEN_CLIFF_EVOLUTION.replace(
+        "exclusive": _ANYWHERE_CLIFF_EVOLUTION.replace(
             proxy=RewardConfig("exclusive", ()),
             std=0.3,
             train_steps=1000,
@@ -237,7 +237,8 @@ CLIFF = RewardTask(
     chosen_at=1000,
     steps=5000,
     evolved_in={
-        kind: _CliffFromAnywhere() for kind in ("exclusive-potential", "exclusive")
+        kind: _CliffFromAnywhere()
+        for kind in ("exclusive-potential", "exclusive", "additive")
     },
 )
 
