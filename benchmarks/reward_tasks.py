@@ -130,9 +130,10 @@ _CLIFF_NAMES = (*KINDS, NO_NETWORK, "count-based")
 class _CliffFromAnywhere(Cliff):
     """The task, half of whose episodes start in any cell that does not end them.
 
-    From the start alone all first candidates fail alike, and evolution has nothing to go
-    by; from anywhere they can be told apart by the cells from which their agents reach
-    the goal. Additive potentials do not need it, as their agents all learn in the end.
+    From the start alone all first candidates fail alike, and evolution has nothing to
+    go by; from anywhere they can be told apart by the cells from which their agents
+    reach the goal. Additive potentials do not need it: all of their agents learn in the
+    end.
     """
 
     starts = "half of them in any cell"
