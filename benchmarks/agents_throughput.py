@@ -24,9 +24,9 @@ from tqdm import tqdm
 
 from benchmarks import runtime
 from envs import LegacyEnv
+from jaxrl_runs.run_folder import RunFolder, next_run_folder
 from jaxrl_se import DDQN, PPO, SAC, TD3, OneStepEnv, Spaces
 from jaxrl_se.evaluation import play
-from jaxrl_se.run_folder import RunFolder, next_run_folder
 from jaxrl_se.training import train_group
 
 DISCRETE = Spaces(4, 2)  # CartPole's

@@ -20,11 +20,11 @@ from tqdm import tqdm
 import envs
 import jaxrl_se
 from benchmarks import runtime
+from jaxrl_runs.devices import map_agents
+from jaxrl_runs.run_folder import RunFolder, next_run_folder
+from jaxrl_runs.statistics import bootstrap_ci95, interquartile_mean
 from jaxrl_se.evaluation import play
-from jaxrl_se.parallel import map_agents
 from jaxrl_se.presets.liesen2024 import NUM_STEPS, TASKS, liesen2024_agents
-from jaxrl_se.run_folder import RunFolder, next_run_folder
-from jaxrl_se.statistics import bootstrap_ci95, interquartile_mean
 
 # README of synthetic-gymnax: interquartile means of 20 agents.
 RIVAL = {

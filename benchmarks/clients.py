@@ -20,9 +20,9 @@ from tqdm import tqdm
 import envs
 import jaxrl_se
 from benchmarks import runtime
+from jaxrl_runs.run_folder import RunFolder, next_run_folder
+from jaxrl_runs.statistics import summarize
 from jaxrl_se.evaluation import play
-from jaxrl_se.run_folder import RunFolder, next_run_folder
-from jaxrl_se.statistics import summarize
 
 EPISODES = 10
 

@@ -40,7 +40,7 @@ from finetune import (
     read,
 )
 from finetune.readers import read_for
-from jaxrl_se.run_folder import next_run_folder
+from jaxrl_runs.run_folder import next_run_folder
 
 
 @dataclasses.dataclass(frozen=True)

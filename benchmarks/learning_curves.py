@@ -13,9 +13,9 @@ import numpy as np
 
 import envs
 import jaxrl_se
+from jaxrl_runs.devices import map_agents
+from jaxrl_runs.statistics import steps_to_solve
 from jaxrl_se.evaluation import play
-from jaxrl_se.parallel import map_agents
-from jaxrl_se.statistics import steps_to_solve
 
 EPISODES = 10
 _UNIT = 10  # Steps between snapshots; the finest the grid can be.

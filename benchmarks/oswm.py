@@ -33,7 +33,7 @@ from benchmarks import (
 )
 from benchmarks.oswm_tasks import KINDS, TASKS, Data
 from envs import Transitions
-from jaxrl_se.run_folder import RunFolder, next_run_folder
+from jaxrl_runs.run_folder import RunFolder, next_run_folder
 
 Part = Literal[
     "one-step", "held-out", "agents", "planning", "speed", "evolved", "pictures"

@@ -23,7 +23,7 @@ import tyro
 from tqdm import tqdm
 
 from benchmarks import runtime
-from jaxrl_se.run_folder import RunFolder, next_run_folder
+from jaxrl_runs.run_folder import RunFolder, next_run_folder
 from oswm.closed_form import ClosedForm, Ridge
 from oswm.model import TransformerModel
 from oswm.network import NetworkConfig

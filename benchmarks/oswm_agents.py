@@ -18,7 +18,7 @@ from benchmarks.oswm_tasks import (
     reference_policies,
     test,
 )
-from jaxrl_se.statistics import bootstrap_ci95
+from jaxrl_runs.statistics import bootstrap_ci95
 
 PLANNER_EPISODES = 2
 # Three eighths of the rollouts of the planner's defaults, as every step is planned.

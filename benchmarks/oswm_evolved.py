@@ -11,8 +11,8 @@ from tqdm import tqdm
 import envs
 import jaxrl_se
 import oswm
+from jaxrl_runs.statistics import bootstrap_ci95
 from jaxrl_se import DDQN, EvolutionConfig
-from jaxrl_se.statistics import bootstrap_ci95
 
 TASK = "CartPole-v0"
 # Few enough that agents in the model of the rows as they are have not learned all.

@@ -20,9 +20,9 @@ import tyro
 
 import jaxrl_se
 from benchmarks import runtime
+from jaxrl_runs.run_folder import RunFolder, next_run_folder
+from jaxrl_runs.statistics import bootstrap_ci95
 from jaxrl_se.presets import ferreira2022
-from jaxrl_se.run_folder import RunFolder, next_run_folder
-from jaxrl_se.statistics import bootstrap_ci95
 
 # Means of 40 evolutions, read off the vector graphics of their figure 2.
 PUBLISHED = {

@@ -9,7 +9,7 @@ import jax
 
 import jaxrl_se
 from benchmarks.reward_tasks import NO_NETWORK, RewardTask, Row
-from jaxrl_se.checkpoints import tree_sha256
+from jaxrl_runs.checkpoints import tree_sha256
 
 
 def write_best(

@@ -28,9 +28,9 @@ import jaxrl_se
 from benchmarks import runtime
 from benchmarks.reward_card import describe, write_best
 from benchmarks.reward_tasks import NO_NETWORK, TASKS, RewardTask, Row
+from jaxrl_runs.run_folder import RunFolder, next_run_folder
+from jaxrl_runs.statistics import bootstrap_ci95
 from jaxrl_se.reward_network import RewardEnv
-from jaxrl_se.run_folder import RunFolder, next_run_folder
-from jaxrl_se.statistics import bootstrap_ci95
 from jaxrl_se.task_tests import TaskTest
 
 # Purposes of keys: agents that choose are never those that are reported.

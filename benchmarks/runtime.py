@@ -13,8 +13,8 @@ from pathlib import Path
 import jax
 from jax.sharding import Mesh
 
-from jaxrl_se.parallel import population_mesh
-from jaxrl_se.run_folder import RunFolderError
+from jaxrl_runs.devices import population_mesh
+from jaxrl_runs.run_folder import RunFolderError
 
 
 def use_compilation_cache() -> None:

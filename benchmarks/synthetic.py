@@ -18,12 +18,12 @@ from benchmarks import runtime
 from benchmarks.card import write_card
 from benchmarks.gymnasium_test import gymnasium_returns
 from benchmarks.learning_curves import Curves, learning_curves
-from jaxrl_se.checkpoints import tree_sha256
+from jaxrl_runs.checkpoints import tree_sha256
+from jaxrl_runs.run_folder import RunFolder, next_run_folder
+from jaxrl_runs.statistics import ReturnStatistics, bootstrap_ci95, summarize
 from jaxrl_se.config import EvolutionConfig
 from jaxrl_se.evaluation import play
 from jaxrl_se.evolution import TEST, EvolutionResult
-from jaxrl_se.run_folder import RunFolder, next_run_folder
-from jaxrl_se.statistics import ReturnStatistics, bootstrap_ci95, summarize
 
 TEST_EPISODES = 10
 

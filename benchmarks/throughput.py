@@ -36,9 +36,9 @@ from benchmarks.throughput_baselines import (
     contenders,
     train_groups,
 )
+from jaxrl_runs.devices import shard
+from jaxrl_runs.run_folder import RunFolder, next_run_folder
 from jaxrl_se import DDQN, Spaces, SyntheticConfig
-from jaxrl_se.parallel import shard
-from jaxrl_se.run_folder import RunFolder, next_run_folder
 
 MIN_SECONDS = 0.1  # of one timing; shorter programs are called several times
 

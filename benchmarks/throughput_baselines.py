@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import optax
 
 from envs import LegacyEnv
+from jaxrl_runs.devices import map_agents, population_mesh
 from jaxrl_se import DDQN, EvolutionConfig, Spaces
-from jaxrl_se.parallel import map_agents, population_mesh
 from jaxrl_se.training import train_group
 
 AGENT = DDQN()

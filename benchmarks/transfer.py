@@ -37,10 +37,10 @@ from benchmarks.transfer_conditions import (
     test,
 )
 from benchmarks.transfer_pictures import draw_noise, draw_seen, measure_noise
+from jaxrl_runs.run_folder import RunFolder, next_run_folder
+from jaxrl_runs.statistics import bootstrap_ci95
 from jaxrl_se.agents import Solved
 from jaxrl_se.hyperparameters import vary_like_ferreira2022
-from jaxrl_se.run_folder import RunFolder, next_run_folder
-from jaxrl_se.statistics import bootstrap_ci95
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,9 +16,9 @@ import numpy as np
 import envs
 import jaxrl_se
 from benchmarks.transfer_conditions import ExploringPolicy, Transfer, test
+from envs.spaces import Spaces
 from jaxrl_se.agents.off_policy import Progress
 from jaxrl_se.noisy_env import NoisyEnv, NoisyParams
-from jaxrl_se.spaces import Spaces
 from jaxrl_se.synthetic_env import SyntheticState
 
 LEVELS = (0.3, 1.0, 3.0, 10.0, 30.0)

@@ -22,7 +22,7 @@ from envs.registry import (
     solved_return,
     spec,
 )
-from envs.spaces import OneHot
+from envs.spaces import OneHot, Spaces
 from envs.terminating import TerminatingTimeLimit
 from envs.transitions import Transitions
 from envs.typed import TypedEnvironment
@@ -33,6 +33,7 @@ __all__ = [
     "GymnasiumVectorEnv",
     "LegacyEnv",
     "OneHot",
+    "Spaces",
     "TaskSpec",
     "TerminatingTimeLimit",
     "Transitions",

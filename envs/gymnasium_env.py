@@ -7,7 +7,7 @@ import gymnasium
 import jax
 import numpy as np
 
-from envs.spaces import check_action, to_gymnasium, to_numpy
+from envs.gymnasium_spaces import check_action, to_gymnasium, to_numpy
 from envs.stepping import Step, step
 
 

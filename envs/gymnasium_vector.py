@@ -12,7 +12,7 @@ from gymnasium.vector import AutoresetMode, utils
 
 from envs import gymnasium_env
 from envs.gymnasium_env import draw_seed, make_key
-from envs.spaces import check_action, to_gymnasium, to_numpy
+from envs.gymnasium_spaces import check_action, to_gymnasium, to_numpy
 
 
 class GymnasiumVectorEnv(gymnasium.vector.VectorEnv):

@@ -1,15 +1,17 @@
-"""Between gymnax's spaces and JAX arrays and Gymnasium's spaces and NumPy arrays."""
+"""The spaces of a task as hashable numbers, which networks are sized by."""
 
+from __future__ import annotations
+
+import dataclasses
 from typing import Any
 
-import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
-from gymnax.environments import spaces as gymnax_spaces
+from gymnax.environments import environment, spaces
 
 
-class OneHot(gymnax_spaces.Box):
+class OneHot(spaces.Box):
     """One-hot float32 vectors, which stand for the numbers below ``n``.
 
     A task whose observations are states by number has them in this space: for a network
@@ -32,71 +34,107 @@ class OneHot(gymnax_spaces.Box):
         return jnp.all((x == 0) | (x == 1)) & (jnp.sum(x) == 1)
 
 
-def to_gymnasium(space: gymnax_spaces.Space) -> gymnasium.Space:
-    """Convert a gymnax space.
+@dataclasses.dataclass(frozen=True)
+class Spaces:
+    """The observation and action space that an agent meets, as hashable numbers.
 
-    Bounds at the largest float32, gymnax's way to say unbounded, become infinite, as
-    in Gymnasium's own tasks (and so that ``sample`` does not overflow).
-
-    Raises:
-        TypeError: If the space is of a kind that gymnax 1.x does not have.
+    Attributes:
+      obs_size: Observations are float32 vectors of this size.
+      num_actions: Number of discrete actions, or None for continuous ones.
+      action_low: Lower bound per action dimension, empty for discrete actions.
+      action_high: Upper bound per action dimension, empty for discrete actions.
+      num_states: Number of states where observations are one-hot vectors of them
+        (`envs.OneHot`), None otherwise.
     """
-    if isinstance(space, gymnax_spaces.Discrete):
-        return gymnasium.spaces.Discrete(int(space.n))
-    if isinstance(space, gymnax_spaces.Box):
-        dtype = np.dtype(space.dtype)
-        low, high = (
-            np.broadcast_to(_unbounded(np.asarray(bound), dtype), space.shape)
-            for bound in (space.low, space.high)
-        )
-        return gymnasium.spaces.Box(low, high, dtype=dtype.type)
-    if isinstance(space, gymnax_spaces.Dict):
-        return gymnasium.spaces.Dict(
-            {name: to_gymnasium(child) for name, child in space.spaces.items()}
-        )
-    if isinstance(space, gymnax_spaces.Tuple):
-        return gymnasium.spaces.Tuple([to_gymnasium(child) for child in space.spaces])
-    raise TypeError(
-        "space: expected gymnax's Discrete, Box, Dict or Tuple, got "
-        f"{type(space).__name__}"
+
+    obs_size: int
+    num_actions: int | None = None
+    action_low: tuple[float, ...] = ()
+    action_high: tuple[float, ...] = ()
+    num_states: int | None = None
+
+    @classmethod
+    def of(cls, env: environment.Environment, params: Any) -> Spaces:
+        """Reads the spaces of a gymnax environment.
+
+        Raises:
+          ValueError: The observation is not a vector, or the action is neither
+            `Discrete` nor a vector `Box`.
+        """
+        obs_space = env.observation_space(params)
+        action_space = env.action_space(params)
+        obs_shape = getattr(obs_space, "shape", None)
+        if obs_shape is None or len(obs_shape) != 1:
+            raise ValueError(
+                f"task {env.name!r}: observations must be vectors, got the space "
+                f"{type(obs_space).__name__} of shape {obs_shape}; wrap the task with "
+                "gymnax.wrappers.FlattenObservationWrapper"
+            )
+        obs_size = int(obs_shape[0])
+        num_states = obs_size if isinstance(obs_space, OneHot) else None
+        if hasattr(action_space, "n"):
+            return cls(obs_size, int(action_space.n), num_states=num_states)
+        shape = getattr(action_space, "shape", None)
+        if shape is None or len(shape) > 1:
+            raise ValueError(
+                f"task {env.name!r}: actions must be Discrete or a vector Box, got "
+                f"{type(action_space).__name__} of shape {shape}"
+            )
+        size = int(shape[0]) if shape else 1
+        try:
+            low, high = (
+                np.broadcast_to(np.asarray(bound, np.float32), (size,)).tolist()
+                for bound in (action_space.low, action_space.high)
+            )
+        except jax.errors.TracerArrayConversionError as error:
+            raise ValueError(
+                f"task {env.name!r}: its params are traced and its action bounds "
+                "depend on them; pass spaces=Spaces.of(env, params), read before"
+            ) from error
+        return cls(obs_size, None, tuple(low), tuple(high), num_states)
+
+    @property
+    def action_size(self) -> int:
+        """Size of an action as a network input (one-hot if discrete)."""
+        return len(self.action_low) if self.num_actions is None else self.num_actions
+
+    def action_vector(self, action: Any) -> jax.Array:
+        """An action as a float32 vector `[action_size]` for a network."""
+        if self.num_actions is None:
+            return jnp.reshape(action, (self.action_size,)).astype(jnp.float32)
+        return jax.nn.one_hot(action, self.num_actions, dtype=jnp.float32)
+
+    def normalized_action(self, action: Any) -> jax.Array:
+        """A continuous action as a vector in [-1, 1], clipped to its bounds."""
+        low, high = jnp.asarray(self.action_low), jnp.asarray(self.action_high)
+        unit = 2 * (self.action_vector(action) - low) / (high - low) - 1
+        return jnp.clip(unit, -1.0, 1.0)
+
+    def scaled_action(self, unit: jax.Array) -> jax.Array:
+        """The action of vectors `[..., action_size]`, clipped to [-1, 1]."""
+        low, high = jnp.asarray(self.action_low), jnp.asarray(self.action_high)
+        return low + (high - low) * (jnp.clip(unit, -1.0, 1.0) + 1) / 2
+
+    def action_space(self) -> Any:
+        """The gymnax action space."""
+        if self.num_actions is not None:
+            return spaces.Discrete(self.num_actions)
+        # numpy's, so that they are concrete while a program is traced.
+        low: Any = np.asarray(self.action_low, np.float32)
+        high: Any = np.asarray(self.action_high, np.float32)
+        return spaces.Box(low, high, (self.action_size,), jnp.float32)
+
+
+def obs_range(env: Any, params: Any) -> tuple[tuple[float, float], ...]:
+    """The ends of the observation space; [-1, 1] where they are infinite."""
+    space = env.observation_space(params)
+    low, high = (
+        np.broadcast_to(np.asarray(end, np.float64), space.shape)
+        for end in (space.low, space.high)
     )
-
-
-def to_numpy(space: gymnasium.Space, value: Any) -> Any:
-    """Copy an observation into writable NumPy arrays of the space's dtype."""
-    if isinstance(space, gymnasium.spaces.Dict):
-        return {name: to_numpy(child, value[name]) for name, child in space.items()}
-    if isinstance(space, gymnasium.spaces.Tuple):
-        return tuple(map(to_numpy, space, value))
-    return np.array(value, dtype=space.dtype)[()]
-
-
-def check_action(space: gymnasium.Space, action: Any) -> Any:
-    """Check an action and give it the dtype of its space, so JAX compiles once.
-
-    Continuous actions outside their bounds are passed on: tasks clip them.
-
-    Raises:
-        gymnasium.error.InvalidAction: If the action does not fit the space.
-    """
-    if isinstance(space, gymnasium.spaces.Dict):
-        return {
-            name: check_action(child, action[name]) for name, child in space.items()
-        }
-    if isinstance(space, gymnasium.spaces.Tuple):
-        return tuple(map(check_action, space, action))
-    action = np.asarray(action)
-    is_box = isinstance(space, gymnasium.spaces.Box)
-    if action.shape != space.shape if is_box else not space.contains(action):
-        raise gymnasium.error.InvalidAction(
-            f"action: expected an element of {space}, got {action!r}"
-        )
-    return action.astype(space.dtype)
-
-
-def _unbounded(bound: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    if not np.issubdtype(dtype, np.floating):
-        return bound.astype(dtype)
-    bound = bound.astype(np.float64)
-    bound = np.where(np.abs(bound) >= np.finfo(np.float32).max, np.inf * bound, bound)
-    return bound.astype(dtype)
+    # gymnax writes infinity as the largest float in some tasks.
+    finite = (np.abs(low) < 1e30) & (np.abs(high) < 1e30) & (high > low)
+    return tuple(
+        (float(a), float(b)) if ok else (-1.0, 1.0)
+        for a, b, ok in zip(low, high, finite, strict=True)
+    )

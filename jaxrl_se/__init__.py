@@ -1,5 +1,7 @@
 """Evolved synthetic environments: train agents in them, test on the real task."""
 
+from envs.spaces import Spaces
+from jaxrl_runs.run_folder import RunFolderError
 from jaxrl_se.agents import (
     DDPG,
     DDQN,
@@ -22,9 +24,7 @@ from jaxrl_se.evolution import EvolutionResult, evolve
 from jaxrl_se.hyperparameters import Choice, LogUniform, Uniform, Varied
 from jaxrl_se.policies import DeterministicPolicy, GreedyPolicy, RandomPolicy
 from jaxrl_se.reward_network import RewardConfig, RewardEnv
-from jaxrl_se.run_folder import RunFolderError
 from jaxrl_se.scoring import AreaUnderCurve, FinalReturn, StepsToSolve
-from jaxrl_se.spaces import Spaces
 from jaxrl_se.synthetic_env import MultiStepEnv, OneStepEnv
 from jaxrl_se.task_tests import TaskTest
 from jaxrl_se.training import TrainResult, train

@@ -8,12 +8,12 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from envs.spaces import Spaces, obs_range
 from jaxrl_se.agents import DDQN
 from jaxrl_se.agents.stopping import StopRule
 from jaxrl_se.ferreira_es import FerreiraES
 from jaxrl_se.reward_network import RewardConfig
 from jaxrl_se.scoring import FinalReturn, Scoring
-from jaxrl_se.spaces import Spaces, obs_range
 from jaxrl_se.strategies import check_strategy
 from jaxrl_se.synthetic_env import VARIANTS, MultiStepEnv, OneStepEnv, SyntheticEnv
 

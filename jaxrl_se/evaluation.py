@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from jaxrl_se.agents.stepping import has_raw_step
+from envs.stepping import has_raw_step
 
 
 @struct.dataclass

@@ -16,11 +16,11 @@ import numpy as np
 from jax.sharding import Mesh
 
 import envs
-from jaxrl_se.checkpoints import tree_sha256
+from jaxrl_runs.checkpoints import tree_sha256
+from jaxrl_runs.devices import population_mesh
+from jaxrl_runs.run_folder import RunFolder
 from jaxrl_se.config import EvolutionConfig
 from jaxrl_se.generation import Generation
-from jaxrl_se.parallel import population_mesh
-from jaxrl_se.run_folder import RunFolder
 from jaxrl_se.scoring import FinalReturn
 
 # Purposes of keys folded from the run's key; testing has one that evolution never uses.

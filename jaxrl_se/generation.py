@@ -15,15 +15,15 @@ import jax.numpy as jnp
 from flax import struct
 from jax.sharding import Mesh
 
+from envs.spaces import Spaces
+from jaxrl_runs.devices import map_agents, on_accelerator, shard
 from jaxrl_se.config import EvolutionConfig
 from jaxrl_se.evaluation import Episodes, play
 from jaxrl_se.networks import Weights
-from jaxrl_se.parallel import map_agents, on_accelerator, shard
 from jaxrl_se.reward_network import RewardEnv, check_shaping
 from jaxrl_se.scoring import FinalReturn
-from jaxrl_se.spaces import Spaces
 from jaxrl_se.strategies import Strategy, make_strategy
-from jaxrl_se.training import train_group
+from jaxrl_se.training import train_group, train_once
 
 
 @struct.dataclass
@@ -291,7 +291,8 @@ class Generation:
         """
         config = self.config
         key_train, key_play = jax.random.split(key)
-        trained = agent.train(
+        trained = train_once(
+            agent,
             self.env,
             self.params.replace(weights=weights),
             key_train,
@@ -353,7 +354,8 @@ class Generation:
 
     def _train(self, agent: Any, key: jax.Array, weights: Weights) -> Weights:
         """Trains one agent on one candidate; returns its policy's weights."""
-        trained = agent.train(
+        trained = train_once(
+            agent,
             self.env,
             self.params.replace(weights=weights),
             key,

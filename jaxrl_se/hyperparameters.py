@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from envs.spaces import Spaces
 from jaxrl_se.agents.off_policy import Trained, Variation
 from jaxrl_se.networks import NetworkShape, Weights
-from jaxrl_se.spaces import Spaces
 
 _SIZES = ("width", "depth", "batch_size")
 

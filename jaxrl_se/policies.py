@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from envs.spaces import Spaces
 from jaxrl_se.networks import Weights
-from jaxrl_se.spaces import Spaces
 
 
 @struct.dataclass

@@ -17,8 +17,8 @@ import numpy as np
 from flax import struct
 from gymnax.environments import environment
 
+from envs.spaces import Spaces, obs_range
 from jaxrl_se.networks import MLP, Weights
-from jaxrl_se.spaces import Spaces, obs_range
 
 KINDS = (
     "exclusive-potential",

@@ -19,8 +19,8 @@ import optax
 from flax import struct
 
 from envs import Transitions
+from envs.spaces import Spaces
 from jaxrl_se.networks import Weights
-from jaxrl_se.spaces import Spaces
 from jaxrl_se.synthetic_env import MultiStepEnv
 
 

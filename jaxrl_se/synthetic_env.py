@@ -18,8 +18,8 @@ import jax.numpy as jnp
 from flax import struct
 from gymnax.environments import environment, spaces
 
+from envs.spaces import Spaces
 from jaxrl_se.networks import MLP, Weights
-from jaxrl_se.spaces import Spaces
 
 VARIANTS = ("one-step", "multi-step")
 

@@ -10,9 +10,9 @@ import numpy as np
 from flax import struct
 from jax.core import Tracer
 
-from jaxrl_se.parallel import map_agents
+from envs.spaces import Spaces
+from jaxrl_runs.devices import map_agents
 from jaxrl_se.reward_network import check_shaping
-from jaxrl_se.spaces import Spaces
 from jaxrl_se.task_tests import Record, TaskTest
 
 
@@ -104,6 +104,47 @@ def train(
     )
 
 
+def train_once(
+    agent: Any,
+    env: Any,
+    params: Any,
+    key: jax.Array,
+    *,
+    num_steps: int,
+    num_snapshots: int = 1,
+    stop: Any = None,
+    spaces: Spaces | None = None,
+    test: TaskTest | None = None,
+) -> Any:
+    """Trains one agent; not jitted, to be used inside a larger jitted program.
+
+    Args:
+      agent: An algorithm with its hyperparameters.
+      env: A gymnax environment.
+      params: Its params.
+      key: A PRNG key.
+      num_steps: Environment steps.
+      num_snapshots: How many times the policy's weights are kept.
+      stop: A rule of `jaxrl_se.agents.stopping`, or None.
+      spaces: The environment's spaces, read from it by default.
+      test: Tests on the real task, or None.
+
+    Returns:
+      `Trained`, whose weights have a leading `[num_snapshots]` axis.
+    """
+    tested = {} if test is None else {"test": test}
+    return agent.train(
+        env,
+        params,
+        key,
+        num_steps=num_steps,
+        num_snapshots=num_snapshots,
+        stop=stop,
+        spaces=spaces,
+        **tested,
+    )
+
+
 def train_group(
     agent: Any,
     env: Any,
@@ -138,8 +179,8 @@ def train_group(
     """
 
     def one(params):
-        trained = agent.train(
-            env, params, key, num_steps=num_steps, stop=stop, spaces=spaces
+        trained = train_once(
+            agent, env, params, key, num_steps=num_steps, stop=stop, spaces=spaces
         )
         return jax.tree.map(lambda leaf: leaf[-1], trained.weights)
 
@@ -149,8 +190,8 @@ def train_group(
 @partial(jax.jit, static_argnames=("env", "spaces", "num_steps", "num_snapshots"))
 def _train(agent, params, keys, stop, test, env, spaces, num_steps, num_snapshots):
     def one(key, agent, params, stop, test):
-        tested = {} if test is None else {"test": test}
-        return agent.train(
+        return train_once(
+            agent,
             env,
             params,
             key,
@@ -158,7 +199,7 @@ def _train(agent, params, keys, stop, test, env, spaces, num_steps, num_snapshot
             num_snapshots=num_snapshots,
             stop=stop,
             spaces=spaces,
-            **tested,
+            test=test,
         )
 
     # Agents that stop or test at different times are not worth vectorising on a CPU.

@@ -19,9 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import envs
+from envs.spaces import Spaces
 from jaxrl_se.config import SyntheticConfig
 from jaxrl_se.reward_network import RewardConfig, RewardEnv
-from jaxrl_se.spaces import Spaces
 from jaxrl_se.synthetic_env import (
     VARIANTS,
     MultiStepEnv,

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from envs.spaces import Spaces
 from jaxrl_se.agents.off_policy import Trained
 from jaxrl_se.networks import MLP, Weights
-from jaxrl_se.spaces import Spaces
 from jaxrl_se.synthetic_env import SyntheticEnv, bounded
 
 

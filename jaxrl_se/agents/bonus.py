@@ -6,8 +6,8 @@ from typing import Any, Protocol
 
 import jax
 
+from envs.spaces import Spaces
 from jaxrl_se.agents.replay import Batch
-from jaxrl_se.spaces import Spaces
 
 
 class Bonus(Protocol):

@@ -7,11 +7,11 @@ from typing import Any
 import jax
 from flax import struct
 
+from envs.spaces import Spaces
 from jaxrl_se.agents.off_policy import OffPolicyAgent, Trained
 from jaxrl_se.agents.ppo import PPO
 from jaxrl_se.hyperparameters import Varied
 from jaxrl_se.networks import Weights
-from jaxrl_se.spaces import Spaces
 
 
 @struct.dataclass

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from envs.spaces import Spaces
 from jaxrl_se.agents.off_policy import OffPolicyAgent, Progress, Variation
 from jaxrl_se.agents.replay import Batch
 from jaxrl_se.networks import MLP, DuelingMLP, Weights, resize_hidden
 from jaxrl_se.policies import GreedyPolicy
-from jaxrl_se.spaces import Spaces
 
 _ADAM = optax.scale_by_adam()
 # Learners hold units of zeros up to full vector registers of a CPU: an update of 57

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from envs.spaces import Spaces
 from jaxrl_se.agents.replay import Batch
 from jaxrl_se.networks import MLP, Weights
-from jaxrl_se.spaces import Spaces
 
 _NUM_BLOCKS = 4
 

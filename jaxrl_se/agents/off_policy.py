@@ -16,13 +16,13 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from envs.spaces import Spaces
+from envs.stepping import draw_steps
 from jaxrl_se.agents.bonus import Bonus
 from jaxrl_se.agents.replay import Batch, Replay
-from jaxrl_se.agents.stepping import draw_steps
 from jaxrl_se.agents.stopping import StopRule
 from jaxrl_se.networks import NetworkShape, Weights
 from jaxrl_se.reward_network import with_discount
-from jaxrl_se.spaces import Spaces
 from jaxrl_se.task_tests import Record, TaskTest
 
 _CHUNK = 1000  # Steps whose randomness is drawn at once, about.

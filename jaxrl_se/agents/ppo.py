@@ -15,15 +15,15 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from envs.spaces import Spaces
+from envs.stepping import draw_steps
 from jaxrl_se.agents.bonus import Bonus
 from jaxrl_se.agents.off_policy import Trained, Variation
 from jaxrl_se.agents.replay import Batch
-from jaxrl_se.agents.stepping import draw_steps
 from jaxrl_se.agents.stopping import StopRule
 from jaxrl_se.networks import MLP, Weights
 from jaxrl_se.policies import GreedyPolicy, MeanPolicy
 from jaxrl_se.reward_network import with_discount
-from jaxrl_se.spaces import Spaces
 from jaxrl_se.task_tests import TaskTest
 
 _ADAM = optax.scale_by_adam(eps=1e-5)

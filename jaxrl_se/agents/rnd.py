@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from envs.spaces import Spaces
 from jaxrl_se.agents.replay import Batch
 from jaxrl_se.networks import MLP, Weights
-from jaxrl_se.spaces import Spaces
 
 _EPSILON = 1e-8
 # From the variance of PyTorch's initialisation to He's, which is that of the paper's. A

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from envs.spaces import Spaces
 from jaxrl_se.agents.off_policy import OffPolicyAgent, Progress, Variation
 from jaxrl_se.agents.replay import Batch
 from jaxrl_se.policies import GreedyPolicy
-from jaxrl_se.spaces import Spaces
 
 
 @dataclasses.dataclass(frozen=True)

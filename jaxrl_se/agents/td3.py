@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from envs.spaces import Spaces
 from jaxrl_se.agents.noise import normals
 from jaxrl_se.agents.off_policy import OffPolicyAgent, Progress, Variation
 from jaxrl_se.agents.replay import Batch
 from jaxrl_se.networks import MLP, Weights
 from jaxrl_se.policies import DeterministicPolicy
-from jaxrl_se.spaces import Spaces
 
 
 @struct.dataclass

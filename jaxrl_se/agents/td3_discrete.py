@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from envs.spaces import Spaces
 from jaxrl_se.agents.noise import gumbels, normals
 from jaxrl_se.agents.off_policy import Progress
 from jaxrl_se.agents.td3 import TD3, Learner
 from jaxrl_se.networks import Weights
 from jaxrl_se.policies import GreedyPolicy
-from jaxrl_se.spaces import Spaces
 
 _LOWEST_TEMPERATURE = 0.01  # Where a learned one is stopped on its way to zero.
 

@@ -21,9 +21,9 @@ import dataclasses
 from typing import Any
 
 import envs
+from envs.spaces import Spaces
 from jaxrl_se.agents import DDPG, DDQN, PPO, SAC, TD3, DiscreteTD3
 from jaxrl_se.hyperparameters import Choice, Varied
-from jaxrl_se.spaces import Spaces
 
 TASKS = (
     "CartPole-v1",

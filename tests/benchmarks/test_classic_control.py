@@ -6,8 +6,8 @@ import pytest
 
 from benchmarks import classic_control
 from benchmarks.classic_control import Options, measure, print_table, reaches
+from jaxrl_runs.run_folder import RunFolder
 from jaxrl_se import DDQN, Choice, Varied
-from jaxrl_se.run_folder import RunFolder
 
 AGENT = Varied.of(
     DDQN(learning_rate=1e-2, target_update_rate=0.05, learning_starts=8),

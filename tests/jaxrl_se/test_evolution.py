@@ -14,10 +14,10 @@ from probe_env import Probe
 
 import envs
 import jaxrl_se
+from jaxrl_runs.devices import population_mesh
+from jaxrl_runs.run_folder import RunFolderError
 from jaxrl_se import DDQN, EvolutionConfig, OneStepEnv, SyntheticConfig, evolve
 from jaxrl_se.generation import Generation
-from jaxrl_se.parallel import population_mesh
-from jaxrl_se.run_folder import RunFolderError
 
 
 def weights(result):

@@ -9,10 +9,10 @@ import pytest
 from golden import sine_weights
 
 import envs
+from jaxrl_runs.devices import population_mesh
 from jaxrl_se import DDQN, Plateau, Spaces, SyntheticConfig, evolve, train
 from jaxrl_se.ferreira_es import SCORE_TRANSFORMS, FerreiraES
 from jaxrl_se.generation import Generation
-from jaxrl_se.parallel import population_mesh
 from jaxrl_se.presets import ferreira2022
 from jaxrl_se.strategies import make_strategy
 

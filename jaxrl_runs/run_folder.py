@@ -21,7 +21,7 @@ from typing import Any
 
 import jax
 
-from jaxrl_se.checkpoints import Checkpoints
+from jaxrl_runs.checkpoints import Checkpoints
 
 FORMAT_VERSION = 1
 

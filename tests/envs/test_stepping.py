@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import envs
+from envs.stepping import draw_steps
 from jaxrl_se import SyntheticConfig
-from jaxrl_se.agents.stepping import draw_steps
 
 G, T = 3, 40
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxrl_se.statistics import (
+from jaxrl_runs.statistics import (
     bootstrap_ci95,
     interquartile_mean,
     steps_to_solve,

@@ -14,7 +14,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from jaxrl_se.run_folder import RunFolder, RunFolderError, next_run_folder
+from jaxrl_runs.run_folder import RunFolder, RunFolderError, next_run_folder
 
 CONFIG = {"evolution": {"strategy": "snes", "std": 0.5}, "key": [0, 1]}
 
