@@ -157,6 +157,7 @@ _CLIFF_EVOLUTION = EvolutionConfig(
     num_seeds=1,
     std=1.0,
     max_generations=240,
+    stop_return=math.inf,
 )
 _ANYWHERE_CLIFF_EVOLUTION = _CLIFF_EVOLUTION.replace(
     scoring=FinalReturn(), fitness_episodes=16
@@ -446,6 +447,7 @@ _MCC_EVOLUTION = EvolutionConfig(
     fitness_episodes=8,
     std=0.3,
     max_generations=80,
+    stop_return=math.inf,
 )
 
 MOUNTAIN_CAR_CONTINUOUS = RewardTask(
@@ -547,6 +549,7 @@ HALF_CHEETAH = RewardTask(
             num_seeds=1,
             std=0.1,
             max_generations=50,
+            stop_return=math.inf,
         ),
         hidden_sizes=(128,),
     ),

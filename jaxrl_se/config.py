@@ -188,13 +188,15 @@ class EvolutionConfig:
       num_seeds: Agents per candidate; their mean return is the fitness.
       fitness_episodes: Episodes on the real task per agent.
       std: Initial standard deviation of the search distribution.
-      learning_rate: See `jaxrl_se.strategies.make_strategy`.
+      strategy_learning_rate: The strategy's step, see
+        `jaxrl_se.strategies.make_strategy`.
       max_generations: The evolution ends here at the latest.
-      stop_return: Mean return on the real task at which it ends earlier, reached by
-        the agents of every algorithm; None for the task's registered threshold, if it
-        has one and the scoring is `FinalReturn`. With a `FerreiraES` it is the mean
-        over the agents that train on the search mean in every generation, and no
-        validation is made.
+      stop_return: Mean return on the real task (with another scoring rule, the score)
+        at which it ends earlier, reached by the agents of every algorithm; None for
+        the task's registered threshold, if it has one and the scoring is `FinalReturn`.
+        Infinity: all generations, no validation, and the last search mean is the
+        result. With a `FerreiraES` it is the mean over the agents that train on the
+        search mean in every generation, and no validation is made.
       validation_every: Generations between validations of the search mean.
       validation_agents: Fresh, independent agents per validation.
       validation_episodes: Episodes on the real task per validation agent.
@@ -216,7 +218,7 @@ class EvolutionConfig:
     num_seeds: int = 2
     fitness_episodes: int = 1
     std: float = 0.5
-    learning_rate: float = 1.0
+    strategy_learning_rate: float = 1.0
     max_generations: int = 100
     stop_return: float | None = None
     validation_every: int = 5
@@ -262,10 +264,18 @@ class EvolutionConfig:
             value = getattr(self, name)
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
-        for name in ("std", "learning_rate"):
+        for name in ("std", "strategy_learning_rate"):
             value = getattr(self, name)
             if not value > 0:
                 raise ValueError(f"{name} must be positive, got {value}")
+
+    def for_task(self, solved_return: float | None) -> EvolutionConfig:
+        """The configuration for a task with this registered threshold, or without."""
+        stop_return = self.stop_return
+        if stop_return is None:
+            stop_return = self.scoring.default_stop(solved_return)
+        scoring = self.scoring.for_task(solved_return)
+        return self.replace(scoring=scoring, stop_return=stop_return)
 
     def replace(self, **changes: Any) -> EvolutionConfig:
         """A copy with some fields changed (`dataclasses.replace`)."""

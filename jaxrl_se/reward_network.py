@@ -18,6 +18,7 @@ from flax import struct
 from gymnax.environments import environment
 
 from envs.spaces import Spaces, obs_range
+from envs.steps import kind_of_steps
 from jaxrl_se.networks import MLP, Weights
 
 KINDS = (
@@ -275,6 +276,11 @@ class RewardEnv(environment.Environment):
             self.quadratic,
             self.scale,
         )
+
+    @property
+    def step_kind(self) -> str:
+        """The task's: its dynamics are those that agents act in."""
+        return kind_of_steps(self.target)
 
     @property
     def num_actions(self) -> int:

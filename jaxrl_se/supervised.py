@@ -56,6 +56,7 @@ class WorldModel(MultiStepEnv):
     """
 
     variant = "world-model"
+    step_kind = "model"
 
     def __init__(
         self,

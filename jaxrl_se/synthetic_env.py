@@ -80,6 +80,7 @@ class SyntheticEnv(environment.Environment):
     """
 
     variant: str
+    step_kind = "synthetic"
     max_steps = 1
 
     def __init__(
