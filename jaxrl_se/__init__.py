@@ -28,7 +28,7 @@ from jaxrl_se.scoring import AreaUnderCurve, FinalReturn, StepsToSolve
 from jaxrl_se.synthetic_env import MultiStepEnv, OneStepEnv
 from jaxrl_se.task_tests import TaskTest
 from jaxrl_se.training import TrainResult, train
-from jaxrl_se.zoo import available, load, report, save
+from jaxrl_se.zoo import available, load, read_card, save
 
 __all__ = [
     "DDPG",
@@ -72,7 +72,7 @@ __all__ = [
     "evaluate",
     "evolve",
     "load",
-    "report",
+    "read_card",
     "save",
     "train",
 ]

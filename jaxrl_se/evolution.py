@@ -24,9 +24,6 @@ from jaxrl_se.generation import Generation
 __all__ = ["TEST", "EvolutionResult", "Progress", "evolve"]
 
 
-
-
-
 @dataclasses.dataclass(frozen=True)
 class EvolutionResult:
     """An evolved environment and how it came about.

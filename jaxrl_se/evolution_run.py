@@ -222,12 +222,15 @@ class Run:
         Returns:
           The score of the last attempt, by the worst algorithm, and all steps.
         """
-        stop_return = self.program.config.stop_return
+        config = self.program.config
+        stop_return = config.stop_return
         key = jax.random.fold_in(jax.random.fold_in(self.key, VALIDATION), index)
         score, steps = math.nan, Steps()
         for attempt_key in jax.random.split(key, 2)[:attempts]:
             keys = jax.random.split(attempt_key, self.program.config.validation_agents)
-            found = [validate(keys, weights, self.params) for validate in self._validates]
+            found = [
+                validate(keys, weights, self.params) for validate in self._validates
+            ]
             steps = sum((Steps(**_ints(each.steps)) for each in found), steps)
             score = min(float(each.score) for each in found)
             if stop_return is not None and not score >= stop_return:
@@ -236,7 +239,7 @@ class Run:
 
     @property
     def weights(self) -> Any:
-        """The result, on no particular device, so that whatever runs next can use it."""
+        """The result, on no particular device: whatever runs next can use it."""
         search, progress = self.now
         strategy = self.program.strategy
         by_validation = not (progress.solved or strategy.num_means)

@@ -132,7 +132,7 @@ class FinalReturn(ScoringRule):
 
 @dataclasses.dataclass(frozen=True)
 class StepsToSolve(ScoringRule):
-    """Minus the training steps until the task is solved, and what is missing in the end.
+    """Minus the steps until the task is solved, and what is missing in the end.
 
     With the mean return `R` of the trained policy, the score is `-steps -
     unsolved_penalty * max(0, solved_return - R)`: the "reward threshold" objective of

@@ -79,7 +79,7 @@ class WorldModelEnv(environment.Environment):
         penalized: Whether `params.uncertainty_penalty` is looked at.
     """
 
-    step_kind = "model"
+    task_kind = "model"
 
     def __init__(
         self,
