@@ -19,7 +19,12 @@ import numpy as np
 
 import envs
 from envs.spaces import Spaces
-from jaxrl_runs.weight_files import check_arrays, read_weights, write_weights
+from jaxrl_runs.weight_files import (
+    WeightFileError,
+    check_arrays,
+    read_weights,
+    write_weights,
+)
 from jaxrl_se.obs_ranges import checked
 from jaxrl_se.reward_network import RewardConfig, RewardEnv
 from jaxrl_se.synthetic_env import (
@@ -98,12 +103,13 @@ def load(name_or_path: str | Path, variant: str = "one-step") -> tuple[Any, Any]
     try:
         is_reward = "kind" in metadata["config"]
         env, params = (_build_reward if is_reward else _build)(metadata)
+        template = jax.eval_shape(env.init_weights, jax.random.key(0))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(
             f"{path}: does not describe a synthetic environment "
             f"({type(error).__name__}: {error})"
         ) from error
-    return env, dataclasses.replace(params, weights=_weights(path, env, arrays))
+    return env, dataclasses.replace(params, weights=_weights(path, template, arrays))
 
 
 def read_card(name_or_path: str | Path, variant: str = "one-step") -> dict:
@@ -177,19 +183,22 @@ def _build_reward(metadata: dict) -> tuple[RewardEnv, Any]:
     target, target_params = envs.make(metadata["task"])
     if metadata["action_repeat"] != 1:
         target = envs.ActionRepeat(target, metadata["action_repeat"])
-    env, params = config.make(target, target_params, metadata["discount"])
-    if env.spaces != Spaces(**_tuples(metadata["spaces"])):
+    if Spaces.of(target, target_params) != Spaces(**_tuples(metadata["spaces"])):
         raise ValueError(
             f"spaces {metadata['spaces']} are not those of {metadata['task']}"
         )
-    return env, params
+    return config.make(target, target_params, metadata["discount"])
 
 
-def _weights(path: Path, env: Any, arrays: dict[str, np.ndarray]) -> Any:
-    """The weights of an environment, checked."""
-    template = jax.eval_shape(env.init_weights, jax.random.key(0))
+def _weights(path: Path, template: Any, arrays: dict[str, np.ndarray]) -> Any:
+    """The weights of an environment, checked against their shapes and dtypes."""
     leaves = jax.tree_util.tree_leaves_with_path(template)
     expected = {jax.tree_util.keystr(at): leaf for at, leaf in leaves}
+    for name, array in arrays.items():
+        if name in expected and array.dtype != expected[name].dtype:
+            raise WeightFileError(
+                f"{path}: {name} must be {expected[name].dtype}, got {array.dtype}"
+            )
     check_arrays(path, arrays, expected)
     return jax.tree.unflatten(
         jax.tree.structure(template), [jnp.asarray(arrays[name]) for name in expected]
