@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh
 
 import envs
 from jaxrl_runs.describe import describe
 from jaxrl_runs.devices import population_mesh
 from jaxrl_runs.run_folder import RunFolder
+from jaxrl_runs.values import as_key
 from jaxrl_se.config import EvolutionConfig
 from jaxrl_se.evolution_run import TEST, Progress, Run
 from jaxrl_se.generation import Generation
+from jaxrl_se.outside import OutsideTask, check_outside, is_outside, proxy_of
 
 __all__ = ["TEST", "EvolutionResult", "Progress", "evolve"]
 
@@ -56,7 +56,7 @@ class EvolutionResult:
 
 
 def evolve(
-    task: str | tuple[Any, Any],
+    task: str | tuple[Any, Any] | OutsideTask,
     config: EvolutionConfig | None = None,
     key: int | jax.Array = 0,
     *,
@@ -78,7 +78,8 @@ def evolve(
     search mean in every generation anyway, and its run ends the first time.
 
     Args:
-      task: A name for `envs.make`, or any gymnax pair `(env, params)`.
+      task: A name for `envs.make`, any gymnax pair `(env, params)`, or a task outside
+        JAX, which is played between jitted programs.
       config: Sizes, budgets and strategy.
       key: A seed or a PRNG key.
       proxy: The environment to evolve, a pair whose env has `init_weights(key)` and
@@ -101,18 +102,24 @@ def evolve(
     config = config or EvolutionConfig()
     if checkpoint_every < 1:
         raise ValueError(f"checkpoint_every must be at least 1, got {checkpoint_every}")
-    key = _as_key(key)
+    key = as_key(key)
     solved_return = None
     if isinstance(task, str):
         solved_return = envs.solved_return(task)
         task = envs.make(task)
-    if not (isinstance(task, tuple) and len(task) == 2):
+    if is_outside(task):
+        solved_return = task.solved_return  # type: ignore
+    elif not (isinstance(task, tuple) and len(task) == 2):
         raise ValueError(
             "task must be the name of a task or a gymnax pair (env, params), got "
             f"{task!r}"
         )
-    proxy = proxy or config.proxy.make(*task)
     asked, config = config, config.for_task(solved_return)
+    if is_outside(task):
+        check_outside(config, proxy)
+        proxy = proxy or proxy_of(config, task)  # type: ignore
+    else:
+        proxy = proxy or config.proxy.make(*task)
     program, params = Generation.build(task, proxy, config, mesh or population_mesh())
     if config.stop_return is None:
         warnings.warn(
@@ -139,21 +146,22 @@ def evolve(
         return finish(out)
     identity = {
         "evolution": describe(asked),
-        "task": describe(task),
-        "proxy": describe(proxy),
+        "task": task.digest if is_outside(task) else _identity(task),  # type: ignore
+        "proxy": _identity(proxy),
         "key": jax.random.key_data(key).tolist(),
     }
     with RunFolder(out, identity, resume=resume) as folder:
         return finish(folder)
 
 
-def _as_key(key: int | jax.Array) -> jax.Array:
-    """A typed PRNG key from a seed, a key, or a key of the old kind."""
-    if isinstance(key, (int, np.integer)):
-        return jax.random.key(int(key))
-    if isinstance(key, jax.Array):
-        is_typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
-        key = key if is_typed else jax.random.wrap_key_data(key)
-        if key.shape == ():
-            return key
-    raise ValueError(f"key must be an integer or a PRNG key, got {key!r}")
+def _identity(pair: tuple[Any, Any]) -> dict[str, Any]:
+    """What tells one gymnax pair from another: all its wrappers, and its params."""
+    env, params = pair
+    layers = []
+    while env is not None:
+        config = describe(getattr(env, "config", None))
+        layers.append(
+            {"class": describe(type(env)), "name": env.name, "config": config}
+        )
+        env = getattr(env, "_env", None)
+    return {"env": layers, "params": describe(params)}

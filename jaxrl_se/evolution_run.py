@@ -21,6 +21,7 @@ from envs.steps import Steps
 from jaxrl_runs.describe import describe
 from jaxrl_runs.run_folder import RunFolder
 from jaxrl_se.generation import Generation, GenerationLog, Params
+from jaxrl_se.outside import OutsidePrograms, is_outside
 
 # Purposes of keys folded from the run's key; testing has one that evolution never uses.
 INIT, GENERATION, VALIDATION, TEST = range(4)
@@ -116,6 +117,7 @@ class Run:
         self.program, self.params, self.key = program, params, key
         self.folder, self.checkpoint_every = folder, checkpoint_every
         self.on_generation = on_generation
+        self._validates: list[Callable] = []
         state = program.init(jax.random.fold_in(key, INIT))
         mean = program.strategy.mean(state)
         self.now = SearchState(state, mean, jnp.float32(-jnp.inf)), Progress()
@@ -141,8 +143,16 @@ class Run:
         if self.stops and not program.strategy.num_means:
             arguments = (keys, mean, self.params)
             wanted += [(f"validate {i}", arguments) for i in algorithms]
+        if is_outside(program.task):
+            outside = OutsidePrograms(program)
+            self._step = outside.step
+            self._validates = [
+                partial(outside.validate, algorithm=i) for i in algorithms
+            ]
+            self.compile_seconds = 0.0
+            return
         self._step, *compiled = compile_together(program, wanted)
-        self._validates: list[Callable] = compiled or [
+        self._validates = compiled or [
             jax.jit(partial(program.validate, algorithm=i)) for i in algorithms
         ]
         self.compile_seconds = time.perf_counter() - started

@@ -1,8 +1,8 @@
 """One generation of evolution: propose, train, score, conclude; and its validation.
 
 Each part is a pure function and `step` is all of them as one jitted program. On a task
-outside of JAX, `propose_and_train` and `conclude` are two programs, and whoever owns
-the task plays in between. Nothing here knows which agent, proxy, scoring rule or task
+outside of JAX what comes before play and what comes after are two programs (see
+`jaxrl_se.outside`). Nothing here knows which agent, proxy, scoring rule or task
 it holds, and params of task and proxy are arguments: one program serves a family.
 """
 
@@ -146,11 +146,21 @@ class Generation:
     ) -> tuple[Generation, Params]:
         """Checks that the parts fit together.
 
+        Args:
+          task: A gymnax pair, or a task outside JAX.
+          proxy: The pair that evolves.
+          config: Sizes and budgets.
+          mesh: Devices.
+
+        Returns:
+          The functions, and the params that they are called with.
+
         Raises:
           ValueError: The population does not divide over the mesh, the agent cannot act
             in the task, the proxy's spaces are not the task's, or it cannot evolve.
         """
         env, params = proxy
+        is_outside = not isinstance(task, tuple)
         num_devices = mesh.devices.size
         if config.population_size % num_devices:
             raise ValueError(
@@ -163,11 +173,14 @@ class Generation:
                 "proxy must have init_weights and population_axes, and params with "
                 f"weights, got {type(env).__name__} with {type(params).__name__}"
             )
-        spaces = Spaces.of(*task)
+        spaces = task.spaces if is_outside else Spaces.of(*task)
         for agent in config.agents:
             agent.check(spaces)
             check_shaping(params, agent)
-        if config.horizon is not None and not hasattr(task[1], "max_steps_in_episode"):
+        real, real_params = (task, None) if is_outside else task
+        if config.horizon is not None and not hasattr(
+            real_params, "max_steps_in_episode"
+        ):
             raise ValueError(
                 "horizon must be None for a task whose params have no "
                 f"max_steps_in_episode to change, got {config.horizon}"
@@ -177,7 +190,7 @@ class Generation:
                 "proxy: its spaces differ from the task's: "
                 f"{Spaces.of(env, params)} against {spaces}"
             )
-        kind_of_steps(env), kind_of_steps(task[0])
+        kind_of_steps(env)
         strategy = make_strategy(
             config.strategy,
             config.population_size,
@@ -185,8 +198,8 @@ class Generation:
             std=config.std,
             learning_rate=config.strategy_learning_rate,
         )
-        program = cls(env, task[0], spaces, config, mesh, strategy)
-        return program, Params(task[1], params)
+        program = cls(env, real, spaces, config, mesh, strategy)
+        return program, Params(real_params, params)
 
     def init(self, key: jax.Array) -> Any:
         """The strategy's state, its mean at freshly drawn weights."""
@@ -277,9 +290,12 @@ class Generation:
 
     def steps(self, scored: Scored) -> Steps:
         """What agents took, by where they took it."""
-        in_proxy = Steps.of(kind_of_steps(self.env), jnp.sum(scored.train_steps))
         in_task = Steps.of(kind_of_steps(self.task), jnp.sum(scored.task_steps))
-        return in_proxy + in_task
+        return self.training_steps(scored) + in_task
+
+    def training_steps(self, scored: Scored) -> Steps:
+        """What agents took in the proxy."""
+        return Steps.of(kind_of_steps(self.env), jnp.sum(scored.train_steps))
 
     def sharded(self, fn: Any, agent: Any, population: Weights, keys: Any, params: Any):
         """`fn(agent, population, keys, params)`, each device with its candidates."""
@@ -396,7 +412,7 @@ class Generation:
 
     def score_one(self, trained: Trained, episodes: Episodes) -> Scored:
         """Scores one agent by its test episodes, arrays `[E]`."""
-        trial = _trial(trained, episodes)
+        trial = trial_of(trained, episodes)
         task_steps = jnp.sum(episodes.lengths)
         if trained.tests is not None:
             task_steps = task_steps + trained.tests.real_steps
@@ -424,7 +440,7 @@ class Generation:
             trained = self.train_one(agent, key_train, proxy, task_params=params.task)
             policy = self.policy(agent, trained)
             episodes = play(policy, self.task, params.task, key_play, num_episodes)
-            validated = config.scoring.validated(_trial(trained, episodes))
+            validated = config.scoring.validated(trial_of(trained, episodes))
             scored = self.score_one(trained, episodes).replace(scores=validated)
             return policy, episodes, scored
 
@@ -437,7 +453,7 @@ class Generation:
         return Validation(policies, episodes, score, self.steps(scored))
 
 
-def _trial(trained: Trained, episodes: Episodes) -> Trial:
+def trial_of(trained: Trained, episodes: Episodes) -> Trial:
     """What a scoring rule sees of an agent."""
     leaves = jax.tree.leaves(trained.weights)
     is_finite = jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]).all()

@@ -192,7 +192,7 @@ def test_pickles_are_refused(path):
         with zipfile.ZipFile(other, "w") as archive:
             for member, content in {**members, name: buffer.getvalue()}.items():
                 archive.writestr(member, content)
-        assert_refused(other, "not readable as")
+        assert_refused(other, "not readable as|announces object")
     other.write_bytes(pickle.dumps(Bomb()))
     assert_refused(other, "not readable as")
 
@@ -205,13 +205,13 @@ def test_another_format_version_is_named(path):
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        (lambda m: [m], "format version None"),
+        (lambda m: [m], "metadata is no object"),
         (lambda m: {k: v for k, v in m.items() if k != "spaces"}, "KeyError: 'spaces'"),
         (lambda m: {**m, "config": {"width": 3}}, "width"),
         (lambda m: {**m, "config": {**m["config"], "variant": "x"}}, "variant must be"),
         (lambda m: {**m, "config": {**m["config"], "activation": "x"}}, "activation"),
-        (lambda m: {**m, "config": {**m["config"], "hidden_sizes": [4]}}, "shapes"),
-        (lambda m: {**m, "config": {**m["config"], "hidden_sizes": None}}, "TypeError"),
+        (lambda m: {**m, "config": {**m["config"], "hidden_sizes": [4]}}, "have shape"),
+        (lambda m: {**m, "config": {**m["config"], "hidden_sizes": None}}, "None"),
         (lambda m: {**m, "max_steps_in_episode": "many"}, "many"),
         (
             lambda m: {
@@ -231,12 +231,12 @@ def test_descriptions_that_do_not_fit_are_refused(path, change, match):
 @pytest.mark.parametrize(
     ("array", "match"),
     [
-        (None, "shapes"),
-        (np.zeros((2, 3), np.float32), "shapes"),
-        (np.zeros(3, np.float64), "shapes"),
+        (None, "is missing"),
+        (np.zeros((2, 3), np.float32), "must have shape"),
+        (np.zeros(3, np.float64), "must be float32, got float64"),
         (np.array([0, np.nan, 0], np.float32), r"\['reward'\].*NaN or infinity"),
         (np.array([0, 0, np.inf], np.float32), r"\['reward'\].*NaN or infinity"),
-        (np.array(["a", "b", "c"]), "shapes"),
+        (np.array(["a", "b", "c"]), "must be float32"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused(path, array, match):
