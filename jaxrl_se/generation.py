@@ -185,10 +185,10 @@ class Generation:
                 "horizon must be None for a task whose params have no "
                 f"max_steps_in_episode to change, got {config.horizon}"
             )
-        if Spaces.of(env, params) != spaces:
+        found = Spaces.of(*proxy)
+        if found != spaces:
             raise ValueError(
-                "proxy: its spaces differ from the task's: "
-                f"{Spaces.of(env, params)} against {spaces}"
+                f"proxy: its spaces differ from the task's: {found} against {spaces}"
             )
         kind_of_steps(env)
         strategy = make_strategy(
@@ -227,7 +227,7 @@ class Generation:
         """
         key_ask, key_score, key_tell = jax.random.split(key, 3)
         population, state = self.propose(key_ask, state)
-        params = params.replace(task=self.task_params(generation, params.task))
+        params = Params(self.task_params(generation, params.task), params.proxy)
         keys = self.agent_keys(key_score)
         trials = [partial(self.sharded, self._trials, a) for a in self.config.agents]
         if self.config.algorithms == "mixed":
@@ -441,7 +441,8 @@ class Generation:
             policy = self.policy(agent, trained)
             episodes = play(policy, self.task, params.task, key_play, num_episodes)
             validated = config.scoring.validated(trial_of(trained, episodes))
-            scored = self.score_one(trained, episodes).replace(scores=validated)
+            scored = self.score_one(trained, episodes)
+            scored = dataclasses.replace(scored, scores=validated)
             return policy, episodes, scored
 
         # Agents that stop at different times are not worth vectorising on a CPU.

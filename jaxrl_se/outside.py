@@ -6,6 +6,7 @@ task's: it gets all policies of a generation at once and steps its own environme
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 from typing import Any, Literal, Protocol
 
@@ -103,7 +104,7 @@ def proxy_of(config: EvolutionConfig, task: OutsideTask) -> tuple[Any, Any]:
     assert isinstance(config.proxy, SyntheticConfig), "it was checked"
     env = config.proxy.build(task.spaces)
     ranges = ranges_of(config.proxy.obs_range, task, None)
-    return env, env.default_params.replace(obs_range=ranges)
+    return env, dataclasses.replace(env.default_params, obs_range=ranges)
 
 
 class OutsidePrograms:
