@@ -17,17 +17,10 @@ from envs.spaces import Spaces
 from envs.steps import StepKind, Steps
 from jaxrl_se.config import EvolutionConfig
 from jaxrl_se.evaluation import Episodes
-from jaxrl_se.generation import (
-    Generation,
-    GenerationLog,
-    Params,
-    Scored,
-    Trained,
-    Validation,
-    trial_of,
-)
+from jaxrl_se.generation import Generation, GenerationLog, Validation
 from jaxrl_se.obs_ranges import ranges_of
 from jaxrl_se.synthetic_env import SyntheticConfig
+from jaxrl_se.trials import Params, Scored, Trained, trial_of
 
 # Folded from the keys of a generation and of a validation, for the task's own draws.
 _PLAY = 1
