@@ -46,17 +46,21 @@ class Steps:
 
 
 def kind_of_steps(env: Any) -> StepKind:
-    """What a step of an environment is, by its attribute ``step_kind``.
+    """What a step of an environment is, by its attribute ``task_kind``.
 
-    A wrapper says what the environment inside says. An environment that does not say
-    is a real task: whoever learns one has to declare it.
+    A wrapper's steps are those of the environment inside (its ``_env``). An environment
+    that does not say is a real task: whoever learns one has to declare it.
 
     Raises:
         ValueError: If the attribute is none of the three kinds.
     """
-    kind = getattr(env, "step_kind", "real")
+    kind = None
+    while env is not None and kind is None:
+        kind = getattr(env, "task_kind", None)
+        env = getattr(env, "_env", None)
+    kind = kind or "real"
     if kind not in get_args(StepKind):
         raise ValueError(
-            f"step_kind must be one of {', '.join(get_args(StepKind))}, got {kind!r}"
+            f"task_kind must be one of {', '.join(get_args(StepKind))}, got {kind!r}"
         )
     return kind
