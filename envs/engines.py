@@ -195,7 +195,7 @@ class Lane(gymnasium.Env):
         self.action_space = self._env.action_space
         self.metadata = self._env.metadata
         self.busy, self._resting = False, True
-        shape = self.observation_space.shape
+        shape = self.observation_space.shape or ()
         self._obs: Any = np.zeros(shape, self.observation_space.dtype)
 
     def reset(

@@ -110,7 +110,7 @@ class ExternalTask(Task):
     def play(
         self, policies: Any, key: Any, num_episodes: int = 10, *, params: Any = None
     ) -> tuple[Episodes, Steps]:
-        """Plays whole episodes; see `Task.play`, to which this adds:
+        """Plays whole episodes; see `Task.play`, to which this adds some more.
 
         A policy may also be one that JAX cannot trace (of NumPy, of another library);
         it is called lane by lane. Actions are passed on as they are, not clipped.
@@ -127,7 +127,7 @@ class ExternalTask(Task):
           RuntimeError: Every episode failed because of its environment.
           TimeoutError: An environment hangs.
           envs.engines.SpaceChangedError: An environment's spaces change.
-          TypeError: There are `params`.
+          ValueError: As for `Task.play`, or there are `params`.
         """
         check_num_episodes(num_episodes)
         if params is not None:
@@ -257,7 +257,7 @@ def external(
     )
     if source.obs_space.shape is None:
         raise TypeError(
-            "task: expected observations that are single arrays, got "
+            "task: observations must be single arrays, got "
             f"{type(source.obs_space).__name__}; flatten them first"
         )
     own = source.time_limit

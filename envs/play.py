@@ -1,4 +1,4 @@
-"""Playing inside JAX: policies with and without memory, and what their episodes gave."""
+"""Playing inside JAX: policies with and without memory, episodes, transitions."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def record(
     start = (fresh, *env.reset(reset_key, params))
     if not jax.tree_util.all_leaves([start[1]]):
         raise TypeError(
-            "task: expected observations that are single arrays, got "
+            "task: observations must be single arrays, got "
             f"{type(start[1]).__name__}; flatten them first"
         )
     keys = jax.random.split(scan_key, num_transitions)

@@ -81,7 +81,7 @@ def available() -> tuple[str, ...]:
     return tuple(_factories)
 
 
-def spec(name: str) -> PairSpec:
+def spec(name: str) -> TaskSpec:
     """Return the :class:`TaskSpec` of a registered task.
 
     Raises:

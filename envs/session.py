@@ -87,6 +87,7 @@ class Session:
         if self._engine is None or self._engine.num_envs != num_envs:
             self.close()
             self._engine = self.call(self._make, num_envs, timed=False)
+        assert self._engine is not None
         return self._engine
 
     def call(self, function: Callable[..., Any], *args: Any, timed: bool = True) -> Any:
@@ -139,9 +140,13 @@ class Session:
         self.on_steps(self.cost)
         if not spare:
             return outcome
-        fields = (outcome.obs, outcome.reward, outcome.terminated, outcome.truncated)
-        faults = {i: x for i, x in outcome.faults.items() if i < number}
-        return Outcome(*(field[:number] for field in fields), faults)
+        return Outcome(
+            obs=outcome.obs[:number],
+            reward=outcome.reward[:number],
+            terminated=outcome.terminated[:number],
+            truncated=outcome.truncated[:number],
+            faults={i: x for i, x in outcome.faults.items() if i < number},
+        )
 
     def close(self) -> None:
         """Closes the engine if there is one; another is made when it is needed."""

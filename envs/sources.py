@@ -87,10 +87,10 @@ def of_gymnasium(task: Any, processes: bool, options: dict[str, Any]) -> Source:
     if options:
         raise TypeError(f"options must be left out for {task!r}, got {options}")
     if isinstance(task, gymnasium.Env | gymnasium.vector.VectorEnv):
-        made, make = task, None
+        made: Any = task
+        make: Any = None
     elif callable(task):
-        made = make = task
-        made = task()
+        made, make = task(), task
     else:
         raise TypeError(
             "task must be an id, a gymnasium.Env, a gymnasium.vector.VectorEnv, or a "

@@ -17,6 +17,7 @@ import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from envs import registry
 from envs.keys import as_key
@@ -237,20 +238,21 @@ def _open(task: Any, params: Any) -> Task:
         from envs.external import external  # It imports this file.
 
         return external(task)
+    env: Any = task
     if isinstance(task, tuple) and len(task) == 2:
-        task, params = task
-    if not all(hasattr(task, method) for method in ("reset", "step", "action_space")):
+        env, params = task
+    if not all(hasattr(env, method) for method in ("reset", "step", "action_space")):
         raise TypeError(
             "task must be the name of a task, a gymnax pair (env, params), an "
             "envs.Task, or a gymnasium.Env, VectorEnv or a function that makes one, "
             f"got {task!r}"
         )
     if params is None:
-        params = task.default_params
-    known = registry.name_of(task, params)
+        params = env.default_params
+    known = registry.name_of(env, params)
     solved_return = None if known is None else registry.solved_return(known)
-    name = known or getattr(task, "name", type(task).__name__)
-    return Task(name, task, params, kind_of_steps(task), solved_return)
+    name = known or getattr(env, "name", type(env).__name__)
+    return Task(name, env, params, kind_of_steps(env), solved_return)
 
 
 def is_gymnasium(task: Any) -> bool:
@@ -323,7 +325,7 @@ def action_shape_of(space: Any) -> tuple[int, ...] | None:
 
 def total(lengths: Any) -> Any:
     """The number of steps; a plain integer unless it is traced."""
-    if isinstance(lengths, jax.core.Tracer):
+    if isinstance(lengths, Tracer):
         return jnp.sum(lengths)
     return int(np.sum(np.asarray(lengths), dtype=np.int64))
 
