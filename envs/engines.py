@@ -110,7 +110,10 @@ class VectorEngine:
         self.num_envs = vector.num_envs
         self.observation_space = vector.single_observation_space
         self.action_space = vector.single_action_space
-        mode = vector.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
+        # Metadata may be shared with other environments of the class.
+        mode = getattr(vector, "autoreset_mode", None) or vector.metadata.get(
+            "autoreset_mode", AutoresetMode.NEXT_STEP
+        )
         self._mode = AutoresetMode(mode)
         self._over = np.zeros(self.num_envs, bool)
 
@@ -172,9 +175,9 @@ def _faults(infos: dict[str, Any]) -> dict[int, str]:
 class Lane(gymnasium.Env):
     """One environment of Gymnasium's as a lane: it fails without the others.
 
-    An exception ends its episode and is told in the infos; the environment is made
-    anew for the next one. Between the end of its episode and the next seed it rests:
-    steps and the resets of an autoreset cost nothing.
+    An exception or NaN ends its episode and is told in the infos; the environment is
+    made anew for the next one. Between the end of its episode and the next seed it
+    rests: steps and the resets of an autoreset cost nothing.
 
     Args:
       make: Makes the environment; None if it cannot be made anew.
@@ -193,7 +196,7 @@ class Lane(gymnasium.Env):
         assert self._env is not None, "make or env"
         self.observation_space = self._env.observation_space
         self.action_space = self._env.action_space
-        self.metadata = self._env.metadata
+        self.metadata = dict(self._env.metadata)  # Gymnasium writes into it.
         self.busy, self._resting = False, True
         shape = self.observation_space.shape or ()
         self._obs: Any = np.zeros(shape, self.observation_space.dtype)
@@ -212,7 +215,7 @@ class Lane(gymnasium.Env):
                 assert self._env is not None
                 obs, _ = self._env.reset(seed=seed, options=options)
         except Exception as error:
-            return self._obs, self._fail("reset", error)
+            return self._obs, self._fail(f"reset raised {_named(error)}")
         for name in ("observation_space", "action_space"):
             if getattr(self._env, name) != getattr(self, name):
                 raise SpaceChangedError(
@@ -221,6 +224,8 @@ class Lane(gymnasium.Env):
                 )
         self._resting = False
         self._obs = self._checked(obs)
+        if np.isnan(self._obs).any():
+            return self._obs, self._fail("reset gave an observation with NaN")
         return self._obs, {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
@@ -232,8 +237,13 @@ class Lane(gymnasium.Env):
                 obs, reward, terminated, truncated, _ = self._env.step(action)
                 reward = float(reward)
         except Exception as error:
-            return self._obs, 0.0, True, False, self._fail("step", error)
+            fault = self._fail(f"step raised {_named(error)}")
+            return self._obs, 0.0, True, False, fault
         self._obs = self._checked(obs)
+        if np.isnan(reward) or np.isnan(self._obs).any():
+            what = "a reward" if np.isnan(reward) else "an observation"
+            fault = self._fail(f"step gave {what} with NaN")
+            return self._obs, reward, True, False, fault
         return self._obs, reward, bool(terminated), bool(truncated), {}
 
     def close(self) -> None:
@@ -249,13 +259,13 @@ class Lane(gymnasium.Env):
         finally:
             self.busy = False
 
-    def _fail(self, method: str, error: Exception) -> dict[str, Any]:
+    def _fail(self, fault: str) -> dict[str, Any]:
         self._resting = True
         if self._make is not None:
             with contextlib.suppress(Exception):
                 self.close()
             self._env = None
-        return {"fault": f"{method} raised {type(error).__name__}: {error}"}
+        return {"fault": fault}
 
     def _checked(self, obs: Any) -> np.ndarray:
         obs = np.asarray(obs)
@@ -265,6 +275,10 @@ class Lane(gymnasium.Env):
                 f"{self.observation_space.shape} as announced, got {obs.shape}"
             )
         return obs
+
+
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def gymnasium_engine(

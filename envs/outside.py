@@ -174,7 +174,7 @@ class Policies:
 
         def act(obs: np.ndarray, time: int) -> np.ndarray:
             nonlocal memory
-            grid = jnp.asarray(obs).reshape(*keys.shape, *obs.shape[1:])
+            grid = obs.reshape(*keys.shape, *obs.shape[1:])
             actions, memory = _act(tree, memory, grid, keys, np.int32(time))
             return for_space(np.asarray(actions).reshape(len(obs), -1), space)
 
