@@ -16,8 +16,6 @@ from typing import Any, get_args
 import gymnasium
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.core import Tracer
 
 from envs import registry
 from envs.keys import as_key
@@ -136,7 +134,8 @@ class Task:
           params: Params to play with instead of `self.params`.
 
         Returns:
-          `Episodes` with arrays `[..., num_episodes]`, and the steps that were taken.
+          `Episodes` with arrays `[..., num_episodes]`, and the steps that were taken
+          (inside JAX an int32, outside an integer of Python).
 
         Raises:
           ValueError: `num_episodes` is not positive, the policies' actions are not the
@@ -153,8 +152,10 @@ class Task:
             action_shape_of(space),
         )
         keys = keys_of(key, batch)
-        episodes = _play(policies, self.env, params, keys, num_episodes, len(batch))
-        return episodes, Steps.of(self.kind, total(episodes.lengths))
+        episodes, number = _play(
+            policies, self.env, params, keys, num_episodes, len(batch)
+        )
+        return episodes, Steps.of(self.kind, number)
 
     def collect(
         self, num_transitions: int, key: Any, policy: Any = None
@@ -165,13 +166,14 @@ class Task:
 
 
 @functools.partial(jax.jit, static_argnames=("env", "num_episodes", "num_axes"))
-def _play(policies, env, params, keys, num_episodes, num_axes) -> Episodes:
+def _play(policies, env, params, keys, num_episodes, num_axes):
     def one(policy, key):
         return play(policy, env, params, key, num_episodes)
 
     for _ in range(num_axes):
         one = jax.vmap(one)
-    return one(policies, keys)
+    episodes = one(policies, keys)
+    return episodes, jnp.sum(episodes.lengths)
 
 
 @functools.partial(jax.jit, static_argnames="env")
@@ -321,13 +323,6 @@ def action_shape_of(space: Any) -> tuple[int, ...] | None:
     """The shape of an action, None for a composite one."""
     shape = getattr(space, "shape", None)
     return () if shape is None and hasattr(space, "n") else shape
-
-
-def total(lengths: Any) -> Any:
-    """The number of steps; a plain integer unless it is traced."""
-    if isinstance(lengths, Tracer):
-        return jnp.sum(lengths)
-    return int(np.sum(np.asarray(lengths), dtype=np.int64))
 
 
 def sha256(*parts: str) -> str:
