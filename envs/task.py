@@ -88,6 +88,10 @@ class Task:
         """
         return Spaces.of(self.env, self.params)
 
+    def action_space(self, params: Any = None) -> Any:
+        """The action space, of gymnax's inside JAX and of Gymnasium's outside."""
+        return self.env.action_space(self.params if params is None else params)
+
     @property
     def time_limit(self) -> int | None:
         """Steps after which an episode is truncated, None if nothing is known."""
@@ -145,7 +149,7 @@ class Task:
         policies = as_pytree(policies)
         params = self.params if params is None else params
         key = as_key(key)
-        space = self.env.action_space(params)
+        space = self.action_space(params)
         batch = batch_shape(
             policies,
             lambda one: _first_action.eval_shape(one, self.env, params),
