@@ -11,6 +11,7 @@ from flax import struct
 from jax.core import Tracer
 
 from envs.spaces import Spaces
+from envs.task import as_pair
 from jaxrl_runs.devices import map_agents
 from jaxrl_se.reward_network import check_shaping
 from jaxrl_se.task_tests import Record, TaskTest
@@ -75,7 +76,9 @@ def train(
       ValueError: A budget is not positive, `num_snapshots` or the test's `num_points`
         does not divide `num_steps`, the weights of a learned environment contain NaN
         or infinity, or the agent cannot act in the environment's spaces.
+      TypeError: The environment is Gymnasium's and not a gymnax pair.
     """
+    env, params = as_pair(env, params)
     check_budget(num_steps, num_snapshots)
     if test is not None:
         test.check(num_steps)
