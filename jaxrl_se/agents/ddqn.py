@@ -12,13 +12,10 @@ from flax import struct
 from envs.spaces import Spaces
 from jaxrl_se.agents.off_policy import OffPolicyAgent, Progress, Variation
 from jaxrl_se.agents.replay import Batch
-from jaxrl_se.networks import MLP, DuelingMLP, Weights, resize_hidden
+from jaxrl_se.networks import MLP, DuelingMLP, Weights
 from jaxrl_se.policies import GreedyPolicy
 
 _ADAM = optax.scale_by_adam()
-# Learners hold units of zeros up to full vector registers of a CPU: an update of 57
-# units takes a fifth longer than one of 64.
-_LANES = 8
 
 
 @struct.dataclass
@@ -70,6 +67,7 @@ class DDQN(OffPolicyAgent):
       activation: Its activation, a name in `jaxrl_se.networks.ACTIVATIONS`.
       batch_size: Transitions per update, drawn uniformly with replacement.
       buffer_size: Capacity of the replay buffer in transitions.
+      num_envs: Environments that are stepped at once.
       variation: Traced sizes inside the static ones (see `jaxrl_se.hyperparameters`).
     """
 
@@ -92,6 +90,7 @@ class DDQN(OffPolicyAgent):
     activation: str = struct.field(pytree_node=False, default="relu")
     batch_size: int = struct.field(pytree_node=False, default=32)
     buffer_size: int = struct.field(pytree_node=False, default=100_000)
+    num_envs: int = struct.field(pytree_node=False, default=1)
 
     def network(self, spaces: Spaces) -> MLP | DuelingMLP:
         """The Q-network: observation to one value per action."""
@@ -132,19 +131,14 @@ class DDQN(OffPolicyAgent):
         """Whether to explore, and with which action."""
         return 2, 0
 
-    def start(self, spaces: Spaces, key: jax.Array) -> Learner:
+    def init(self, spaces: Spaces, key: jax.Array) -> Learner:
         """Draws the Q-network."""
-        weights = self.network(spaces).init(key, self.network_shape)
-        if not self.dueling:
-            full = [-(-size // _LANES) * _LANES for size in self.hidden_sizes]
-            weights = resize_hidden(weights, full)
-        return Learner.start(weights)
+        network = self.network(spaces)
+        return Learner.start(network.pad(network.init(key, self.network_shape)))
 
-    def policy_weights(self, learner: Learner) -> Weights:
+    def learned_weights(self, spaces: Spaces, learner: Learner) -> Weights:
         """The online network's."""
-        if self.dueling:
-            return learner.weights
-        return resize_hidden(learner.weights, self.hidden_sizes)
+        return self.network(spaces).unpad(learner.weights)
 
     def epsilon(self, progress: Progress) -> jax.Array:
         """Probability of a random action."""
@@ -154,7 +148,7 @@ class DDQN(OffPolicyAgent):
         fraction = jnp.minimum(progress.step / self.epsilon_steps, 1.0)
         return self.epsilon_start + (self.epsilon_end - self.epsilon_start) * fraction
 
-    def act(self, spaces, learner, obs, uniform, progress):
+    def explore(self, spaces, learner, obs, uniform, progress):
         """Epsilon-greedy."""
         network = self.network(spaces)
         greedy = jnp.argmax(network(learner.weights, obs[None])[0])
@@ -168,7 +162,7 @@ class DDQN(OffPolicyAgent):
             progress.episode >= self.learning_starts_episode
         )
 
-    def update(
+    def learn(
         self, spaces: Spaces, learner: Learner, batch: Batch, uniform: Any = None
     ) -> Learner:
         """One gradient step on the mean squared temporal-difference error."""
@@ -191,7 +185,7 @@ class DDQN(OffPolicyAgent):
         next_q_target = network(target_weights, batch.next_obs)
         chooser = jnp.where(self.double, next_q, next_q_target)
         bootstrap = _select(next_q_target, jnp.argmax(chooser, axis=-1))
-        target = batch.reward + self.discount * (1 - batch.terminated) * bootstrap
+        target = batch.reward + self.discount * batch.bootstrap_weight * bootstrap
         action = batch.action[:, 0].astype(jnp.int32)
         error = _select(network(weights, batch.obs), action)
         error = error - jax.lax.stop_gradient(target)

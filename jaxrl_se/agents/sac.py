@@ -84,6 +84,7 @@ class SAC(OffPolicyAgent):
       num_critics: Q-networks, whose minimum is the value.
       batch_size: Transitions per update, drawn uniformly with replacement.
       buffer_size: Capacity of the replay buffer in transitions.
+      num_envs: Environments that are stepped at once.
     """
 
     learning_rate: float = 1e-3
@@ -99,6 +100,7 @@ class SAC(OffPolicyAgent):
     num_critics: int = struct.field(pytree_node=False, default=2)
     batch_size: int = struct.field(pytree_node=False, default=256)
     buffer_size: int = struct.field(pytree_node=False, default=100_000)
+    num_envs: int = struct.field(pytree_node=False, default=1)
 
     def actor(self, spaces: Spaces) -> MLP:
         """The policy's network: observation to logits, or to means and log-stds."""
@@ -141,7 +143,7 @@ class SAC(OffPolicyAgent):
             return spaces.num_actions, 0
         return spaces.action_size, 2 * self.batch_size * spaces.action_size
 
-    def start(self, spaces: Spaces, key: jax.Array) -> Learner:
+    def init(self, spaces: Spaces, key: jax.Array) -> Learner:
         """Draws the networks; the targets equal the online ones."""
         key_actor, *keys_critics = jax.random.split(key, 1 + self.num_critics)
         shape, network = self.network_shape, self.critic(spaces)
@@ -153,11 +155,11 @@ class SAC(OffPolicyAgent):
         opt_state = optax.adam(self.learning_rate).init(weights)
         return Learner(weights, weights.critics, opt_state)
 
-    def policy_weights(self, learner: Learner) -> Weights:
+    def learned_weights(self, spaces: Spaces, learner: Learner) -> Weights:
         """The actor's."""
         return learner.weights.actor
 
-    def act(self, spaces, learner, obs, uniform, progress: Progress):
+    def explore(self, spaces, learner, obs, uniform, progress: Progress):
         """Uniformly random at first, then drawn from the policy."""
         outputs = self.actor(spaces)(learner.weights.actor, obs[None])[0]
         is_random = progress.step < self.learning_starts
@@ -169,7 +171,7 @@ class SAC(OffPolicyAgent):
         unit = jnp.where(is_random, 2 * uniform - 1, unit)
         return spaces.scaled_action(unit), unit
 
-    def update(
+    def learn(
         self, spaces: Spaces, learner: Learner, batch: Batch, uniform: jax.Array
     ) -> Learner:
         """One gradient step on the sum of all losses."""
@@ -199,7 +201,7 @@ class SAC(OffPolicyAgent):
         next_value, _ = self.soft_value(
             spaces, fixed.actor, target_critics, temperature, batch.next_obs, for_next
         )
-        target = batch.reward + self.discount * (1 - batch.terminated) * next_value
+        target = batch.reward + self.discount * batch.bootstrap_weight * next_value
         values = self.values_of_taken(spaces, weights.critics, batch)
         critic_loss = sum(batch.mean(jnp.square(value - target)) for value in values)
 

@@ -72,6 +72,7 @@ class TD3(OffPolicyAgent):
       num_critics: Q-networks, whose minimum is the target. The actor follows the first.
       batch_size: Transitions per update, drawn uniformly with replacement.
       buffer_size: Capacity of the replay buffer in transitions.
+      num_envs: Environments that are stepped at once.
     """
 
     learning_rate: float = 1e-3
@@ -89,6 +90,7 @@ class TD3(OffPolicyAgent):
     num_critics: int = struct.field(pytree_node=False, default=2)
     batch_size: int = struct.field(pytree_node=False, default=100)
     buffer_size: int = struct.field(pytree_node=False, default=100_000)
+    num_envs: int = struct.field(pytree_node=False, default=1)
 
     def actor(self, spaces: Spaces) -> MLP:
         """The policy's network: observation to an action before its tanh."""
@@ -131,7 +133,7 @@ class TD3(OffPolicyAgent):
         """One per dimension of each action that gets noise."""
         return spaces.action_size, self.batch_size * spaces.action_size
 
-    def start(self, spaces: Spaces, key: jax.Array) -> Learner:
+    def init(self, spaces: Spaces, key: jax.Array) -> Learner:
         """Draws the networks; the targets equal the online ones."""
         key_actor, *keys_critics = jax.random.split(key, 1 + self.num_critics)
         actor = self.init_actor(spaces, key_actor)
@@ -152,11 +154,11 @@ class TD3(OffPolicyAgent):
         """Draws the actor."""
         return self.actor(spaces).init(key, self.network_shape)
 
-    def policy_weights(self, learner: Learner) -> Weights:
+    def learned_weights(self, spaces: Spaces, learner: Learner) -> Weights:
         """The online actor's."""
         return learner.actor
 
-    def act(self, spaces, learner, obs, uniform, progress: Progress):
+    def explore(self, spaces, learner, obs, uniform, progress: Progress):
         """Uniformly random at first, then the actor's action with Gaussian noise."""
         unit = jnp.tanh(self.actor(spaces)(learner.actor, obs[None])[0])
         unit = unit + self.exploration_noise * normals(uniform)
@@ -179,7 +181,7 @@ class TD3(OffPolicyAgent):
         del uniform
         return jnp.tanh(self.actor(spaces)(weights, obs))
 
-    def update(
+    def learn(
         self, spaces: Spaces, learner: Learner, batch: Batch, uniform: jax.Array
     ) -> Learner:
         """One step of the critics; with every `policy_delay`-th one of all others."""
@@ -228,7 +230,7 @@ class TD3(OffPolicyAgent):
         )
         values = self.values(spaces, learner.target_critics, batch.next_obs, action)
         bootstrap = functools.reduce(jnp.minimum, values)
-        return batch.reward + self.discount * (1 - batch.terminated) * bootstrap
+        return batch.reward + self.discount * batch.bootstrap_weight * bootstrap
 
     def values(self, spaces, critics, obs, action) -> list[jax.Array]:
         """Q(s, a) of each critic, `[B]` each."""
