@@ -11,19 +11,29 @@ from jaxrl_se.agents import (
     SAC,
     SARSA,
     TD3,
+    Agent,
     BestResponse,
     Curious,
     DiscreteTD3,
     Plateau,
     QLearning,
     Solved,
+    Transition,
 )
 from jaxrl_se.config import EvolutionConfig, HorizonCurriculum, SyntheticConfig
 from jaxrl_se.evaluation import Episodes, evaluate
 from jaxrl_se.evolution import EvolutionResult, evolve
 from jaxrl_se.hyperparameters import Choice, LogUniform, Uniform, Varied
-from jaxrl_se.policies import DeterministicPolicy, GreedyPolicy, RandomPolicy
+from jaxrl_se.loop import Metrics, TrainState, advance, start
+from jaxrl_se.policies import (
+    DeterministicPolicy,
+    GreedyPolicy,
+    MeanPolicy,
+    RandomPolicy,
+    with_memory,
+)
 from jaxrl_se.reward_network import RewardConfig, RewardEnv
+from jaxrl_se.saved_state import load_state, save_state
 from jaxrl_se.scoring import AreaUnderCurve, FinalReturn, StepsToSolve
 from jaxrl_se.synthetic_env import MultiStepEnv, OneStepEnv
 from jaxrl_se.task_tests import TaskTest
@@ -39,6 +49,7 @@ __all__ = [
     "SAC",
     "SARSA",
     "TD3",
+    "Agent",
     "AreaUnderCurve",
     "BestResponse",
     "Choice",
@@ -52,6 +63,8 @@ __all__ = [
     "GreedyPolicy",
     "HorizonCurriculum",
     "LogUniform",
+    "MeanPolicy",
+    "Metrics",
     "MultiStepEnv",
     "OneStepEnv",
     "Plateau",
@@ -66,13 +79,20 @@ __all__ = [
     "SyntheticConfig",
     "TaskTest",
     "TrainResult",
+    "TrainState",
+    "Transition",
     "Uniform",
     "Varied",
+    "advance",
     "available",
     "evaluate",
     "evolve",
     "load",
+    "load_state",
     "report",
     "save",
+    "save_state",
+    "start",
     "train",
+    "with_memory",
 ]

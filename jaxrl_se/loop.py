@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from envs.spaces import Spaces
@@ -119,8 +120,7 @@ def start(
     spaces = Spaces.of(env, params)
     agent.check(spaces)
     check_rounds(agent, num_steps, num_snapshots)
-    if isinstance(key, int):
-        key = jax.random.key(key)
+    key = as_key(key)
     return _start(agent, params, key, stop, test, env, spaces, num_steps, num_snapshots)
 
 
@@ -134,7 +134,7 @@ def advance(
     stop: StopRule | None = None,
     test: TaskTest | None = None,
 ) -> tuple[TrainState, Metrics]:
-    """Takes a training run further, compiled once for each `num_steps`.
+    """Takes a training run further, compiled once for any `num_steps`.
 
     Advancing twice by 500 steps gives the bits of advancing once by 1,000. A state can
     be kept and advanced again, with the same result.
@@ -166,7 +166,10 @@ def advance(
                 f"{name} must be what start was given, which was "
                 f"{'none' if has is None else 'one'}, got {rule!r}"
             )
-    return _advance(agent, params, state, stop, test, env, num_steps)
+    running = agent if state.drawn is None else state.drawn
+    round_steps = running.num_envs * running.rollout_steps
+    num_rounds = num_steps // round_steps if round_steps else 0
+    return _advance(agent, params, state, stop, test, num_rounds, env)
 
 
 @partial(jax.jit, static_argnames=("env", "spaces", "num_steps", "num_snapshots"))
@@ -184,11 +187,16 @@ def _start(agent, params, key, stop, test, env, spaces, num_steps, num_snapshots
     )
 
 
-@partial(jax.jit, static_argnames=("env", "num_steps"))
-def _advance(agent, params, state, stop, test, env, num_steps):
+@partial(jax.jit, static_argnames="env")
+def _advance(agent, params, state, stop, test, num_rounds, env):
     state = state.replace(finished_return=jnp.float32(0.0))
-    after = proceed(agent, env, params, state, num_steps, stop=stop, test=test)
+    after = proceed(agent, env, params, state, num_rounds, stop=stop, test=test)
     return after, _metrics(agent, state, after)
+
+
+def as_key(key: jax.Array | int) -> jax.Array:
+    """A PRNG key, given one or a seed."""
+    return jax.random.key(int(key)) if isinstance(key, int | np.integer) else key
 
 
 def check_rounds(agent: Agent, num_steps: int, num_snapshots: int = 1) -> None:
@@ -255,19 +263,19 @@ def proceed(
     env: Any,
     params: Any,
     state: TrainState,
-    num_steps: int,
+    num_rounds: Any,
     *,
     stop: StopRule | None = None,
     test: TaskTest | None = None,
 ) -> TrainState:
-    """`advance` without metrics, checks and its own jit."""
+    """`advance` by whole rounds, without metrics, checks and its own jit."""
     agent = agent if state.drawn is None else state.drawn
     if not agent.rollout_steps:
         return state
     params = with_discount(params, getattr(agent, "discount", 1.0))
     chunk = state.chunk
     first = state.rounds
-    end = first + num_steps // (agent.num_envs * agent.rollout_steps)
+    end = first + num_rounds
     key_rounds, _ = state.keys
 
     def one_chunk(index, state):

@@ -14,7 +14,7 @@ from envs.spaces import Spaces
 from jaxrl_runs.devices import map_agents
 from jaxrl_se.agents.agent import Agent
 from jaxrl_se.agents.stopping import StopRule
-from jaxrl_se.loop import begin, check_rounds, proceed
+from jaxrl_se.loop import as_key, begin, check_rounds, proceed
 from jaxrl_se.networks import Weights
 from jaxrl_se.reward_network import check_shaping
 from jaxrl_se.task_tests import Record, TaskTest
@@ -67,7 +67,7 @@ def train(
     agent: Agent,
     env: Any,
     params: Any,
-    key: jax.Array,
+    key: jax.Array | int,
     num_steps: int = 500,
     *,
     num_agents: int | None = None,
@@ -81,7 +81,7 @@ def train(
       agent: An algorithm with its hyperparameters, such as `DDQN()`.
       env: A gymnax environment.
       params: Its params.
-      key: A PRNG key.
+      key: A PRNG key or a seed.
       num_steps: Environment steps of each agent.
       num_agents: None for one agent, or how many independent ones to train at once
         on all local devices.
@@ -107,7 +107,8 @@ def train(
         raise ValueError(f"num_agents must be at least 1, got {num_agents}")
     spaces = Spaces.of(env, params)
     agent.check(spaces)
-    keys = jax.random.split(key, num_agents or 1)
+    check_rounds(agent, num_steps, num_snapshots)
+    keys = jax.random.split(as_key(key), num_agents or 1)
     trained = _train(
         agent, params, keys, stop, test, env, spaces, num_steps, num_snapshots
     )
@@ -168,9 +169,11 @@ def train_once(
         **budget,
     )
 
+    round_steps = agent.num_envs * agent.rollout_steps
+    num_rounds = num_steps // num_snapshots // round_steps if round_steps else 0
+
     def one_snapshot(state, _):
-        steps = num_steps // num_snapshots
-        state = proceed(agent, env, params, state, steps, **budget)
+        state = proceed(agent, env, params, state, num_rounds, **budget)
         return state, agent.policy_weights(spaces, state.agent)
 
     state, weights = jax.lax.scan(one_snapshot, state, length=num_snapshots)

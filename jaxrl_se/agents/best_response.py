@@ -14,7 +14,7 @@ from jaxrl_se.networks import MLP, Weights
 from jaxrl_se.synthetic_env import SyntheticEnv, bounded
 
 
-@struct.dataclass
+@struct.dataclass(eq=False)
 class BestResponsePolicy:
     """Takes the action of the highest learned reward.
 

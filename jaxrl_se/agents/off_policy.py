@@ -182,9 +182,8 @@ class OffPolicyAgent(Agent):
         """Stores the transitions, one environment after the other."""
         replay, buffer, progress = self._replay(spaces), state.buffer, state.progress
         capacity = buffer["packed"].shape[0]
-        for i in range(self.num_envs):
-            values = {name: getattr(transition, name)[i] for name in replay.fields}
-            buffer = replay.write(buffer, (progress.step + i) % capacity, values)
+        values = {name: getattr(transition, name) for name in replay.fields}
+        buffer = replay.write(buffer, progress.step % capacity, values)
         steps = progress.step + jnp.arange(self.num_envs)
         return state.replace(  # type: ignore
             buffer=buffer,
@@ -249,6 +248,23 @@ class OffPolicyAgent(Agent):
         """See `Agent`."""
         return self.learned_weights(spaces, state.learner)
 
+    def metrics(self, spaces: Spaces, state: OffPolicyState) -> dict[str, jax.Array]:
+        """`losses` of the newest rows; NaN before there is a whole minibatch."""
+        newest = state.progress.step - 1 - jnp.arange(self.batch_size)
+        rows = newest % state.buffer["packed"].shape[0]
+        mask = jnp.ones(self.batch_size, jnp.float32)
+        batch = self._replay(spaces).read(state.buffer, rows, mask)
+        uniform = jnp.full(self.num_draws(spaces)[1], 0.5)
+        found = self.losses(spaces, state.learner, batch, uniform)
+        return {n: jnp.where(newest[-1] >= 0, x, jnp.nan) for n, x in found.items()}
+
+    def losses(
+        self, spaces: Spaces, learner: Any, batch: Batch, uniform: jax.Array
+    ) -> dict[str, jax.Array]:
+        """Scalars by name that say how learning goes; arguments as those of `learn`."""
+        del spaces, learner, batch, uniform
+        return {}
+
     def action_vectors(self, spaces: Spaces, stored: jax.Array) -> jax.Array:
         """Stored actions `[B, ...]` as a `Bonus` sees them, `[B, action_size]`."""
         if spaces.num_actions is None:
@@ -269,6 +285,11 @@ class OffPolicyAgent(Agent):
                 raise ValueError(
                     f"{name} must be at least 1, got {getattr(self, name)}"
                 )
+        if self.num_envs > self.buffer_size:
+            raise ValueError(
+                f"num_envs must be at most buffer_size ({self.buffer_size}), got "
+                f"{self.num_envs}"
+            )
         rate = self.updates_per_step
         if isinstance(rate, int | float) and not 0 < rate <= 1:
             raise ValueError(f"updates_per_step must be in (0, 1], got {rate}")

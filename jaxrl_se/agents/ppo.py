@@ -20,8 +20,9 @@ from jaxrl_se.agents.agent import Agent, Transition
 from jaxrl_se.agents.bonus import Bonus
 from jaxrl_se.agents.off_policy import Variation
 from jaxrl_se.agents.replay import Batch
-from jaxrl_se.networks import MLP, Weights
+from jaxrl_se.networks import Weights
 from jaxrl_se.policies import GreedyPolicy, MeanPolicy
+from jaxrl_se.torsos import Network, make_network
 
 _ADAM = optax.scale_by_adam(eps=1e-5)
 
@@ -130,6 +131,7 @@ class PPO(Agent):
       num_minibatches: Minibatches per pass; divides `num_envs * rollout_steps`.
       hidden_sizes: Widths of the hidden layers of actor and critic.
       activation: Their activation, a name in `jaxrl_se.networks.ACTIVATIONS`.
+      network: "mlp", "cnn", or a `flax.linen.Module` (see `jaxrl_se.torsos`).
     """
 
     learning_rate: float = 1e-3
@@ -147,19 +149,26 @@ class PPO(Agent):
     num_minibatches: int = struct.field(pytree_node=False, default=10)
     hidden_sizes: tuple[int, ...] = struct.field(pytree_node=False, default=(64, 64))
     activation: str = struct.field(pytree_node=False, default="tanh")
+    network: Any = struct.field(pytree_node=False, default="mlp")
 
     @property
     def iteration_steps(self) -> int:
         """Environment steps of one iteration, over all environments."""
         return self.num_envs * self.rollout_steps
 
-    def networks(self, spaces: Spaces) -> tuple[MLP, MLP]:
+    def networks(self, spaces: Spaces) -> tuple[Network, Network]:
         """The actor (to logits or a mean) and the critic (to one value)."""
-        size, hidden = spaces.obs_size, self.hidden_sizes
-        return (
-            MLP(size, hidden, spaces.action_size, self.activation),
-            MLP(size, hidden, 1, self.activation),
-        )
+
+        def make(out_size):
+            return make_network(
+                self.network,
+                (spaces.obs_size,),
+                self.hidden_sizes,
+                out_size,
+                self.activation,
+            )
+
+        return make(spaces.action_size), make(1)
 
     def policy(self, spaces: Spaces, weights: Weights) -> GreedyPolicy | MeanPolicy:
         """The mode of the action's distribution."""
@@ -350,6 +359,33 @@ class PPO(Agent):
         )
         return Learner(weights, opt_state)
 
+    def metrics(self, spaces: Spaces, state: PPOState) -> dict[str, jax.Array]:
+        """Entropy and value loss on the last iteration, after it was learned from."""
+        weights, rollout = state.learner.weights, state.rollout
+        _, entropy = self.log_prob_and_entropy(
+            spaces, weights, rollout.obs, rollout.action
+        )
+        advantage, _ = self.advantages(spaces, weights, rollout)
+        return {
+            "entropy": jnp.mean(entropy),
+            "value_loss": 0.5 * jnp.mean(jnp.square(advantage)),
+        }
+
+    def advantages(
+        self, spaces: Spaces, weights: Any, rollout: Rollout
+    ) -> tuple[jax.Array, jax.Array]:
+        """Advantages and values of `rollout.obs`, both `[T, N]`."""
+        flat = jax.tree.map(
+            lambda x: x.reshape(self.iteration_steps, *x.shape[2:]), rollout
+        )
+        _, critic = self.networks(spaces)
+        values = critic(weights["critic"], jnp.stack([flat.obs, flat.next_obs]))
+        value, next_value = values[..., 0].reshape(2, *rollout.reward.shape)
+        advantage = advantages(
+            rollout, value, next_value, self.discount, self.gae_lambda
+        )
+        return advantage, value
+
     def improve(
         self, spaces: Spaces, learner: Learner, rollout: Rollout, key: jax.Array
     ) -> Learner:
@@ -357,12 +393,7 @@ class PPO(Agent):
         rows = self.iteration_steps
         weights = learner.weights
         flat = jax.tree.map(lambda x: x.reshape(rows, *x.shape[2:]), rollout)
-        _, critic = self.networks(spaces)
-        values = critic(weights["critic"], jnp.stack([flat.obs, flat.next_obs]))
-        value, next_value = values[..., 0].reshape(2, *rollout.reward.shape)
-        advantage = advantages(
-            rollout, value, next_value, self.discount, self.gae_lambda
-        )
+        advantage, value = self.advantages(spaces, weights, rollout)
         log_prob, _ = self.log_prob_and_entropy(spaces, weights, flat.obs, flat.action)
         data = Minibatch(
             obs=flat.obs,
@@ -393,7 +424,7 @@ class PPO(Agent):
         rollout: Rollout,
         key: jax.Array,
     ) -> tuple[Learner, Any]:
-        """`improve` with intrinsic rewards, then a pass of the bonus over the iteration.
+        """`improve` with intrinsic rewards, then the bonus learns from the iteration.
 
         Args:
           spaces: Spaces of the environment.

@@ -88,24 +88,31 @@ class Replay:
     def write(
         self, buffer: dict[str, jax.Array], position: jax.Array, values: dict[str, Any]
     ) -> dict[str, jax.Array]:
-        """Overwrites the row at `position` with one transition's fields by name."""
-        row = [
-            jnp.ravel(values[name]).astype(jnp.float32)
+        """Overwrites rows from `position` on.
+
+        Args:
+          buffer: The buffer's arrays.
+          position: int32, below the capacity, where it goes round.
+          values: Transitions `[N, ...]` by field.
+        """
+        count = values["reward"].shape[0]
+        packed = [
+            values[name].reshape(count, -1).astype(jnp.float32)
             for name in self.fields
             if name not in buffer
         ]
-        rows = {"packed": jnp.concatenate(row)}
-        rows |= {
-            name: jnp.asarray(values[name], array.dtype)
-            for name, array in buffer.items()
-            if name != "packed"
-        }
-        return {
-            name: jax.lax.dynamic_update_slice(
-                array, rows[name][None], (position, *([0] * rows[name].ndim))
-            )
-            for name, array in buffer.items()
-        }
+        rows = {"packed": jnp.concatenate(packed, axis=1)}
+        rows |= {n: values[n].astype(buffer[n].dtype) for n in buffer if n in values}
+        if count == 1:  # in place on a CPU, which a scatter is not always
+            return {
+                name: jax.lax.dynamic_update_slice_in_dim(
+                    array, rows[name], position, axis=0
+                )
+                for name, array in buffer.items()
+            }
+        capacity = buffer["packed"].shape[0]
+        positions = (position + jnp.arange(count)) % capacity
+        return {n: array.at[positions].set(rows[n]) for n, array in buffer.items()}
 
     def read(
         self, buffer: dict[str, jax.Array], rows: jax.Array, mask: jax.Array

@@ -15,8 +15,9 @@ from envs.spaces import Spaces
 from jaxrl_se.agents.noise import gumbels, normals
 from jaxrl_se.agents.off_policy import OffPolicyAgent, Progress, Variation
 from jaxrl_se.agents.replay import Batch
-from jaxrl_se.networks import MLP, Weights
+from jaxrl_se.networks import Weights
 from jaxrl_se.policies import DeterministicPolicy, GreedyPolicy
+from jaxrl_se.torsos import Network, make_network
 
 _LOG_STD_RANGE = (-10.0, 2.0)  # rejax's
 
@@ -85,6 +86,7 @@ class SAC(OffPolicyAgent):
       batch_size: Transitions per update, drawn uniformly with replacement.
       buffer_size: Capacity of the replay buffer in transitions.
       num_envs: Environments that are stepped at once.
+      network: "mlp", "cnn", or a `flax.linen.Module` (see `jaxrl_se.torsos`).
     """
 
     learning_rate: float = 1e-3
@@ -101,19 +103,25 @@ class SAC(OffPolicyAgent):
     batch_size: int = struct.field(pytree_node=False, default=256)
     buffer_size: int = struct.field(pytree_node=False, default=100_000)
     num_envs: int = struct.field(pytree_node=False, default=1)
+    network: Any = struct.field(pytree_node=False, default="mlp")
 
-    def actor(self, spaces: Spaces) -> MLP:
+    def actor(self, spaces: Spaces) -> Network:
         """The policy's network: observation to logits, or to means and log-stds."""
         size = spaces.num_actions or 2 * spaces.action_size
-        return MLP(spaces.obs_size, self.hidden_sizes, size, self.activation)
+        return self._network(spaces.obs_size, size)
 
-    def critic(self, spaces: Spaces) -> MLP:
+    def critic(self, spaces: Spaces) -> Network:
         """A Q-network: observation to all values, or observation and action to one."""
         if spaces.num_actions is not None:
             in_size, out_size = spaces.obs_size, spaces.num_actions
         else:
             in_size, out_size = spaces.obs_size + spaces.action_size, 1
-        return MLP(in_size, self.hidden_sizes, out_size, self.activation)
+        return self._network(in_size, out_size)
+
+    def _network(self, in_size: int, out_size: int) -> Network:
+        return make_network(
+            self.network, (in_size,), self.hidden_sizes, out_size, self.activation
+        )
 
     def policy(self, spaces: Spaces, weights: Weights) -> Any:
         """The most likely action."""
@@ -186,6 +194,16 @@ class SAC(OffPolicyAgent):
             weights.critics, learner.target_critics, self.target_update_rate
         )
         return Learner(weights, target_critics, opt_state)
+
+    def losses(
+        self, spaces: Spaces, learner: Learner, batch: Batch, uniform: jax.Array
+    ) -> dict[str, jax.Array]:
+        """See `OffPolicyAgent`."""
+        weights, targets = learner.weights, learner.target_critics
+        return {
+            "loss": self.loss(weights, targets, spaces, batch, uniform),
+            "temperature": jnp.exp(weights.log_temperature),
+        }
 
     def loss(
         self, weights: Learned, target_critics, spaces, batch: Batch, uniform

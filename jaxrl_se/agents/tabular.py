@@ -113,7 +113,9 @@ class QLearning(OffPolicyAgent):
         """The table of values."""
         return learner.values
 
-    def epsilon_greedy(self, values: jax.Array, uniform: jax.Array, epsilon: Any) -> jax.Array:
+    def epsilon_greedy(
+        self, values: jax.Array, uniform: jax.Array, epsilon: Any
+    ) -> jax.Array:
         """An epsilon-greedy action for the values `[A]` of a state."""
         random = (uniform[1] * values.shape[-1]).astype(jnp.int32)
         return jnp.where(uniform[0] < epsilon, random, jnp.argmax(values))

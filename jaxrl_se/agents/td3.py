@@ -14,8 +14,9 @@ from envs.spaces import Spaces
 from jaxrl_se.agents.noise import normals
 from jaxrl_se.agents.off_policy import OffPolicyAgent, Progress, Variation
 from jaxrl_se.agents.replay import Batch
-from jaxrl_se.networks import MLP, Weights
+from jaxrl_se.networks import Weights
 from jaxrl_se.policies import DeterministicPolicy
+from jaxrl_se.torsos import Network, make_network
 
 
 @struct.dataclass
@@ -73,6 +74,7 @@ class TD3(OffPolicyAgent):
       batch_size: Transitions per update, drawn uniformly with replacement.
       buffer_size: Capacity of the replay buffer in transitions.
       num_envs: Environments that are stepped at once.
+      network: "mlp", "cnn", or a `flax.linen.Module` (see `jaxrl_se.torsos`).
     """
 
     learning_rate: float = 1e-3
@@ -91,17 +93,20 @@ class TD3(OffPolicyAgent):
     batch_size: int = struct.field(pytree_node=False, default=100)
     buffer_size: int = struct.field(pytree_node=False, default=100_000)
     num_envs: int = struct.field(pytree_node=False, default=1)
+    network: Any = struct.field(pytree_node=False, default="mlp")
 
-    def actor(self, spaces: Spaces) -> MLP:
+    def actor(self, spaces: Spaces) -> Network:
         """The policy's network: observation to an action before its tanh."""
         return self._network(spaces.obs_size, spaces.action_size)
 
-    def critic(self, spaces: Spaces) -> MLP:
+    def critic(self, spaces: Spaces) -> Network:
         """A Q-network: observation and action to a value `[..., 1]`."""
         return self._network(spaces.obs_size + spaces.action_size, 1)
 
-    def _network(self, in_size: int, out_size: int) -> MLP:
-        return MLP(in_size, self.hidden_sizes, out_size, self.activation)
+    def _network(self, in_size: int, out_size: int) -> Network:
+        return make_network(
+            self.network, (in_size,), self.hidden_sizes, out_size, self.activation
+        )
 
     def policy(self, spaces: Spaces, weights: Weights) -> Any:
         """The actor without noise."""
@@ -222,6 +227,19 @@ class TD3(OffPolicyAgent):
             critic_opt=critic_opt,
             num_updates=num_updates,
         )
+
+    def losses(
+        self, spaces: Spaces, learner: Learner, batch: Batch, uniform: jax.Array
+    ) -> dict[str, jax.Array]:
+        """See `OffPolicyAgent`."""
+        uniform = uniform.reshape(self.batch_size, -1)
+        target = self.target(spaces, learner, batch, uniform)
+        return {
+            "critic_loss": self.critic_loss(learner.critics, spaces, batch, target),
+            "actor_loss": self.actor_loss(
+                learner.actor, spaces, learner.critics, batch, uniform
+            ),
+        }
 
     def target(self, spaces, learner: Learner, batch: Batch, uniform) -> jax.Array:
         """The critics' target, `[B]`: clipped double Q-learning."""
