@@ -7,8 +7,8 @@ import jax
 import pytest
 
 import envs
-from benchmarks import throughput
-from benchmarks import throughput_baselines as baselines
+from benchmarks.throughput import baselines
+from benchmarks.throughput import benchmark as throughput
 from jaxrl_se.training import train_once
 
 STEPS = 100
