@@ -19,7 +19,7 @@ from flax import struct
 
 from envs.spaces import Spaces
 from envs.stepping import Step, draw_steps
-from jaxrl_se.agents.agent import Agent, Transition
+from jaxrl_se.agents.agent import Agent, Transition, alone, only
 from jaxrl_se.agents.stopping import StopRule
 from jaxrl_se.reward_network import with_discount
 from jaxrl_se.task_tests import Record, TaskTest
@@ -232,7 +232,7 @@ def begin(
     key_start, key_reset, key_rounds, _, key_test = jax.random.split(key, 5)
     if num_envs == rollout_steps == 1:
         obs, env_state = env.reset(key_reset, params)
-        obs, env_state = jax.tree.map(lambda x: x[None], (obs, env_state))
+        obs, env_state = alone((obs, env_state))
     else:
         keys = jax.random.split(key_reset, num_envs)
         obs, env_state = jax.vmap(env.reset, (0, None))(keys, params)
@@ -322,9 +322,9 @@ def _one_round(agent, step, state: TrainState, draws, stop, test) -> TrainState:
     env_draws, (for_act, for_update) = draws
     one_step = partial(_one_step, agent, step, stop)
     if agent.rollout_steps == 1:
-        for_act = jax.tree.map(lambda x: x[0], for_act)
+        for_act = only(for_act)
         state, done = one_step(state, (env_draws, for_act))
-        ended = jnp.any(done)
+        ended = only(done) if agent.num_envs == 1 else jnp.any(done)
     else:
         state, _ = jax.lax.scan(one_step, state, (env_draws, for_act))
         ended = jnp.bool_(True)
@@ -383,7 +383,7 @@ def _bootstrap_weight(taken: Step) -> jax.Array:
 def _watch(stop: StopRule, stopping: Any, total: jax.Array, done: jax.Array) -> Any:
     """Shows a step of all environments to a stop rule, one after the other."""
     if total.shape[0] == 1:
-        return stop.update(stopping, total[0], done[0])
+        return stop.update(stopping, *only((total, done)))
 
     def one(stopping, x):
         return stop.update(stopping, *x), None
@@ -401,8 +401,7 @@ def _draw_steps(agent, env, params, key, num_rounds):
         return draws, jax.vmap(step)
 
     def step_one(draw, env_state, action):  # not under a `vmap` of one, which is slower
-        state, action = jax.tree.map(lambda x: x[0], (env_state, action))
-        return jax.tree.map(lambda x: jnp.asarray(x)[None], step(draw, state, action))
+        return alone(step(draw, only(env_state), only(action)))
 
     return draws, step_one
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 from flax import struct
 
 from envs.spaces import Spaces
@@ -35,6 +36,16 @@ class Transition:
     next_obs: jax.Array
     bootstrap_weight: jax.Array
     done: jax.Array
+
+
+def only(tree: Any) -> Any:
+    """What arrays `[1, ...]` hold, for agents of one environment: no copy, no `vmap`."""
+    return jax.tree.map(lambda x: jnp.reshape(x, x.shape[1:]), tree)
+
+
+def alone(tree: Any) -> Any:
+    """Arrays `[1, ...]` of arrays `[...]`: the inverse of `only`."""
+    return jax.tree.map(lambda x: jnp.reshape(x, (1, *jnp.shape(x))), tree)
 
 
 class Agent(Protocol):

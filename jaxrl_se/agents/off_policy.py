@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from envs.spaces import Spaces
-from jaxrl_se.agents.agent import Agent, Transition
+from jaxrl_se.agents.agent import Agent, Transition, alone, only
 from jaxrl_se.agents.bonus import Bonus
 from jaxrl_se.agents.replay import Batch, Replay
 from jaxrl_se.networks import NetworkShape, Weights
@@ -161,7 +161,7 @@ class OffPolicyAgent(Agent):
         del key_update
         num_uniform = sum(self.num_draws(spaces)) + self.batch_size
         uniform = jax.random.uniform(key_act, (num_rounds, self.num_envs, num_uniform))
-        return uniform[:, None], uniform
+        return jnp.expand_dims(uniform, 1), uniform
 
     def act(
         self, spaces: Spaces, state: OffPolicyState, obs: jax.Array, draw: jax.Array
@@ -174,7 +174,7 @@ class OffPolicyAgent(Agent):
 
         if self.num_envs > 1:
             return jax.vmap(one)(obs, uniform)
-        return jax.tree.map(lambda x: x[None], one(obs[0], uniform[0]))
+        return alone(one(only(obs), only(uniform)))
 
     def observe(
         self, spaces: Spaces, state: OffPolicyState, transition: Transition
@@ -240,7 +240,7 @@ class OffPolicyAgent(Agent):
         if self.num_envs > 1:
             learners, _ = jax.lax.scan(one, learners, (draw, state.is_due))
         else:
-            learners, _ = one(learners, (draw[0], state.is_due[0]))
+            learners, _ = one(learners, only((draw, state.is_due)))
         learner, curiosity = learners
         return state.replace(learner=learner, curiosity=curiosity)  # type: ignore
 
