@@ -301,8 +301,18 @@ def proceed(
         i = jnp.maximum(first - index * chunk, 0)
         return jax.lax.while_loop(goes_on, body, (i, state))[1]
 
+    # One environment goes through the loop without its axis: on a CPU the reshape of
+    # what a loop carries is a copy.
+    is_one = agent.num_envs == 1
+    state = _map_envs(only, state) if is_one else state
     state = jax.lax.fori_loop(first // chunk, -(-end // chunk), one_chunk, state)
+    state = _map_envs(alone, state) if is_one else state
     return state.replace(rounds=end)  # type: ignore
+
+
+def _map_envs(change, state: TrainState) -> TrainState:
+    obs, env_state = change((state.obs, state.env_state))
+    return state.replace(obs=obs, env_state=env_state)  # type: ignore
 
 
 def _metrics(agent: Agent, before: TrainState, after: TrainState) -> Metrics:
@@ -343,12 +353,15 @@ def _one_step(agent, step, stop, state: TrainState, draws) -> tuple[TrainState, 
     """One step of all environments."""
     env_draws, for_act = draws
     num_envs = agent.num_envs
-    action, kept = agent.act(state.spaces, state.agent, state.obs, for_act)
+    obs = alone(state.obs) if num_envs == 1 else state.obs
+    action, kept = agent.act(state.spaces, state.agent, obs, for_act)
     taken = step(env_draws, state.env_state, action)
+    next_obs, next_env_state = taken.obs, taken.state
+    taken = alone(taken) if num_envs == 1 else taken
     reward = jnp.reshape(taken.reward, (num_envs,)).astype(jnp.float32)
     done = taken.terminated | taken.truncated
     transition = Transition(
-        obs=state.obs,
+        obs=obs,
         action=kept,
         reward=reward,
         next_obs=taken.next_obs,
@@ -362,8 +375,8 @@ def _one_step(agent, step, stop, state: TrainState, draws) -> tuple[TrainState, 
     finished = jnp.where(done, total, 0.0)
     state = state.replace(  # type: ignore
         agent=agent.observe(state.spaces, state.agent, transition),
-        obs=taken.obs,
-        env_state=taken.state,
+        obs=next_obs,
+        env_state=next_env_state,
         episode_return=jnp.where(done, 0.0, total),
         steps=state.steps + num_envs,
         episodes=state.episodes + jnp.sum(done, dtype=jnp.int32),
@@ -401,7 +414,7 @@ def _draw_steps(agent, env, params, key, num_rounds):
         return draws, jax.vmap(step)
 
     def step_one(draw, env_state, action):  # not under a `vmap` of one, which is slower
-        return alone(step(draw, only(env_state), only(action)))
+        return step(draw, env_state, only(action))
 
     return draws, step_one
 

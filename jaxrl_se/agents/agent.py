@@ -39,7 +39,7 @@ class Transition:
 
 
 def only(tree: Any) -> Any:
-    """What arrays `[1, ...]` hold, for agents of one environment: no copy, no `vmap`."""
+    """What arrays `[1, ...]` hold, for agents of one environment."""
     return jax.tree.map(lambda x: jnp.reshape(x, x.shape[1:]), tree)
 
 
