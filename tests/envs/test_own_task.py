@@ -5,16 +5,11 @@ interface make it a task: policies are tested in it, transitions collected, and 
 of it is a pair that agents train in.
 """
 
-import functools
 import random
 
 import gymnasium
 import jax
 import numpy as np
-
-import envs
-import jaxrl_se
-import oswm
 
 
 class Room:
