@@ -78,8 +78,10 @@ def evolve(
     search mean in every generation anyway, and its run ends the first time.
 
     Args:
-      task: A name for `envs.make`, any gymnax pair `(env, params)`, or a task outside
-        JAX, which is played between jitted programs.
+      task: A name for `envs.make`, any gymnax pair `(env, params)`, or an opened task,
+        with `pair`, `kind`, `solved_return` and `vary`: `(params, key, generation) ->
+        params` for the fitness episodes of a generation, or None. One outside JAX
+        (`is_external`) is played between jitted programs.
       config: Sizes, budgets and strategy.
       key: A seed or a PRNG key.
       proxy: The environment to evolve, a pair whose env has `init_weights(key)` and
@@ -103,13 +105,17 @@ def evolve(
     if checkpoint_every < 1:
         raise ValueError(f"checkpoint_every must be at least 1, got {checkpoint_every}")
     key = as_key(key)
-    solved_return = None
+    solved_return, kind, vary = None, None, None
     if isinstance(task, str):
         solved_return = envs.solved_return(task)
         task = envs.make(task)
     if is_outside(task):
         solved_return = task.solved_return  # type: ignore
-    elif not (isinstance(task, tuple) and len(task) == 2):
+    elif hasattr(task, "pair"):
+        opened: Any = task
+        solved_return, kind = opened.solved_return, opened.kind
+        vary, task = opened.vary, opened.pair
+    if not is_outside(task) and not (isinstance(task, tuple) and len(task) == 2):
         raise ValueError(
             "task must be the name of a task or a gymnax pair (env, params), got "
             f"{task!r}"
@@ -120,7 +126,8 @@ def evolve(
         proxy = proxy or proxy_of(config, task)  # type: ignore
     else:
         proxy = proxy or config.proxy.make(*task)  # type: ignore
-    program, params = Generation.build(task, proxy, config, mesh or population_mesh())
+    mesh = mesh or population_mesh()
+    program, params = Generation.build(task, proxy, config, mesh, kind=kind, vary=vary)
     if config.stop_return is None:
         warnings.warn(
             "stop_return: none is known for this task and scoring, so nothing ends the "
@@ -148,6 +155,7 @@ def evolve(
         "evolution": describe(asked),
         "task": task.digest if is_outside(task) else _identity(task),  # type: ignore
         "proxy": _identity(proxy),
+        "vary": describe(vary),
         "key": jax.random.key_data(key).tolist(),
     }
     with RunFolder(out, identity, resume=resume) as folder:
