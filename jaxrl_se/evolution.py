@@ -120,7 +120,7 @@ def evolve(
             "task must be the name of a task or a gymnax pair (env, params), got "
             f"{task!r}"
         )
-    asked, config = config, config.for_task(solved_return)
+    config = config.for_task(solved_return)
     if is_outside(task):
         check_outside(config, proxy)
         proxy = proxy or proxy_of(config, task)  # type: ignore
@@ -152,7 +152,7 @@ def evolve(
     if out is None or isinstance(out, RunFolder):
         return finish(out)
     identity = {
-        "evolution": describe(asked),
+        "evolution": describe(config),
         "task": task.digest if is_outside(task) else _identity(task),  # type: ignore
         "proxy": _identity(proxy),
         "vary": describe(vary),

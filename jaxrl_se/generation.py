@@ -160,8 +160,8 @@ class Generation(Trials):
             std=config.std,
             learning_rate=config.strategy_learning_rate,
         )
-        kind = kind or (task.kind if is_outside else kind_of_steps(real))
-        program = cls(env, real, kind, spaces, config, mesh, strategy, vary)
+        own_kind: StepKind = task.kind if is_outside else kind_of_steps(real)
+        program = cls(env, real, kind or own_kind, spaces, config, mesh, strategy, vary)
         return program, Params(real_params, params)
 
     def init(self, key: jax.Array) -> Any:
