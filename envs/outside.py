@@ -133,6 +133,10 @@ class Policies:
           ValueError: Their actions do not have the shape of the task's.
         """
         tree = as_pytree(policies)
+        if not all(
+            hasattr(x, "dtype") or np.isscalar(x) for x in jax.tree.leaves(tree)
+        ):
+            return cls(policies, (), is_python=True)  # An object that is no pytree.
         obs = jax.ShapeDtypeStruct(
             obs_space.shape, jax.dtypes.canonicalize_dtype(obs_space.dtype)
         )

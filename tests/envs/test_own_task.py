@@ -9,7 +9,10 @@ import random
 
 import gymnasium
 import jax
+import jax.numpy as jnp
 import numpy as np
+import pytest
+from flax import struct
 
 
 class Room:
@@ -49,16 +52,67 @@ class Heating(gymnasium.Env):
         return np.array([self.room.inside, self.room.outside])
 
 
-@jax.tree_util.register_dataclass
+@struct.dataclass
 class Thermostat:
-    """Heats in proportion to what is missing, and remembers what it lacked."""
+    """Heats by what is missing, and remembers what has been missing for long."""
 
-    def __init__(self, gain, memory):
-        self.gain, self.memory = gain, memory
+    gain: jax.Array
+    memory_gain: jax.Array
 
     def start(self):
-        return jax.numpy.zeros(1)
+        return jnp.zeros(1)
 
-    def step(self, lacked, obs, key):
-        lacked = lacked + self.memory * (20.0 - obs[:1])
-        return self.gain * (20.0 - obs[:1]) + lacked, lacked
+    def step(self, missed, obs, key):
+        missing = 20.0 - obs[:1]
+        power = self.gain * missing + self.memory_gain * missed
+        return jnp.clip(power, 0.0, 1.0), missed + missing
+
+
+def heating():
+    return envs.external(
+        Heating, num_envs=8, name="Heating", time_limit=48, solved_return=-120.0
+    )
+
+
+def test_it_is_played_by_policies_that_remember():
+    task = heating()
+    assert task.spaces == jaxrl_se.Spaces(2, None, (0.0,), (1.0,))
+    policies = Thermostat(jnp.float32([0.0, 0.3, 0.3]), jnp.float32([0.0, 0.0, 0.05]))
+    episodes, steps = task.play(policies, 0, 10)
+    off, proportional, integral = episodes.returns.mean(axis=1)
+    assert off < proportional < integral < 0 and integral > task.solved_return
+    assert (episodes.lengths == 48).all() and steps == envs.Steps(real=3 * 10 * 48)
+    again = jaxrl_se.evaluate(policies, task, 0, 10)
+    np.testing.assert_array_equal(again.returns, episodes.returns)
+
+
+def test_what_is_collected_makes_a_model_of_it():
+    task, policy = heating(), Thermostat(jnp.float32(0.3), jnp.float32(0.05))
+    rows = envs.collect(task, 300, key=0)
+    assert rows.truncated.sum() == 6 and rows.obs.dtype == np.float32
+    pair = oswm.condition(
+        rows,
+        task.action_space(),
+        task.time_limit,
+        # Six episodes start from too few temperatures.
+        np.float32([Heating().reset(seed=seed)[0] for seed in range(100)]),
+        model=oswm.Ridge(),
+        reward=lambda obs, action, next_obs: -jnp.abs(next_obs[0] - 20.0) - action[0],
+        uncertainty_penalty=0.0,
+    )
+    real = jaxrl_se.evaluate(policy, task, 1, 50).returns.mean()
+    modelled = jaxrl_se.evaluate(policy, pair, 1, 50).returns.mean()
+    assert abs(real - modelled) < 0.2 * abs(real)
+
+
+def test_a_fault_of_the_simulator_is_told():
+    class Burning(Heating):
+        def step(self, action):
+            self.room.inside += 100.0 * (self.room.outside > 7.0)
+            return super().step(action)
+
+    task = envs.external(Burning, num_envs=8, time_limit=48)
+    policy = Thermostat(jnp.float32(0.3), jnp.float32(0.0))
+    with pytest.warns(RuntimeWarning, match="RuntimeError: the room burns down"):
+        task.play(policy, 0, 16)
+    assert all("burns" in fault.message for fault in task.faults)

@@ -9,7 +9,7 @@ from flax import struct
 
 import envs
 from envs.task import as_pair
-from jaxrl_se import evaluate
+from jaxrl_se import DDQN, TaskTest, evaluate, train
 
 CARTPOLE = envs.make("CartPole-v1")
 
@@ -166,3 +166,8 @@ def test_a_task_outside_jax_is_refused_where_a_pair_is_needed():
     for task in (gymnasium.make("CartPole-v1"), envs.external("CartPole-v1")):
         with pytest.raises(TypeError, match=r"gymnax pair .* oswm.condition"):
             as_pair(task)
+        with pytest.raises(TypeError, match=r"env must be a gymnax pair"):
+            train(DDQN(), task, None, jax.random.key(0))
+        with pytest.raises(TypeError, match=r"task must be a gymnax pair"):
+            TaskTest.of(task)
+    assert TaskTest.of("CartPole-v1", window=2).env is CARTPOLE[0]
