@@ -1,7 +1,8 @@
 """What an agent is: an algorithm with its hyperparameters, as pure functions.
 
-The loop stands outside (`jaxrl_se.loop`), so whatever follows this protocol is trained
-in chunks, resumed, evolved for, tested along the way and run from Python step by step.
+The loop stands outside (`jaxrl_se.loop`, `jaxrl_se.rounds`), so whatever follows this
+protocol is trained in chunks, resumed, evolved for, tested along the way and run from
+Python step by step.
 """
 
 from __future__ import annotations
