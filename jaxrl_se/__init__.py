@@ -25,7 +25,7 @@ from jaxrl_se.evaluation import Episodes, evaluate
 from jaxrl_se.evolution import EvolutionResult, evolve
 from jaxrl_se.ferreira_es import FerreiraES
 from jaxrl_se.hyperparameters import Choice, LogUniform, Uniform, Varied
-from jaxrl_se.loop import Metrics, TrainState, advance, start
+from jaxrl_se.loop import Metrics, advance, start
 from jaxrl_se.policies import (
     DeterministicPolicy,
     GreedyPolicy,
@@ -34,6 +34,7 @@ from jaxrl_se.policies import (
     with_memory,
 )
 from jaxrl_se.reward_network import RewardConfig, RewardEnv
+from jaxrl_se.rounds import TrainState
 from jaxrl_se.saved_state import load_state, save_state
 from jaxrl_se.scoring import (
     AreaUnderCurve,

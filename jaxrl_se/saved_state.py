@@ -15,7 +15,7 @@ from jaxrl_runs.weight_files import (
     read_weights,
     write_weights,
 )
-from jaxrl_se.loop import TrainState
+from jaxrl_se.rounds import TrainState
 
 _FORMAT_VERSION = 1
 

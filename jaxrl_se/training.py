@@ -15,9 +15,10 @@ from envs.task import as_pair
 from jaxrl_runs.devices import map_agents
 from jaxrl_se.agents.agent import Agent
 from jaxrl_se.agents.stopping import StopRule
-from jaxrl_se.loop import as_key, begin, check_rounds, proceed
+from jaxrl_se.loop import as_key
 from jaxrl_se.networks import Weights
 from jaxrl_se.reward_network import check_shaping
+from jaxrl_se.rounds import begin, check_rounds, proceed
 from jaxrl_se.task_tests import Record, TaskTest
 
 

@@ -1,7 +1,8 @@
 """What an agent is: an algorithm with its hyperparameters, as pure functions.
 
-The loop stands outside (`jaxrl_se.loop`), so whatever follows this protocol is trained
-in chunks, resumed, evolved for, tested along the way and run from Python step by step.
+The loop stands outside (`jaxrl_se.loop`, `jaxrl_se.rounds`), so whatever follows this
+protocol is trained in chunks, resumed, evolved for, tested along the way and run from
+Python step by step.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ class Agent(Protocol):
 
     def check(self, spaces: Spaces) -> None:
         """Raises ValueError if the agent cannot learn in these spaces."""
-        ...
+        raise NotImplementedError
 
     def prepare(self, key: jax.Array) -> tuple[Any, jax.Array]:
         """The agent that a training is of, and the training's key.
@@ -107,7 +108,7 @@ class Agent(Protocol):
           env: The environment, for an agent that reads it; None outside JAX.
           params: Its params, likewise.
         """
-        ...
+        raise NotImplementedError
 
     def draw(
         self, spaces: Spaces, key_act: jax.Array, key_update: jax.Array, num_rounds: int
@@ -141,26 +142,26 @@ class Agent(Protocol):
           Actions `[N, ...]` for the environments, and what the agent wants to find in
           `Transition.action`, `[N, ...]`.
         """
-        ...
+        raise NotImplementedError
 
     def observe(self, spaces: Spaces, state: Any, transition: Transition) -> Any:
         """The state after a step of all environments: it counts and stores."""
-        ...
+        raise NotImplementedError
 
     def update(self, spaces: Spaces, state: Any, draw: Any) -> Any:
         """The state after learning, at the end of a round.
 
         An agent that does not learn from every round says so by a `jax.lax.cond`.
         """
-        ...
+        raise NotImplementedError
 
     def policy_weights(self, spaces: Spaces, state: Any) -> Any:
         """The part of the state that the test policy needs, a pytree."""
-        ...
+        raise NotImplementedError
 
     def policy(self, spaces: Spaces, weights: Any) -> Any:
         """The test policy, a pytree callable (see `jaxrl_se.policies`)."""
-        ...
+        raise NotImplementedError
 
     def metrics(self, spaces: Spaces, state: Any) -> dict[str, jax.Array]:
         """Scalars about the state that are worth looking at, by name."""

@@ -1,6 +1,8 @@
 """What holds for every agent: a training can be cut anywhere, saved, run by hand."""
 
 import dataclasses
+import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,11 +37,11 @@ from jaxrl_se import (
     start,
 )
 
-PROBE = (probe_env.Probe(), probe_env.PROBES["two steps"])
-CONTINUOUS = (ContinuousProbe(), ContinuousProbe().default_params)
+PROBE: Any = (probe_env.Probe(), probe_env.PROBES["two steps"])
+CONTINUOUS: Any = (ContinuousProbe(), ContinuousProbe().default_params)
 CLIFF = envs.make("Cliff")
-SIZES = {"hidden_sizes": (4,), "batch_size": 4, "learning_starts": 10}
-PPO_SIZES = {
+SIZES: dict[str, Any] = {"hidden_sizes": (4,), "batch_size": 4, "learning_starts": 10}
+PPO_SIZES: dict[str, Any] = {
     "hidden_sizes": (4,),
     "num_envs": 2,
     "rollout_steps": 5,
@@ -47,7 +49,7 @@ PPO_SIZES = {
     "num_minibatches": 2,
 }
 RANDOM_NETWORKS = RND(feature_size=2, hidden_size=2)
-AGENTS = {
+AGENTS: dict[str, tuple[Any, Any]] = {
     "DDQN": (DDQN(**SIZES), PROBE),
     "five environments": (DDQN(**SIZES, num_envs=5, buffer_size=20), PROBE),
     "DiscreteTD3": (DiscreteTD3(**SIZES), PROBE),
@@ -145,7 +147,7 @@ def test_a_python_loop_over_single_calls_is_the_same_training(name):
         key = jax.random.fold_in(state.keys[0], index)
         key_env, *keys = jax.random.split(key, 3)
         shape = (state.chunk, agent.rollout_steps, count)
-        keys_env = jax.random.split(key_env, np.prod(shape)).reshape(shape)
+        keys_env = jax.random.split(key_env, math.prod(shape)).reshape(shape)
         for_act, for_update = agent.draw(spaces, *keys, state.chunk)
         for i in range(state.chunk):
             for t in range(agent.rollout_steps):

@@ -9,6 +9,7 @@ from flax import struct
 
 import envs
 import jaxrl_se
+from jaxrl_se.training import train_once
 
 CLIFF = envs.make("Cliff")
 
@@ -43,7 +44,7 @@ class ExpectedSarsa(jaxrl_se.Agent):
 
     def act(self, spaces, state, obs, draw):
         key_whether, key_which = jax.random.split(draw)
-        random = jax.random.randint(key_which, (1,), 0, spaces.num_actions)
+        random = jax.random.randint(key_which, (1,), 0, spaces.action_size)
         is_random = jax.random.uniform(key_whether) < self.epsilon
         action = jnp.where(is_random, random, jnp.argmax(obs @ state.values, axis=-1))
         return action, action
@@ -94,7 +95,5 @@ def test_it_is_advanced_in_pieces_and_in_groups():
     for steps in (120, 180):
         state, metrics = jaxrl_se.advance(agent, *CLIFF, state, steps)
     assert int(metrics.steps) == 180 and metrics.agent["best_value"] >= 0
-    whole = jaxrl_se.training.train_once(
-        agent, *CLIFF, jax.random.key(0), num_steps=300
-    )
+    whole = train_once(agent, *CLIFF, jax.random.key(0), num_steps=300)
     np.testing.assert_array_equal(whole.weights[0], state.agent.values)

@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from probe_env import PROBES, Probe
@@ -25,11 +26,15 @@ def test_images_in_bytes_are_the_same_as_in_shares(size, channels):
     network = make_network("cnn", (size, size, channels), (), 3, "relu")
     weights = network.init(jax.random.key(0))
     numbers = np.random.default_rng(0)
-    images = numbers.integers(0, 256, (2, 5, size, size, channels), dtype=np.uint8)
+    shape = (2, 5, size, size, channels)
+    images = jnp.asarray(numbers.integers(0, 256, shape), jnp.uint8)
     outputs = network(weights, images)
     assert outputs.shape == (2, 5, 3)
     np.testing.assert_allclose(
-        outputs, network(weights, np.float32(images) / 255), rtol=1e-5, atol=1e-6
+        outputs,
+        network(weights, images.astype(jnp.float32) / 255),
+        rtol=1e-5,
+        atol=1e-6,
     )
     np.testing.assert_allclose(outputs[1, 2], network(weights, images[1, 2]), atol=1e-5)
     assert outputs.std(axis=(0, 1)).min() > 1e-4  # it looks at them
@@ -48,8 +53,8 @@ def test_a_flax_module_learns_what_a_perceptron_learns():
     )
     policy = train(agent, Probe(), PROBES["reward by both"], 0, 1000).policy
     for signal in (-1, 1):
-        q = policy.network(policy.weights, np.float32([signal, 0]))
-        np.testing.assert_allclose(q, [-signal, signal], atol=0.1)
+        q = policy.network(policy.weights, jnp.array([signal, 0.0]))
+        np.testing.assert_allclose(q, jnp.array([-signal, signal]), atol=0.1)
 
 
 @pytest.mark.parametrize("agent", [PPO, SAC, TD3])
