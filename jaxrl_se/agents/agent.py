@@ -68,7 +68,8 @@ class Agent(Protocol):
     Every method is pure, and fit for `jax.jit` (`spaces` is static) and `jax.vmap`. A
     class that names this one as its base inherits what has a default here: one
     environment, an update after each step, a key per action and per update, nothing
-    that is stored or learned, no metrics. `tests/jaxrl_se/test_own_agent.py` is a whole agent of one file.
+    that is stored or learned, no metrics. `tests/jaxrl_se/test_own_agent.py` is a whole
+    agent of one file.
 
     Attributes:
       num_envs: Static; environments that are stepped at once, `N`.
