@@ -6,14 +6,19 @@ name; everything else here takes any other pair as well:
 * :class:`GymnasiumEnv` and :class:`GymnasiumVectorEnv` for code that expects
   Gymnasium, :class:`LegacyEnv` for code that expects gymnax 0.0.x;
 * :class:`ActionRepeat` for each action several times in a row;
-* :func:`collect` for :class:`Transitions` under any policy.
+* :func:`collect` for :class:`Transitions` under any policy;
+* :func:`read_transitions` for logs of other programs, :func:`episodes_of` for what
+  episodes they hold.
 """
 
 from envs.action_repeat import ActionRepeat
 from envs.collection import collect
+from envs.flat_observations import flat_observations
+from envs.episodes import Episodes, OrderError, episodes_of
 from envs.gymnasium_env import GymnasiumEnv
 from envs.gymnasium_vector import GymnasiumVectorEnv
 from envs.legacy import LegacyEnv
+from envs.readers import read_transitions
 from envs.registry import (
     TaskSpec,
     available,
@@ -29,10 +34,12 @@ from envs.typed import TypedEnvironment
 
 __all__ = [
     "ActionRepeat",
+    "Episodes",
     "GymnasiumEnv",
     "GymnasiumVectorEnv",
     "LegacyEnv",
     "OneHot",
+    "OrderError",
     "Spaces",
     "TaskSpec",
     "TerminatingTimeLimit",
@@ -40,7 +47,10 @@ __all__ = [
     "TypedEnvironment",
     "available",
     "collect",
+    "episodes_of",
+    "flat_observations",
     "make",
+    "read_transitions",
     "register",
     "solved_return",
     "spec",

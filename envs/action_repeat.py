@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from gymnax.environments.environment import Environment
 
+from envs.stepping import raw_step
+
 
 class ActionRepeat(Environment):
     """Takes each action several times and pays the sum of the rewards.
@@ -84,20 +86,22 @@ class ActionRepeat(Environment):
         """Take the action until it was repeated often enough or the episode is over."""
         keys = jax.random.split(key, self._num_repeats)
 
+        def once(key, state):
+            taken = raw_step(self._env, key, state, action, params)
+            return taken.obs, taken.state, taken.reward, taken.terminated, taken.info
+
         def goes_on(carry):
             num_repeats, (_, state, _, terminated, _) = carry
             over = terminated | self._env.is_truncated(state, params)
-            return (num_repeats < self._num_repeats) & ~over
+            return (num_repeats < self._num_repeats) & ~over.reshape(())
 
         def repeat(carry):
             num_repeats, (_, state, total, _, _) = carry
-            obs, state, reward, terminated, info = self._env.step_env(
-                keys[num_repeats], state, action, params
-            )
+            obs, state, reward, terminated, info = once(keys[num_repeats], state)
             taken = (obs, state, total + reward, terminated, info)
             return num_repeats + 1, taken
 
-        first = self._env.step_env(keys[0], state, action, params)
+        first = once(keys[0], state)
         num_repeats, taken = jnp.int32(1), first
         if self._num_repeats > 1:
             num_repeats, taken = jax.lax.while_loop(

@@ -1,9 +1,11 @@
 """Between gymnax's spaces and JAX arrays and Gymnasium's spaces and NumPy arrays."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.vector import utils
 from gymnax.environments import spaces as gymnax_spaces
 
 
@@ -69,9 +71,35 @@ def check_action(space: gymnasium.Space, action: Any) -> Any:
     return action.astype(space.dtype)
 
 
+def is_nested(space: gymnasium.Space) -> bool:
+    """Whether elements are mappings or tuples."""
+    return isinstance(space, gymnasium.spaces.Dict | gymnasium.spaces.Tuple)
+
+
+def flatten_rows(space: gymnasium.Space, observations: Any) -> np.ndarray:
+    """A batch of observations as one array [N, ...].
+
+    Args:
+        space: Of a single observation.
+        observations: A batch in Gymnasium's layout: an array [N, ...], or a mapping or
+            tuple of them if the space is one.
+
+    Returns:
+        The array itself, or vectors [N, size] as ``gymnasium.spaces.flatten`` makes.
+    """
+    if not is_nested(space):
+        return np.asarray(observations)
+    first = observations
+    while isinstance(first, Mapping | tuple):
+        first = next(iter(first.values() if isinstance(first, Mapping) else first))
+    batched = utils.batch_space(space, len(first))
+    rows = utils.iterate(batched, observations)
+    return np.stack([gymnasium.spaces.flatten(space, row) for row in rows])
+
+
 def _unbounded(bound: np.ndarray, dtype: np.dtype) -> np.ndarray:
     if not np.issubdtype(dtype, np.floating):
         return bound.astype(dtype)
     bound = bound.astype(np.float64)
-    bound = np.where(np.abs(bound) >= np.finfo(np.float32).max, np.inf * bound, bound)
-    return bound.astype(dtype)
+    is_unbounded = np.abs(bound) >= np.finfo(np.float32).max
+    return np.where(is_unbounded, np.copysign(np.inf, bound), bound).astype(dtype)

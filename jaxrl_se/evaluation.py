@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from envs.stepping import has_raw_step
+from envs.stepping import has_raw_step, raw_step, step
 
 
 @struct.dataclass
@@ -68,13 +68,13 @@ def play(
 
     Nothing is played where `active` is False, which under `jax.vmap` saves the time.
     """
-    step = _step_without_reset(env)
+    step_once = _step_without_reset(env)
     keys = jax.random.split(key, (num_episodes, 2))
     obs, state = jax.vmap(env.reset, (0, None))(keys[:, 0], params)
 
     def advance(key, obs, state, time):
         key_action, key_step = jax.random.split(jax.random.fold_in(key, time))
-        return step(key_step, state, policy(obs, key_action), params)
+        return step_once(key_step, state, policy(obs, key_action), params)
 
     def one_step(carry):
         obs, state, alive, episodes, time = carry
@@ -103,14 +103,12 @@ def _step_without_reset(env: Any):
     `Environment.step` computes a reset at every step, which doubles its cost.
     """
 
-    def raw_step(key, state, action, params):
-        obs, state, reward, terminated, _ = env.step_env(key, state, action, params)
-        return obs, state, reward, terminated | env.is_truncated(state, params)
+    def without_reset(key, state, action, params):
+        taken = raw_step(env, key, state, action, params)
+        return taken.obs, taken.state, taken.reward, taken.terminated | taken.truncated
 
-    def resetting_step(key, state, action, params):
-        obs, state, reward, terminated, truncated, _ = env.step(
-            key, state, action, params
-        )
-        return obs, state, reward, terminated | truncated
+    def with_reset(key, state, action, params):
+        taken = step(env, key, state, action, params)
+        return taken.obs, taken.state, taken.reward, taken.terminated | taken.truncated
 
-    return raw_step if has_raw_step(env) else resetting_step
+    return without_reset if has_raw_step(env) else with_reset

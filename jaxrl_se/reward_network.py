@@ -18,6 +18,7 @@ from flax import struct
 from gymnax.environments import environment
 
 from envs.spaces import Spaces, obs_range
+from envs.stepping import scalar
 from jaxrl_se.networks import MLP, Weights
 
 KINDS = (
@@ -330,7 +331,8 @@ class RewardEnv(environment.Environment):
         next_obs, inner, task_reward, terminated, info = self.target.step_env(
             key, state.state, action, params.target_params
         )
-        task_reward = jnp.asarray(task_reward, jnp.float32)
+        task_reward = jnp.float32(scalar("reward", task_reward, self.target))
+        terminated = scalar("terminated", terminated, self.target)
         reward = self.reward(params, state.obs, next_obs, task_reward, terminated, info)
         state = RewardState(time=inner.time, state=inner, obs=next_obs)
         return next_obs, state, reward, terminated, {**info, "task_reward": task_reward}
