@@ -74,7 +74,9 @@ def _array(name: str, value: Any) -> np.ndarray:
     if array.dtype.name == "bfloat16":  # of JAX, a kind of its own
         array = array.astype(np.float32)
     if array.dtype.hasobject and name != EPISODE:
-        found = next((x for x in array.flat if not isinstance(x, bool | int | float)), 0)
+        found = next(
+            (x for x in array.flat if not isinstance(x, bool | int | float)), 0
+        )
         if not isinstance(found, bool | int | float):
             raise ValueError(
                 f"{name}: expected numbers, got {type(found).__name__} ({found!r:.40})"

@@ -51,7 +51,11 @@ class Episodes:
         if self.truncated.any():
             return int(self.lengths[self.truncated].max())
         cut = self.lengths[:-1][~self.terminated[:-1]]
-        if cut.size and cut.max() == self.lengths.max() and (cut == cut.max()).sum() > 1:
+        if (
+            cut.size
+            and cut.max() == self.lengths.max()
+            and (cut == cut.max()).sum() > 1
+        ):
             return int(cut.max())
         return None
 
@@ -95,12 +99,18 @@ def episodes_of(transitions: Transitions) -> Episodes:
     )
 
 
-def look_swapped(transitions: Transitions) -> bool:
-    """Whether rows follow each other only with `obs` and `next_obs` exchanged."""
-    trace = _Trace.of(transitions.validate())
-    if len(trace.obs) < 3:
-        return False
-    return trace.backwards().mean() >= 0.5 > trace.follows(1).mean()
+def warn_if_swapped(transitions: Transitions) -> None:
+    """Warns where rows follow each other only with `obs` and `next_obs` exchanged."""
+    rows = transitions.validate()
+    if len(rows) < 3:
+        return
+    trace = _Trace.of(rows)
+    if trace.backwards().mean() >= 0.5 > trace.follows(1).mean():
+        warnings.warn(
+            "transitions: obs is the next_obs of the next row, over and over: obs and "
+            "next_obs are swapped, or the rows run backwards in time",
+            stacklevel=3,
+        )
 
 
 @dataclasses.dataclass(frozen=True)

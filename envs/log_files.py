@@ -66,7 +66,9 @@ def _check_hdf5(file: Any, path: Path, max_bytes: int) -> None:
 
     def add(name: str, item: Any) -> None:
         nonlocal total
-        if isinstance(item, h5py.Dataset) and not name.startswith(("infos", "metadata")):
+        if isinstance(item, h5py.Dataset) and not name.startswith(
+            ("infos", "metadata")
+        ):
             if item.dtype.hasobject:
                 raise ValueError(f"{path}: {name} must be numeric, got {item.dtype}")
             if item.external or item.is_virtual:
@@ -102,7 +104,9 @@ def read_csv(path: Path, max_bytes: int) -> dict[str, np.ndarray]:
         rows = list(csv.reader(file, skipinitialspace=True))
     rows = [(i + 1, row) for i, row in enumerate(rows) if any(cell for cell in row)]
     if not rows:
-        raise ValueError(f"{path}: expected a header with names of columns, got nothing")
+        raise ValueError(
+            f"{path}: expected a header with names of columns, got nothing"
+        )
     (_, header), *rows = rows
     header = [name.strip() for name in header]
     if len(header) == 1 and ";" in header[0]:

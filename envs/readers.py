@@ -51,7 +51,13 @@ NAMES = {
         "next_states",
         "obs_next",
     ),
-    "terminated": ("terminated", "termination", "terminations", "terminal", "terminals"),
+    "terminated": (
+        "terminated",
+        "termination",
+        "terminations",
+        "terminal",
+        "terminals",
+    ),
     "truncated": ("truncated", "truncation", "truncations", "timeout", "timeouts"),
     "episode": (
         "episode",

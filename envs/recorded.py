@@ -121,7 +121,9 @@ def _with_final(space: Any, obs: np.ndarray, final_obs: Any, done: Any) -> np.nd
     next_obs = obs.copy()
     for i in np.flatnonzero(done):
         last = final_obs[i]
-        next_obs[i] = gymnasium.spaces.flatten(space, last) if is_nested(space) else last
+        next_obs[i] = (
+            gymnasium.spaces.flatten(space, last) if is_nested(space) else last
+        )
     return next_obs
 
 
