@@ -14,7 +14,7 @@ name; everything else here takes any other pair as well:
 from envs.action_repeat import ActionRepeat
 from envs.collection import collect
 from envs.flat_observations import flat_observations
-from envs.episodes import Episodes, OrderError, episodes_of
+from envs.episodes import Episodes, OrderError, episodes_of, in_order
 from envs.gymnasium_env import GymnasiumEnv
 from envs.gymnasium_vector import GymnasiumVectorEnv
 from envs.legacy import LegacyEnv
@@ -49,6 +49,7 @@ __all__ = [
     "collect",
     "episodes_of",
     "flat_observations",
+    "in_order",
     "make",
     "read_transitions",
     "register",

@@ -25,17 +25,23 @@ class OrderError(ValueError):
     """Rows are not in order of time, so that where episodes start cannot be known."""
 
 
+class SwappedError(OrderError):
+    """Rows are in order once `obs` and `next_obs` change places."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Episodes:
     """The episodes of a log, of which the last may be cut.
 
     Attributes:
+        rows: The transitions, ordered: by episode, and by time in each.
         starts: Row of each first step, int [E].
         lengths: Steps of each, int [E].
         terminated: Whether the task ended it, bool [E].
         truncated: Whether a time limit is marked at its end, bool [E].
     """
 
+    rows: Transitions
     starts: np.ndarray
     lengths: np.ndarray
     terminated: np.ndarray
@@ -60,8 +66,26 @@ class Episodes:
         return None
 
 
+def in_order(transitions: Transitions) -> Transitions:
+    """The rows by episode and by time, or as they are if nothing tells their order.
+
+    Warns:
+        UserWarning: As `episodes_of`, and where `obs` and `next_obs` look swapped.
+
+    Raises:
+        ValueError: The transitions are not valid.
+    """
+    try:
+        return episodes_of(transitions).rows
+    except SwappedError as error:
+        warnings.warn(str(error), stacklevel=3)
+    except OrderError:
+        pass  # Whoever needs episodes will ask for them.
+    return transitions.validate()
+
+
 def episodes_of(transitions: Transitions) -> Episodes:
-    """Find the episodes of transitions, row by row as `validate` orders them.
+    """Find the episodes of transitions.
 
     Warns:
         UserWarning: Rows are those of several environments in turn (it is assumed that
@@ -92,25 +116,12 @@ def episodes_of(transitions: Transitions) -> Episodes:
     lengths = np.diff(np.append(starts, len(rows)))
     last = starts + lengths - 1
     return Episodes(
+        rows,
         starts,
         lengths,
         np.asarray(rows.terminated)[last],
         np.asarray(rows.truncated)[last],
     )
-
-
-def warn_if_swapped(transitions: Transitions) -> None:
-    """Warns where rows follow each other only with `obs` and `next_obs` exchanged."""
-    rows = transitions.validate()
-    if len(rows) < 3:
-        return
-    trace = _Trace.of(rows)
-    if trace.backwards().mean() >= 0.5 > trace.follows(1).mean():
-        warnings.warn(
-            "transitions: obs is the next_obs of the next row, over and over: obs and "
-            "next_obs are swapped, or the rows run backwards in time",
-            stacklevel=3,
-        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,7 +191,7 @@ def _check_order(rows: Transitions, trace: _Trace, breaks: np.ndarray) -> int | 
         f"{(trace.follows(1) & ~breaks).sum()} have the obs of the next row as next_obs"
     )
     if trace.backwards()[~breaks].mean() >= 0.5:
-        raise OrderError(
+        raise SwappedError(
             f"transitions: {told}, while obs is the next_obs of the next row: obs and "
             "next_obs are swapped, or the rows run backwards in time"
         )

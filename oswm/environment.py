@@ -14,8 +14,7 @@ import numpy as np
 from flax import struct
 from gymnax.environments import environment, spaces
 
-from envs import Transitions, episodes_of, read_transitions
-from envs.episodes import warn_if_swapped
+from envs import Transitions, episodes_of, in_order, read_transitions
 from envs.spaces import action_vector
 from oswm.context import Context, Prediction
 from oswm.selection import LeaveOneOut
@@ -275,9 +274,8 @@ def condition(
     Raises:
         ValueError: Names the argument or the field that does not fit.
     """
-    transitions = read_transitions(transitions)
+    transitions = in_order(read_transitions(transitions))
     context = Context.of(transitions, action_space)
-    warn_if_swapped(transitions)
     if model is None:
         model = default_model()
     if max_steps is None:

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 import envs
-from envs.episodes import warn_if_swapped
 
 LIMIT, NUM_EPISODES = 60, 16
 NUM_ROWS = LIMIT * NUM_EPISODES + 20
@@ -152,6 +151,7 @@ def test_interleaved_rows_of_parallel_environments(num_envs, terminates):
         guessed = envs.episodes_of(mixed)
     np.testing.assert_array_equal(guessed.starts, expected.starts)
     assert guessed.time_limit == LIMIT
+    assert_same_rows(guessed.rows, joined(logs))
 
     stacked = envs.Transitions(
         **{
@@ -190,10 +190,10 @@ def test_observations_that_are_swapped(how):
     with pytest.raises(envs.OrderError, match="obs and next_obs are swapped"):
         envs.episodes_of(rows)
     with pytest.warns(UserWarning, match="obs and next_obs are swapped"):
-        warn_if_swapped(rows)
+        assert envs.in_order(rows) is rows
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warn_if_swapped(log())
+        assert envs.in_order(log()).action.tolist() == log().action.tolist()
 
 
 def test_one_step_episodes_need_no_order():

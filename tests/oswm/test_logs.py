@@ -43,10 +43,7 @@ def changed(rows, **changes):
 
 
 def condition(rows, **arguments):
-    arguments = {"model": oswm.Ridge(), "initial_obs": "starts"} | arguments
-    if arguments["initial_obs"] == "starts":
-        del arguments["initial_obs"]
-    return oswm.condition(rows, **arguments)
+    return oswm.condition(rows, **{"model": oswm.Ridge(), **arguments})
 
 
 def assert_equal(actual, expected):
