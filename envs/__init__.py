@@ -5,6 +5,7 @@ name; everything else here takes any other pair as well:
 
 * :class:`GymnasiumEnv` and :class:`GymnasiumVectorEnv` for code that expects
   Gymnasium, :class:`LegacyEnv` for code that expects gymnax 0.0.x;
+* :func:`check` for whether it keeps the contract;
 * :class:`ActionRepeat` for each action several times in a row;
 * :func:`collect` for :class:`Transitions` under any policy;
 * :func:`read_transitions` for logs of other programs, :func:`episodes_of` for what
@@ -12,6 +13,7 @@ name; everything else here takes any other pair as well:
 """
 
 from envs.action_repeat import ActionRepeat
+from envs.check import ContractError, check
 from envs.collection import collect
 from envs.flat_observations import flat_observations
 from envs.episodes import Episodes, OrderError, episodes_of, in_order
@@ -34,6 +36,7 @@ from envs.typed import TypedEnvironment
 
 __all__ = [
     "ActionRepeat",
+    "ContractError",
     "Episodes",
     "GymnasiumEnv",
     "GymnasiumVectorEnv",
@@ -46,6 +49,7 @@ __all__ = [
     "Transitions",
     "TypedEnvironment",
     "available",
+    "check",
     "collect",
     "episodes_of",
     "flat_observations",

@@ -97,6 +97,60 @@ def flatten_rows(space: gymnasium.Space, observations: Any) -> np.ndarray:
     return np.stack([gymnasium.spaces.flatten(space, row) for row in rows])
 
 
+def unflatten_obs(space: gymnasium.Space, vector: Any) -> Any:
+    """An element of a space from a vector: the inverse of ``gymnasium.spaces.flatten``.
+
+    Where a world model has predicted the vector, a number is the likeliest one of its
+    nearly one-hot part.
+    """
+    vector = np.array(vector)
+    start = 0
+    for leaf in _leaves(space):
+        size = gymnasium.spaces.flatdim(leaf)
+        part = vector[start : start + size]
+        for first, length in _one_hot_parts(leaf):
+            chosen = first + np.argmax(part[first : first + length])
+            part[first : first + length] = 0
+            part[chosen] = 1
+        start += size
+    return gymnasium.spaces.unflatten(space, vector)
+
+
+def check_flat(space: gymnasium.Space, shape: Any) -> gymnasium.Space:
+    """The space, if vectors of a shape are its flattened elements.
+
+    Raises:
+        ValueError: If they are not.
+    """
+    size = gymnasium.spaces.flatdim(space)
+    if tuple(shape) != (size,):
+        raise ValueError(
+            f"observation_space: its elements flatten to vectors of size {size}, but "
+            f"the environment's observations have shape {tuple(shape)}"
+        )
+    return space
+
+
+def _leaves(space: gymnasium.Space) -> list[gymnasium.Space]:
+    if isinstance(space, gymnasium.spaces.Dict):
+        return [leaf for child in space.values() for leaf in _leaves(child)]
+    if isinstance(space, gymnasium.spaces.Tuple):
+        return [leaf for child in space for leaf in _leaves(child)]
+    return [space]
+
+
+def _one_hot_parts(leaf: gymnasium.Space) -> list[tuple[int, int]]:
+    """Where one-hot vectors stand in a flattened space: first index and size."""
+    if isinstance(leaf, gymnasium.spaces.Discrete):
+        return [(0, int(leaf.n))]
+    if isinstance(leaf, gymnasium.spaces.MultiDiscrete):
+        sizes = leaf.nvec.reshape(-1)
+        return list(
+            zip((np.cumsum(sizes) - sizes).tolist(), sizes.tolist(), strict=True)
+        )
+    return []
+
+
 def _unbounded(bound: np.ndarray, dtype: np.dtype) -> np.ndarray:
     if not np.issubdtype(dtype, np.floating):
         return bound.astype(dtype)

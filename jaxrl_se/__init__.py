@@ -21,6 +21,7 @@ from jaxrl_se.agents import (
 from jaxrl_se.config import EvolutionConfig, HorizonCurriculum, SyntheticConfig
 from jaxrl_se.evaluation import Episodes, evaluate
 from jaxrl_se.evolution import EvolutionResult, evolve
+from jaxrl_se.gymnasium_ids import register as _register_gymnasium_ids
 from jaxrl_se.hyperparameters import Choice, LogUniform, Uniform, Varied
 from jaxrl_se.policies import DeterministicPolicy, GreedyPolicy, RandomPolicy
 from jaxrl_se.reward_network import RewardConfig, RewardEnv
@@ -76,3 +77,5 @@ __all__ = [
     "save",
     "train",
 ]
+
+_register_gymnasium_ids()

@@ -132,6 +132,13 @@ def available() -> dict[tuple[str, str], float]:
     return result
 
 
+def shipped() -> list[tuple[str, str]]:
+    """`(task, variant)` of the shipped environments by their files, variants first."""
+    names = [path.name.removesuffix(".npz") for path in _PRETRAINED.glob("*.npz")]
+    pairs = [tuple(name.rsplit(".", 1)) for name in names]
+    return sorted(pairs, key=lambda pair: (SHIPPED.index(pair[1]), pair[0]))  # type: ignore
+
+
 def _shipped(name: str, variant: str) -> Path:
     if variant not in SHIPPED:
         raise ValueError(

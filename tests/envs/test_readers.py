@@ -152,7 +152,9 @@ def test_ends_that_are_not_told_apart():
 
 def test_next_observations_are_those_of_the_next_row():
     given = {name: x for name, x in arrays().items() if name != "next_obs"}
-    with pytest.warns(UserWarning, match=r"left out, and with them all \d terminations"):
+    with pytest.warns(
+        UserWarning, match=r"left out, and with them all \d terminations"
+    ):
         rows = envs.read_transitions(given)
     ended = ROWS.terminated | ROWS.truncated
     ended[-1] = True
