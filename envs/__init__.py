@@ -15,8 +15,8 @@ name; everything else here takes any other pair as well:
 from envs.action_repeat import ActionRepeat
 from envs.check import ContractError, check
 from envs.collection import collect
-from envs.flat_observations import flat_observations
 from envs.episodes import Episodes, OrderError, episodes_of, in_order
+from envs.flat_observations import flat_observations
 from envs.gymnasium_env import GymnasiumEnv
 from envs.gymnasium_vector import GymnasiumVectorEnv
 from envs.legacy import LegacyEnv

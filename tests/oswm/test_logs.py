@@ -204,3 +204,26 @@ def test_collected_rows_keep_their_episodes():
     _, params = condition(rows)
     assert params.max_steps_in_episode == 200
     assert int(params.num_initial_obs) == 3
+
+
+def test_mappings_of_observations_come_back_in_the_environment_that_is_made():
+    space = gymnasium.spaces.Dict(
+        {
+            "gear": gymnasium.spaces.Discrete(2),
+            "place": gymnasium.spaces.Box(-np.inf, np.inf, (3,), np.float32),
+        }
+    )
+    rows = log()
+    gear = {"obs": np.roll(rows.action, 1), "next_obs": rows.action}
+    nested = {name: {"gear": gear[name], "place": getattr(rows, name)} for name in gear}
+    given = {**dataclasses.asdict(rows), **nested}
+    flat = envs.read_transitions(
+        {name: x for name, x in given.items() if x is not None},
+        observation_space=space,
+    )
+    pair = condition(flat, action_space=gymnasium.spaces.Discrete(2))
+    env = envs.GymnasiumEnv(*pair, observation_space=space)
+    assert env.reset(seed=0)[0] in space
+    for action in (1, 0, 1):
+        obs, *_ = env.step(action)
+        assert obs in space and obs["gear"] == action
