@@ -64,8 +64,9 @@ def canonical(fields: Mapping[str, Any]) -> dict[str, Any]:
 def _array(name: str, value: Any) -> np.ndarray:
     if isinstance(value, Mapping):
         raise ValueError(
-            f"{name}: expected one array, got a mapping with {', '.join(map(str, value))}"
-            "; envs.read_transitions flattens it, given the observation_space"
+            f"{name}: expected one array, got a mapping with "
+            f"{', '.join(map(str, value))}; envs.read_transitions flattens it, given "
+            "the observation_space"
         )
     try:
         array = np.asarray(value)

@@ -8,10 +8,10 @@ from typing import Any
 
 import gymnasium
 import jax
-import jax.numpy as jnp
 import numpy as np
 from gymnax.environments.environment import Environment
 
+from envs.check_shapes import find_in_shapes, first_line, paired
 from envs.gymnasium_spaces import to_gymnasium
 from envs.stepping import has_raw_step
 
@@ -76,9 +76,9 @@ def findings(
             for space in (env.observation_space, env.action_space)
         )
     except Exception as error:
-        return [f"its spaces cannot be read: {_first_line(error)}"]
+        return [f"its spaces cannot be read: {first_line(error)}"]
     before = dict(getattr(env, "__dict__", {}))
-    found = list(_shapes(env, params, spaces[0]))
+    found = list(find_in_shapes(env, params, spaces[0]))
     found += _leaks(env, before)
     if found:
         return found
@@ -99,135 +99,6 @@ def _interface(env: Any) -> Iterator[str]:
         hash(env)
     except TypeError:
         yield "it is not hashable, which jax.jit asks of static arguments"
-
-
-def _shapes(env: Any, params: Any, obs_space: gymnasium.Space) -> Iterator[str]:
-    """What tracing alone tells; nothing is compiled."""
-    key = jax.random.key(0)
-    try:
-        obs, state = jax.eval_shape(env.reset, key, params)
-    except Exception as error:
-        yield f"reset(key, params) cannot be traced: {_first_line(error)}"
-        return
-    try:
-        action = jax.eval_shape(lambda k, p: env.action_space(p).sample(k), key, params)
-    except Exception as error:
-        yield f"its action space cannot be sampled: {_first_line(error)}"
-        return
-    yield from _against_space(obs_space, obs)
-    if has_raw_step(env):
-        raw = list(_raw_shapes(env, params, key, obs, state, action))
-        yield from raw
-        if raw:
-            return  # gymnax's step would fail over the same, less clearly.
-    try:
-        outputs = jax.eval_shape(env.step, key, state, action, params)
-    except Exception as error:
-        yield f"step(key, state, action, params) cannot be traced: {_first_line(error)}"
-        return
-    if len(outputs) != 6:
-        yield f"step must return six values as in gymnax 1.x, got {len(outputs)}"
-        return
-    next_obs, next_state, reward, terminated, truncated, info = outputs
-    yield from _same("step: obs", next_obs, "reset", obs)
-    yield from _same("step: state", next_state, "reset", state)
-    yield from _scalars("step", reward, terminated=terminated, truncated=truncated)
-    if not isinstance(info, dict) or "final_observation" not in info:
-        yield "step must return info['final_observation'], the one before a reset"
-    else:
-        yield from _same(
-            "step: info['final_observation']", info["final_observation"], "reset", obs
-        )
-
-
-def _raw_shapes(env, params, key, obs, state, action) -> Iterator[str]:
-    try:
-        outputs = jax.eval_shape(env.step_env, key, state, action, params)
-    except Exception as error:
-        yield (
-            "step_env(key, state, action, params) cannot be traced: "
-            f"{_first_line(error)}"
-        )
-        return
-    if len(outputs) != 5:
-        yield f"step_env must return five values as in gymnax 1.x, got {len(outputs)}"
-        return
-    next_obs, next_state, reward, terminated, info = outputs
-    yield from _same("step_env: obs", next_obs, "reset", obs)
-    yield from _same("step_env: state", next_state, "reset", state)
-    try:
-        truncated = jax.eval_shape(env.is_truncated, next_state, params)
-    except Exception as error:
-        yield f"is_truncated(state, params) cannot be traced: {_first_line(error)}"
-        return
-    yield from _scalars("step_env", reward, terminated=terminated)
-    yield from _scalars("is_truncated", None, flag=truncated)
-    if not isinstance(info, dict):
-        yield f"step_env: info must be a dict, got {type(info).__name__}"
-
-
-def _scalars(where: str, reward: Any, **flags: Any) -> Iterator[str]:
-    if reward is not None:
-        reward = jax.eval_shape(jnp.asarray, reward)
-        if reward.shape != ():
-            yield f"{where}: reward must be a single number, got shape {reward.shape}"
-        if not jnp.issubdtype(reward.dtype, jnp.floating):
-            yield f"{where}: reward must be a float, got {reward.dtype}"
-    for name, flag in flags.items():
-        flag = jax.eval_shape(jnp.asarray, flag)
-        if flag.shape != ():
-            yield f"{where}: {name} must be a single flag, got shape {flag.shape}"
-        if flag.dtype != jnp.bool_:
-            yield f"{where}: {name} must be a bool, got {flag.dtype}"
-
-
-def _same(what: str, value: Any, where: str, expected: Any) -> Iterator[str]:
-    value, expected = (jax.eval_shape(lambda x=x: x) for x in (value, expected))
-    trees = [jax.tree.structure(x) for x in (value, expected)]
-    if trees[0] != trees[1]:
-        yield f"{what} is built differently than by {where}: {trees[0]}, not {trees[1]}"
-        return
-    pairs = zip(
-        jax.tree_util.tree_leaves_with_path(value),
-        jax.tree.leaves(expected),
-        strict=True,
-    )
-    for (path, ours), theirs in pairs:
-        if (ours.shape, ours.dtype) != (theirs.shape, theirs.dtype):
-            yield (
-                f"{what}{jax.tree_util.keystr(path)} is {ours.dtype}{list(ours.shape)}, "
-                f"by {where} {theirs.dtype}{list(theirs.shape)}"
-            )
-
-
-def _against_space(space: gymnasium.Space, obs: Any) -> Iterator[str]:
-    try:
-        leaves = list(_paired(space, obs))
-    except (KeyError, TypeError, ValueError, AttributeError):
-        yield f"reset: obs is not built as its space {space} says"
-        return
-    for leaf_space, leaf in leaves:
-        is_number = isinstance(leaf_space, gymnasium.spaces.Discrete)
-        fits = leaf.dtype == leaf_space.dtype
-        if is_number:  # int64 in Gymnasium, int32 in JAX
-            fits = jnp.issubdtype(leaf.dtype, jnp.integer)
-        if leaf.shape != leaf_space.shape or not fits:
-            yield (
-                f"reset: obs is {leaf.dtype}{list(leaf.shape)}, its space says "
-                f"{leaf_space.dtype}{list(leaf_space.shape or ())}"
-            )
-
-
-def _paired(space: Any, obs: Any) -> Iterator[tuple[Any, Any]]:
-    """The single spaces with what belongs to them."""
-    if isinstance(space, gymnasium.spaces.Dict):
-        for name, child in space.items():
-            yield from _paired(child, obs[name])
-    elif isinstance(space, gymnasium.spaces.Tuple):
-        for child, part in zip(space, obs, strict=True):
-            yield from _paired(child, part)
-    else:
-        yield space, obs
 
 
 def _leaks(env: Any, before: dict[str, Any]) -> Iterator[str]:
@@ -269,7 +140,7 @@ def _plays(env, params, obs_space, num_steps: int, seed: int) -> Iterator[str]:
     try:
         played = jax.tree.map(np.asarray, _rollouts(env, keys, params, num_steps))
     except Exception as error:
-        yield f"it cannot be stepped under jax.jit and jax.vmap: {_first_line(error)}"
+        yield f"it cannot be stepped under jax.jit and jax.vmap: {first_line(error)}"
         return
     again = jax.tree.map(np.asarray, _rollouts(env, keys, params, num_steps))
     if not _all(np.array_equal, played, again):
@@ -282,8 +153,8 @@ def _plays(env, params, obs_space, num_steps: int, seed: int) -> Iterator[str]:
         return  # Random steps: which key a step of its own draws from is its business.
     if "raw" in played and not _all(_close, played["raw"], played["taken"]):
         yield (
-            "step and step_env disagree about observation, reward or termination of the "
-            "same step"
+            "step and step_env disagree about observation, reward or termination of "
+            "the same step"
         )
 
 
@@ -320,7 +191,7 @@ def _rollout(env: Any, key: jax.Array, params: Any, num_steps: int) -> dict[str,
 def _numbers(played: dict[str, Any], obs_space: gymnasium.Space) -> Iterator[str]:
     final, reward, _ = played["taken"]
     for name, values in (("obs", played["obs"]), ("final_observation", final)):
-        for space, value in _paired(obs_space, values):
+        for space, value in paired(obs_space, values):
             if value.dtype.kind == "f" and not np.isfinite(value).all():
                 step = np.argmax(
                     ~np.isfinite(value).reshape(*value.shape[:2], -1).all(2)
@@ -402,8 +273,3 @@ def _close(first: Any, second: Any) -> bool:
 def _all(same: Callable[[Any, Any], bool], first: Any, second: Any) -> bool:
     pairs = zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True)
     return all(same(a, b) for a, b in pairs)
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {' '.join(lines[:2])[:300]}"

@@ -229,7 +229,7 @@ def _parts(given: Mapping[str, Any], names: Sequence[str]) -> list[str]:
 
 
 def _flattened(field: str, values: Any, space: Any) -> Any:
-    """Observations that are mappings or tuples of arrays, as Gymnasium flattens them."""
+    """Observations that are mappings or tuples of arrays, as Gymnasium does it."""
     is_tuple = isinstance(space, gymnasium.spaces.Tuple)
     if field not in ("obs", "next_obs") or not (
         isinstance(values, Mapping) or (is_tuple and isinstance(values, tuple))
@@ -237,8 +237,8 @@ def _flattened(field: str, values: Any, space: Any) -> Any:
         return values
     if space is None:
         raise ValueError(
-            f"{field}: expected one array, got a mapping with {', '.join(values)}; give "
-            "the observation_space by which to flatten it"
+            f"{field}: expected one array, got a mapping with {', '.join(values)}; "
+            "give the observation_space by which to flatten it"
         )
     return flatten_rows(space, values)
 

@@ -102,7 +102,7 @@ class OldStep(Fault):
 
 class NoFinal(Fault):
     def step(self, *args):
-        *rest, info = super().step(*args)
+        *rest, _info = super().step(*args)
         return *rest, {}
 
 
@@ -144,7 +144,9 @@ class NoLimit(Fault):
 
 class NoReset(Fault):
     def step(self, key, state, action, params=None):
-        obs, state, reward, terminated, info = self.step_env(key, state, action, params)
+        obs, state, reward, terminated, _info = self.step_env(
+            key, state, action, params
+        )
         truncated = self.is_truncated(state, params)
         return obs, state, reward, terminated, truncated, {"final_observation": obs}
 

@@ -171,7 +171,7 @@ def test_gymnasiums_own_checks_of_its_vector_environments():
         batched = gymnasium.vector.utils.batch_space
         assert vector.action_space == batched(vector.single_action_space, 4)
         for _ in range(60):
-            obs, rewards, terminations, truncations, infos = vector.step(
+            obs, rewards, terminations, truncations, _infos = vector.step(
                 vector.action_space.sample()
             )
             assert obs in vector.observation_space

@@ -185,7 +185,7 @@ def test_mappings_are_flattened_as_gymnasium_does_it():
     first = {name: x[0] for name, x in nested.items()}
     np.testing.assert_array_equal(rows.obs[0], gymnasium.spaces.flatten(SPACE, first))
     assert rows.obs.shape == (200, 5)
-    with pytest.raises(ValueError, match="obs: .* give the observation_space"):
+    with pytest.raises(ValueError, match=r"obs: .* give the observation_space"):
         envs.read_transitions(given)
 
 
@@ -259,7 +259,7 @@ def test_minari(tmp_path, monkeypatch):
         obs, _ = collector.reset(seed=seed)
         for _ in range(6):
             expected.append(gymnasium.spaces.flatten(SPACE, obs))
-            obs, _, terminated, truncated, _ = collector.step(1)
+            obs, _, _terminated, _truncated, _ = collector.step(1)
     collector.create_dataset("clock/test-v0", eval_env=None)
     collector.close()
     for source in ("clock/test-v0", minari.load_dataset("clock/test-v0")):

@@ -22,17 +22,17 @@ def log(seed=0, offset=0.0, dtype=np.float32, num_rows=NUM_ROWS):
         if row % LIMIT == 0:
             state = np.array([rng.uniform(-3, 3), rng.normal(), 0.0])
         action = rng.integers(2)
-        after = state + [0.1, 0.1 * (action - 0.5), 1.0]
+        after = state + np.array([0.1, 0.1 * (action - 0.5), 1.0])
         rows.append((state, action, after[1], after, False, row % LIMIT == LIMIT - 1))
         state = after
     obs, action, reward, next_obs, terminated, truncated = map(
         np.array, zip(*rows, strict=True)
     )
     return envs.Transitions(
-        obs=(obs + [0, 0, offset]).astype(dtype),
+        obs=(obs + np.array([0, 0, offset])).astype(dtype),
         action=action,
         reward=reward.astype(np.float32),
-        next_obs=(next_obs + [0, 0, offset]).astype(dtype),
+        next_obs=(next_obs + np.array([0, 0, offset])).astype(dtype),
         terminated=terminated,
         truncated=truncated,
     )
