@@ -9,6 +9,7 @@ from typing import Any
 import gymnasium
 import jax
 import numpy as np
+from jax.core import Tracer
 from gymnax.environments.environment import Environment
 
 from envs.check_shapes import find_in_shapes, first_line, paired
@@ -104,7 +105,7 @@ def _interface(env: Any) -> Iterator[str]:
 def _leaks(env: Any, before: dict[str, Any]) -> Iterator[str]:
     after = dict(getattr(env, "__dict__", {}))
     for name, value in after.items():
-        if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(value)):
+        if any(isinstance(x, Tracer) for x in jax.tree.leaves(value)):
             yield (
                 f"tracing left a traced value in env.{name}; what changes belongs into "
                 "the state"

@@ -220,11 +220,11 @@ def _check_order(rows: Transitions, trace: _Trace, breaks: np.ndarray) -> int | 
 def _is_shuffled(trace: _Trace) -> bool:
     """Whether rows have their continuation elsewhere, or nowhere near."""
     # Imported here: it takes longer than all else in this module.
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
     sample = np.linspace(0, len(trace.obs) - 2, 200).astype(int)
     known = slice(0, _MOST_SEARCHED)
-    nearest = cKDTree(trace.obs[known] / trace.spread).query(
+    nearest = KDTree(trace.obs[known] / trace.spread).query(
         trace.next_obs[sample] / trace.spread
     )[1]
     if trace.equal(trace.next_obs[sample], trace.obs[known][nearest]).mean() >= 0.2:

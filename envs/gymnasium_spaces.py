@@ -94,7 +94,12 @@ def flatten_rows(space: gymnasium.Space, observations: Any) -> np.ndarray:
         first = next(iter(first.values() if isinstance(first, Mapping) else first))
     batched = utils.batch_space(space, len(first))
     rows = utils.iterate(batched, observations)
-    return np.stack([gymnasium.spaces.flatten(space, row) for row in rows])
+    return np.stack([_flat(space, row) for row in rows])
+
+
+def _flat(space: gymnasium.Space, element: Any) -> np.ndarray:
+    flat: Any = gymnasium.spaces.flatten(space, element)
+    return np.asarray(flat)
 
 
 def unflatten_obs(space: gymnasium.Space, vector: Any) -> Any:

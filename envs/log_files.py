@@ -30,7 +30,7 @@ def read_hdf5(path: Path, max_bytes: int) -> dict[str, Any]:
         ValueError: If the file is not HDF5, too large, or holds something else.
     """
     try:
-        import h5py
+        import h5py  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ImportError(
             f"{path}: HDF5 files are read with h5py, which is not installed: "
@@ -60,7 +60,7 @@ def read_hdf5(path: Path, max_bytes: int) -> dict[str, Any]:
 
 def _check_hdf5(file: Any, path: Path, max_bytes: int) -> None:
     """Adds up what the datasets announce; follows no link out of the file."""
-    import h5py
+    import h5py  # pyright: ignore[reportMissingImports]
 
     total = 0
 
