@@ -9,8 +9,8 @@ from typing import Any
 import gymnasium
 import jax
 import numpy as np
-from jax.core import Tracer
 from gymnax.environments.environment import Environment
+from jax.core import Tracer
 
 from envs.check_shapes import find_in_shapes, first_line, paired
 from envs.gymnasium_spaces import to_gymnasium

@@ -18,7 +18,7 @@ _SAME = 0.1  # Of a typical step: closer than this, two observations are one.
 _MOST_COLUMNS = 256  # Of a picture, as many pixels are looked at.
 _MOST_ENVIRONMENTS = 256  # In parallel, of which rows take turns.
 _MOST_DECIMALS = 7
-_MOST_SEARCHED = 20_000  # Rows among which a row's continuation is searched for.
+_MOST_SEARCHED = 20_000  # Rows among which those that continue others are searched for.
 
 
 class OrderError(ValueError):
@@ -162,6 +162,11 @@ class _Trace:
         same = _SAME * float(np.median(moves)) if moves.size else 0.0
         return cls(obs, next_obs, spread, precision, same)
 
+    def first(self, num_rows: int) -> _Trace:
+        """The same of the first rows."""
+        obs, next_obs = self.obs[:num_rows], self.next_obs[:num_rows]
+        return dataclasses.replace(self, obs=obs, next_obs=next_obs)
+
     def equal(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """Whether observations [K, D] are the same ones, [K]."""
         gaps = np.abs(first - second)
@@ -196,10 +201,13 @@ def _check_order(rows: Transitions, trace: _Trace, breaks: np.ndarray) -> int | 
             "next_obs are swapped, or the rows run backwards in time"
         )
     if rows.episode is None:
-        ended = np.asarray(rows.terminated) | np.asarray(rows.truncated)
+        first = trace.first(_MOST_SEARCHED)
+        ended = (np.asarray(rows.terminated) | np.asarray(rows.truncated))[
+            :_MOST_SEARCHED
+        ]
         for distance in range(2, min(_MOST_ENVIRONMENTS, num_rows // 2) + 1):
             goes_on = ~ended[:-distance]
-            if goes_on.any() and trace.follows(distance)[goes_on].mean() >= 0.5:
+            if goes_on.any() and first.follows(distance)[goes_on].mean() >= 0.5:
                 warnings.warn(
                     f"transitions: {told}; each continues {distance} rows later, so "
                     f"they are taken for {distance} environments in turn. To say so, "
