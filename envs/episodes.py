@@ -18,6 +18,7 @@ _SAME = 0.1  # Of a typical step: closer than this, two observations are one.
 _MOST_COLUMNS = 256  # Of a picture, as many pixels are looked at.
 _MOST_ENVIRONMENTS = 256  # In parallel, of which rows take turns.
 _MOST_DECIMALS = 7
+_ALONE = 1
 _MOST_SEARCHED = 20_000  # Rows among which those that continue others are searched for.
 
 
@@ -39,6 +40,7 @@ class Episodes:
         lengths: Steps of each, int [E].
         terminated: Whether the task ended it, bool [E].
         truncated: Whether a time limit is marked at its end, bool [E].
+        is_ordered: False if rows have no order and each is an episode of its own.
     """
 
     rows: Transitions
@@ -46,6 +48,7 @@ class Episodes:
     lengths: np.ndarray
     terminated: np.ndarray
     truncated: np.ndarray
+    is_ordered: bool = True
 
     @property
     def time_limit(self) -> int | None:
@@ -54,6 +57,8 @@ class Episodes:
         Where no truncation is marked, a greatest length at which several episodes end
         without termination counts as one.
         """
+        if not self.is_ordered:
+            return None
         if self.truncated.any():
             return int(self.lengths[self.truncated].max())
         cut = self.lengths[:-1][~self.terminated[:-1]]
@@ -88,8 +93,9 @@ def episodes_of(transitions: Transitions) -> Episodes:
     """Find the episodes of transitions.
 
     Warns:
-        UserWarning: Rows are those of several environments in turn (it is assumed that
-            they are), or go on after a termination as if there was none.
+        UserWarning: Rows are those of several environments in turn, or no row continues
+            any other (both is said, and assumed); or they go on after a termination as
+            if there was none.
 
     Raises:
         OrderError: The rows are not in order of time, or `obs` and `next_obs` are
@@ -107,7 +113,9 @@ def episodes_of(transitions: Transitions) -> Episodes:
         follows = trace.follows(1)
         if follows[~breaks].mean() >= 0.5:
             breaks |= ~follows
-        elif num_parallel := _check_order(rows, trace, breaks):
+        elif (num_parallel := _check_order(rows, trace, breaks)) == _ALONE:
+            return _each_alone(rows)
+        elif num_parallel:
             return episodes_of(
                 rows.replace(episode=np.arange(len(rows)) % num_parallel)  # type: ignore
             )
@@ -186,8 +194,9 @@ def _check_order(rows: Transitions, trace: _Trace, breaks: np.ndarray) -> int | 
     """Finds out why rows without a flag between them do not follow each other.
 
     Returns:
-        The number of environments whose rows take turns, or None if flags can be
-        trusted: observations are noisy or were thinned out, but in order.
+        The number of environments whose rows take turns; `_ALONE` if no row continues
+        another; None if flags can be trusted: observations are noisy or were thinned
+        out, but in order.
     """
     num_rows = len(rows)
     told = (
@@ -216,17 +225,25 @@ def _check_order(rows: Transitions, trace: _Trace, breaks: np.ndarray) -> int | 
                     stacklevel=4,
                 )
                 return distance
-    if not np.asarray(rows.terminated | rows.truncated).any() or _is_shuffled(trace):
+    if _is_shuffled(trace):
         raise OrderError(
             f"transitions: {told}. Where episodes start and how long they may last "
             "cannot be known then: give rows in order of time with an episode (or "
             "env_id) for each, or pass both max_steps and initial_obs"
         )
-    return None
+    if (rows.terminated | rows.truncated).any() and _is_smooth(trace):
+        return None
+    warnings.warn(
+        f"transitions: {told}, nor of any other row. Each row is taken for an episode "
+        "of its own, of which the time limit is not known; pass max_steps and "
+        "initial_obs if that is not so",
+        stacklevel=4,
+    )
+    return _ALONE
 
 
 def _is_shuffled(trace: _Trace) -> bool:
-    """Whether rows have their continuation elsewhere, or nowhere near."""
+    """Whether rows have their continuation elsewhere, number for number."""
     # Imported here: it takes longer than all else in this module.
     from scipy.spatial import KDTree
 
@@ -235,12 +252,26 @@ def _is_shuffled(trace: _Trace) -> bool:
     nearest = KDTree(trace.obs[known] / trace.spread).query(
         trace.next_obs[sample] / trace.spread
     )[1]
-    if trace.equal(trace.next_obs[sample], trace.obs[known][nearest]).mean() >= 0.2:
-        return True
+    gaps = np.abs(trace.next_obs[sample] - trace.obs[known][nearest])
+    return bool((gaps <= trace.precision).all(axis=1).mean() >= 0.2)
+
+
+def _is_smooth(trace: _Trace) -> bool:
+    """Whether a row's observation is at least near the one that comes before it."""
+    sample = np.linspace(0, len(trace.obs) - 2, 200).astype(int)
     other = np.random.default_rng(0).permutation(len(trace.obs))[: len(sample)]
     gap = _size((trace.next_obs[sample] - trace.obs[sample + 1]) / trace.spread)
     far = _size((trace.next_obs[sample] - trace.obs[other]) / trace.spread)
-    return bool(np.median(gap) > 0.5 * np.median(far))
+    return bool(np.median(gap) < 0.5 * np.median(far))
+
+
+def _each_alone(rows: Transitions) -> Episodes:
+    """Rows without order: a truncation tells nothing about the time limit."""
+    ones = np.ones(len(rows), int)
+    terminated = np.asarray(rows.terminated)
+    return Episodes(
+        rows, np.arange(len(rows)), ones, terminated, np.zeros(len(rows), bool), False
+    )
 
 
 def _check_ends(rows: Transitions, follows: np.ndarray) -> None:
