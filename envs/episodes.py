@@ -31,7 +31,7 @@ class SwappedError(OrderError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Episodes:
+class LogEpisodes:
     """The episodes of a log, of which the last may be cut.
 
     Attributes:
@@ -89,7 +89,7 @@ def in_order(transitions: Transitions) -> Transitions:
     return transitions.validate()
 
 
-def episodes_of(transitions: Transitions) -> Episodes:
+def episodes_of(transitions: Transitions) -> LogEpisodes:
     """Find the episodes of transitions.
 
     Warns:
@@ -123,7 +123,7 @@ def episodes_of(transitions: Transitions) -> Episodes:
     starts = np.flatnonzero(np.insert(breaks, 0, True))
     lengths = np.diff(np.append(starts, len(rows)))
     last = starts + lengths - 1
-    return Episodes(
+    return LogEpisodes(
         rows,
         starts,
         lengths,
@@ -265,11 +265,11 @@ def _is_smooth(trace: _Trace) -> bool:
     return bool(np.median(gap) < 0.5 * np.median(far))
 
 
-def _each_alone(rows: Transitions) -> Episodes:
+def _each_alone(rows: Transitions) -> LogEpisodes:
     """Rows without order: a truncation tells nothing about the time limit."""
     ones = np.ones(len(rows), int)
     terminated = np.asarray(rows.terminated)
-    return Episodes(
+    return LogEpisodes(
         rows, np.arange(len(rows)), ones, terminated, np.zeros(len(rows), bool), False
     )
 

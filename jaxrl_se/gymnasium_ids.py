@@ -17,7 +17,7 @@ from typing import Any
 import gymnasium
 
 from envs import GymnasiumEnv, GymnasiumVectorEnv
-from jaxrl_se.zoo import load, shipped
+from jaxrl_se.zoo import SHIPPED, available, load
 
 NAMESPACE = "jaxrl_se"
 
@@ -43,7 +43,7 @@ def register() -> None:
     `variant="..."` chooses another.
     """
     variants: dict[str, str] = {}
-    for name, variant in shipped():
+    for name, variant in sorted(available(), key=lambda pair: SHIPPED.index(pair[1])):
         variants.setdefault(name, variant)
     for name, variant in variants.items():
         env_id = f"{NAMESPACE}/{name}"
