@@ -1,6 +1,6 @@
 """synthetic-gymnax's published one-step environments, from a file of their arrays.
 
-Its file has the keys `TASK/NETWORK/LAYER/kernel|bias`, with the networks `initial_state`
+Keys are `TASK/NETWORK/LAYER/kernel|bias`, with the networks `initial_state`
 and `reward` of two dense layers each, relu between them (keraJLi/synthetic-gymnax).
 """
 

@@ -41,7 +41,7 @@ def test_long_episodes_cost_more_steps_and_counts_are_exact():
     assert long.steps == 4 * 64 * 16  # The chunk in which all sixteen end.
     assert (long.episodes, long.mean_length, long.max_length) == (16, 200, 200)
     endless = (env, params.replace(max_steps_in_episode=10**6))
-    seen = probe(endless, jax.random.key(0), max_steps=3000)
+    seen = probe(endless, jax.random.key(0), min_steps=1000, max_steps=3000)
     assert (seen.steps, seen.episodes) == (3072, 0)
     assert np.isnan(seen.random_return)
     assert "no episode ended" in str(seen)
