@@ -189,6 +189,9 @@ class EvolutionConfig:
       fitness_episodes: Episodes on the real task per agent.
       std: Initial standard deviation of the search distribution.
       learning_rate: See `jaxrl_se.strategies.make_strategy`.
+      patience: A stage, and the evolution with its last one, is over before its time
+        when the mean fitness of so many generations is no better than that of as many
+        before them (see `jaxrl_se.patience`); None to take all generations.
       max_generations: The evolution ends here at the latest.
       stop_return: Mean return on the real task at which it ends earlier, reached by
         the agents of every algorithm; None for the task's registered threshold, if it
@@ -217,6 +220,7 @@ class EvolutionConfig:
     fitness_episodes: int = 1
     std: float = 0.5
     learning_rate: float = 1.0
+    patience: int | None = None
     max_generations: int = 100
     stop_return: float | None = None
     validation_every: int = 5
@@ -262,6 +266,8 @@ class EvolutionConfig:
             value = getattr(self, name)
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
+        if self.patience is not None and self.patience < 2:
+            raise ValueError(f"patience must be at least 2, got {self.patience}")
         for name in ("std", "learning_rate"):
             value = getattr(self, name)
             if not value > 0:
