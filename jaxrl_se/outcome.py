@@ -56,8 +56,8 @@ class Confirmation:
         low, _ = self.ci95
         if self.random_return == self.random_return and low <= self.random_return:
             return (
-                f"failed: agents do no better than random play ({self.random_return:.4g})"
-                ". Try another seed, more real steps (budget), or a task whose reward "
+                "failed: agents do no better than random play "
+                f"({self.random_return:.4g}). Try another seed, more real steps (budget), or a task whose reward "
                 "says earlier what is good"
             )
         response = self.best_response
@@ -65,8 +65,8 @@ class Confirmation:
             gap = response - self.random_return
             if gap > 0 and self.mean - self.random_return < _ENOUGH * gap:
                 return (
-                    f"{self.worst_kind} learns less than the environment knows (its best "
-                    f"response has {response:.4g}). Train agents for longer, or try "
+                    f"{self.worst_kind} learns less than the environment knows (its "
+                    f"best response has {response:.4g}). Train agents for longer, or try "
                     "another seed"
                 )
         if self.is_solved is False:
@@ -94,8 +94,8 @@ def warn_of(probe: Probe) -> str | None:
     """What random play says will make a search hard, or None."""
     if not probe.episodes:
         return (
-            f"no episode ended within {probe.steps:,} random steps: give the task a time "
-            "limit"
+            f"no episode ended within {probe.steps:,} random steps: give the task a "
+            "time limit"
         )
     if not probe.reward_varies:
         return (
