@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 AXIS = "population"
 
@@ -20,6 +20,21 @@ def population_mesh(devices: Sequence[Any] | None = None) -> Mesh:
 def on_accelerator(mesh: Mesh) -> bool:
     """Whether the mesh is made of GPUs or TPUs."""
     return mesh.devices.flat[0].platform != "cpu"
+
+
+def spans_processes(mesh: Mesh) -> bool:
+    """Whether some of the mesh's devices belong to another process."""
+    return any(d.process_index != jax.process_index() for d in mesh.devices.flat)
+
+
+def replicate(tree: Any, mesh: Mesh) -> Any:
+    """Makes arrays of a jitted program whole on every process, for its host to read.
+
+    Where one process owns the mesh they are, and nothing is moved.
+    """
+    if not spans_processes(mesh):
+        return tree
+    return jax.lax.with_sharding_constraint(tree, NamedSharding(mesh, PartitionSpec()))
 
 
 def shard(fn: Callable, mesh: Mesh, num_sharded: int = 1) -> Callable:

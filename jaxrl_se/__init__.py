@@ -21,14 +21,27 @@ from jaxrl_se.agents import (
 from jaxrl_se.config import EvolutionConfig, HorizonCurriculum, SyntheticConfig
 from jaxrl_se.evaluation import Episodes, evaluate
 from jaxrl_se.evolution import EvolutionResult, evolve
+from jaxrl_se.ferreira_es import FerreiraES
 from jaxrl_se.hyperparameters import Choice, LogUniform, Uniform, Varied
-from jaxrl_se.policies import DeterministicPolicy, GreedyPolicy, RandomPolicy
+from jaxrl_se.policies import (
+    DeterministicPolicy,
+    GreedyPolicy,
+    MeanPolicy,
+    RandomPolicy,
+)
 from jaxrl_se.reward_network import RewardConfig, RewardEnv
-from jaxrl_se.scoring import AreaUnderCurve, FinalReturn, StepsToSolve
+from jaxrl_se.scoring import (
+    AreaUnderCurve,
+    FinalReturn,
+    Scoring,
+    ScoringRule,
+    StepsToSolve,
+    Trial,
+)
 from jaxrl_se.synthetic_env import MultiStepEnv, OneStepEnv
 from jaxrl_se.task_tests import TaskTest
 from jaxrl_se.training import TrainResult, train
-from jaxrl_se.zoo import available, load, report, save
+from jaxrl_se.zoo import available, load, read_card, save
 
 __all__ = [
     "DDPG",
@@ -48,10 +61,12 @@ __all__ = [
     "Episodes",
     "EvolutionConfig",
     "EvolutionResult",
+    "FerreiraES",
     "FinalReturn",
     "GreedyPolicy",
     "HorizonCurriculum",
     "LogUniform",
+    "MeanPolicy",
     "MultiStepEnv",
     "OneStepEnv",
     "Plateau",
@@ -60,19 +75,22 @@ __all__ = [
     "RewardConfig",
     "RewardEnv",
     "RunFolderError",
+    "Scoring",
+    "ScoringRule",
     "Solved",
     "Spaces",
     "StepsToSolve",
     "SyntheticConfig",
     "TaskTest",
     "TrainResult",
+    "Trial",
     "Uniform",
     "Varied",
     "available",
     "evaluate",
     "evolve",
     "load",
-    "report",
+    "read_card",
     "save",
     "train",
 ]

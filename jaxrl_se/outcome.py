@@ -57,8 +57,8 @@ class Confirmation:
         if self.random_return == self.random_return and low <= self.random_return:
             return (
                 "failed: agents do no better than random play "
-                f"({self.random_return:.4g}). Try another seed, more real steps (budget), or a task whose reward "
-                "says earlier what is good"
+                f"({self.random_return:.4g}). Try another seed, more real steps (budget), or a "
+                "task whose reward says earlier what is good"
             )
         response = self.best_response
         if response is not None and self.random_return == self.random_return:
@@ -66,8 +66,8 @@ class Confirmation:
             if gap > 0 and self.mean - self.random_return < _ENOUGH * gap:
                 return (
                     f"{self.worst_kind} learns less than the environment knows (its "
-                    f"best response has {response:.4g}). Train agents for longer, or try "
-                    "another seed"
+                    f"best response has {response:.4g}). Train agents for "
+                    "longer, or try another seed"
                 )
         if self.is_solved is False:
             return (

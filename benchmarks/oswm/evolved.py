@@ -54,7 +54,7 @@ def measure(num_agents: int, quick: bool = False) -> dict[str, Any]:
             task, config, 0, proxy=proxy, on_generation=lambda _: bar.update()
         )
     raw = proxy[1]
-    results: dict[str, Any] = {"real_steps": result.progress.real_steps}
+    results: dict[str, Any] = dict(result.progress.steps.as_dict())
     for name, params in (("rows as they are", raw), ("evolved", result.params)):
         trained = jaxrl_se.train(
             config.agent,

@@ -211,10 +211,10 @@ def evolve(
         "solved": progress.solved,
         "generations": progress.generation,
         "cpu_seconds": progress.cpu_seconds,
-        "real_steps": progress.real_steps,
+        **progress.steps.as_dict(),
     }
     task = transfer.benchmark.task
-    jaxrl_se.save(path, result.env, result.params, task=task, report=report)
+    jaxrl_se.save(path, result.env, result.params, task=task, card=report)
     return report
 
 

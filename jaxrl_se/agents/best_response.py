@@ -93,19 +93,23 @@ class BestResponse:
         """
         del key, num_steps, stop, spaces
         expected = (self.hidden_sizes, self.activation, self.reward_bound)
-        if not (isinstance(env, SyntheticEnv) and env.reward_heads):
+        if not (isinstance(env, SyntheticEnv) and env.config.reward_heads):
             raise ValueError(
                 "env: BestResponse needs a SyntheticEnv with reward_heads, got "
                 f"{type(env).__name__}"
             )
-        found = (env.hidden_sizes, env.activation, env.reward_bound)
+        config = env.config
+        found = (config.hidden_sizes, config.activation, config.reward_bound)
         if found != expected:
             raise ValueError(
                 "hidden_sizes, activation, reward_bound: BestResponse has "
                 f"{expected}, the environment {found}"
             )
         size = env.spaces.obs_size
-        low, high = jnp.asarray(env.obs_range or ((-1.0, 1.0),) * size, jnp.float32).T
+        ranges = params.obs_range
+        if ranges is None:
+            ranges = ((-1.0, 1.0),) * size
+        low, high = jnp.asarray(ranges, jnp.float32).T
         weights = {
             "reward": params.weights["reward"],
             "scale": 2 / (high - low),

@@ -23,6 +23,8 @@ from jaxrl_se import (
 from jaxrl_se.agents.off_policy import Progress
 from jaxrl_se.agents.replay import Batch
 from jaxrl_se.agents.tabular import Learner
+from jaxrl_se.evaluation import Episodes
+from jaxrl_se.scoring import Trial
 
 CLIFF = envs.make("Cliff")
 SPACES = Spaces.of(*CLIFF)
@@ -58,8 +60,16 @@ def test_area_and_curve_agree(tested):
     rest = (NUM_STEPS - tests.step) * tests.curve[:, -1]
     area = (tests.area + rest) / NUM_STEPS
     np.testing.assert_allclose(area, tests.curve.mean(axis=1), atol=2.0)
-    score = AreaUnderCurve()(tests, NUM_STEPS, tests.curve[:, -1])
-    np.testing.assert_allclose(score, area, rtol=1e-6)
+    for i in range(3):
+        one = jax.tree.map(lambda leaf, i=i: leaf[i], tests)
+        score = AreaUnderCurve().scores(trial(one, NUM_STEPS, one.curve[-1]))
+        np.testing.assert_allclose(score, area[i : i + 1], rtol=1e-6)
+
+
+def trial(tests, steps, *returns):
+    """An agent whose test episodes had these returns."""
+    episodes = Episodes(jnp.float32(returns), jnp.int32([1] * len(returns)))
+    return Trial(episodes, jnp.int32(steps), jnp.bool_(True), tests)
 
 
 def test_training_ends_when_solved():
@@ -80,15 +90,18 @@ def test_ppo_is_tested_after_each_iteration(key):
 
 def test_scores_by_hand(tested):
     one = jax.tree.map(lambda leaf: leaf[0], tested.tests)
-    steps = jnp.int32(700)
     rule = StepsToSolve().for_task(-20.0)
     assert rule.solved_return == -20.0
-    assert rule(one, steps, jnp.float32(-12.0)) == -700
-    assert rule(one, steps, jnp.float32(-50.0)) == -700 - 100 * 30
+    assert rule.scores(trial(one, 700, -12.0)) == [-700]
+    assert rule.scores(trial(one, 700, -13.0, -11.0)) == [-700]
+    assert rule.scores(trial(one, 700, -50.0)) == [-700 - 100 * 30]
+    failed = trial(one, 700, -12.0).replace(is_finite=jnp.bool_(False))
+    assert np.isnan(rule.scores(failed)).all()
     assert StepsToSolve(solved_return=5.0).for_task(1.0).solved_return == 5.0
-    assert FinalReturn()(one, steps, jnp.float32(3.0)) == 3.0
-    floored = FinalReturn(floor=0.0).floored(jnp.array([-80.0, 93.0]))
-    assert floored.tolist() == [0.0, 93.0]
+    floored, both = FinalReturn(floor=0.0), trial(None, 700, -80.0, 93.0)
+    assert floored.scores(both).tolist() == [0.0, 93.0]
+    assert floored.validated(both).tolist() == [-80.0, 93.0]
+    assert floored.default_stop(5.0) == 5.0 and rule.default_stop(5.0) is None
     with pytest.raises(ValueError, match="solved_return"):
         StepsToSolve().for_task(None)
 

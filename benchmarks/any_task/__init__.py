@@ -1,0 +1,1 @@
+"""Environments for any task and any agent"""
