@@ -72,7 +72,7 @@ class EvolutionConfig:
         turn, "mixed" with `num_seeds` of each in every generation, "stages" with one
         after the other.
       stages: With "stages", the generations at which the second, third, ... agent takes
-        over. Validation is the last one's.
+        over. Validation is by all but the first.
       train_steps: Synthetic environment steps of each inner agent, at most.
       stop: A rule that ends an agent's training earlier, or None.
       common_random_numbers: Whether the candidates of a generation train and test their
@@ -136,8 +136,8 @@ class EvolutionConfig:
 
     @property
     def validated_agents(self) -> tuple[Any, ...]:
-        """The agents that say whether an environment is solved: those it ends with."""
-        return self.agents[-1:] if self.algorithms == "stages" else self.agents
+        """The agents that say whether an environment is solved."""
+        return self.agents[1:] if self.algorithms == "stages" else self.agents
 
     def __post_init__(self):
         check_strategy(self.strategy, self.population_size)

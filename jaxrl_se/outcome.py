@@ -57,8 +57,8 @@ class Confirmation:
         if self.random_return == self.random_return and low <= self.random_return:
             return (
                 "failed: agents do no better than random play "
-                f"({self.random_return:.4g}). Try another seed, more real steps (budget), or a "
-                "task whose reward says earlier what is good"
+                f"({self.random_return:.4g}). Try another seed, more real steps "
+                "(budget), or a task whose reward says earlier what is good"
             )
         response = self.best_response
         if response is not None and self.random_return == self.random_return:

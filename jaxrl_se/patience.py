@@ -37,17 +37,18 @@ def next_index(rows: Sequence[dict], config: EvolutionConfig) -> int | None:
     out.
 
     Args:
-      rows: The rows of all generations so far, each with its number as `index`.
+      rows: The rows of all generations so far, each with its number as `index`,
+        which is one less than its `generation` where no stage ended early.
       config: Stages, patience and the last number.
 
     Returns:
       A number from 0 on; None if the evolution is over.
     """
-    last = rows[-1]["index"] if rows else -1
+    last = _index(rows[-1]) if rows else -1
     index = last + 1
     if config.patience is not None and rows:
         start = stage_start(last, config)
-        own = [row["fitness_mean"] for row in rows if row["index"] >= start]
+        own = [row["fitness_mean"] for row in rows if _index(row) >= start]
         if stalled(own, config.patience):
             index = min(end for end in _ends(config) if end > last)
     return index if index < config.max_generations else None
@@ -56,6 +57,10 @@ def next_index(rows: Sequence[dict], config: EvolutionConfig) -> int | None:
 def stage_start(index: int, config: EvolutionConfig) -> int:
     """The first number of the stage that a number belongs to."""
     return max([0, *(start for start in config.stages if start <= index)])
+
+
+def _index(row: dict) -> int:
+    return row.get("index", row["generation"] - 1)
 
 
 def _ends(config: EvolutionConfig) -> tuple[int, ...]:

@@ -1,1 +1,1 @@
-"""Environments for any task and any agent"""
+"""Any task, any agent: what evolves, and who learns in it, with nothing set for it."""

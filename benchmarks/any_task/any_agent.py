@@ -3,8 +3,8 @@
 For each of five tasks: agents of three libraries train in our one-step environment (the
 shipped one, or a file of --ours) and, if --rival names the file of their arrays, in
 synthetic-gymnax's; all are tested on the real task. rejax's PPO has settings drawn from
-`benchmarks.any_task.foreign_agents.PPO_RANGE` and is tested as it acts, by sampling, and by the
-mode; all other agents have their library's defaults.
+a written range (`foreign_agents.PPO_RANGE`) and is tested as it acts, by sampling, and
+by the mode; all other agents have their library's defaults.
 
 python -m benchmarks.any_agent --rival FILE
 """

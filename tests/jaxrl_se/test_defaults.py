@@ -84,7 +84,7 @@ def test_a_rising_series_has_not_stalled_and_a_flat_one_has():
 
 
 def _row(index, fitness):
-    return {"index": index, "fitness_mean": fitness}
+    return {"index": index, "generation": index + 1, "fitness_mean": fitness}
 
 
 def test_a_stalled_stage_gives_way_to_the_next_one():
