@@ -5,7 +5,8 @@ name; everything else here takes any other pair as well:
 
 * :class:`GymnasiumEnv` and :class:`GymnasiumVectorEnv` for code that expects
   Gymnasium, :class:`LegacyEnv` for code that expects gymnax 0.0.x;
-* :class:`ActionRepeat` for each action several times in a row;
+* :class:`ActionRepeat` for each action several times in a row, :class:`Wrapper` for
+  wrappers of your own;
 * :func:`collect` for :class:`Transitions` under any policy.
 """
 
@@ -23,9 +24,11 @@ from envs.registry import (
     spec,
 )
 from envs.spaces import OneHot, Spaces
+from envs.steps import Steps
 from envs.terminating import TerminatingTimeLimit
 from envs.transitions import Transitions
 from envs.typed import TypedEnvironment
+from envs.wrapper import Wrapper
 
 __all__ = [
     "ActionRepeat",
@@ -34,10 +37,12 @@ __all__ = [
     "LegacyEnv",
     "OneHot",
     "Spaces",
+    "Steps",
     "TaskSpec",
     "TerminatingTimeLimit",
     "Transitions",
     "TypedEnvironment",
+    "Wrapper",
     "available",
     "collect",
     "make",

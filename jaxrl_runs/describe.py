@@ -80,9 +80,8 @@ def _number(number: Any) -> Any:
 
 
 def _array(array: Any) -> dict[str, Any]:
-    if isinstance(array, jax.Array) and jax.dtypes.issubdtype(
-        array.dtype, jax.dtypes.prng_key
-    ):
+    is_key = jax.numpy.issubdtype(array.dtype, jax.dtypes.prng_key)
+    if is_key:
         array = jax.random.key_data(array)
     array = np.ascontiguousarray(array)
     return {

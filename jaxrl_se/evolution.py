@@ -173,7 +173,7 @@ def evolve(
         check_outside(config, proxy)
         proxy = proxy or proxy_of(config, task)  # type: ignore
     else:
-        proxy = proxy or config.proxy.make(*task)
+        proxy = proxy or config.proxy.make(*task)  # type: ignore
     program, params = Generation.build(task, proxy, config, mesh or population_mesh())
     if config.stop_return is None and found is None:
         warnings.warn(

@@ -19,14 +19,13 @@ from jax.sharding import Mesh
 
 from envs.spaces import Spaces
 from envs.steps import Steps, kind_of_steps
-from jaxrl_runs.devices import map_agents, on_accelerator, replicate, shard
+from jaxrl_runs.devices import map_agents, on_accelerator, replicate
 from jaxrl_se.config import EvolutionConfig
 from jaxrl_se.evaluation import Episodes, play
 from jaxrl_se.networks import Weights
 from jaxrl_se.reward_network import check_shaping
-from jaxrl_se.scoring import Trial
 from jaxrl_se.strategies import Strategy, make_strategy
-from jaxrl_se.training import train_once
+from jaxrl_se.trials import Params, Trials, trial_of
 
 
 @runtime_checkable
@@ -43,49 +42,6 @@ class Proxy(Protocol):
     def population_axes(self, params: Any) -> Any:
         """`jax.vmap` axes of params of which the weights alone differ."""
         ...
-
-
-@struct.dataclass
-class Params:
-    """What the programs of an evolution are called with.
-
-    Attributes:
-      task: Params of the task.
-      proxy: Params of the proxy; the weights among them are not looked at.
-    """
-
-    task: Any
-    proxy: Any
-
-
-@struct.dataclass
-class Trained:
-    """Agents after training; leading axes are the caller's.
-
-    Attributes:
-      weights: Their policies' weights.
-      steps: int32, training steps of each.
-      tests: The tests that the scoring rule asked for, or None.
-    """
-
-    weights: Weights
-    steps: jax.Array
-    tests: Any = None
-
-
-@struct.dataclass
-class Scored:
-    """Scores of agents and what they took; leading axes are the caller's.
-
-    Attributes:
-      scores: float32 `[..., K]`.
-      train_steps: int32 `[...]`, steps in the proxy.
-      task_steps: int32 `[...]`, steps in the task.
-    """
-
-    scores: jax.Array
-    train_steps: jax.Array
-    task_steps: jax.Array
 
 
 @struct.dataclass
@@ -119,25 +75,15 @@ class Validation:
 
 
 @dataclasses.dataclass(frozen=True)
-class Generation:
+class Generation(Trials):
     """The static parts of an evolution, and its pure functions.
 
     Two of equal configuration are equal and compute the same.
 
     Attributes:
-      env: The proxy.
-      task: The task's environment.
-      spaces: The spaces of both.
-      config: Sizes and budgets.
-      mesh: The devices over which the population is sharded.
       strategy: The evolution strategy, which follows from `config`.
     """
 
-    env: Any
-    task: Any
-    spaces: Spaces
-    config: EvolutionConfig
-    mesh: Mesh
     strategy: Strategy = dataclasses.field(compare=False)
 
     @classmethod
@@ -185,10 +131,10 @@ class Generation:
                 "horizon must be None for a task whose params have no "
                 f"max_steps_in_episode to change, got {config.horizon}"
             )
-        if Spaces.of(env, params) != spaces:
+        found = Spaces.of(*proxy)
+        if found != spaces:
             raise ValueError(
-                "proxy: its spaces differ from the task's: "
-                f"{Spaces.of(env, params)} against {spaces}"
+                f"proxy: its spaces differ from the task's: {found} against {spaces}"
             )
         kind_of_steps(env)
         strategy = make_strategy(
@@ -227,7 +173,7 @@ class Generation:
         """
         key_ask, key_score, key_tell = jax.random.split(key, 3)
         population, state = self.propose(key_ask, state)
-        params = params.replace(task=self.task_params(generation, params.task))
+        params = Params(self.task_params(generation, params.task), params.proxy)
         keys = self.agent_keys(key_score)
         trials = [partial(self.sharded, self._trials, a) for a in self.config.agents]
         if self.config.algorithms == "mixed":
@@ -267,13 +213,6 @@ class Generation:
         fitness = jnp.where(is_finite & jnp.isfinite(fitness), fitness, jnp.nan)
         return self.strategy.tell(key, population, fitness, state), fitness
 
-    def agent_keys(self, key: jax.Array) -> jax.Array:
-        """Keys of the agents: `[S]` that candidates share, or `[P, S]`."""
-        shape: tuple[int, ...] = (self.config.num_seeds,)
-        if not self.config.common_random_numbers:
-            shape = (self.config.population_size, *shape)
-        return jax.random.split(key, shape)
-
     def task_params(self, generation: jax.Array, params: Any) -> Any:
         """Params of the task as the fitness episodes of a generation have them."""
         if self.config.horizon is None:
@@ -287,137 +226,6 @@ class Generation:
             stages = jnp.asarray(self.config.stages, jnp.int32)
             return jnp.sum(generation >= stages)
         return generation % len(self.config.agents)
-
-    def steps(self, scored: Scored) -> Steps:
-        """What agents took, by where they took it."""
-        in_task = Steps.of(kind_of_steps(self.task), jnp.sum(scored.task_steps))
-        return self.training_steps(scored) + in_task
-
-    def training_steps(self, scored: Scored) -> Steps:
-        """What agents took in the proxy."""
-        return Steps.of(kind_of_steps(self.env), jnp.sum(scored.train_steps))
-
-    def sharded(self, fn: Any, agent: Any, population: Weights, keys: Any, params: Any):
-        """`fn(agent, population, keys, params)`, each device with its candidates."""
-        num_sharded = 1 if self.config.common_random_numbers else 2
-        fn = shard(partial(fn, agent), self.mesh, num_sharded=num_sharded)
-        return fn(population, keys, params)
-
-    def _trials(
-        self, agent: Any, population: Weights, keys: jax.Array, params: Params
-    ) -> Scored:
-        """Trains and scores the agents of `[P]` candidates; arrays `[P, S, ...]`."""
-
-        def one_seed(keys):
-            key_train, key_play = self._split(keys)
-            trained = self._train(agent, population, key_train, params)
-            return self._score(agent, trained, key_play, params)
-
-        return self._over_seeds(one_seed, keys)
-
-    def train(
-        self, agent: Any, population: Weights, keys: jax.Array, params: Params
-    ) -> Trained:
-        """Only trains the agents; arrays `[P, S, ...]`."""
-
-        def one_seed(keys):
-            return self._train(agent, population, self._split(keys)[0], params)
-
-        return self._over_seeds(one_seed, keys)
-
-    def _split(self, keys: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Keys to train and to play with, of a key or of `[P]` ones."""
-        if keys.ndim == 0:
-            key_train, key_play = jax.random.split(keys)
-            return key_train, key_play
-        both = jax.vmap(jax.random.split)(keys)
-        return both[:, 0], both[:, 1]
-
-    def _over_seeds(self, one_seed: Any, keys: jax.Array) -> Any:
-        # Not 1: under a `vmap` of one, `while_loop` and `cond` copy what they carry.
-        batch_size = self.config.num_seeds if on_accelerator(self.mesh) else None
-        keys = jnp.moveaxis(keys, -1, 0)
-        outputs = jax.lax.map(one_seed, keys, batch_size=batch_size)
-        return jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), outputs)
-
-    def _train(
-        self, agent: Any, population: Weights, keys: jax.Array, params: Params
-    ) -> Trained:
-        """Trains one agent per candidate with a key for all or one for each."""
-        num_local = jax.tree.leaves(population)[0].shape[0]
-        accelerator = on_accelerator(self.mesh)
-        is_tested = self.config.scoring.task_test(self.task, params.task) is not None
-        if keys.ndim == 0 and not is_tested:
-            size = self.config.group_of(num_local, accelerator)
-            axes = self.env.population_axes(params.proxy)
-            groups = jax.tree.map(
-                lambda leaf: leaf.reshape(-1, size, *leaf.shape[1:]), population
-            )
-
-            def train_together(weights):
-                proxy = params.proxy.replace(weights=weights)
-                one = partial(self.train_one, agent, keys, task_params=params.task)
-                return jax.vmap(one, (axes,), axis_size=size)(proxy)
-
-            trained = jax.lax.map(train_together, groups)
-            return jax.tree.map(
-                lambda leaf: leaf.reshape(num_local, *leaf.shape[2:]), trained
-            )
-
-        def train_alone(candidate):
-            weights, own_key = candidate
-            proxy = params.proxy.replace(weights=weights)
-            key = keys if own_key is None else own_key
-            return self.train_one(agent, key, proxy, task_params=params.task)
-
-        return jax.lax.map(
-            train_alone,
-            (population, keys if keys.ndim else None),
-            batch_size=num_local if accelerator else None,
-        )
-
-    def train_one(
-        self, agent: Any, key: jax.Array, proxy_params: Any, *, task_params: Any
-    ) -> Trained:
-        """Trains one agent on one candidate."""
-        trained = train_once(
-            agent,
-            self.env,
-            proxy_params,
-            key,
-            spaces=self.spaces,
-            num_steps=self.config.train_steps,
-            stop=self.config.stop,
-            test=self.config.scoring.task_test(self.task, task_params),
-        )
-        last = jax.tree.map(lambda leaf: leaf[-1], trained.weights)
-        return Trained(last, trained.steps, trained.tests)
-
-    def _score(
-        self, agent: Any, trained: Trained, keys: jax.Array, params: Params
-    ) -> Scored:
-        """Tests and scores `[P]` agents with a key for all or one for each."""
-
-        def one(trained, key):
-            policy = self.policy(agent, trained)
-            num_episodes = self.config.fitness_episodes
-            episodes = play(policy, self.task, params.task, key, num_episodes)
-            return self.score_one(trained, episodes)
-
-        return jax.vmap(one, (0, 0 if keys.ndim else None))(trained, keys)
-
-    def policy(self, agent: Any, trained: Trained) -> Any:
-        """The policy of a trained agent that is tested."""
-        return self.config.scoring.policy(agent, self.spaces, trained.weights)
-
-    def score_one(self, trained: Trained, episodes: Episodes) -> Scored:
-        """Scores one agent by its test episodes, arrays `[E]`."""
-        trial = trial_of(trained, episodes)
-        task_steps = jnp.sum(episodes.lengths)
-        if trained.tests is not None:
-            task_steps = task_steps + trained.tests.real_steps
-        scores = self.config.scoring.scores(trial)
-        return Scored(scores, trained.steps, task_steps)
 
     def validate(
         self, keys: jax.Array, weights: Weights, params: Params, algorithm: int = 0
@@ -441,7 +249,8 @@ class Generation:
             policy = self.policy(agent, trained)
             episodes = play(policy, self.task, params.task, key_play, num_episodes)
             validated = config.scoring.validated(trial_of(trained, episodes))
-            scored = self.score_one(trained, episodes).replace(scores=validated)
+            scored = self.score_one(trained, episodes)
+            scored = dataclasses.replace(scored, scores=validated)
             return policy, episodes, scored
 
         # Agents that stop at different times are not worth vectorising on a CPU.
@@ -451,10 +260,3 @@ class Generation:
         )
         score = replicate(jnp.mean(scored.scores), self.mesh)
         return Validation(policies, episodes, score, self.steps(scored))
-
-
-def trial_of(trained: Trained, episodes: Episodes) -> Trial:
-    """What a scoring rule sees of an agent."""
-    leaves = jax.tree.leaves(trained.weights)
-    is_finite = jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]).all()
-    return Trial(episodes, trained.steps, is_finite, trained.tests)

@@ -6,6 +6,7 @@ task's: it gets all policies of a generation at once and steps its own environme
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 from typing import Any, Literal, Protocol
 
@@ -16,17 +17,10 @@ from envs.spaces import Spaces
 from envs.steps import StepKind, Steps
 from jaxrl_se.config import EvolutionConfig
 from jaxrl_se.evaluation import Episodes
-from jaxrl_se.generation import (
-    Generation,
-    GenerationLog,
-    Params,
-    Scored,
-    Trained,
-    Validation,
-    trial_of,
-)
+from jaxrl_se.generation import Generation, GenerationLog, Validation
 from jaxrl_se.obs_ranges import ranges_of
 from jaxrl_se.synthetic_env import SyntheticConfig
+from jaxrl_se.trials import Params, Scored, Trained, trial_of
 
 # Folded from the keys of a generation and of a validation, for the task's own draws.
 _PLAY = 1
@@ -103,7 +97,7 @@ def proxy_of(config: EvolutionConfig, task: OutsideTask) -> tuple[Any, Any]:
     assert isinstance(config.proxy, SyntheticConfig), "it was checked"
     env = config.proxy.build(task.spaces)
     ranges = ranges_of(config.proxy.obs_range, task, None)
-    return env, env.default_params.replace(obs_range=ranges)
+    return env, dataclasses.replace(env.default_params, obs_range=ranges)
 
 
 class OutsidePrograms:

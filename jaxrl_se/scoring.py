@@ -174,6 +174,7 @@ class StepsToSolve(ScoringRule):
 
     def scores(self, trial: Trial) -> jax.Array:
         """See `Scoring`; one score."""
+        assert self.solved_return is not None, "see for_task"
         final_return = jnp.mean(trial.episodes.returns)
         missing = jnp.maximum(self.solved_return - final_return, 0.0)
         score = -trial.steps.astype(jnp.float32) - self.unsolved_penalty * missing

@@ -129,7 +129,8 @@ class SyntheticConfig:
         """
         from_target = self.initial_states == "target"
         synthetic = self.build(Spaces.of(env, params), env if from_target else None)
-        return synthetic, synthetic.default_params.replace(
+        return synthetic, dataclasses.replace(
+            synthetic.default_params,
             target_params=params if from_target else None,
             obs_range=ranges_of(self.obs_range, env, params),
         )

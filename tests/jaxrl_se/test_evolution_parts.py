@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from evolution_cases import CARTPOLE, PROBE_CONFIG
@@ -14,6 +15,7 @@ from probe_env import PROBES, Probe
 
 import envs
 from envs.steps import Steps
+from jaxrl_runs.devices import population_mesh
 from jaxrl_runs.run_folder import RunFolderError
 from jaxrl_se import (
     SARSA,
@@ -28,6 +30,7 @@ from jaxrl_se import (
     evaluate,
     evolve,
 )
+from jaxrl_se.generation import Generation
 
 REWARD_BY_ACTION = PROBES["reward by action"]
 # Validated every generation, by a task without a known return.
@@ -77,15 +80,16 @@ def test_one_compilation_serves_two_tasks(unnamed):
     """Params of task and proxy are arguments: another log, another context."""
     (env, params), first = unnamed
     before = len(Probe.traces)
-    other = dataclasses.replace(params, by_action=-1.0)
+    other = dataclasses.replace(params, constant=3.0)
     proxy = CONFIG.proxy.make(env, params)
     shifted = np.asarray(proxy[1].obs_range) * 2
     proxy = proxy[0], proxy[1].replace(obs_range=shifted)
-    second = evolve((env, other), CONFIG.replace(stop_return=None), 1, proxy=proxy)
+    with pytest.warns(UserWarning, match="stop_return"):
+        second = evolve((env, other), CONFIG, 1, proxy=proxy)
     assert len(Probe.traces) == before
-    # It is the other task that agents were tested on, with the same first population.
-    rows = [result.progress.rows[0] for result in (first, second)]
-    assert rows[0]["fitness_mean"] != rows[1]["fitness_mean"]
+    # It is the other task that agents were tested on: it pays 3 more.
+    assert first.progress.rows[0]["fitness_mean"] <= 1
+    assert second.progress.rows[0]["fitness_mean"] >= 2
 
 
 def test_the_best_validated_mean_is_the_result(tmp_path):
@@ -169,7 +173,7 @@ class Engine:
     def play(self, policies, key, num_episodes):
         leaves, structure = jax.tree.flatten(policies)
         assert not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
-        batch = leaves[0].shape[: leaves[0].ndim - 2]  # a kernel is a matrix
+        batch = leaves[0].shape[:-1]  # the first leaf is a layer's bias
         flat = [np.reshape(x, (-1, *np.shape(x)[len(batch) :])) for x in leaves]
         found = [
             evaluate(
@@ -225,14 +229,18 @@ def test_what_an_outside_task_cannot_do(changes, match):
 
 
 def test_a_rule_of_ones_own_chooses_the_policy():
-    config = CARTPOLE.replace(
-        scoring=Sampled(), max_generations=1, stop_return=math.inf
-    )
-    means = []
+    """The task pays 1 for one action and -1 for the other."""
+    task, fitness = (Model(), REWARD_BY_ACTION), []
     for scoring in (Opposite(), FinalReturn()):
-        result = evolve("CartPole-v1", config.replace(scoring=scoring), 0)
-        means.append(result.progress.rows[0]["fitness_mean"])
-    assert means[0] != means[1]
+        config = CONFIG.replace(scoring=scoring)
+        program, params = Generation.build(
+            task, config.proxy.make(*task), config, population_mesh()
+        )
+        state = program.init(jax.random.key(0))
+        _, log = jax.jit(program.step)(jax.random.key(1), state, jnp.int32(0), params)
+        fitness.append(np.asarray(log.fitness))
+    np.testing.assert_array_equal(fitness[0], -fitness[1])
+    assert np.abs(fitness[0]).max() == 1
 
 
 def test_the_strategy_is_exported():

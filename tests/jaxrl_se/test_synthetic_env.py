@@ -239,9 +239,10 @@ def test_networks_see_the_tasks_range_as_one(variant):
     env, params = config.make(*task)
     np.testing.assert_allclose(params.obs_range, np.stack([low, high], 1))
     plain = dataclasses.replace(config, obs_range=None).build(spaces)
+    assert plain == env
     key = jax.random.key(0)
     obs, outputs = rollout(env, key, params)
-    unit_obs, unit_outputs = rollout(plain, key, params)
+    unit_obs, unit_outputs = rollout(plain, key, params.replace(obs_range=None))
 
     def to_unit(obs):
         return (2 * obs - low - high) / (high - low)

@@ -92,9 +92,9 @@ def test_scores_by_hand(tested):
     one = jax.tree.map(lambda leaf: leaf[0], tested.tests)
     rule = StepsToSolve().for_task(-20.0)
     assert rule.solved_return == -20.0
-    assert rule.scores(trial(one, 700, -12.0)) == [-700]
-    assert rule.scores(trial(one, 700, -13.0, -11.0)) == [-700]
-    assert rule.scores(trial(one, 700, -50.0)) == [-700 - 100 * 30]
+    assert rule.scores(trial(one, 700, -12.0)).tolist() == [-700]
+    assert rule.scores(trial(one, 700, -13.0, -11.0)).tolist() == [-700]
+    assert rule.scores(trial(one, 700, -50.0)).tolist() == [-700 - 100 * 30]
     failed = trial(one, 700, -12.0).replace(is_finite=jnp.bool_(False))
     assert np.isnan(rule.scores(failed)).all()
     assert StepsToSolve(solved_return=5.0).for_task(1.0).solved_return == 5.0
