@@ -25,7 +25,7 @@ _AGENTS, _EPISODES = 16, 32
 
 
 def look_at(
-    task: tuple[Any, Any], key: jax.Array, budget: Budget | None
+    task: tuple[Any, Any], key: jax.Array, budget: Budget | None, with_agents: bool
 ) -> tuple[Probe, EvolutionConfig]:
     """Probes a task and chooses a configuration for it.
 
@@ -33,6 +33,7 @@ def look_at(
       task: A gymnax pair `(env, params)`.
       key: The evolution's key.
       budget: See `default_config`.
+      with_agents: See `default_config`.
 
     Returns:
       The probe and the configuration.
@@ -41,7 +42,7 @@ def look_at(
       ValueError: The task is none to evolve on, or the budget is too small for it.
     """
     found = probe(task, jax.random.fold_in(key, _PROBE))
-    config = default_config(task, found, budget)
+    config = default_config(task, found, budget, with_agents=with_agents)
     trouble = warn_of(found)
     if trouble is not None:
         warnings.warn(f"task: {trouble}", stacklevel=3)

@@ -72,7 +72,8 @@ class EvolutionConfig:
         turn, "mixed" with `num_seeds` of each in every generation, "stages" with one
         after the other.
       stages: With "stages", the generations at which the second, third, ... agent takes
-        over. Validation is by all but the first.
+        over. Validation is by all but the first, also by those whose turn would only
+        come after `max_generations`.
       train_steps: Synthetic environment steps of each inner agent, at most.
       stop: A rule that ends an agent's training earlier, or None.
       common_random_numbers: Whether the candidates of a generation train and test their
@@ -133,6 +134,15 @@ class EvolutionConfig:
     def agents(self) -> tuple[Any, ...]:
         """The inner agents, one per algorithm."""
         return self.agent if isinstance(self.agent, tuple) else (self.agent,)
+
+    @property
+    def scored_agents(self) -> tuple[Any, ...]:
+        """The agents that score candidates: with "stages", whose turn comes at all."""
+        if self.algorithms != "stages":
+            return self.agents
+        starts = (0, *self.stages)
+        turns = zip(self.agents, starts, strict=True)
+        return tuple(agent for agent, start in turns if start < self.max_generations)
 
     @property
     def validated_agents(self) -> tuple[Any, ...]:

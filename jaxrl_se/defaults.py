@@ -2,9 +2,14 @@
 
 One recipe for all tasks; what differs between them is read off a `Probe`. The learned
 environment has one step, standard normal starts within the range of observations that
-random play meets, and rewards by one small hidden layer, bounded. Evolution first looks
-for rewards whose best response does well, which costs no training; then agents of two
-kinds train in each candidate, and those that teach them are kept.
+random play meets, and rewards by one small hidden layer, bounded. Evolution looks for
+rewards whose best response does well, which costs no training; agents of two kinds then
+say whether they can learn them. Where they cannot, candidates are scored by agents.
+
+What was measured (mean return of the search mean after 1.5 to 2 M steps, three seeds):
+one episode per candidate and a first deviation of 1 need a fifth of the steps of four
+episodes and 0.5, and get stuck less often (Pendulum-v1: -157, -146, -190 against
+-512, -147, -816 with two episodes); random starts shake a search that ties would hold.
 """
 
 from __future__ import annotations
@@ -74,7 +79,11 @@ def default_proxy(probe: Probe) -> SyntheticConfig:
 
 
 def default_config(
-    task: tuple[Any, Any], probe: Probe, budget: Budget | None = None
+    task: tuple[Any, Any],
+    probe: Probe,
+    budget: Budget | None = None,
+    *,
+    with_agents: bool = False,
 ) -> EvolutionConfig:
     """The whole configuration.
 
@@ -82,9 +91,11 @@ def default_config(
       task: A gymnax pair `(env, params)`.
       probe: What random play showed of it.
       budget: Steps that the evolution may take.
+      with_agents: Whether the last generations are scored by agents that train, of one
+        kind and then the other: tens of CPU-seconds instead of one or two.
 
     Returns:
-      An `EvolutionConfig` with three stages: best response, values, sampled policy.
+      An `EvolutionConfig` with the stages best response, and agents of two kinds.
 
     Raises:
       ValueError: The budget does not pay for the smallest search.
@@ -103,22 +114,22 @@ def default_config(
             f"{length} steps ({MIN_GENERATIONS} generations of {population} candidates "
             f"with {episodes} episodes each), got {budget.real_steps:,}"
         )
-    with_agents = min(MAX_GENERATIONS_WITH_AGENTS, max(affordable // 5, 4))
-    alone = min(MAX_GENERATIONS_ALONE, affordable - with_agents)
+    last = min(MAX_GENERATIONS_WITH_AGENTS, affordable // 5) if with_agents else 0
+    alone = min(MAX_GENERATIONS_ALONE, affordable - last)
     values, sampled = default_agents(probe.spaces)
     return EvolutionConfig(
         proxy=default_proxy(probe),
         agent=(BestResponse(HIDDEN_SIZES, ACTIVATION, REWARD_BOUND), values, sampled),
         algorithms="stages",
-        stages=(alone, alone + with_agents // 2),
+        stages=(alone, alone + last // 2),
         train_steps=whole_steps(TRAIN_STEPS, (values, sampled)),
         population_size=population,
         num_seeds=1,
         fitness_episodes=episodes,
         std=1.0,
         patience=PATIENCE,
-        max_generations=alone + with_agents,
-        validation_every=4,
+        max_generations=alone + last,
+        validation_every=4 if with_agents else 20,
         validation_agents=8,
         validation_episodes=8,
     )

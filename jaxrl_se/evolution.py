@@ -97,6 +97,7 @@ def evolve(
     key: int | jax.Array = 0,
     *,
     budget: Budget | None = None,
+    with_agents: bool = False,
     progress: bool = True,
     proxy: tuple[Any, Any] | None = None,
     out: str | Path | RunFolder | None = None,
@@ -124,6 +125,8 @@ def evolve(
       config: Sizes, budgets and strategy; None to have them chosen.
       key: A seed or a PRNG key.
       budget: What a run with a chosen configuration may cost.
+      with_agents: Whether agents that train score the last generations of such a run,
+        which costs more and is for tasks whose agents learn too little without it.
       progress: Whether to print a line every few seconds to standard error; an
         `on_generation` takes its place.
       proxy: The environment to evolve, a pair whose env has `init_weights(key)` and
@@ -164,7 +167,7 @@ def evolve(
         )
     found = None
     if config is None and proxy is None and not is_outside(task):
-        found, config = look_at(task, key, budget)  # type: ignore
+        found, config = look_at(task, key, budget, with_agents)  # type: ignore
         if progress:
             print(found, file=sys.stderr, flush=True)
     config = config or EvolutionConfig()

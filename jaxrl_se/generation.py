@@ -175,7 +175,8 @@ class Generation(Trials):
         population, state = self.propose(key_ask, state)
         params = Params(self.task_params(generation, params.task), params.proxy)
         keys = self.agent_keys(key_score)
-        trials = [partial(self.sharded, self._trials, a) for a in self.config.agents]
+        agents = self.config.scored_agents
+        trials = [partial(self.sharded, self._trials, agent) for agent in agents]
         if self.config.algorithms == "mixed":
             each = [trial(population, keys, params) for trial in trials]
             scored = jax.tree.map(lambda *x: jnp.concatenate(x, axis=1), *each)

@@ -66,8 +66,8 @@ class Confirmation:
             if gap > 0 and self.mean - self.random_return < _ENOUGH * gap:
                 return (
                     f"{self.worst_kind} learns less than the environment knows (its "
-                    f"best response has {response:.4g}). Train agents for "
-                    "longer, or try another seed"
+                    f"best response has {response:.4g}). Try with_agents=True, "
+                    "or train agents for longer"
                 )
         if self.is_solved is False:
             return (
