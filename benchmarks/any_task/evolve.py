@@ -84,7 +84,7 @@ def main() -> None:
             result.env,
             result.params,
             task=options.task,
-            report=summary,
+            card=summary,
         )
         folder.write_json("summary.json", summary)
     print(result)
