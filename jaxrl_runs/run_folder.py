@@ -156,6 +156,7 @@ class RunFolder:
 
     def _acquire(self) -> None:
         try:
+            assert self._lock is not None, "the first process locks"
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise RunFolderError(

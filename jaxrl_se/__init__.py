@@ -11,25 +11,31 @@ from jaxrl_se.agents import (
     SAC,
     SARSA,
     TD3,
+    Agent,
     BestResponse,
     Curious,
     DiscreteTD3,
     Plateau,
     QLearning,
     Solved,
+    Transition,
 )
 from jaxrl_se.config import EvolutionConfig, HorizonCurriculum, SyntheticConfig
 from jaxrl_se.evaluation import Episodes, evaluate
 from jaxrl_se.evolution import EvolutionResult, evolve
 from jaxrl_se.ferreira_es import FerreiraES
 from jaxrl_se.hyperparameters import Choice, LogUniform, Uniform, Varied
+from jaxrl_se.loop import Metrics, advance, start
 from jaxrl_se.policies import (
     DeterministicPolicy,
     GreedyPolicy,
     MeanPolicy,
     RandomPolicy,
+    with_memory,
 )
 from jaxrl_se.reward_network import RewardConfig, RewardEnv
+from jaxrl_se.rounds import TrainState
+from jaxrl_se.saved_state import load_state, save_state
 from jaxrl_se.scoring import (
     AreaUnderCurve,
     FinalReturn,
@@ -52,6 +58,7 @@ __all__ = [
     "SAC",
     "SARSA",
     "TD3",
+    "Agent",
     "AreaUnderCurve",
     "BestResponse",
     "Choice",
@@ -67,6 +74,7 @@ __all__ = [
     "HorizonCurriculum",
     "LogUniform",
     "MeanPolicy",
+    "Metrics",
     "MultiStepEnv",
     "OneStepEnv",
     "Plateau",
@@ -83,14 +91,21 @@ __all__ = [
     "SyntheticConfig",
     "TaskTest",
     "TrainResult",
+    "TrainState",
+    "Transition",
     "Trial",
     "Uniform",
     "Varied",
+    "advance",
     "available",
     "evaluate",
     "evolve",
     "load",
+    "load_state",
     "read_card",
     "save",
+    "save_state",
+    "start",
     "train",
+    "with_memory",
 ]

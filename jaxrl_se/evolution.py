@@ -120,8 +120,10 @@ def evolve(
     search mean in every generation anyway, and its run ends the first time.
 
     Args:
-      task: A name for `envs.make`, any gymnax pair `(env, params)`, or a task outside
-        JAX, which is played between jitted programs.
+      task: A name for `envs.make`, any gymnax pair `(env, params)`, or an opened task,
+        with `pair`, `kind`, `solved_return` and `vary`: `(params, key, generation) ->
+        params` for the fitness episodes of a generation, or None. One outside JAX
+        (`is_external`) is played between jitted programs.
       config: Sizes, budgets and strategy; None to have them chosen.
       key: A seed or a PRNG key.
       budget: What a run with a chosen configuration may cost.
@@ -154,13 +156,18 @@ def evolve(
             f"what it costs, got {budget}"
         )
     key = as_key(key)
-    solved_return, task_name = None, task if isinstance(task, str) else None
+    solved_return, kind, vary = None, None, None
+    task_name = task if isinstance(task, str) else None
     if isinstance(task, str):
         solved_return = envs.solved_return(task)
         task = envs.make(task)
     if is_outside(task):
         solved_return = task.solved_return  # type: ignore
-    elif not (isinstance(task, tuple) and len(task) == 2):
+    elif hasattr(task, "pair"):
+        opened: Any = task
+        solved_return, kind = opened.solved_return, opened.kind
+        vary, task = opened.vary, opened.pair
+    if not is_outside(task) and not (isinstance(task, tuple) and len(task) == 2):
         raise ValueError(
             "task must be the name of a task or a gymnax pair (env, params), got "
             f"{task!r}"
@@ -171,13 +178,14 @@ def evolve(
         if progress:
             print(found, file=sys.stderr, flush=True)
     config = config or EvolutionConfig()
-    asked, config = config, config.for_task(solved_return)
+    config = config.for_task(solved_return)
     if is_outside(task):
         check_outside(config, proxy)
         proxy = proxy or proxy_of(config, task)  # type: ignore
     else:
         proxy = proxy or config.proxy.make(*task)  # type: ignore
-    program, params = Generation.build(task, proxy, config, mesh or population_mesh())
+    mesh = mesh or population_mesh()
+    program, params = Generation.build(task, proxy, config, mesh, kind=kind, vary=vary)
     if config.stop_return is None and found is None:
         warnings.warn(
             "stop_return: none is known for this task and scoring, so nothing ends the "
@@ -220,9 +228,10 @@ def evolve(
     if out is None or isinstance(out, RunFolder):
         return finish(out)
     identity = {
-        "evolution": describe(asked),
+        "evolution": describe(config),
         "task": task.digest if is_outside(task) else _identity(task),  # type: ignore
         "proxy": _identity(proxy),
+        "vary": describe(vary),
         "key": jax.random.key_data(key).tolist(),
     }
     with RunFolder(out, identity, resume=resume) as folder:

@@ -9,6 +9,7 @@ it holds, and params of task and proxy are arguments: one program serves a famil
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
@@ -18,7 +19,7 @@ from flax import struct
 from jax.sharding import Mesh
 
 from envs.spaces import Spaces
-from envs.steps import Steps, kind_of_steps
+from envs.steps import StepKind, Steps, kind_of_steps
 from jaxrl_runs.devices import map_agents, on_accelerator, replicate
 from jaxrl_se.config import EvolutionConfig
 from jaxrl_se.evaluation import Episodes, play
@@ -26,6 +27,9 @@ from jaxrl_se.networks import Weights
 from jaxrl_se.reward_network import check_shaping
 from jaxrl_se.strategies import Strategy, make_strategy
 from jaxrl_se.trials import Params, Trials, trial_of
+
+Vary = Callable[[Any, jax.Array, Any], Any]
+_VARY = 2  # folded from a generation's key
 
 
 @runtime_checkable
@@ -82,13 +86,23 @@ class Generation(Trials):
 
     Attributes:
       strategy: The evolution strategy, which follows from `config`.
+      vary: `(params, key, generation) -> params` of the task for the fitness episodes
+        of a generation, or None for a task that stays as it is.
     """
 
     strategy: Strategy = dataclasses.field(compare=False)
+    vary: Vary | None = None
 
     @classmethod
     def build(
-        cls, task: Any, proxy: Any, config: EvolutionConfig, mesh: Mesh
+        cls,
+        task: Any,
+        proxy: Any,
+        config: EvolutionConfig,
+        mesh: Mesh,
+        *,
+        kind: StepKind | None = None,
+        vary: Vary | None = None,
     ) -> tuple[Generation, Params]:
         """Checks that the parts fit together.
 
@@ -97,6 +111,8 @@ class Generation(Trials):
           proxy: The pair that evolves.
           config: Sizes and budgets.
           mesh: Devices.
+          kind: What a step of the task is; by default what its environment says.
+          vary: See `Generation`.
 
         Returns:
           The functions, and the params that they are called with.
@@ -144,7 +160,8 @@ class Generation(Trials):
             std=config.std,
             learning_rate=config.strategy_learning_rate,
         )
-        program = cls(env, real, spaces, config, mesh, strategy)
+        own_kind: StepKind = task.kind if is_outside else kind_of_steps(real)
+        program = cls(env, real, kind or own_kind, spaces, config, mesh, strategy, vary)
         return program, Params(real_params, params)
 
     def init(self, key: jax.Array) -> Any:
@@ -173,7 +190,8 @@ class Generation(Trials):
         """
         key_ask, key_score, key_tell = jax.random.split(key, 3)
         population, state = self.propose(key_ask, state)
-        params = Params(self.task_params(generation, params.task), params.proxy)
+        task_params = self.task_params(key, generation, params.task)
+        params = Params(task_params, params.proxy)
         keys = self.agent_keys(key_score)
         agents = self.config.scored_agents
         trials = [partial(self.sharded, self._trials, agent) for agent in agents]
@@ -214,8 +232,10 @@ class Generation(Trials):
         fitness = jnp.where(is_finite & jnp.isfinite(fitness), fitness, jnp.nan)
         return self.strategy.tell(key, population, fitness, state), fitness
 
-    def task_params(self, generation: jax.Array, params: Any) -> Any:
+    def task_params(self, key: jax.Array, generation: jax.Array, params: Any) -> Any:
         """Params of the task as the fitness episodes of a generation have them."""
+        if self.vary is not None:
+            params = self.vary(params, jax.random.fold_in(key, _VARY), generation)
         if self.config.horizon is None:
             return params
         limit = self.config.horizon.at(generation)

@@ -16,7 +16,7 @@ from flax import struct
 from jax.sharding import Mesh
 
 from envs.spaces import Spaces
-from envs.steps import Steps, kind_of_steps
+from envs.steps import StepKind, Steps, kind_of_steps
 from jaxrl_runs.devices import on_accelerator, shard
 from jaxrl_se.config import EvolutionConfig
 from jaxrl_se.evaluation import Episodes, play
@@ -75,6 +75,7 @@ class Trials:
     Attributes:
       env: The proxy.
       task: The task's environment, or a task outside JAX.
+      kind: What a step of the task is.
       spaces: The spaces of both.
       config: Sizes and budgets.
       mesh: The devices over which the population is sharded.
@@ -82,6 +83,7 @@ class Trials:
 
     env: Any
     task: Any
+    kind: StepKind
     spaces: Spaces
     config: EvolutionConfig
     mesh: Mesh
@@ -95,7 +97,7 @@ class Trials:
 
     def steps(self, scored: Scored) -> Steps:
         """What agents took, by where they took it."""
-        in_task = Steps.of(kind_of_steps(self.task), jnp.sum(scored.task_steps))
+        in_task = Steps.of(self.kind, jnp.sum(scored.task_steps))
         return self.training_steps(scored) + in_task
 
     def training_steps(self, scored: Scored) -> Steps:

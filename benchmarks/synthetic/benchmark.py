@@ -23,7 +23,6 @@ from jaxrl_runs.describe import describe
 from jaxrl_runs.run_folder import RunFolder, next_run_folder
 from jaxrl_runs.statistics import ReturnStatistics, bootstrap_ci95, summarize
 from jaxrl_se.config import EvolutionConfig
-from jaxrl_se.evaluation import play
 from jaxrl_se.evolution import TEST, EvolutionResult
 
 TEST_EPISODES = 10
@@ -313,13 +312,10 @@ def _terminating_scores(benchmark, config, result, key, num_agents) -> np.ndarra
         config.train_steps,
         num_agents=num_agents,
     )
-    env, params = envs.make(benchmark.task)
-
-    def test(policy, key):
-        return play(policy, env, params, key, TEST_EPISODES).returns.mean()
-
-    keys = jax.random.split(key_test, num_agents)
-    return np.asarray(jax.jit(jax.vmap(test))(trained.policy, keys))
+    episodes = jaxrl_se.evaluate(
+        trained.policy, benchmark.task, key_test, TEST_EPISODES
+    )
+    return np.mean(episodes.returns, axis=1)
 
 
 def _command(benchmark: Benchmark, options: Options) -> str:

@@ -92,6 +92,24 @@ def test_one_compilation_serves_two_tasks(unnamed):
     assert second.progress.rows[0]["fitness_mean"] >= 2
 
 
+def test_params_of_a_task_can_be_a_function_of_the_generation():
+    """An opened task: a family whose members pay more from one to the next."""
+
+    def vary(params, key, generation):
+        noise = 0.1 * jax.random.uniform(key)
+        return params.replace(constant=3.0 * generation + noise)
+
+    task = SimpleNamespace(
+        pair=(Probe(), REWARD_BY_ACTION), kind="model", solved_return=None, vary=vary
+    )
+    result = evolve(task, CONFIG.replace(stop_return=math.inf), 0)
+    rows = result.progress.rows
+    for generation, row in enumerate(rows):
+        assert abs(row["fitness_mean"] - 3 * generation) <= 1.1
+        assert row["fitness_mean"] != np.round(row["fitness_mean"])
+    assert rows[-1]["model_steps"] > 0 == rows[-1]["real_steps"]
+
+
 def test_the_best_validated_mean_is_the_result(tmp_path):
     """Validations of a run that is interrupted and resumed count as before."""
     config = CARTPOLE.replace(stop_return=None, max_generations=4)

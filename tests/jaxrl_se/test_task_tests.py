@@ -124,7 +124,7 @@ def batch(obs, action, reward, next_obs, terminated):
         next_obs=jax.nn.one_hot(jnp.array([next_obs]), 48),
         action=jnp.array([[action]], jnp.float32),
         reward=jnp.array([reward], jnp.float32),
-        terminated=jnp.array([terminated], jnp.float32),
+        bootstrap_weight=1.0 - jnp.array([terminated], jnp.float32),
         mask=jnp.ones(1),
     )
 
@@ -138,7 +138,7 @@ def test_updates_by_hand():
     for reward, terminated, count in ((1.0, 0.0, 1), (1.0, 0.0, 2), (-1.0, 1.0, 3)):
         before = learner.values[7, 2]
         step = batch(7, 2, reward, 3, terminated)
-        learner = agent.update(SPACES, learner, step, uniform)
+        learner = agent.learn(SPACES, learner, step, uniform)
         target = reward + 2 / np.sqrt(count) + 0.8 * 4.0 * (1 - terminated)
         expected = before + 0.5 * (target - before)
         np.testing.assert_allclose(learner.values[7, 2], expected, rtol=1e-5)
@@ -147,7 +147,7 @@ def test_updates_by_hand():
     sarsa = SARSA(learning_rate=1.0, discount=0.8, epsilon=0.1)
     for number, expected in ((0.05, 1 + 0.8 * 2.0), (0.5, 1 + 0.8 * 4.0)):
         start = Learner(values=values, visits=learner.visits)
-        new = sarsa.update(
+        new = sarsa.learn(
             SPACES, start, batch(7, 2, 1.0, 3, 0.0), jnp.array([number, 0.6])
         )
         np.testing.assert_allclose(new.values[7, 2], expected, rtol=1e-5)
@@ -155,12 +155,12 @@ def test_updates_by_hand():
 
 def test_ties_go_to_the_first_action():
     """Hence a fresh greedy agent walks right, into the cliff, at once."""
-    learner = AGENT.start(SPACES, jax.random.key(0))
+    learner = AGENT.init(SPACES, jax.random.key(0))
     progress = Progress(jnp.int32(0), jnp.int32(0))
     obs = CLIFF[0].reset(jax.random.key(0), CLIFF[1])[0]
-    action, _ = AGENT.act(SPACES, learner, obs, jnp.array([0.9, 0.9]), progress)
+    action, _ = AGENT.explore(SPACES, learner, obs, jnp.array([0.9, 0.9]), progress)
     assert action == 0
-    action, _ = AGENT.act(SPACES, learner, obs, jnp.array([0.0, 0.9]), progress)
+    action, _ = AGENT.explore(SPACES, learner, obs, jnp.array([0.0, 0.9]), progress)
     assert action == 3
 
 
