@@ -72,7 +72,8 @@ class EvolutionConfig:
         turn, "mixed" with `num_seeds` of each in every generation, "stages" with one
         after the other.
       stages: With "stages", the generations at which the second, third, ... agent takes
-        over. Validation is the last one's.
+        over. Validation is by all but the first, also by those whose turn would only
+        come after `max_generations`.
       train_steps: Synthetic environment steps of each inner agent, at most.
       stop: A rule that ends an agent's training earlier, or None.
       common_random_numbers: Whether the candidates of a generation train and test their
@@ -87,6 +88,9 @@ class EvolutionConfig:
       std: Initial standard deviation of the search distribution.
       strategy_learning_rate: The strategy's step, see
         `jaxrl_se.strategies.make_strategy`.
+      patience: A stage, and the evolution with its last one, is over before its time
+        when the mean fitness of so many generations is no better than that of as many
+        before them (see `jaxrl_se.patience`); None to take all generations.
       max_generations: The evolution ends here at the latest.
       stop_return: Mean return on the real task (with another scoring rule, the score)
         at which it ends earlier, reached by the agents of every algorithm; None for
@@ -118,6 +122,7 @@ class EvolutionConfig:
     fitness_episodes: int = 1
     std: float = 0.5
     strategy_learning_rate: float = 1.0
+    patience: int | None = None
     max_generations: int = 100
     stop_return: float | None = None
     validation_every: int = 5
@@ -131,9 +136,18 @@ class EvolutionConfig:
         return self.agent if isinstance(self.agent, tuple) else (self.agent,)
 
     @property
+    def scored_agents(self) -> tuple[Any, ...]:
+        """The agents that score candidates: with "stages", whose turn comes at all."""
+        if self.algorithms != "stages":
+            return self.agents
+        starts = (0, *self.stages)
+        turns = zip(self.agents, starts, strict=True)
+        return tuple(agent for agent, start in turns if start < self.max_generations)
+
+    @property
     def validated_agents(self) -> tuple[Any, ...]:
-        """The agents that say whether an environment is solved: those it ends with."""
-        return self.agents[-1:] if self.algorithms == "stages" else self.agents
+        """The agents that say whether an environment is solved."""
+        return self.agents[1:] if self.algorithms == "stages" else self.agents
 
     def __post_init__(self):
         check_strategy(self.strategy, self.population_size)
@@ -163,6 +177,8 @@ class EvolutionConfig:
             value = getattr(self, name)
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
+        if self.patience is not None and self.patience < 2:
+            raise ValueError(f"patience must be at least 2, got {self.patience}")
         for name in ("std", "strategy_learning_rate"):
             value = getattr(self, name)
             if not value > 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -16,10 +17,15 @@ from jaxrl_runs.describe import describe
 from jaxrl_runs.devices import population_mesh
 from jaxrl_runs.run_folder import RunFolder
 from jaxrl_runs.values import as_key
+from jaxrl_se.any_task import confirm, look_at, spent, with_steps
 from jaxrl_se.config import EvolutionConfig
+from jaxrl_se.defaults import Budget
 from jaxrl_se.evolution_run import TEST, Progress, Run
 from jaxrl_se.generation import Generation
+from jaxrl_se.outcome import Confirmation
 from jaxrl_se.outside import OutsideTask, check_outside, is_outside, proxy_of
+from jaxrl_se.probing import Probe
+from jaxrl_se.progress_lines import ProgressLines
 
 __all__ = ["TEST", "EvolutionResult", "Progress", "evolve"]
 
@@ -44,6 +50,10 @@ class EvolutionResult:
         the program that validation compiled already. `task_params` can be those of a
         variant of the task; `algorithm` is the place of an agent in
         `config.validated_agents`.
+      task_name: What the task is called.
+      probe: What random play showed of the task; None where a configuration was given.
+      confirmation: A last test with fresh agents on keys that nothing else used, made
+        where no configuration was given.
     """
 
     env: Any
@@ -53,6 +63,32 @@ class EvolutionResult:
     compile_seconds: float
     validation: float | None
     test: Callable[..., Any]
+    task_name: str = "task"
+    probe: Probe | None = None
+    confirmation: Confirmation | None = None
+
+    def __repr__(self) -> str:
+        """What it is, from what, how good, at what price, and how sure that is."""
+        progress = self.progress
+        size = sum(leaf.size for leaf in jax.tree.leaves(self.params.weights))
+        name = getattr(self.env, "name", type(self.env).__name__)
+        lines = [
+            f"EvolutionResult: {name} of {size:,} numbers, for {self.task_name}",
+            f"  {progress.generation} generations, {progress.real_steps:,} real steps"
+            + f", {progress.model_steps:,} model steps" * (progress.model_steps > 0)
+            + f", {progress.cpu_seconds:.0f} CPU-s (compiled in "
+            f"{self.compile_seconds:.0f} s)",
+        ]
+        if self.confirmation is not None:
+            lines.append(f"  {self.confirmation}")
+            problem = self.confirmation.problem()
+            lines += [] if problem is None else [f"  {problem}"]
+        elif self.validation is not None:
+            verdict = "solved" if progress.solved else "best of its validations"
+            lines.append(f"  validation {self.validation:.4g} ({verdict})")
+        else:
+            lines.append("  never validated: `test` trains fresh agents in it")
+        return "\n".join(lines)
 
 
 def evolve(
@@ -60,6 +96,9 @@ def evolve(
     config: EvolutionConfig | None = None,
     key: int | jax.Array = 0,
     *,
+    budget: Budget | None = None,
+    with_agents: bool = False,
+    progress: bool = True,
     proxy: tuple[Any, Any] | None = None,
     out: str | Path | RunFolder | None = None,
     resume: bool = False,
@@ -68,6 +107,9 @@ def evolve(
     mesh: Mesh | None = None,
 ) -> EvolutionResult:
     """Evolves an environment on which fresh agents learn to solve a task.
+
+    With nothing but a task it looks at the task itself (`jaxrl_se.probing`), chooses a
+    configuration (`jaxrl_se.defaults`), and tests the result with fresh agents.
 
     The run ends when two validations in a row, each with its own fresh agents that no
     later choice sees again, reach `config.stop_return`, or after
@@ -82,8 +124,13 @@ def evolve(
         with `pair`, `kind`, `solved_return` and `vary`: `(params, key, generation) ->
         params` for the fitness episodes of a generation, or None. One outside JAX
         (`is_external`) is played between jitted programs.
-      config: Sizes, budgets and strategy.
+      config: Sizes, budgets and strategy; None to have them chosen.
       key: A seed or a PRNG key.
+      budget: What a run with a chosen configuration may cost.
+      with_agents: Whether agents that train score the last generations of such a run,
+        which costs more and is for tasks whose agents learn too little without it.
+      progress: Whether to print a line every few seconds to standard error; an
+        `on_generation` takes its place.
       proxy: The environment to evolve, a pair whose env has `init_weights(key)` and
         `population_axes(params)` and whose params have `weights`; None for a
         synthetic environment of shape `config.proxy`.
@@ -101,11 +148,16 @@ def evolve(
       ValueError: Arguments that do not fit together, before anything is compiled.
       RunFolderError: The output folder cannot be used.
     """
-    config = config or EvolutionConfig()
     if checkpoint_every < 1:
         raise ValueError(f"checkpoint_every must be at least 1, got {checkpoint_every}")
+    if budget is not None and config is not None:
+        raise ValueError(
+            "budget must be None where a config is given, whose max_generations says "
+            f"what it costs, got {budget}"
+        )
     key = as_key(key)
     solved_return, kind, vary = None, None, None
+    task_name = task if isinstance(task, str) else None
     if isinstance(task, str):
         solved_return = envs.solved_return(task)
         task = envs.make(task)
@@ -120,6 +172,12 @@ def evolve(
             "task must be the name of a task or a gymnax pair (env, params), got "
             f"{task!r}"
         )
+    found = None
+    if config is None and proxy is None and not is_outside(task):
+        found, config = look_at(task, key, budget, with_agents)  # type: ignore
+        if progress:
+            print(found, file=sys.stderr, flush=True)
+    config = config or EvolutionConfig()
     config = config.for_task(solved_return)
     if is_outside(task):
         check_outside(config, proxy)
@@ -128,7 +186,7 @@ def evolve(
         proxy = proxy or config.proxy.make(*task)  # type: ignore
     mesh = mesh or population_mesh()
     program, params = Generation.build(task, proxy, config, mesh, kind=kind, vary=vary)
-    if config.stop_return is None:
+    if config.stop_return is None and found is None:
         warnings.warn(
             "stop_return: none is known for this task and scoring, so nothing ends the "
             f"run before max_generations ({config.max_generations}); give one, or "
@@ -136,17 +194,35 @@ def evolve(
             stacklevel=2,
         )
 
+    if on_generation is None and progress:
+        on_generation = ProgressLines(config)
+
     def finish(folder: RunFolder | None) -> EvolutionResult:
-        run = Run(program, params, key, folder, checkpoint_every, on_generation)
-        progress = run.finish()
+        run = Run(
+            program,
+            params,
+            key,
+            folder,
+            checkpoint_every,
+            on_generation,
+            spent=spent(found, task),  # type: ignore
+        )
+        done = run.finish()
+        evolved = program.env, params.proxy.replace(weights=run.weights)
+        confirmation = None
+        if found is not None:
+            confirmation, taken = confirm(run, found, key, evolved)
+            done = with_steps(done, taken)
         return EvolutionResult(
-            env=program.env,
-            params=params.proxy.replace(weights=run.weights),
+            *evolved,
             config=config,
-            progress=progress,
+            progress=done,
             compile_seconds=run.compile_seconds,
             validation=run.validation,
             test=run.test,
+            task_name=task_name or getattr(program.task, "name", "a task"),
+            probe=found,
+            confirmation=confirmation,
         )
 
     if out is None or isinstance(out, RunFolder):

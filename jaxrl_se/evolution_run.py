@@ -19,6 +19,7 @@ from jaxrl_runs.run_folder import RunFolder
 from jaxrl_se.compiled import compile_together
 from jaxrl_se.generation import Generation, GenerationLog
 from jaxrl_se.outside import OutsidePrograms, is_outside
+from jaxrl_se.patience import next_index
 from jaxrl_se.trials import Params
 
 # Purposes of keys folded from the run's key; testing has one that evolution never uses.
@@ -101,6 +102,7 @@ class Run:
       folder: For checkpoints and metrics, or None.
       checkpoint_every: Generations between checkpoints.
       on_generation: Called with each row.
+      spent: Steps that were taken before the first generation.
     """
 
     def __init__(
@@ -111,6 +113,7 @@ class Run:
         folder: RunFolder | None,
         checkpoint_every: int,
         on_generation: Callable[[dict], Any] | None,
+        spent: Steps = Steps(),  # noqa: B008, frozen
     ):
         self.program, self.params, self.key = program, params, key
         self.folder, self.checkpoint_every = folder, checkpoint_every
@@ -118,7 +121,10 @@ class Run:
         self._validates: list[Callable] = []
         state = program.init(jax.random.fold_in(key, INIT))
         mean = program.strategy.mean(state)
-        self.now = SearchState(state, mean, jnp.float32(-jnp.inf)), Progress()
+        self.now = (
+            SearchState(state, mean, jnp.float32(-jnp.inf)),
+            Progress(**spent.as_dict()),
+        )
         if folder is not None:
             restored = folder.restore(self.now[0])
             if restored is not None:
@@ -161,9 +167,10 @@ class Run:
         try:
             while True:
                 search, progress = self.now
-                if progress.solved or progress.generation >= config.max_generations:
+                number = next_index(progress.rows, config)
+                if progress.solved or number is None:
                     return progress
-                search, row, solved = self._generation(search, progress)
+                search, row, solved = self._generation(search, progress, number)
                 seconds, cpu_seconds = clock.lap()
                 row["seconds"] = progress.seconds + seconds
                 row["cpu_seconds"] = progress.cpu_seconds + cpu_seconds
@@ -187,9 +194,14 @@ class Run:
             self.folder.save(progress.generation, search, fields)
 
     def _generation(
-        self, search: SearchState, progress: Progress
+        self, search: SearchState, progress: Progress, number: int
     ) -> tuple[SearchState, dict, bool]:
         """One generation and its validation.
+
+        Args:
+          search: The search before it.
+          progress: What is known before it.
+          number: By which the stages know it, see `jaxrl_se.patience`.
 
         Returns:
           The search, the row of metrics but for times, and whether the task is solved.
@@ -197,16 +209,18 @@ class Run:
         index = progress.generation
         key = jax.random.fold_in(jax.random.fold_in(self.key, GENERATION), index)
         state, log = jax.block_until_ready(
-            self._step(key, search.strategy, jnp.int32(index), self.params)
+            self._step(key, search.strategy, jnp.int32(number), self.params)
         )
         search = search.replace(strategy=state)  # type: ignore
         row = _row(index, log)
+        if self.program.config.patience is not None:
+            row["index"] = number
         steps, stop_return = log.steps, self.program.config.stop_return
         num_means = self.program.strategy.num_means
         if num_means:
             own = np.asarray(log.fitness, np.float64)[:num_means]
             row["validation_mean"] = float(np.mean(own))
-        elif self._is_due(row):
+        elif self._is_due(row, progress.rows):
             weights = self.program.strategy.mean(state)
             attempts = 1 if stop_return is None else 2
             score, taken = self._validate(index, weights, attempts)
@@ -216,12 +230,17 @@ class Run:
         row |= (progress.steps + Steps(**_ints(steps))).as_dict()
         return search, row, solved
 
-    def _is_due(self, row: dict) -> bool:
+    def _is_due(self, row: dict, earlier: list[dict]) -> bool:
         """Whether the search mean is validated after this generation."""
         config = self.program.config
         is_due = row["generation"] % config.validation_every == 0
         if config.stop_return is None:
-            return is_due or row["generation"] == config.max_generations
+            # What agents do is not looked at before the first of them has trained.
+            is_early = config.patience is not None and any(
+                row["index"] < start for start in config.stages[:1]
+            )
+            is_last = next_index([*earlier, row], config) is None
+            return is_last or (is_due and not is_early)
         return self.stops and is_due and row["fitness_best"] >= config.stop_return
 
     def _validate(self, index: int, weights: Any, attempts: int) -> tuple[float, Steps]:

@@ -193,7 +193,8 @@ class Generation(Trials):
         task_params = self.task_params(key, generation, params.task)
         params = Params(task_params, params.proxy)
         keys = self.agent_keys(key_score)
-        trials = [partial(self.sharded, self._trials, a) for a in self.config.agents]
+        agents = self.config.scored_agents
+        trials = [partial(self.sharded, self._trials, agent) for agent in agents]
         if self.config.algorithms == "mixed":
             each = [trial(population, keys, params) for trial in trials]
             scored = jax.tree.map(lambda *x: jnp.concatenate(x, axis=1), *each)

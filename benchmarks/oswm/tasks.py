@@ -168,10 +168,10 @@ TASKS = {
         ),
         WorldModelTask(
             name="Reacher-v5",
-            agent=SAC(discount=0.9),
+            agent=SAC(discount=0.9, hidden_sizes=(64,)),
             steps=40_000,
             context="random",
-            expert=SAC(discount=0.9),
+            expert=SAC(discount=0.9, hidden_sizes=(64,)),
             expert_steps=40_000,
             horizon=10,
             published=(-78.8, 3.9, -10.4),

@@ -97,7 +97,7 @@ class SAC(OffPolicyAgent):
     learning_starts: int = 256
     updates_per_step: float = 1.0
     variation: Variation | None = None
-    hidden_sizes: tuple[int, ...] = struct.field(pytree_node=False, default=(64,))
+    hidden_sizes: tuple[int, ...] = struct.field(pytree_node=False, default=(64, 64))
     activation: str = struct.field(pytree_node=False, default="relu")
     num_critics: int = struct.field(pytree_node=False, default=2)
     batch_size: int = struct.field(pytree_node=False, default=256)
