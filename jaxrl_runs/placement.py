@@ -1,7 +1,7 @@
 """Notices when a folder of the user's own hides a package of ours.
 
-``envs`` and ``benchmarks`` are common names. Python takes the first one on its path, and
-that is often the folder that a script stands in. Checked once, when this is imported.
+``envs`` and ``benchmarks`` are common names. Python takes the first one on its path,
+and that is often the folder that a script stands in. Checked once, on import.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ def check() -> None:
 
 def _message(name: str, other: Path) -> str:
     return (
-        f"{other} hides our package {name!r}, which is {_HOME / name}: rename yours, or "
-        f"start Python where yours is not on its path, or put {_HOME} before it "
+        f"{other} hides our package {name!r}, which is {_HOME / name}: rename yours, "
+        f"or start Python where yours is not on its path, or put {_HOME} before it "
         f"(PYTHONPATH={_HOME})"
     )
 
