@@ -53,7 +53,7 @@ class Diagram:
             f'height="{height:g}" viewBox="0 0 {width:g} {height:g}" '
             'font-family="Helvetica, Arial, sans-serif" font-size="15">\n'
             '<defs><marker id="tip" markerWidth="9" markerHeight="8" refX="8" refY="4" '
-            'orient="auto"><path d="M0,0 L9,4 L0,8 z" fill="#555555"/></marker></defs>\n'
+            'orient="auto"><path d="M0,0 L9,4 L0,8 z" fill="#555"/></marker></defs>\n'
             '<rect width="100%" height="100%" fill="white"/>\n'
             + "\n".join(parts)
             + "\n</svg>\n"

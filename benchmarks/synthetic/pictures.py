@@ -62,7 +62,7 @@ def _draw_evolution(axes: Any, summary: dict, rows: list[dict]) -> None:
 
 
 def _draw_learning(axes: Any, summary: dict, curves: Curves) -> None:
-    """Mean and middle 80 % of both groups of agents, and how far apart they solve it."""
+    """Mean and middle 80 % of both groups, and how far apart they solve the task."""
     both = (
         ("learned\nenvironment", figures.LEARNED, curves.synthetic),
         ("real task", figures.REAL, curves.real),
