@@ -1,7 +1,7 @@
 """Makes the gallery from the shipped files: `python docs/make_gallery.py`.
 
-Writes docs/gallery.md, with every environment's card, and a picture for each: the
-action that a synthetic environment pays most for, or what a reward network says.
+Writes docs/gallery.md, with every environment's card, and a picture for each: which
+action a synthetic environment pays more for, or what a reward network says.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ import oswm
 
 DOCS = Path(__file__).parent
 CARDS = Path(jaxrl_se.__file__).parent / "pretrained"
-NUM_ACTIONS = 21  # of a continuous action, from the lowest to the highest
 KINDS = {
     "one-step": "One-step environment",
     "multi-step": "Multi-step environment",
@@ -88,24 +87,24 @@ def grid(view: View) -> tuple[np.ndarray, np.ndarray, jax.Array]:
     return x, y, jnp.stack(columns, axis=1).astype(jnp.float32)
 
 
-def best_actions(env: Any, params: Any, observations: jax.Array) -> np.ndarray:
-    """For each observation the best paid action, from 0 (lowest) to 1 (highest)."""
+def preference(env: Any, params: Any, observations: jax.Array) -> np.ndarray:
+    """For each observation the reward of the highest action minus the lowest's."""
     space = env.action_space(params)
     if hasattr(space, "n"):
-        actions = jnp.arange(space.n)
+        lowest, highest = jnp.int32(0), jnp.int32(space.n - 1)
     else:
-        actions = jnp.linspace(
-            jnp.ravel(space.low)[0], jnp.ravel(space.high)[0], NUM_ACTIONS
-        )
-        actions = actions[:, None]
+        lowest, highest = jnp.ravel(space.low)[:1], jnp.ravel(space.high)[:1]
     _, state = env.reset(jax.random.key(0), params)
 
     def reward(obs, action):
         moved = state.replace(obs=obs)
         return env.step_env(jax.random.key(0), moved, action, params)[2]
 
-    rewards = jax.vmap(jax.vmap(reward, (None, 0)), (0, None))(observations, actions)
-    return np.asarray(jnp.argmax(rewards, axis=1)) / (len(actions) - 1)
+    rewards = [
+        jax.vmap(reward, (0, None))(observations, action)
+        for action in (highest, lowest)
+    ]
+    return np.asarray(rewards[0] - rewards[1])
 
 
 def draw(path: Path, task: str, variant: str) -> None:
@@ -125,10 +124,11 @@ def draw(path: Path, task: str, variant: str) -> None:
         image = axis.pcolormesh(x, y, values, cmap="viridis", rasterized=True)
         figure.colorbar(image, label="output of the network")
     else:
-        values = best_actions(env, params, observations).reshape(x.shape)
-        image = axis.pcolormesh(x, y, values, cmap="RdBu", vmin=0, vmax=1)
-        bar = figure.colorbar(image, label="best paid action", ticks=[0, 1])
-        bar.ax.set_yticklabels(view.actions)
+        values = preference(env, params, observations).reshape(x.shape)
+        limit = float(np.abs(values).max())
+        image = axis.pcolormesh(x, y, values, cmap="RdBu", vmin=-limit, vmax=limit)
+        low, high = view.actions
+        figure.colorbar(image, label=f"reward of {high} minus {low}")
     axis.set(xlabel=view.x[0], ylabel=view.y[0])
     figure.savefig(path, dpi=110)
 
@@ -157,7 +157,9 @@ def entry(task: str, variant: str, mean_return: float) -> str:
                 "What it pays in each cell for each of four moves; S start, G goal."
             )
     else:
-        caption = f"The action that it pays most for at once{VIEWS[base].where}."
+        low, high = VIEWS[base].actions
+        caption = f"How much more it pays for {high} than for {low}"
+        caption += f"{VIEWS[base].where}."
     solved = envs.solved_return(task)
     threshold = "" if solved is None else f" (solved: {solved:g})"
     body = "\n".join(f"    {line}".rstrip() for line in card.splitlines())
