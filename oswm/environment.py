@@ -79,6 +79,8 @@ class WorldModelEnv(environment.Environment):
         penalized: Whether `params.uncertainty_penalty` is looked at.
     """
 
+    task_kind = "model"
+
     def __init__(
         self,
         model: Any,
