@@ -144,7 +144,7 @@ def draw_cliff(path: Path, env: Any, params: Any) -> None:
     figure.savefig(path, dpi=110)
 
 
-def entry(task: str, variant: str, mean_return: float) -> str:
+def entry(task: str, variant: str) -> str:
     """The text of one shipped environment."""
     name = f"{task}.{variant}"
     card = (CARDS / f"{name}.md").read_text().split("\n", 1)[1].strip()
@@ -161,6 +161,7 @@ def entry(task: str, variant: str, mean_return: float) -> str:
         caption = f"How much more it pays for {high} than for {low}"
         caption += f"{VIEWS[base].where}."
     solved = envs.solved_return(task)
+    mean_return = jaxrl_se.read_card(task, variant)["return_mean"]
     threshold = "" if solved is None else f" (solved: {solved:g})"
     body = "\n".join(f"    {line}".rstrip() for line in card.splitlines())
     return (
@@ -182,13 +183,10 @@ def text() -> str:
         "How to train an agent in one: "
         "[use a shipped environment](guides/shipped_environment.md).\n"
     ]
-    shipped = sorted(jaxrl_se.available().items())
-    for task in dict.fromkeys(task for (task, _), _ in shipped):
+    shipped = jaxrl_se.available()
+    for task in dict.fromkeys(task for task, _ in shipped):
         parts.append(f"## {task}\n")
-        variants = {
-            variant: value for (name, variant), value in shipped if name == task
-        }
-        parts += [entry(task, v, variants[v]) for v in KINDS if v in variants]
+        parts += [entry(task, kind) for kind in KINDS if (task, kind) in shipped]
     return "\n".join([*parts, world_model()])
 
 

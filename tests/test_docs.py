@@ -34,7 +34,9 @@ def shrunk(comments: str, code: str) -> str:
 def test_code_of_the_page_runs(path, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     session, left_out = {"__name__": "__main__"}, set()
-    for comments, code in BLOCK.findall(path.read_text()):
+    text = path.read_text()
+    for block in BLOCK.finditer(text):
+        comments, code = block.groups()
         missing = {
             name
             for name in OPTIONAL
@@ -43,7 +45,8 @@ def test_code_of_the_page_runs(path, tmp_path, monkeypatch, capsys):
         }
         left_out |= missing
         if not missing:
-            exec(compile(shrunk(comments, code), str(path), "exec"), session)
+            above = "\n" * text.count("\n", 0, block.start(2))  # for the lines of errors
+            exec(compile(above + shrunk(comments, code), str(path), "exec"), session)
     if left_out:
         pytest.skip(f"blocks that need {', '.join(sorted(left_out))} were left out")
 
