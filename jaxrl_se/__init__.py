@@ -1,5 +1,8 @@
 """Evolved synthetic environments: train agents in them, test on the real task."""
 
+import jaxrl_runs.placement  # noqa: F401  first: is `envs` ours?
+
+# isort: split
 from envs.spaces import Spaces
 from jaxrl_runs.run_folder import RunFolderError
 from jaxrl_se.agents import (
