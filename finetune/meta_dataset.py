@@ -137,9 +137,10 @@ def _check(data: MetaDataset) -> None:
     check_values(
         curves, costs, lambda _, row, epoch: f"{source}: row {row}, epoch {epoch + 1}"
     )
-    check_duplicates(
+    check_repetitions(
         data.vectors,
         data.dataset,
+        data.curves,
         lambda first, row: f"{source}: rows {first} and {row}",
     )
 
@@ -180,22 +181,29 @@ def check_values(
         )
 
 
-def check_duplicates(
-    vectors: np.ndarray, dataset: np.ndarray, where: Callable[[int, int], str]
+def check_repetitions(
+    vectors: np.ndarray,
+    dataset: np.ndarray,
+    curves: np.ndarray,
+    where: Callable[[int, int], str],
 ) -> None:
-    """Raise a ValueError where a configuration occurs twice on a dataset.
+    """Raise a ValueError where the same run stands in a table twice.
+
+    A configuration that was trained several times on a dataset, with other seeds, is
+    kept as repetitions: their curves differ.
 
     Args:
         vectors: Configurations ``[N, H]``.
         dataset: Dataset of each run, ``[N]``.
+        curves: Accuracies ``[N, T]``.
         where: Says where two rows are.
     """
-    known = np.where(np.isnan(vectors), -1e30, vectors)  # absent is not zero
-    keyed = np.concatenate([dataset[:, None], known], 1)
+    known = [np.where(np.isnan(x), -1e30, x) for x in (vectors, curves)]
+    keyed = np.concatenate([dataset[:, None], *known], 1)  # absent is not zero
     _, first, inverse = np.unique(keyed, axis=0, return_index=True, return_inverse=True)
     first = first[inverse.ravel()]
     for row in np.flatnonzero(first != np.arange(len(vectors)))[:1]:
         raise ValueError(
-            f"{where(int(first[row]), int(row))} are the same run (same dataset, same "
-            "configuration)"
+            f"{where(int(first[row]), int(row))} are the same run (same dataset, "
+            "configuration and curve)"
         )

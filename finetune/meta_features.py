@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from finetune.readers import META_NAMES
+from finetune.assemble import META_NAMES
 
 
 def image_meta_features(
