@@ -26,6 +26,7 @@ def from_percent(curves: np.ndarray, source: str, advice: str = "") -> np.ndarra
 
 
 def name_meta_features(count: int) -> tuple[str, ...]:
+    """Name the meta-features of a layout that does not name them."""
     extra = tuple(f"meta_{i}" for i in range(len(META_NAMES), count))
     return META_NAMES[:count] + extra
 

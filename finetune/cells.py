@@ -61,7 +61,9 @@ class Rows:
         lines = [
             (number, [cell.strip() for cell in line])
             for number, line in enumerate(
-                csv.reader(text.splitlines(), delimiter=separator, skipinitialspace=True),
+                csv.reader(
+                    text.splitlines(), delimiter=separator, skipinitialspace=True
+                ),
                 1,
             )
             if any(cell.strip() for cell in line)
@@ -80,9 +82,7 @@ class Rows:
                     "line)"
                 )
             if row[0] in self.cells:
-                raise ValueError(
-                    f"{path.name}: run {row[0]!r} occurs more than once"
-                )
+                raise ValueError(f"{path.name}: run {row[0]!r} occurs more than once")
             self.cells[row[0]] = row
             self.lines[row[0]] = number
         twice = {c for c in self.header if c and self.header.count(c) > 1}

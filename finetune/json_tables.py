@@ -15,10 +15,12 @@ from finetune.meta_dataset import MetaDataset, check_repetitions, check_values
 
 # what Quick-Tune's tables record beside hyperparameters
 _NO_HYPERPARAMETERS = frozenset(
-    "dataset experiment project project_name device distributed rank world_size "
-    "prefetcher epochs curve_length device_count final_batch_size invalid_loss_value "
-    "max_memory_allocated test_mode initial_eval_top1 initial_eval_top5 "
-    "initial_eval_loss num_classes max_eval_top1 max_eval_top5 seed".split()
+    """
+    dataset experiment project project_name device distributed rank world_size seed
+    prefetcher epochs curve_length device_count final_batch_size invalid_loss_value
+    max_memory_allocated test_mode initial_eval_top1 initial_eval_top5
+    initial_eval_loss num_classes max_eval_top1 max_eval_top5
+    """.split()  # noqa: SIM905
 )
 
 
@@ -306,31 +308,34 @@ def _encode_configs(
 
 def _read_lcbench(path: Path) -> MetaDataset:
     """LCBench's one file; it has no meta-features, so there is one constant."""
+    shape = '{dataset: {run: {"config": {..}, "log": {"Train/val_accuracy": .., "time"'
     content = load_json(path, path.name)
-    shape = '{dataset: {run: {"config": {..}, "log": {"Train/val_accuracy": [..], '
+    runs = _Runs(path.name, f"{path.name} (time)", _longest(content))
     configs: dict[str, Any] = {}
-    longest = 1
-    runs = _Runs(path.name, f"{path.name} (time)", 10_000)
     for dataset, rows in content.items():
         for run, row in rows.items() if isinstance(rows, dict) else ():
-            log = row.get("log", row.get("results")) if isinstance(row, dict) else None
+            where = runs.where(dataset, run)
+            log = row.get("log") if isinstance(row, dict) else None
             if not isinstance(log, dict) or not isinstance(row.get("config"), dict):
-                raise ValueError(
-                    f'{runs.where(dataset, run)} must be laid out as {shape}"time": '
-                    f"[..]}}}}}}}}, got {str(row)[:60]}"
-                )
+                raise ValueError(f"{where} must be laid out as {shape}: ..}}}}}}}}")
             absent = {"Train/val_accuracy", "time"} - set(log)
             if absent:
-                raise ValueError(f"{runs.where(dataset, run)}: missing {sorted(absent)}")
-            time = np.array([0.0, *log["time"]], float)
-            runs.add(dataset, run, list(log["Train/val_accuracy"]), np.diff(time).tolist())
+                raise ValueError(f"{where}: missing {sorted(absent)}")
+            seconds = np.diff(np.array([0.0, *log["time"]], float))
+            runs.add(dataset, run, log["Train/val_accuracy"], seconds.tolist())
             configs[f"{dataset}/{run}"] = row["config"]
-            longest = max(longest, len(log["time"]))
     if not configs:
-        raise ValueError(f'{path.name} must be laid out as {shape}"time": [..]}}}}}}}}')
-    runs.curves = [curve[:longest] for curve in runs.curves]
-    runs.costs = [cost[:longest] for cost in runs.costs]
+        raise ValueError(f"{path.name} must be laid out as {shape}: ..}}}}}}}}")
     names = [f"{d}/{r}" for d, r in zip(runs.datasets, runs.names, strict=True)]
     columns, vectors = _encode_configs(configs, names, path.name)
     meta = {name: [1.0] for name in content}
-    return runs.build(columns, vectors, meta, ("constant",), lambda i: f"run {names[i]!r}")
+    return runs.build(
+        columns, vectors, meta, ("constant",), lambda i: f"run {names[i]!r}"
+    )
+
+
+def _longest(content: Any) -> int:
+    """Length of the longest list somewhere in a json object."""
+    if isinstance(content, dict):
+        return max((_longest(part) for part in content.values()), default=0)
+    return len(content) if isinstance(content, list) else 0

@@ -79,9 +79,7 @@ class Response:
 
     def _log_prior(self, particles):
         relevance, share = particles[:, :-1], particles[:, -1]
-        return -0.5 * (
-            ((relevance - 0.0) / 1.5) ** 2
-        ).sum(1) - 0.5 * (share + 2.5) ** 2
+        return -0.5 * (((relevance - 0.0) / 1.5) ** 2).sum(1) - 0.5 * (share + 2.5) ** 2
 
     def _kernel(self, particles, rows, others):
         """Matern 5/2 of each particle, ``[P, R, O]``, of unit variance."""

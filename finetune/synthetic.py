@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from finetune.meta_dataset import MetaDataset
 from finetune.assemble import META_NAMES
+from finetune.meta_dataset import MetaDataset
 from finetune.space import Categorical, Float, Ordinal, SearchSpace
 
 

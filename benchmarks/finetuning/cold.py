@@ -88,7 +88,9 @@ def run_cold(problem, clock, config=None, seed=0):
     from finetune.cold import ColdConfig, ColdPolicy
 
     num, num_epochs = problem.told.shape
-    policy = ColdPolicy(problem.space, problem.configs, num_epochs, seed, config or ColdConfig())
+    policy = ColdPolicy(
+        problem.space, problem.configs, num_epochs, seed, config or ColdConfig()
+    )
     sign = 1 if problem.direction == "maximize" else -1
     curves = np.zeros((num, num_epochs))
     lengths = np.zeros(num, int)

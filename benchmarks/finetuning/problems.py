@@ -85,10 +85,16 @@ def _positions(space: SearchSpace, configs: list[Config], random) -> np.ndarray:
             place = dict(zip(h.choices, random.uniform(size=len(h.choices))))
             column = [0.5 if v is None else place[v] for v in values]
         else:
-            low, high = (h.low, h.high) if isinstance(h, Float) else h.choices[:: len(h.choices) - 1]
+            low, high = (
+                (h.low, h.high)
+                if isinstance(h, Float)
+                else h.choices[:: len(h.choices) - 1]
+            )
             scale = np.log if h.log else np.asarray
             column = [
-                0.5 if v is None else (scale(v) - scale(low)) / (scale(high) - scale(low))
+                0.5
+                if v is None
+                else (scale(v) - scale(low)) / (scale(high) - scale(low))
                 for v in values
             ]
         columns.append(column)
@@ -170,7 +176,9 @@ def draw_problem(seed: int, num_configs: int = 400) -> Problem:
     curves = np.clip(curves + noise * steps, 0, 1)
     if random.uniform() < 0.3:  # some configurations diverge, or crash
         is_bad = _effects(place, random) > random.uniform(0.5, 1.5)
-        gone = is_bad[:, None] & (epochs > random.integers(0, num_epochs, (num_configs, 1)))
+        gone = is_bad[:, None] & (
+            epochs > random.integers(0, num_epochs, (num_configs, 1))
+        )
         curves = np.where(gone, np.nan if random.uniform() < 0.5 else chance, curves)
     spread = random.choice([0.1, 0.5, 1.0])
     base = np.exp(random.normal(4, 1.5) + spread * _effects(place, random))
@@ -184,5 +192,10 @@ def draw_problem(seed: int, num_configs: int = 400) -> Problem:
         told = scale * (1.2 - curves) ** random.choice([1.0, 2.0])
     return Problem(
         f"{family}, {len(space.hyperparameters)} hyperparameters, {num_epochs} epochs",
-        space, configs, told, value, seconds, direction,
+        space,
+        configs,
+        told,
+        value,
+        seconds,
+        direction,
     )
