@@ -7,6 +7,7 @@
 """
 
 from finetune.bundle import FitConfig, Surrogates, fit_surrogates
+from finetune.cold import ColdConfig
 from finetune.meta_dataset import MetaDataset
 from finetune.meta_features import (
     extract_image_meta_features,
@@ -22,6 +23,7 @@ from finetune.zero_shot import RankingConfig
 
 __all__ = [
     "Categorical",
+    "ColdConfig",
     "Condition",
     "FitConfig",
     "Float",

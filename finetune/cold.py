@@ -1,19 +1,44 @@
-"""Choices from the task's own runs alone: what a tuner does that knows no past."""
+"""Choices from the task's own runs alone: what a tuner does that knows no past.
+
+Nothing is trained beforehand. What a curve may become comes from a wide prior of shapes
+(:mod:`finetune.curves`) whose frequencies are learned from this task's curves; what an
+untouched configuration may reach, and cost, from Gaussian processes on this task's runs
+(:mod:`finetune.response`). The choice is the expected improvement per second, as with
+meta-learned surrogates, with one difference: a run that disappoints will be given up,
+so the seconds that lie far ahead count by the chance that they are spent at all. A
+share of the seconds follows asynchronous halving, whatever the model believes, so that
+a task that fits none of its assumptions is tuned nearly as well as by halving alone.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 
 from finetune.curves import CurveModel, gaussian_gain
 from finetune.response import Response, unit_columns
-from finetune.space import Config, SearchSpace
+from finetune.task_runs import TaskRuns
 
 
 @dataclasses.dataclass(frozen=True)
 class ColdConfig:
-    """Settings of a cold start."""
+    """Settings of a cold start.
+
+    Attributes:
+        halving_share: Share of the seconds that follows asynchronous halving.
+        eta: Of halving: rungs are powers of it, one of so many is promoted.
+        strength: Runs that the prior of shapes counts as.
+        given_up: Share of the seconds ahead that is spent even on a run that will
+            disappoint.
+        shortlist: Untouched configurations that are looked at closely.
+        growth: The task's model is learned anew when the observations have grown by
+            this factor.
+        max_rows: Runs that the Gaussian processes look at, at most.
+        pause: A run that was chosen is trained without a new look until its length has
+            grown by this factor.
+    """
 
     halving_share: float = 0.25
     eta: int = 3
@@ -22,153 +47,258 @@ class ColdConfig:
     shortlist: int = 24
     growth: float = 1.15
     max_rows: int = 80
-    cost_power: float = 1.0
+    pause: float = 1.2
+
+
+class _Goal(NamedTuple):
+    """Until which epoch a run is trained, and whether halving wants it."""
+
+    until: int
+    by_halving: bool
 
 
 class ColdPolicy:
-    """Chooses the run to train next."""
+    """Chooses by what the task's own runs show.
+
+    Args:
+        runs: The task; candidates may be added to it later.
+        seed: Of the particles of the Gaussian processes.
+        config: Settings.
+    """
 
     def __init__(
-        self,
-        space: SearchSpace,
-        configs: list[Config],
-        num_epochs: int,
-        seed: int = 0,
-        config: ColdConfig = ColdConfig(),
+        self, runs: TaskRuns, seed: int = 0, config: ColdConfig = ColdConfig()
     ):
         self.config = config
-        self.num_epochs = num_epochs
-        columns, owner = unit_columns(space, configs)
-        self.curves = CurveModel(num_epochs, config.strength)
-        self.level = Response(columns, owner, seed)
-        self.cost = Response(columns, owner, seed + 1)
-        rungs = [config.eta**k for k in range(20) if config.eta**k < num_epochs]
-        self.rungs = np.array([*rungs, num_epochs])
-        self.halving_seconds = 0.0
-        self.total_seconds = 0.0
-        self.goal = (-1, 0, False)
-        self._next_refresh = 0
-        self._best = -np.inf
-        self._score = np.full(len(configs), -np.inf)
-        self._scored = np.zeros(len(configs), int)  # length at which it was scored
-        self.decisions = 0
+        self.seed = seed
+        self.num_epochs = runs.num_epochs
+        rungs = [config.eta**k for k in range(64) if config.eta**k < runs.num_epochs]
+        self._rungs = np.array([*rungs, runs.num_epochs])
+        self.reset()
 
-    def choose(self, curves, lengths, seconds, is_open) -> int:
-        run, until, _ = self.goal
-        if run >= 0 and is_open[run] and lengths[run] < until:
-            return run
-        due = self.halving_seconds < self.config.halving_share * self.total_seconds
-        if due or not (lengths > 0).any():
-            run, until = self.halve(curves, lengths, is_open)
+    def reset(self) -> None:
+        """Forget the task."""
+        self._curves = CurveModel(self.num_epochs, self.config.strength)
+        self._level: Response | None = None
+        self._goals: dict[int, _Goal] = {}
+        self._seconds_of_halving = self._seconds = 0.0
+        self._next_refresh, self._num_candidates = 0, 0
+        self._best = -np.inf
+
+    # ------------------------------------------------------------------- choices
+
+    def choose(self, runs: TaskRuns, meta_features: object = None) -> int | None:
+        """The candidate to train for one more epoch; None: none is open."""
+        del meta_features
+        is_open = runs.is_open
+        if not is_open.any():
+            return None
+        for run, goal in self._goals.items():
+            if is_open[run] and runs.lengths[run] < goal.until:
+                return run
+        due = self._seconds_of_halving < self.config.halving_share * self._seconds
+        if due or not runs.lengths.any():
+            run, until = self._halve(runs, is_open)
         else:
-            self.decisions += 1
-            score = self.scores(curves, lengths, seconds, is_open)
-            run = int(np.argmax(score))
-            n = lengths[run]
-            until = n + 1 if n < 6 else int(np.ceil(1.2 * n))
-        self.goal = (run, until, due)
+            run = int(np.argmax(self._scores(runs, is_open)))
+            until = max(runs.lengths[run] + 1, self.config.pause * runs.lengths[run])
+        self._goals[run] = _Goal(int(until), due)
         return run
 
-    def spent(self, seconds):
-        self.total_seconds += seconds
-        if self.goal[2]:
-            self.halving_seconds += seconds
+    def follow(self, run: int, runs: TaskRuns) -> None:
+        """Take over a choice that was made elsewhere."""
+        if run not in self._goals or self._goals[run].until <= runs.lengths[run]:
+            self._goals[run] = _Goal(int(runs.lengths[run]) + 1, False)
 
-    def halve(self, curves, lengths, is_open):
-        for level in range(len(self.rungs) - 2, -1, -1):
-            rung = self.rungs[level]
-            at = np.flatnonzero(lengths >= rung)
-            if len(at) < self.config.eta:
+    def observe(self, run: int, seconds: float) -> None:
+        """Count the seconds of an epoch of a run."""
+        self._seconds += seconds
+        if run in self._goals and self._goals[run].by_halving:
+            self._seconds_of_halving += seconds
+
+    def _halve(self, runs: TaskRuns, is_open: np.ndarray) -> tuple[int, int]:
+        """Asynchronous halving over all runs: what to train, until which epoch.
+
+        Source: Li et al., A System for Massively Parallel Hyperparameter Tuning (2020),
+        Algorithm 2.
+        """
+        lengths = runs.lengths
+        for rung, above in zip(self._rungs[-2::-1], self._rungs[:0:-1], strict=True):
+            reached = np.flatnonzero(lengths >= rung)
+            num = len(reached) // self.config.eta
+            if num == 0:
                 continue
-            peak = curves[at, :rung].max(1)
-            top = at[np.argsort(-peak, kind="stable")[: len(at) // self.config.eta]]
-            ready = [
-                r for r in top if lengths[r] < self.rungs[level + 1] and is_open[r]
-            ]
-            if ready:
-                return int(ready[0]), int(self.rungs[level + 1])
-        fresh = np.flatnonzero((lengths == 0) & is_open)
+            peak = runs.scores[reached, :rung].max(1)
+            top = reached[np.argsort(-peak, kind="stable")[:num]]
+            ready = top[(lengths[top] < above) & is_open[top]]
+            if len(ready):
+                return int(ready[0]), int(above)
+        fresh = np.flatnonzero(is_open & (lengths == 0))
         if len(fresh):
             return int(fresh[0]), 1
         rest = np.flatnonzero(is_open)
         return int(rest[np.argmax(lengths[rest])]), self.num_epochs
 
-    def scores(self, curves, lengths, seconds, is_open):
-        total = int(lengths.sum())
-        seen = np.arange(self.num_epochs) < lengths[:, None]
-        best = np.where(seen, curves, -np.inf).max()
-        stale = best > self._best
-        self._best = best
-        if total >= self._next_refresh:
-            self._refresh(curves, lengths, seconds)
-            self._next_refresh = max(total + 1, int(self.config.growth * total))
-            stale = True
-        model = self.curves
-        scaled_best = model.scale_scores(best)
-        if stale:
-            self._scored[:] = -1
-        todo = np.flatnonzero(is_open & (self._scored != lengths))
-        fresh = todo[lengths[todo] == 0]
-        begun = todo[lengths[todo] > 0]
-        if len(fresh):
-            self._score_fresh(fresh, scaled_best)
-        if len(begun):
-            prior = self._mean[begun], self._var[begun]
-            posterior = model.condition(curves[begun], lengths[begun], *prior)
-            for i, run in enumerate(begun):
-                ahead = self._horizons(lengths[run])
-                gain, chance = model.look_ahead(posterior, i, ahead, scaled_best)
-                own = seconds[run]
-                rate = self._rate(gain, chance, ahead - lengths[run], own)
-                self._score[run] = rate.max()
-        self._scored[todo] = lengths[todo]
-        return np.where(is_open, self._score, -np.inf)
+    def recommend(self, runs: TaskRuns, meta_features: object = None) -> np.ndarray:
+        """Order of the candidates, best first; as drawn before any observation."""
+        del meta_features
+        if not runs.lengths.any():
+            return np.arange(len(runs))
+        self._scores(runs, runs.is_open)
+        value = self._mean.copy()
+        for run in np.flatnonzero(runs.lengths):
+            value[run] = self.predict(runs, None, int(run))[1].max()
+        return np.argsort(-value, kind="stable")
 
-    def _score_fresh(self, fresh, best):
-        c, model = self.config, self.curves
-        mean, var, seconds = self._mean[fresh], self._var[fresh], self._seconds[fresh]
-        gain, _ = gaussian_gain(mean, np.sqrt(var), best)
-        self._score[fresh] = -1.0
-        order = np.argsort(-gain / seconds, kind="stable")[: c.shortlist]
-        ahead = self._horizons(0)
-        gain, chance = model.look_ahead_fresh(mean[order], var[order], ahead, best)
-        rate = self._rate(gain, chance, ahead, seconds[order][:, None])
-        self._score[fresh[order]] = rate.max(1)
+    def largest_gain(self, runs: TaskRuns, meta_features: object = None) -> float:
+        """The largest expected improvement, as a share of the range of scores."""
+        del meta_features
+        is_open = runs.is_open
+        self._scores(runs, is_open)
+        return float(self._gain[is_open].max())
 
-    def _refresh(self, curves, lengths, seconds):
-        started = np.flatnonzero(lengths > 0)
-        mean, noise = self.curves.refresh(curves[started], lengths[started])
-        order = np.argsort(noise, kind="stable")
-        if len(order) > self.config.max_rows:
-            # the surest half, and the best of the rest
-            half = self.config.max_rows // 2
-            rest = order[half:]
-            order = np.r_[order[:half], rest[np.argsort(-mean[rest])][:half]]
-        rows = started[order]
-        mu, sd = self.curves.level_mean, np.sqrt(self.curves.level_var)
-        z, noise = (mean[order] - mu) / sd, noise[order] / sd**2
-        found, var = self.level.predict(rows, z, noise, 3)
-        # without what the run itself says, which comes in again by its curve
-        v = np.minimum(var[rows], 0.999 * noise)
-        cavity = 1 / (1 / v - 1 / noise)
-        found[rows] = cavity * (found[rows] / v - z / noise)
-        var[rows] = cavity
-        self._mean = mu + sd * np.clip(found, -4, 4)
-        self._var = sd**2 * np.clip(var, 1e-3, 1.0)
-        log = np.log(seconds[rows])
-        center, width = log.mean(), max(log.std(), 0.1)
-        found = np.zeros(len(lengths))
-        if len(rows) > 2:
-            found, _ = self.cost.predict(
-                rows, (log - center) / width, np.full(len(rows), 1e-2), 1
+    def predict(self, runs: TaskRuns, meta_features: object, run: int):
+        """Epochs, mean and standard deviation of a candidate's score, ``[O]`` each.
+
+        Raises:
+            ValueError: Before any observation.
+        """
+        del meta_features
+        if not runs.lengths.any():
+            raise ValueError("a cold tuner predicts nothing before an observation")
+        self._scores(runs, runs.is_open)
+        length = min(int(runs.lengths[run]), self.num_epochs - 1)
+        epochs = self._horizons(length)[-4:]
+        if runs.lengths[run]:
+            posterior = self._condition(runs, np.array([run]))
+            mean, std = self._curves.moments(posterior, 0, epochs)
+        else:
+            mean, std = self._curves.moments_fresh(
+                self._mean[run], self._var[run], epochs
             )
-        self._seconds = np.exp(center + width * found)
+        scale, low = self._curves.scale, self._curves.low
+        return epochs, runs.sign * (low + scale * mean), scale * std
 
-    def _horizons(self, n):
-        ahead = n + np.array([1, 2, 4, 8, 16, 32, 64])
+    # --------------------------------------------------------------------- model
+
+    def _scores(self, runs: TaskRuns, is_open: np.ndarray) -> np.ndarray:
+        """Expected improvement per second of each candidate, ``[C]``.
+
+        A score is computed again only when the run, the best value or the model of the
+        task has changed.
+        """
+        lengths, total = runs.lengths, int(runs.lengths.sum())
+        seen = np.arange(self.num_epochs) < lengths[:, None]
+        best = np.where(seen, runs.scores, -np.inf).max()
+        is_new = len(runs) != self._num_candidates
+        if is_new or total >= self._next_refresh:
+            self._refresh(runs)
+            self._next_refresh = max(total + 1, int(self.config.growth * total))
+        elif best <= self._best:
+            self._is_stale[:] = lengths != self._scored
+        else:
+            self._is_stale[:] = True
+        self._best = best
+        todo = np.flatnonzero(is_open & self._is_stale)
+        scaled = float(self._curves.scale_scores(best))
+        self._score_fresh(todo[lengths[todo] == 0], scaled)
+        self._score_begun(runs, todo[lengths[todo] > 0], scaled)
+        self._scored[todo] = lengths[todo]
+        self._is_stale[todo] = False
+        score = np.where(is_open, self._score, -np.inf)
+        for run in runs.pending:  # other workers: look elsewhere meanwhile
+            if lengths[run] == 0 and self._level is not None:
+                near = self._level.correlation(run)
+                score = np.where(lengths == 0, score * (1 - near**2), score)
+        return score
+
+    def _score_begun(self, runs: TaskRuns, begun: np.ndarray, best: float) -> None:
+        if len(begun) == 0:
+            return
+        posterior = self._condition(runs, begun)
+        seconds = runs.mean_seconds
+        for i, run in enumerate(begun):
+            length = int(runs.lengths[run])
+            epochs = self._horizons(length)
+            gain, chance = self._curves.look_ahead(posterior, i, epochs, best)
+            self._gain[run] = gain.max()
+            rate = self._rate(gain, chance, epochs - length)
+            self._score[run] = rate.max() / seconds[run]
+
+    def _score_fresh(self, fresh: np.ndarray, best: float) -> None:
+        """Look closely at those that would gain most if all levels were reached."""
+        if len(fresh) == 0:
+            return
+        mean, var, seconds = (
+            self._mean[fresh],
+            self._var[fresh],
+            self._seconds_of[fresh],
+        )
+        gain, _ = gaussian_gain(mean, np.sqrt(var), best)
+        self._gain[fresh], self._score[fresh] = 0.0, 0.0
+        order = np.argsort(-gain / seconds, kind="stable")[: self.config.shortlist]
+        epochs = self._horizons(0)
+        gain, chance = self._curves.look_ahead_fresh(
+            mean[order], var[order], epochs, best
+        )
+        self._gain[fresh[order]] = gain.max(1)
+        rate = self._rate(gain, chance, epochs)
+        self._score[fresh[order]] = rate.max(1) / seconds[order]
+
+    def _rate(self, gain, chance, ahead):
+        """Gain per epoch that will be spent."""
+        given_up = self.config.given_up
+        share = given_up + (1 - given_up) * chance
+        return gain / (1 + (ahead - 1) * share)
+
+    def _horizons(self, length: int) -> np.ndarray:
+        ahead = length + 2 ** np.arange(16)
         return np.r_[ahead[ahead < self.num_epochs], self.num_epochs]
 
-    def _rate(self, gain, chance, ahead, seconds):
-        c = self.config
-        share = c.given_up + (1 - c.given_up) * chance
-        return gain / (seconds**c.cost_power * (1 + (ahead - 1) * share))
+    def _condition(self, runs: TaskRuns, rows: np.ndarray):
+        return self._curves.condition(
+            runs.scores[rows], runs.lengths[rows], self._mean[rows], self._var[rows]
+        )
+
+    def _refresh(self, runs: TaskRuns) -> None:
+        """Learn from all runs what shapes, levels and costs this task has."""
+        if len(runs) != self._num_candidates or self._level is None:
+            columns, owner = unit_columns(runs.space, runs.configs)
+            self._level = Response(columns, owner, self.seed)
+            self._cost = Response(columns, owner, self.seed + 1)
+            self._num_candidates = len(runs)
+        self._score, self._gain = np.zeros(len(runs)), np.zeros(len(runs))
+        self._scored = np.zeros(len(runs), int)
+        self._is_stale = np.ones(len(runs), bool)
+        begun = np.flatnonzero(runs.lengths)
+        level, noise = self._curves.refresh(runs.scores[begun], runs.lengths[begun])
+        kept = self._pick_rows(level, noise)
+        rows, level, noise = begun[kept], level[kept], noise[kept]
+        center, width = self._curves.level_mean, np.sqrt(self._curves.level_var)
+        level, noise = (level - center) / width, noise / width**2
+        mean, var = self._level.predict(rows, level, noise, 3)
+        # without what a run itself says, which comes in by its curve
+        own = np.minimum(var[rows], 0.999 * noise)
+        var[rows] = 1 / (1 / own - 1 / noise)
+        mean[rows] = var[rows] * (mean[rows] / own - level / noise)
+        self._mean = center + width * np.clip(mean, -4, 4)
+        self._var = width**2 * np.clip(var, 1e-3, 1.0)
+        self._seconds_of = self._predict_seconds(rows, np.log(runs.mean_seconds[rows]))
+
+    def _pick_rows(self, level: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        """The runs that say most: the surest half, and the best of the others."""
+        order = np.argsort(noise, kind="stable")
+        half = self.config.max_rows // 2
+        if len(order) <= 2 * half:
+            return order
+        rest = order[half:]
+        return np.r_[order[:half], rest[np.argsort(-level[rest], kind="stable")][:half]]
+
+    def _predict_seconds(self, rows: np.ndarray, log_seconds: np.ndarray) -> np.ndarray:
+        """Seconds of an epoch of each candidate, ``[C]``."""
+        center, width = log_seconds.mean(), max(log_seconds.std(), 0.1)
+        mean = np.zeros(self._num_candidates)
+        if len(rows) > 2:
+            noise = np.full(len(rows), 1e-2)
+            mean, _ = self._cost.predict(rows, (log_seconds - center) / width, noise, 1)
+        return np.exp(center + width * mean)

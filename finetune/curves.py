@@ -216,7 +216,32 @@ class CurveModel:
         return found, mix(found.log_evidence, self.shared)
 
     def look_ahead(self, posterior, run, epochs, best):
-        """Expected gain over ``best``, and its chance, at some later epochs, ``[O]``."""
+        """Expected gain over ``best`` and its chance at some later epochs, ``[O]``."""
+        weight, mean, var = self._ahead(posterior, run, epochs)
+        gain, chance = gaussian_gain(mean, np.sqrt(var), best)
+        return weight @ gain, weight @ chance
+
+    def moments(self, posterior, run, epochs):
+        """Mean and standard deviation at some later epochs, ``[O]``."""
+        return _moments(*self._ahead(posterior, run, epochs))
+
+    def look_ahead_fresh(self, level_mean, level_var, epochs, best):
+        """As :meth:`look_ahead`, for runs that were never trained, ``[F, O]``."""
+        weight, mean, var = self._ahead_fresh(level_mean, level_var, epochs)
+        gain, chance = gaussian_gain(mean, np.sqrt(var), best)
+        return (
+            np.einsum("k,fko->fo", weight, gain),
+            np.einsum("k,fko->fo", weight, chance),
+        )
+
+    def moments_fresh(self, level_mean, level_var, epochs):
+        """As :meth:`moments`, for one run that was never trained."""
+        level = np.array([level_mean]), np.array([level_var])
+        weight, mean, var = self._ahead_fresh(*level, epochs)
+        return _moments(weight, mean[0], var[0])
+
+    def _ahead(self, posterior, run, epochs):
+        """Weights ``[k]`` of what is possible, means and variances ``[k, O]``."""
         found, weight = posterior
         kept = weight[run] > 1e-3
         weight = weight[run][kept] / weight[run][kept].sum()
@@ -229,11 +254,10 @@ class CurveModel:
         mean = of(found.base) * rest + of(found.level) * shape
         var = rest**2 * of(found.var_base) + shape**2 * of(found.var_level)
         var = var + 2 * rest * shape * of(found.covariance)
-        gain, chance = gaussian_gain(mean, np.sqrt(np.maximum(var, 1e-8)), best)
-        return weight @ gain, weight @ chance
+        return weight, mean, np.maximum(var, 1e-8)
 
-    def look_ahead_fresh(self, level_mean, level_var, epochs, best):
-        """The same for runs that were never trained, ``[F, O]``."""
+    def _ahead_fresh(self, level_mean, level_var, epochs):
+        """Weights ``[k]``, means and variances ``[F, k, O]``."""
         weight = self.shared.sum(1)
         kept = weight > 2e-3
         weight = weight[kept] / weight[kept].sum()
@@ -241,8 +265,10 @@ class CurveModel:
         rest = 1 - shape
         mean = self.base[0] * rest + level_mean[:, None, None] * shape
         var = rest**2 * self.base[1] + shape**2 * level_var[:, None, None]
-        gain, chance = gaussian_gain(mean, np.sqrt(var), best)
-        return (
-            np.einsum("k,fko->fo", weight, gain),
-            np.einsum("k,fko->fo", weight, chance),
-        )
+        return weight, mean, np.maximum(var, 1e-8)
+
+
+def _moments(weight, mean, var):
+    """Mean and standard deviation of a mixture of Gaussians."""
+    center = weight @ mean
+    return center, np.sqrt(weight @ (var + (mean - center) ** 2))

@@ -28,14 +28,14 @@ def unit_columns(
     columns, owner = [], []
     for i, h in enumerate(space.hyperparameters):
         values = [config.get(h.name) for config in configs]
-        if isinstance(h, Categorical):
-            position = {choice: j for j, choice in enumerate(h.choices)}
-            hot = np.zeros((len(configs), len(h.choices)))
-            for row, value in enumerate(values):
-                if h.name in configs[row]:
-                    hot[row, position[value]] = np.sqrt(0.5)
-            columns += list(hot.T)
-            owner += [i] * len(h.choices)
+        if isinstance(h, Categorical):  # choices that no candidate has need no column
+            chosen = [
+                h.index(v) if h.name in c else -1
+                for v, c in zip(values, configs, strict=True)
+            ]
+            for choice in sorted(set(chosen) - {-1}):
+                columns.append([np.sqrt(0.5) * (c == choice) for c in chosen])
+                owner.append(i)
             continue
         bounds = (h.low, h.high) if isinstance(h, Float) else h.choices
         low, high = min(bounds), max(bounds)
@@ -53,6 +53,8 @@ def unit_columns(
         if h.optional or h.condition is not None:
             columns.append([0.5 * (v is None) for v in values])
             owner.append(i)
+    if not columns:  # one configuration, or none that differ
+        columns, owner = [np.zeros(len(configs))], [0]
     return np.array(columns, float).T, np.array(owner)
 
 
@@ -143,3 +145,8 @@ class Response:
         mean = projected @ residual
         var = np.maximum(1 - (projected * cross).sum(2), 1e-6)
         return mean.mean(0), var.mean(0) + mean.var(0)
+
+    def correlation(self, row: int) -> np.ndarray:
+        """Prior correlation of all candidates with one of them, ``[C]``."""
+        kernel = self._kernel(self.particles, self.columns, self.columns[[row]])
+        return kernel[..., 0].mean(0)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+import finetune
+
 MARKS = np.geomspace(1, 20, 10)
 
 
@@ -84,26 +86,23 @@ def run_halving(problem, clock, eta=3):
         reached[level][run] = peak[run]
 
 
-def run_cold(problem, clock, config=None, seed=0):
-    from finetune.cold import ColdConfig, ColdPolicy
-
-    num, num_epochs = problem.told.shape
-    policy = ColdPolicy(
-        problem.space, problem.configs, num_epochs, seed, config or ColdConfig()
+def run_tuner(problem, clock, seed=0, cold=None):
+    """A cold tuner, asked and told as a user would."""
+    tuner = finetune.Tuner(
+        problem.space,
+        candidates=problem.configs,
+        num_epochs=problem.told.shape[1],
+        direction=problem.direction,
+        seed=seed,
+        cold=cold or finetune.ColdConfig(),
     )
-    sign = 1 if problem.direction == "maximize" else -1
-    curves = np.zeros((num, num_epochs))
-    lengths = np.zeros(num, int)
-    spent = np.full(num, np.nan)
-    is_open = np.ones(num, bool)
-    while not clock.is_over and is_open.any():
-        run = policy.choose(curves, lengths, spent / np.maximum(lengths, 1), is_open)
-        told, seconds = clock.train(run, lengths[run])
-        policy.spent(seconds)
-        if not np.isfinite(told):
-            is_open[run] = False
-            continue
-        curves[run, lengths[run]] = sign * told
-        spent[run] = np.nan_to_num(spent[run]) + seconds
-        lengths[run] += 1
-        is_open[run] = lengths[run] < num_epochs
+    while not clock.is_over:
+        try:
+            trial = tuner.suggest()
+        except RuntimeError:  # the pool is used up
+            return
+        told, seconds = clock.train(trial.id, trial.epoch - 1)
+        if np.isfinite(told):
+            tuner.observe(trial, float(told), float(seconds))
+        else:
+            tuner.observe_failure(trial, float(seconds))
