@@ -8,6 +8,7 @@
 
 from finetune.bundle import FitConfig, Surrogates, fit_surrogates
 from finetune.cold import ColdConfig
+from finetune.job import JobResult, run
 from finetune.meta_dataset import MetaDataset
 from finetune.meta_features import (
     extract_image_meta_features,
@@ -19,16 +20,20 @@ from finetune.space import Categorical, Condition, Float, Ordinal, SearchSpace
 from finetune.synthetic import example_space, make_synthetic
 from finetune.training import TrainConfig, leave_datasets_out
 from finetune.tuner import Trial, Tuner
+from finetune.workers import Epoch, Outcome
 from finetune.zero_shot import RankingConfig
 
 __all__ = [
     "Categorical",
     "ColdConfig",
     "Condition",
+    "Epoch",
     "FitConfig",
     "Float",
+    "JobResult",
     "MetaDataset",
     "Ordinal",
+    "Outcome",
     "RankingConfig",
     "SearchSpace",
     "Surrogates",
@@ -45,5 +50,6 @@ __all__ = [
     "read_csv",
     "read_json",
     "read_npz",
+    "run",
     "text_meta_features",
 ]

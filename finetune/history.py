@@ -49,11 +49,11 @@ def write_history(path: Path, content: dict[str, Any]) -> None:
         partial.unlink(missing_ok=True)
 
 
-def read_history(path: Path, runs: TaskRuns) -> dict[str, Any]:
-    """Read a history, and check it against a task.
+def read_history(path: Path) -> dict[str, Any]:
+    """Read a json object.
 
     Raises:
-        ValueError: If it is of another search space, budget or direction, or damaged.
+        ValueError: If there is none.
     """
     try:
         content = json.loads(path.read_text())
@@ -61,24 +61,32 @@ def read_history(path: Path, runs: TaskRuns) -> dict[str, Any]:
         raise ValueError(f"{path.name}: cannot be read as json: {error}") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path.name} must be a json object, got {content!r:.40}")
+    return content
+
+
+def check_history(content: dict[str, Any], runs: TaskRuns, name: str) -> None:
+    """Check a history against a task.
+
+    Raises:
+        ValueError: If it is of another search space, budget or direction, or damaged.
+    """
     missing = set(_KEYS) - set(content)
     if missing:
-        raise ValueError(f"{path.name}: missing keys {sorted(missing)}")
+        raise ValueError(f"{name}: missing keys {sorted(missing)}")
     if content["space"] != json.loads(runs.space.to_json()):
-        raise ValueError(f"{path.name}: a history of another search space")
-    for name, wanted in (
+        raise ValueError(f"{name}: a history of another search space")
+    for key, wanted in (
         ("num_epochs", runs.num_epochs),
         ("direction", runs.direction),
     ):
-        found = content.get(name, "maximize")
+        found = content.get(key, "maximize")
         if found != wanted:
-            raise ValueError(f"{path.name}: {name} must be {wanted!r}, got {found!r}")
+            raise ValueError(f"{name}: {key} must be {wanted!r}, got {found!r}")
     for number, row in enumerate(content["runs"]):
-        _check_run(row, f"{path.name}, runs[{number}]", content)
+        _check_run(row, f"{name}, runs[{number}]", content)
     for number, config in enumerate(content["candidates"]):
-        runs.space.validate(config, f"{path.name}, candidates[{number}]")
-    _check_events(content, path.name)
-    return content
+        runs.space.validate(config, f"{name}, candidates[{number}]")
+    _check_events(content, name)
 
 
 def _check_run(row: Any, where: str, content: dict) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from finetune.bundle import FitConfig, Surrogates, fit_surrogates
 from finetune.cold import ColdConfig, ColdPolicy
-from finetune.history import describe_runs, read_history, write_history
+from finetune.history import check_history, describe_runs, read_history, write_history
 from finetune.meta_dataset import MetaDataset
 from finetune.space import Config, SearchSpace
 from finetune.task_runs import DIRECTIONS, TaskRuns
@@ -147,6 +147,11 @@ class Tuner:
         return list(self._runs.configs)
 
     @property
+    def direction(self) -> str:
+        """Whether scores are to "maximize" or "minimize"."""
+        return self._runs.direction
+
+    @property
     def is_cold(self) -> bool:
         """Whether there are no surrogates: only the task's own runs are known."""
         return self.surrogates is None
@@ -279,6 +284,12 @@ class Tuner:
             for i, epoch in self._runs.pending.items()
         ]
 
+    def is_continued_from(self, trial_id: int, epoch: int) -> bool:
+        """Whether the next epoch of a configuration starts from that checkpoint."""
+        runs = self._runs
+        is_over = runs.is_failed[trial_id] or runs.is_finished[trial_id]
+        return not is_over and int(runs.lengths[trial_id]) == epoch
+
     @property
     def best(self) -> tuple[Config, float] | None:
         """Configuration with the best accuracy so far, and that accuracy."""
@@ -307,27 +318,41 @@ class Tuner:
 
     # ------------------------------------------------------------------ history
 
-    def save_history(self, path: str | Path) -> None:
-        """Write the candidates and everything asked and told, whole or not at all."""
-        content = describe_runs(self._runs)
-        content["is_cold"] = self.is_cold
-        content["seed"] = self.seed
-        content["events"] = self._events
+    def history(self) -> dict[str, Any]:
+        """The candidates and everything asked and told, in order, as json holds it."""
         meta = self.meta_features
-        content["meta_features"] = None if meta is None else meta.tolist()
-        write_history(Path(path), content)
+        return {
+            **describe_runs(self._runs),
+            "is_cold": self.is_cold,
+            "seed": self.seed,
+            "events": [list(event) for event in self._events],
+            "meta_features": None if meta is None else meta.tolist(),
+        }
+
+    def save_history(self, path: str | Path) -> None:
+        """Write the history; the file is the old one or the whole new one."""
+        write_history(Path(path), self.history())
 
     def load_history(self, path: str | Path) -> None:
+        """Go on from a file; see :meth:`restore`."""
+        path = Path(path)
+        self.restore(read_history(path), path.name)
+
+    def restore(self, content: dict[str, Any], name: str = "history") -> None:
         """Go on from a history, to the same choices as if nothing had happened.
 
         Candidates and seed are taken from it. Trials that were asked for and never
         told are pending no longer.
 
+        Args:
+            content: Of :meth:`history`.
+            name: For error messages.
+
         Raises:
             ValueError: If it is of another search space or budget, or damaged; what
                 the tuner knew before is kept.
         """
-        content = read_history(Path(path), self._runs)
+        check_history(content, self._runs, name)
         self._runs.clear()
         self._events = []
         self.seed = content.get("seed", self.seed)
@@ -346,7 +371,7 @@ class Tuner:
                 for kind in ("ask", "tell") * len(row["accuracies"])
                 + ("ask", "fail") * row["failed"]
             ]
-        self._replay([tuple(event) for event in events], rows)
+        self._replay([(kind, run) for kind, run in events], rows)
 
     def _replay(self, events: list[tuple[str, int]], rows: dict[int, dict]) -> None:
         """Go through the events again, so that the policy knows what it knew."""
