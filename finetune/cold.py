@@ -29,6 +29,8 @@ class ColdConfig:
     Attributes:
         halving_share: Share of the seconds that follows asynchronous halving.
         eta: Of halving: rungs are powers of it, one of so many is promoted.
+        random_every: One of so many configurations that halving starts is the next one
+            as drawn, the others are chosen by the model.
         strength: Runs that the prior of shapes counts as.
         given_up: Share of the seconds ahead that is spent even on a run that will
             disappoint.
@@ -42,6 +44,7 @@ class ColdConfig:
 
     halving_share: float = 0.25
     eta: int = 3
+    random_every: int = 2
     strength: float = 3.0
     given_up: float = 0.3
     shortlist: int = 24
@@ -135,7 +138,11 @@ class ColdPolicy:
                 return int(ready[0]), int(above)
         fresh = np.flatnonzero(is_open & (lengths == 0))
         if len(fresh):
-            return int(fresh[0]), 1
+            num_begun = int((lengths > 0).sum())
+            if num_begun < self.config.eta or num_begun % self.config.random_every == 0:
+                return int(fresh[0]), 1
+            score = self._scores(runs, is_open)[fresh]
+            return int(fresh[np.argmax(score)]), 1
         rest = np.flatnonzero(is_open)
         return int(rest[np.argmax(lengths[rest])]), self.num_epochs
 
@@ -277,10 +284,6 @@ class ColdPolicy:
         center, width = self._curves.level_mean, np.sqrt(self._curves.level_var)
         level, noise = (level - center) / width, noise / width**2
         mean, var = self._level.predict(rows, level, noise, 3)
-        # without what a run itself says, which comes in by its curve
-        own = np.minimum(var[rows], 0.999 * noise)
-        var[rows] = 1 / (1 / own - 1 / noise)
-        mean[rows] = var[rows] * (mean[rows] / own - level / noise)
         self._mean = center + width * np.clip(mean, -4, 4)
         self._var = width**2 * np.clip(var, 1e-3, 1.0)
         self._seconds_of = self._predict_seconds(rows, np.log(runs.mean_seconds[rows]))

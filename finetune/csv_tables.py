@@ -235,6 +235,8 @@ def _config_vectors(space: SearchSpace, rows: Rows, names: list[str]) -> np.ndar
                 known = [c for c in h.choices if str(c) == cell]
                 if known or not is_missing(cell):
                     config[h.name] = known[0] if known else cell
+                elif h.optional:
+                    config[h.name] = None
                 continue
             value = rows.number(name, column)
             if np.isfinite(value):

@@ -15,7 +15,7 @@ import dataclasses
 import numpy as np
 from scipy.special import ndtr
 
-NOISES = np.array([0.004, 0.015, 0.05, 0.15])
+NOISES = np.array([0.005, 0.03, 0.12])
 _FORGET = 0.9  # weight of an epoch against the next one: no shape fits a whole curve
 
 
@@ -29,15 +29,15 @@ def gaussian_gain(mean, std, best):
 def shape_library(num_epochs: int) -> tuple[np.ndarray, np.ndarray]:
     """Return shapes ``[K, T]`` with a peak of 1, and their prior probabilities."""
     epochs = np.arange(1, num_epochs + 1.0)
-    pace = np.geomspace(0.15, 3 * num_epochs, 12)
+    pace = np.geomspace(0.15, 3 * num_epochs, 10)
     families = [
         [1 - np.exp(-((epochs / tau) ** power)) for tau in pace]
         for power in (0.5, 1.0, 2.0, 4.0)
     ]
     families.append([1 - (1 + epochs / tau) ** -0.7 for tau in pace])
     overfitting = []
-    for tau in np.geomspace(0.3, num_epochs / 3, 5):
-        for peak in (0.2, 0.4, 0.6):
+    for tau in np.geomspace(0.3, num_epochs / 3, 3):
+        for peak in (0.25, 0.5):
             for fall in (0.3, 0.9):
                 late = np.maximum(epochs / num_epochs - peak, 0)
                 overfitting.append(1 - np.exp(-epochs / tau) - fall * late)

@@ -67,5 +67,7 @@ def with_conditions(
             seen = vectors[:, space.columns.index(h.name)]
             kept = [c for c in h.choices if np.isclose(seen, c, rtol=1e-5).any()]
             h = dataclasses.replace(h, choices=tuple(kept) or h.choices, optional=False)
+        elif isinstance(h, Categorical) and h.condition is not None:
+            h = dataclasses.replace(h, optional=False)
         found.append(h)
     return SearchSpace(tuple(found)), vectors

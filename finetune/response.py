@@ -6,7 +6,7 @@ at each decision, so the answer is an average over what the runs allow: with fiv
 nearly the prior, with fifty close to a fit, and no optimiser that can fail.
 
 Source: Rasmussen and Williams, Gaussian Processes for Machine Learning (2006), sections
-4.2.1 and 5.2.
+4.2.1, 5.2 and 5.4.2.
 """
 
 from __future__ import annotations
@@ -124,7 +124,8 @@ class Response:
 
         Returns:
             Mean and variance of the value of each candidate, ``[C]``; the share that
-            hyperparameters do not explain is in the variance.
+            hyperparameters do not explain is in the variance. An observed candidate is
+            predicted from the others alone.
         """
         observed = self.columns[rows]
         inverse, score = self._invert(self.particles, observed, residual, noise)
@@ -143,7 +144,12 @@ class Response:
         cross *= (1 - share)[:, None, None]
         projected = cross @ inverse
         mean = projected @ residual
-        var = np.maximum(1 - (projected * cross).sum(2), 1e-6)
+        var = 1 - (projected * cross).sum(2)
+        # leave one out: section 5.4.2 of the source
+        alone = 1 / np.diagonal(inverse, axis1=1, axis2=2)
+        mean[:, rows] = residual - (inverse @ residual) * alone
+        var[:, rows] = alone - noise
+        var = np.maximum(var, 1e-6)
         return mean.mean(0), var.mean(0) + mean.var(0)
 
     def correlation(self, row: int) -> np.ndarray:

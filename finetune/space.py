@@ -42,11 +42,13 @@ class Categorical:
         name: Name of the hyperparameter.
         choices: Allowed values: strings, numbers, booleans or None.
         condition: When it is active; None means always.
+        optional: Whether None ("not used") is allowed too; it has no column.
     """
 
     name: str
     choices: tuple[Any, ...]
     condition: Condition | None = None
+    optional: bool = False
 
     def __post_init__(self):
         _check_choices(self)
@@ -69,15 +71,16 @@ class Categorical:
 
     def contains(self, value: Any) -> bool:
         """Tell whether ``value`` is one of the choices."""
-        return self.index(value) >= 0
+        return self.index(value) >= 0 or (self.optional and value is None)
 
     def sample(self, random: np.random.Generator) -> Any:
         """Draw a choice uniformly."""
-        return self.choices[int(random.integers(len(self.choices)))]
+        index = int(random.integers(len(self.choices) + self.optional))
+        return None if index == len(self.choices) else self.choices[index]
 
     def describe(self) -> str:
         """Say what is allowed, for error messages."""
-        return f"one of {_listed(self.choices)}"
+        return f"one of {_listed(self.choices)}" + (" or None" if self.optional else "")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -382,7 +385,7 @@ class SearchSpace:
             value = config[h.name] if active else None
             if not isinstance(h, Categorical):
                 vector[start] = np.nan if value is None else float(value)
-            elif active:
+            elif active and h.index(value) >= 0:
                 vector[start + h.index(value)] = 1.0
             start += len(h.columns)
         return vector
@@ -397,6 +400,8 @@ class SearchSpace:
             if isinstance(h, Categorical):
                 if part.any():
                     found[h.name] = h.choices[int(np.argmax(part))]
+                elif h.optional:
+                    found[h.name] = None
             elif np.isfinite(part[0]):
                 value = float(part[0])
                 if isinstance(h, Ordinal):
@@ -459,7 +464,10 @@ def infer_space(columns: Sequence[str], table: np.ndarray) -> SearchSpace:
         if column.startswith("cat:"):
             name = column[4:].split(":", 1)[0]
             if name in groups:
-                found.append(Categorical(name, tuple(groups.pop(name))))
+                choices = tuple(groups.pop(name))
+                part = table[:, index : index + len(choices)]
+                is_optional = bool((~(part > 0).any(1)).any())
+                found.append(Categorical(name, choices, optional=is_optional))
             continue
         values = table[:, index]
         optional = bool(np.isnan(values).any())

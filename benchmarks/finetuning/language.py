@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import curve_fit
 
-from finetune import Categorical, Float, MetaDataset, SearchSpace, MetaTrainConfig
+from finetune import Categorical, Float, MetaDataset, MetaTrainConfig, SearchSpace
 from finetune.training import Examples, make_runs, meta_train, predict_examples
 
 
