@@ -19,7 +19,7 @@ def from_percent(curves: np.ndarray, source: str, advice: str = "") -> np.ndarra
     largest = np.nanmax(curves, initial=0)
     if 0 < largest <= 1:
         raise ValueError(
-            f"{source}: the largest accuracy is {largest:g}, expected percent; "
+            f"{source} must hold percent, got {largest:g} as the largest; "
             + (advice or "multiply fractions by 100")
         )
     return curves / 100

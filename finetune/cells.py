@@ -77,9 +77,9 @@ class Rows:
         for number, row in lines[1:]:
             if len(row) != len(self.header):
                 raise ValueError(
-                    f"{path.name}, row {number}: {len(row)} cells, expected "
-                    f"{len(self.header)} (separated by {separator!r}, as in the first "
-                    "line)"
+                    f"{path.name}, row {number} must hold {len(self.header)} cells "
+                    f"(separated by {separator!r}, as in the first line), got "
+                    f"{len(row)}"
                 )
             if row[0] in self.cells:
                 raise ValueError(f"{path.name}: run {row[0]!r} occurs more than once")

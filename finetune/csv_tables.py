@@ -125,9 +125,7 @@ def _epoch_columns(rows: Rows) -> tuple[list[int], list[str]]:
             raise ValueError(f"{rows.path.name}: epoch {epoch} has two columns")
         found[epoch] = column
     if unknown:
-        raise ValueError(
-            f"{rows.path.name}: unknown columns {unknown[:4]}, expected epochs"
-        )
+        raise ValueError(f"{rows.path.name}: columns must be epochs, got {unknown[:4]}")
     epochs = sorted(found)
     absent = sorted(set(range(epochs[0], epochs[-1])) - set(epochs)) if epochs else []
     if absent or not epochs or epochs[0] > 1:
@@ -167,8 +165,8 @@ def _read_costs(rows: Rows, names: list[str], epochs: list[str], curves: np.ndar
             labels = []
         if labels[: len(epochs)] != epochs:
             raise ValueError(
-                f"cost.csv: unknown columns {rows.header[1:5]}, expected 'cost' or "
-                "those of curve.csv"
+                "cost.csv: columns must be 'cost' or those of curve.csv, got "
+                f"{rows.header[1:5]}"
             )
         columns = columns[: len(epochs)]
     costs = np.broadcast_to(rows.numbers(names, columns), curves.shape)

@@ -104,22 +104,23 @@ def _check(data: MetaDataset) -> None:
     source, curves, costs = data.source, data.curves, data.costs
     if curves.ndim != 2 or curves.shape != costs.shape:
         raise ValueError(
-            f"{source}: curves {curves.shape} and costs {costs.shape} must both be "
-            "[runs, epochs]"
+            f"{source}: curves and costs must both be [runs, epochs], got "
+            f"{curves.shape} and {costs.shape}"
         )
     num_runs = len(curves)
     if num_runs == 0:
         raise ValueError(f"{source}: no runs")
     if data.vectors.shape != (num_runs, data.space.num_columns):
         raise ValueError(
-            f"{source}: vectors have shape {data.vectors.shape}, expected "
-            f"{(num_runs, data.space.num_columns)} for this search space"
+            f"{source}: vectors must have shape "
+            f"{(num_runs, data.space.num_columns)} for this search space, got "
+            f"{data.vectors.shape}"
         )
     expected = (data.num_datasets, len(data.meta_feature_names))
     if data.meta_features.shape != expected:
         raise ValueError(
-            f"{source}: meta_features have shape {data.meta_features.shape}, "
-            f"expected {expected}"
+            f"{source}: meta_features must have shape {expected}, got "
+            f"{data.meta_features.shape}"
         )
     if not np.isfinite(data.meta_features).all():
         row, column = np.argwhere(~np.isfinite(data.meta_features))[0]

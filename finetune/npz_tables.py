@@ -48,7 +48,7 @@ def read_npz(path: str | Path, space: SearchSpace | None = None) -> MetaDataset:
     vectors = np.asarray(table["hp"], np.float32)
     if vectors.ndim != 2 or vectors.shape[1] != len(columns):
         raise ValueError(
-            f"{path.name}: hp has shape {vectors.shape}, expected one column for each "
+            f"{path.name}: hp, of shape {vectors.shape}, must have one column for each "
             f"of the {len(columns)} hp_names"
         )
     meta_features = np.asarray(table["meta_features"], np.float32)

@@ -90,8 +90,8 @@ def read_for(
     data = read_npz(path, space=space)
     if data.meta_features.shape[1] != len(meta_feature_names):
         raise ValueError(
-            f"{path.name}: {data.meta_features.shape[1]} meta-features, expected "
-            f"{list(meta_feature_names)}"
+            f"{path.name}: meta-features must be {list(meta_feature_names)}, got "
+            f"{data.meta_features.shape[1]} of them"
         )
     with np.load(path, allow_pickle=False) as file:
         unknown = [n not in known for n in columns]

@@ -303,8 +303,8 @@ class SearchSpace:
             for value in h.condition.values:
                 if not parent.contains(value):
                     raise ValueError(
-                        f"{h.name}: its condition asks for {parent.name} = {value!r}, "
-                        f"expected {parent.describe()}"
+                        f"{h.name}: its condition on {parent.name} must be "
+                        f"{parent.describe()}, got {value!r}"
                     )
 
     @functools.cached_property
