@@ -45,7 +45,9 @@ def test_code_of_the_page_runs(path, tmp_path, monkeypatch, capsys):
         }
         left_out |= missing
         if not missing:
-            above = "\n" * text.count("\n", 0, block.start(2))  # for the lines of errors
+            above = "\n" * text.count(
+                "\n", 0, block.start(2)
+            )  # for the lines of errors
             exec(compile(above + shrunk(comments, code), str(path), "exec"), session)
     if left_out:
         pytest.skip(f"blocks that need {', '.join(sorted(left_out))} were left out")
