@@ -133,9 +133,35 @@ def test_an_outcome_says_what_is_wrong():
     assert (good.worst_kind, good.mean, good.problem()) == ("SAC", 9.5, None)
     assert good.is_solved is None
     assert "random 0" in str(good)
-    lost = Confirmation({"SAC": (0.1, -0.2)}, 0.0, 10.0)
+    lost = Confirmation({"SAC": (0.1, -0.2)}, 0.0, 0.0)
     assert "no better than random" in lost.problem()
     dull = Confirmation({"SAC": (5.0, 5.0)}, 0.0, 10.0)
-    assert "learns less" in dull.problem()
+    assert dull.closed == 0.5 and "learns less" in dull.problem()
     short = Confirmation({"SAC": (9.9, 9.9)}, 0.0, 10.0, solved_return=12.0)
     assert "not solved" in short.problem()
+
+
+def test_a_task_alone_is_enough(capsys):
+    """Probed, evolved, tested and described; steps add up and seeds repeat."""
+    task = importlib.import_module("examples.tasks.delayed_chain").make()
+    budget = Budget(4096 + 32 * 40 * 25)
+    result = jaxrl_se.evolve(task, key=3, budget=budget, with_agents=False)
+    assert result.config.max_generations == 25
+    assert result.progress.generation == 25
+    confirmed = result.confirmation
+    assert set(confirmed.returns) == {"DDQN", "PPO"}
+    assert confirmed.best_response > confirmed.random_return
+    # 16 agents of each kind with 8 episodes, 32 of the best response.
+    tested = 2 * 16 * 8 * 40 + 32 * 40
+    validated = result.progress.rows[-1]["real_steps"] - result.probe.steps
+    validated -= 25 * 32 * 40
+    assert validated == 2 * 8 * 8 * 40
+    assert result.progress.real_steps == (
+        result.probe.steps + 25 * 32 * 40 + validated + tested
+    )
+    text = repr(result)
+    assert "25 generations" in text and "fresh agents" in text
+    printed = capsys.readouterr().err
+    assert "random steps" in printed and "generation 25" in printed
+    with pytest.raises(ValueError, match="budget and with_agents must be None"):
+        jaxrl_se.evolve(task, result.config, budget=budget)
