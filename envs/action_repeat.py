@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from envs.stepping import raw_step
 from envs.wrapper import Wrapper
 
 
@@ -70,20 +71,22 @@ class ActionRepeat(Wrapper):
         """Take the action until it was repeated often enough or the episode is over."""
         keys = jax.random.split(key, self._num_repeats)
 
+        def once(key, state):
+            taken = raw_step(self._env, key, state, action, params)
+            return taken.obs, taken.state, taken.reward, taken.terminated, taken.info
+
         def goes_on(carry):
             num_repeats, (_, state, _, terminated, _) = carry
             over = terminated | self._env.is_truncated(state, params)
-            return (num_repeats < self._num_repeats) & ~over
+            return (num_repeats < self._num_repeats) & ~over.reshape(())
 
         def repeat(carry):
             num_repeats, (_, state, total, _, _) = carry
-            obs, state, reward, terminated, info = self._env.step_env(
-                keys[num_repeats], state, action, params
-            )
+            obs, state, reward, terminated, info = once(keys[num_repeats], state)
             taken = (obs, state, total + reward, terminated, info)
             return num_repeats + 1, taken
 
-        first = self._env.step_env(keys[0], state, action, params)
+        first = once(keys[0], state)
         num_repeats, taken = jnp.int32(1), first
         if self._num_repeats > 1:
             num_repeats, taken = jax.lax.while_loop(

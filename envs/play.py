@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from envs.stepping import has_raw_step, step
+from envs.stepping import has_raw_step, raw_step, step
 from envs.transitions import Transitions
 
 
@@ -183,17 +183,15 @@ def _step_without_reset(env: Any):
     `Environment.step` computes a reset at every step, which doubles its cost.
     """
 
-    def raw_step(key, state, action, params):
-        obs, state, reward, terminated, _ = env.step_env(key, state, action, params)
-        return obs, state, reward, terminated | env.is_truncated(state, params)
+    def without_reset(key, state, action, params):
+        taken = raw_step(env, key, state, action, params)
+        return taken.obs, taken.state, taken.reward, taken.terminated | taken.truncated
 
-    def resetting_step(key, state, action, params):
-        obs, state, reward, terminated, truncated, _ = env.step(
-            key, state, action, params
-        )
-        return obs, state, reward, terminated | truncated
+    def with_reset(key, state, action, params):
+        taken = step(env, key, state, action, params)
+        return taken.obs, taken.state, taken.reward, taken.terminated | taken.truncated
 
-    return raw_step if has_raw_step(env) else resetting_step
+    return without_reset if has_raw_step(env) else with_reset
 
 
 def as_pytree(policy: Any) -> Any:

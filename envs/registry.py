@@ -143,12 +143,13 @@ def _check_registered(name: str) -> None:
     if name in _factories:
         return
     close = difflib.get_close_matches(str(name), _factories, n=3, cutoff=0.5)
+    hint = (
+        f"did you mean {' or '.join(map(repr, close))}?"
+        if close
+        else f"available: {', '.join(_factories)}"
+    )
     if isinstance(name, str) and name in gymnasium.registry:
-        hint = f"Gymnasium has it, outside JAX: envs.external({name!r})"
-    elif close:
-        hint = f"did you mean {' or '.join(map(repr, close))}?"
-    else:
-        hint = f"available: {', '.join(_factories)}"
+        hint += f" Outside JAX Gymnasium has it: envs.external({name!r})"
     raise ValueError(f"name: unknown task {name!r}; {hint}")
 
 

@@ -1,5 +1,8 @@
 """Evolved synthetic environments: train agents in them, test on the real task."""
 
+import jaxrl_runs.placement  # noqa: F401  first: is `envs` ours?
+
+# isort: split
 from envs.spaces import Spaces
 from jaxrl_runs.run_folder import RunFolderError
 from jaxrl_se.agents import (
@@ -24,6 +27,7 @@ from jaxrl_se.config import EvolutionConfig, HorizonCurriculum, SyntheticConfig
 from jaxrl_se.evaluation import Episodes, evaluate
 from jaxrl_se.evolution import EvolutionResult, evolve
 from jaxrl_se.ferreira_es import FerreiraES
+from jaxrl_se.gymnasium_ids import register as _register_gymnasium_ids
 from jaxrl_se.hyperparameters import Choice, LogUniform, Uniform, Varied
 from jaxrl_se.loop import Metrics, advance, start
 from jaxrl_se.policies import (
@@ -109,3 +113,5 @@ __all__ = [
     "train",
     "with_memory",
 ]
+
+_register_gymnasium_ids()

@@ -92,7 +92,7 @@ class EvolutionResult:
 
 
 def evolve(
-    task: str | tuple[Any, Any] | OutsideTask,
+    task: str | tuple[Any, Any] | envs.Task | OutsideTask,
     config: EvolutionConfig | None = None,
     key: int | jax.Array = 0,
     *,

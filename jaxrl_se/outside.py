@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -29,12 +29,23 @@ _PLAY = 1
 class OutsideTask(Protocol):
     """What evolution asks of a task that is not inside JAX."""
 
-    name: str
-    kind: StepKind
-    solved_return: float | None
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        ...
 
     @property
-    def is_external(self) -> Literal[True]:
+    def kind(self) -> StepKind:
+        """What its steps are."""
+        ...
+
+    @property
+    def solved_return(self) -> float | None:
+        """Mean return at which it counts as solved, if there is one."""
+        ...
+
+    @property
+    def is_external(self) -> bool:
         """Whether it is played between jitted programs; True."""
         ...
 

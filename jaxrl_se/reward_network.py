@@ -18,6 +18,7 @@ from flax import struct
 from gymnax.environments import environment
 
 from envs.spaces import Spaces
+from envs.stepping import scalar
 from envs.wrapper import Wrapper
 from jaxrl_se.networks import MLP, Weights
 from jaxrl_se.obs_ranges import ranges_of, to_unit
@@ -283,7 +284,8 @@ class RewardEnv(Wrapper):
         next_obs, inner, task_reward, terminated, info = self._env.step_env(
             key, state.state, action, params.target_params
         )
-        task_reward = jnp.asarray(task_reward, jnp.float32)
+        task_reward = jnp.float32(scalar("reward", task_reward, self._env))
+        terminated = scalar("terminated", terminated, self._env)
         reward = self.reward(params, state.obs, next_obs, task_reward, terminated, info)
         state = RewardState(time=inner.time, state=inner, obs=next_obs)
         return next_obs, state, reward, terminated, {**info, "task_reward": task_reward}

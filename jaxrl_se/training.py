@@ -10,11 +10,13 @@ import numpy as np
 from flax import struct
 from jax.core import Tracer
 
+from envs import flat_observations
 from envs.spaces import Spaces
 from envs.task import as_pair
 from jaxrl_runs.devices import map_agents
 from jaxrl_se.agents.agent import Agent
 from jaxrl_se.agents.stopping import StopRule
+from jaxrl_se.flat_policies import FlatPolicy, flat_test
 from jaxrl_se.loop import as_key
 from jaxrl_se.networks import Weights
 from jaxrl_se.reward_network import check_shaping
@@ -110,6 +112,22 @@ def train(
     if num_agents is not None and num_agents < 1:
         raise ValueError(f"num_agents must be at least 1, got {num_agents}")
     spaces = Spaces.of(env, params)
+    if not spaces.are_vectors:  # pictures, grids, numbers
+        result = train(
+            agent,
+            flat_observations(env, params, spaces),
+            params,
+            key,
+            num_steps,
+            num_agents=num_agents,
+            num_snapshots=num_snapshots,
+            stop=stop,
+            test=flat_test(test),
+        )
+        return result.replace(  # type: ignore
+            policy=FlatPolicy(result.policy, spaces),
+            snapshots=FlatPolicy(result.snapshots, spaces),
+        )
     agent.check(spaces)
     check_rounds(agent, num_steps, num_snapshots)
     keys = jax.random.split(as_key(key), num_agents or 1)

@@ -14,7 +14,8 @@ import numpy as np
 from flax import struct
 from gymnax.environments import environment, spaces
 
-from envs import Transitions
+from envs import Transitions, episodes_of, in_order, read_transitions
+from envs.spaces import action_vector
 from oswm.context import Context, Prediction
 from oswm.selection import LeaveOneOut
 from oswm.support import Support
@@ -220,7 +221,7 @@ class WorldModelEnv(environment.Environment):
                     f" of the context's task, got {action.dtype} of shape "
                     f"{action.shape}"
                 )
-            return jax.nn.one_hot(action, self._num_actions, dtype=jnp.float32)
+            return action_vector(action, self._num_actions, 0)
         if action.size != self.num_actions:
             raise ValueError(
                 f"action: expected a vector of size {self.num_actions}, as in the "
@@ -275,6 +276,7 @@ def condition(
     Raises:
         ValueError: Names the argument or the field that does not fit.
     """
+    transitions = in_order(read_transitions(transitions))
     context = Context.of(transitions, action_space)
     if model is None:
         model = default_model()
@@ -360,22 +362,14 @@ def default_model() -> Any:
 def first_rows(transitions: Transitions) -> np.ndarray:
     """Rows [K] that start an episode.
 
-    A row starts one if the row before ended its episode, or leads elsewhere.
+    Raises:
+        envs.OrderError: The rows are not in order of time.
     """
-    ended = np.asarray(transitions.terminated) | np.asarray(transitions.truncated)
-    obs, next_obs = np.asarray(transitions.obs), np.asarray(transitions.next_obs)
-    size = len(obs)
-    elsewhere = (
-        obs[1:].reshape(size - 1, -1) != next_obs[:-1].reshape(size - 1, -1)
-    ).any(axis=1)
-    return np.flatnonzero(np.insert(ended[:-1] | elsewhere, 0, True))
+    return episodes_of(transitions).starts
 
 
 def _longest_truncated(transitions: Transitions) -> int:
-    starts = first_rows(transitions)
-    lengths = np.diff(np.append(starts, len(transitions)))
-    truncated = np.asarray(transitions.truncated)[starts + lengths - 1]
-    return int(np.max(lengths[truncated], initial=0))
+    return episodes_of(transitions).time_limit or 0
 
 
 def _initial_obs(context: Context, transitions: Transitions, given: Any) -> jax.Array:

@@ -67,8 +67,9 @@ class Agent(Protocol):
 
     Every method is pure, and fit for `jax.jit` (`spaces` is static) and `jax.vmap`. A
     class that names this one as its base inherits what has a default here: one
-    environment, an update after each step, a key per action and per update, no
-    metrics. `tests/jaxrl_se/test_own_agent.py` is a whole agent of one file.
+    environment, an update after each step, a key per action and per update, nothing
+    that is stored or learned, no metrics. `tests/jaxrl_se/test_own_agent.py` is a whole
+    agent of one file.
 
     Attributes:
       num_envs: Static; environments that are stepped at once, `N`.
@@ -81,7 +82,7 @@ class Agent(Protocol):
 
     def check(self, spaces: Spaces) -> None:
         """Raises ValueError if the agent cannot learn in these spaces."""
-        raise NotImplementedError
+        del spaces
 
     def prepare(self, key: jax.Array) -> tuple[Any, jax.Array]:
         """The agent that a training is of, and the training's key.
@@ -146,14 +147,16 @@ class Agent(Protocol):
 
     def observe(self, spaces: Spaces, state: Any, transition: Transition) -> Any:
         """The state after a step of all environments: it counts and stores."""
-        raise NotImplementedError
+        del spaces, transition
+        return state
 
     def update(self, spaces: Spaces, state: Any, draw: Any) -> Any:
         """The state after learning, at the end of a round.
 
         An agent that does not learn from every round says so by a `jax.lax.cond`.
         """
-        raise NotImplementedError
+        del spaces, draw
+        return state
 
     def policy_weights(self, spaces: Spaces, state: Any) -> Any:
         """The part of the state that the test policy needs, a pytree."""

@@ -79,6 +79,14 @@ class BestResponse(Agent):
             reward_bound=self.reward_bound,
         )
 
+    def act(
+        self, spaces: Spaces, state: Weights, obs: jax.Array, draw: Any = None
+    ) -> tuple[jax.Array, jax.Array]:
+        """As its policy acts; training asks for none of its actions."""
+        del draw
+        action = jax.vmap(self.policy(spaces, state))(obs)
+        return action, action
+
     def policy_weights(self, spaces: Spaces, state: Weights) -> Weights:
         """All that it has."""
         del spaces

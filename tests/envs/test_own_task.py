@@ -14,6 +14,10 @@ import numpy as np
 import pytest
 from flax import struct
 
+import envs
+import jaxrl_se
+import oswm
+
 
 class Room:
     """A room whose heater leaks: pure Python, as simulators at work often are."""

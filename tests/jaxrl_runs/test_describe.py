@@ -76,6 +76,6 @@ def test_caches_do_not_count():
 
 def test_what_holds_itself_is_named():
     thing = Plain(None)
-    thing.value = thing
+    vars(thing).update(value=thing)
     with pytest.raises(ValueError, match=r"thing must not be nested .* a Plain"):
         describe(thing)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from evolution_cases import CARTPOLE, PROBE_CONFIG
 from flax import struct
+from jax.core import Tracer
 from probe_env import PROBES, Probe
 
 import envs
@@ -83,7 +84,7 @@ def test_one_compilation_serves_two_tasks(unnamed):
     other = dataclasses.replace(params, constant=3.0)
     proxy = CONFIG.proxy.make(env, params)
     shifted = np.asarray(proxy[1].obs_range) * 2
-    proxy = proxy[0], proxy[1].replace(obs_range=shifted)
+    proxy = proxy[0], dataclasses.replace(proxy[1], obs_range=shifted)
     with pytest.warns(UserWarning, match="stop_return"):
         second = evolve((env, other), CONFIG, 1, proxy=proxy)
     assert len(Probe.traces) == before
@@ -99,7 +100,7 @@ def test_params_of_a_task_can_be_a_function_of_the_generation():
         noise = 0.1 * jax.random.uniform(key)
         return params.replace(constant=3.0 * generation + noise)
 
-    task = SimpleNamespace(
+    task: Any = SimpleNamespace(
         pair=(Probe(), REWARD_BY_ACTION), kind="model", solved_return=None, vary=vary
     )
     result = evolve(task, CONFIG.replace(stop_return=math.inf), 0)
@@ -177,7 +178,9 @@ class Opposite(FinalReturn):
 class Engine:
     """CartPole behind a wall: it takes policies and gives numbers, no program."""
 
-    name, kind, solved_return = "Engine", "real", None
+    name: str = "Engine"
+    solved_return: float | None = None
+    kind: Any = "real"
     is_external, digest = True, "cartpole behind a wall"
     spaces = Spaces(4, 2)
 
@@ -190,7 +193,7 @@ class Engine:
 
     def play(self, policies, key, num_episodes):
         leaves, structure = jax.tree.flatten(policies)
-        assert not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
+        assert not any(isinstance(leaf, Tracer) for leaf in leaves)
         batch = leaves[0].shape[:-1]  # the first leaf is a layer's bias
         flat = [np.reshape(x, (-1, *np.shape(x)[len(batch) :])) for x in leaves]
         found = [

@@ -37,8 +37,8 @@ from jaxrl_se import (
     start,
 )
 
-PROBE: Any = (probe_env.Probe(), probe_env.PROBES["two steps"])
-CONTINUOUS: Any = (ContinuousProbe(), ContinuousProbe().default_params)
+PROBE: tuple[Any, Any] = (probe_env.Probe(), probe_env.PROBES["two steps"])
+CONTINUOUS: tuple[Any, Any] = (ContinuousProbe(), ContinuousProbe().default_params)
 CLIFF = envs.make("Cliff")
 SIZES: dict[str, Any] = {"hidden_sizes": (4,), "batch_size": 4, "learning_starts": 10}
 PPO_SIZES: dict[str, Any] = {
@@ -49,7 +49,7 @@ PPO_SIZES: dict[str, Any] = {
     "num_minibatches": 2,
 }
 RANDOM_NETWORKS = RND(feature_size=2, hidden_size=2)
-AGENTS: dict[str, tuple[Any, Any]] = {
+AGENTS: dict[str, tuple[Any, tuple[Any, Any]]] = {
     "DDQN": (DDQN(**SIZES), PROBE),
     "five environments": (DDQN(**SIZES, num_envs=5, buffer_size=20), PROBE),
     "DiscreteTD3": (DiscreteTD3(**SIZES), PROBE),
@@ -96,7 +96,7 @@ def test_a_training_can_be_cut_anywhere(name, tmp_path):
     same(loaded, state)
     parts, metrics = advance(agent, *task, loaded, 40)
     whole, _ = advance(agent, *task, first, NUM_STEPS)
-    whole = whole.replace(finished_return=parts.finished_return)
+    whole = whole.replace(finished_return=parts.finished_return)  # type: ignore
     same(parts, whole)
     steps = 0 if name == "best response" else 40
     assert int(metrics.steps) == steps
@@ -204,6 +204,9 @@ class Recorder(Agent):
     def policy_weights(self, spaces, state):
         return state["reward"]
 
+    def policy(self, spaces, weights):
+        return jaxrl_se.RandomPolicy(spaces)
+
 
 def test_stop_rules_and_metrics_see_every_episode_by_step_then_environment():
     agent, stop = Recorder(), Solved(10.0, window=12)
@@ -224,9 +227,8 @@ def test_updates_do_not_depend_on_the_number_of_environments():
     """Half an update per step, from step 12 on, however many are stepped at once."""
     counts = []
     for num_envs in (1, 4):
-        agent = TD3(
-            **SIZES | {"learning_starts": 12}, num_envs=num_envs, updates_per_step=0.5
-        )
+        agent = TD3(**SIZES, num_envs=num_envs, updates_per_step=0.5)
+        agent = agent.replace(learning_starts=12)  # type: ignore
         state = start(agent, *CONTINUOUS, 0, num_steps=40)
         state, _ = advance(agent, *CONTINUOUS, state, 40)
         counts.append(int(state.agent.learner.num_updates))
