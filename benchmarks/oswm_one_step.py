@@ -14,8 +14,8 @@ from benchmarks import oswm_models
 from benchmarks.oswm_tasks import NUM_ROWS, Data, WorldModelTask
 from envs import Transitions
 from oswm import Context
+from oswm.conditioning import first_rows, fit
 from oswm.context import num_discrete_actions
-from oswm.environment import first_rows, fit
 from oswm.support import Support
 
 QUERIES = ("random", "half", "expert")

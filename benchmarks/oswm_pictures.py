@@ -12,7 +12,7 @@ from benchmarks import oswm_models
 from benchmarks.oswm_one_step import HORIZONS
 from benchmarks.oswm_tasks import NUM_ROWS, Data, WorldModelTask
 from oswm import Context
-from oswm.environment import first_rows, fit
+from oswm.conditioning import first_rows, fit
 from oswm.support import Support
 
 _REAL, _MODEL, _GREY = "#c2571a", "#0b6e99", "#777777"

@@ -6,9 +6,11 @@ small networks trained on them.
 """
 
 from oswm.closed_form import Persistence, Ridge
+from oswm.conditioning import condition
 from oswm.context import Context, Prediction
-from oswm.environment import WorldModelEnv, WorldModelParams, condition
+from oswm.environment import WorldModelEnv, WorldModelParams
 from oswm.evolvable import EvolvableEnv, evolvable
+from oswm.fast_kernel_ridge import FastKernelRidge
 from oswm.kernel_ridge import KernelRidge
 from oswm.mlp_ensemble import MLPEnsemble
 from oswm.model import TransformerModel
@@ -17,11 +19,13 @@ from oswm.planning import CrossEntropyPlanner
 from oswm.selection import LeaveOneOut
 from oswm.sub_contexts import SubContexts
 from oswm.weights import load_model, read_card
+from oswm.world_model import WorldModel
 
 __all__ = [
     "Context",
     "CrossEntropyPlanner",
     "EvolvableEnv",
+    "FastKernelRidge",
     "KernelRidge",
     "LeaveOneOut",
     "MLPEnsemble",
@@ -31,6 +35,7 @@ __all__ = [
     "Ridge",
     "SubContexts",
     "TransformerModel",
+    "WorldModel",
     "WorldModelEnv",
     "WorldModelParams",
     "condition",
