@@ -19,12 +19,12 @@ from flax import struct
 
 from oswm.closed_form import ClosedForm, least, left_over, noise_of, targets_of
 from oswm.context import Scale
-from oswm.features import quadratic
+from oswm.features import apply_form, form_of, pairs
 from oswm.kernel_ridge import (
     Polynomial,
     fit_polynomials,
     kernel_features,
-    reward_features,
+    reward_pairs,
     solve_kernel,
 )
 from oswm.linalg import matmul
@@ -40,7 +40,8 @@ class SharedExpansion:
     Attributes:
         relevance: Factor of each standardised input in the kernel, float32 [D].
         landmarks: In units of the kernel, float32 [D, M].
-        weights: Of intercept, polynomial and landmarks, float32 [1 + P + M, O].
+        form: The polynomials, float32 [1 + D, 1 + D, O].
+        weights: Of the landmarks, float32 [M, O].
         whitening: From the first kernel values to features, float32 [K, K].
         unseen: Share of the kernel's variance that the features leave at nine of ten
             rows at most, float32 scalar.
@@ -50,20 +51,28 @@ class SharedExpansion:
 
     relevance: jax.Array
     landmarks: jax.Array
+    form: jax.Array
     weights: jax.Array
     whitening: jax.Array
     unseen: jax.Array
     noise: jax.Array
     gain: jax.Array
 
-    def __call__(self, x: jax.Array, terms: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Means and standard deviations [O], from inputs [D] and terms [P]."""
-        values = _kernel(self.relevance * x, self.landmarks)
-        row = jnp.concatenate([jnp.ones(1), terms, values])
-        mean = matmul(row, self.weights)
-        unknown = unknown_share(values, self.whitening) - self.unseen
-        variance = jnp.square(self.gain) * jnp.maximum(unknown, 0.0)
-        return mean, jnp.sqrt(jnp.square(self.noise) + variance)
+    def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Means and standard deviations [O], from inputs [D]."""
+        simple = apply_form(self.form, x)
+
+        def with_kernel():
+            values = _kernel(self.relevance * x, self.landmarks)
+            unknown = unknown_share(values, self.whitening) - self.unseen
+            return simple + matmul(values, self.weights), jnp.maximum(unknown, 0.0)
+
+        # Where no target chose a kernel, which is one question for a whole population.
+        mean, unknown = jax.lax.cond(
+            jnp.any(self.gain > 0), with_kernel, lambda: (simple, jnp.float32(0.0))
+        )
+        variance = jnp.square(self.noise) + unknown * jnp.square(self.gain)
+        return mean, jnp.sqrt(variance)
 
 
 def unknown_share(values: jax.Array, whitening: jax.Array) -> jax.Array:
@@ -78,11 +87,12 @@ def unknown_share(values: jax.Array, whitening: jax.Array) -> jax.Array:
 
 
 def _kernel(x: jax.Array, landmarks: jax.Array) -> jax.Array:
-    """Of a point [D] and landmarks [D, M], both in units of the kernel, [M]."""
-    distance = jnp.zeros(landmarks.shape[1])
-    for each, column in zip(x, landmarks, strict=True):
-        distance = distance + jnp.square(column - each)
-    return jnp.exp(-0.5 * distance)
+    """Of a point [D] and landmarks [D, M], both in units of the kernel, [M].
+
+    Written with a product, which for many points at once is one of matrices.
+    """
+    squares = jnp.sum(jnp.square(landmarks), axis=0) + jnp.sum(jnp.square(x))
+    return jnp.exp(jnp.minimum(matmul(x, landmarks) - 0.5 * squares, 0.0))
 
 
 @struct.dataclass
@@ -135,19 +145,19 @@ class FastKernelRidge(ClosedForm):
         inputs = jnp.concatenate([context.obs, context.action], axis=1)
         change_scale = Scale.of(inputs, mask)
         inputs = mask[:, None] * change_scale.normalize(inputs)
-        terms = jax.vmap(quadratic)(inputs)
         views = jnp.ones((1, inputs.shape[1]))
+        products = pairs(inputs.shape[1])
         change, *of_change = self._fit(
-            inputs, terms, targets[:, :-1], mask, views, self.num_landmarks
+            inputs, products, targets[:, :-1], mask, views, self.num_landmarks
         )
         every = jnp.concatenate([context.obs, context.action, context.next_obs], axis=1)
         reward_scale = Scale.of(every, mask)
         every = mask[:, None] * reward_scale.normalize(every)
-        terms = jax.vmap(reward_features, (0, None))(every, context.obs_size)
+        products = reward_pairs(every.shape[1], context.obs_size)
         is_next = np.arange(every.shape[1]) >= inputs.shape[1]
         views = jnp.asarray(np.stack([~is_next, is_next, np.ones_like(is_next)]), float)
         reward, *of_reward = self._fit(
-            every, terms, targets[:, -1:], mask, views, self.num_reward_landmarks
+            every, products, targets[:, -1:], mask, views, self.num_reward_landmarks
         )
         residual, std = (
             target_scale.std * jnp.concatenate(parts, axis=1)
@@ -159,24 +169,24 @@ class FastKernelRidge(ClosedForm):
     def predict_targets(self, fit, obs, action):
         """Changes first, then the reward given the next observation they lead to."""
         inputs = fit.change_scale.normalize(jnp.concatenate([obs, action]))
-        change, change_std = fit.change(inputs, quadratic(inputs))
+        change, change_std = fit.change(inputs)
         scale = jax.tree.map(lambda x: x[:-1], fit.target_scale)
         next_obs = obs + scale.restore(change)
         inputs = jnp.concatenate([obs, action, next_obs])
         inputs = fit.reward_scale.normalize(inputs)
-        reward, reward_std = fit.reward(inputs, reward_features(inputs, len(obs)))
+        reward, reward_std = fit.reward(inputs)
         mean = jnp.concatenate([change, reward])
         std = jnp.concatenate([change_std, reward_std])
         return fit.target_scale.restore(mean), fit.target_scale.std * std
 
     def _fit(
-        self, inputs, terms, targets, mask, views, num_landmarks
+        self, inputs, products, targets, mask, views, num_landmarks
     ) -> tuple[SharedExpansion, jax.Array, jax.Array]:
         """Choose degree, kernel and penalties by leave-one-out errors.
 
         Args:
             inputs: Standardised, [N, D], 0 in rows that are not in use.
-            terms: Of the polynomial, the inputs first, [N, P].
+            products: Inputs that are multiplied in the polynomial, and with which.
             targets: Standardised, [N, O], 0 in rows that are not in use.
             mask: [N].
             views: 0 or 1 [V, D], inputs that the kernel may see.
@@ -186,6 +196,8 @@ class FastKernelRidge(ClosedForm):
             The functions, and leave-one-out residuals and standard deviations [N, O].
         """
         size = min(num_landmarks, len(inputs))
+        first, second = products
+        terms = jnp.concatenate([inputs, inputs[:, first] * inputs[:, second]], axis=1)
         features = mask[:, None] * jnp.insert(terms, 0, 1.0, axis=1)
         polynomials = fit_polynomials(features, targets, mask, inputs.shape[1])
         relevances = self._relevances(inputs, views)
@@ -210,9 +222,8 @@ class FastKernelRidge(ClosedForm):
 
         tried = jnp.stack([start, 2.0 * start, found])
         relevance = tried[least(jax.lax.map(whole, tried))]
-        return self._finish(
-            inputs, targets, mask, polynomials, polynomial, relevance, size
-        )
+        data = inputs, targets, mask, products
+        return self._finish(data, polynomials, polynomial, relevance, size)
 
     def _relevances(self, inputs, views) -> jax.Array:
         """Candidates to start from, [C, D]."""
@@ -223,7 +234,7 @@ class FastKernelRidge(ClosedForm):
         return (relevances / scales).reshape(-1, inputs.shape[1])
 
     def _tried(self, polynomial: Polynomial, columns):
-        """All penalties: solutions, and squared leave-one-out errors [O] of the best."""
+        """Solutions of all penalties, and leave-one-out errors [O] of the best ones."""
         flat = polynomial.flatten(columns)
         tried = jax.lax.map(
             lambda penalty: solve_kernel(
@@ -235,9 +246,10 @@ class FastKernelRidge(ClosedForm):
         return tried, jnp.min(jnp.where(jnp.isnan(errors), jnp.inf, errors), axis=0)
 
     def _finish(
-        self, inputs, targets, mask, polynomials, polynomial, relevance, size
+        self, data, polynomials, polynomial, relevance, size
     ) -> tuple[SharedExpansion, jax.Array, jax.Array]:
-        """Fit the chosen kernel; targets that a polynomial alone fits better keep it."""
+        """Fit the chosen kernel; targets that a polynomial fits better keep that."""
+        inputs, targets, mask, products = data
         columns, (landmarks, whitening) = kernel_features(
             inputs, mask, (relevance, None), size
         )
@@ -268,7 +280,8 @@ class FastKernelRidge(ClosedForm):
         expansion = SharedExpansion(
             relevance=relevance,
             landmarks=landmarks.T,
-            weights=jnp.concatenate([base, weights]),
+            form=form_of(base, inputs.shape[1], *products),
+            weights=weights,
             whitening=known,
             unseen=jnp.nanquantile(jnp.where(mask > 0, unknown, jnp.nan), _TYPICAL),
             noise=noise,

@@ -29,7 +29,7 @@ from oswm.closed_form import (
     targets_of,
 )
 from oswm.context import Scale
-from oswm.features import quadratic
+from oswm.features import pairs, quadratic
 from oswm.landmarks import choose_landmarks, kernel
 from oswm.linalg import inverse_factor, matmul
 from oswm.relevance import RelevanceSearch
@@ -318,9 +318,18 @@ class KernelRidge(ClosedForm):
 
 def reward_features(inputs: jax.Array, obs_size: int) -> jax.Array:
     """All inputs, then products within observation and action, and within the next."""
-    before, after = inputs[:-obs_size], inputs[-obs_size:]
-    products = quadratic(before)[len(before) :], quadratic(after)[len(after) :]
-    return jnp.concatenate([inputs, *products])
+    first, second = reward_pairs(len(inputs), obs_size)
+    return jnp.concatenate([inputs, inputs[first] * inputs[second]])
+
+
+def reward_pairs(num_inputs: int, obs_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which inputs of the reward are multiplied."""
+    num_before = num_inputs - obs_size
+    before, after = pairs(num_before), pairs(obs_size)
+    first, second = (
+        np.concatenate([x, num_before + y]) for x, y in zip(before, after, strict=True)
+    )
+    return first, second
 
 
 def fit_polynomials(features, targets, mask, num_inputs: int) -> Polynomial:
