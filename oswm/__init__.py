@@ -20,6 +20,7 @@ from oswm.selection import LeaveOneOut
 from oswm.sub_contexts import SubContexts
 from oswm.weights import load_model, read_card
 from oswm.world_model import WorldModel
+from oswm.worlds import WorldsParams, condition_worlds, draw_world
 
 __all__ = [
     "Context",
@@ -38,7 +39,10 @@ __all__ = [
     "WorldModel",
     "WorldModelEnv",
     "WorldModelParams",
+    "WorldsParams",
     "condition",
+    "condition_worlds",
+    "draw_world",
     "evolvable",
     "load_model",
     "read_card",

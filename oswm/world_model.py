@@ -111,26 +111,24 @@ def check_world_model(
             f"({error})"
         ) from error
     size = context.obs_size
-    obs, action = context.obs[0], context.action[0]
-
-    def steps(cache):
-        key = jax.random.key(0)
-        return model.predict(cache, obs, action), model.sample(cache, obs, action, key)
-
-    predicted, (next_obs, reward, terminated) = jax.eval_shape(
-        steps, shape_of_fit(model, context)
-    )
-    for name, found, wanted in (
-        ("predict: next_obs_mean", predicted.next_obs_mean, (size,)),
-        ("predict: next_obs_std", predicted.next_obs_std, (size,)),
-        ("predict: reward_mean", predicted.reward_mean, ()),
-        ("predict: reward_std", predicted.reward_std, ()),
-        ("predict: terminated_prob", predicted.terminated_prob, ()),
-        ("sample: next_obs", next_obs, (size,)),
-        ("sample: reward", reward, ()),
-        ("sample: terminated", terminated, ()),
+    obs, action, key = context.obs[0], context.action[0], jax.random.key(0)
+    cache = shape_of_fit(model, context)
+    found = jax.eval_shape(model.predict, cache, obs, action)
+    for name, wanted in (
+        ("next_obs_mean", (size,)),
+        ("next_obs_std", (size,)),
+        ("reward_mean", ()),
+        ("reward_std", ()),
+        ("terminated_prob", ()),
     ):
-        if found.shape != wanted:
-            raise ValueError(
-                f"model.{name} must have shape {wanted}, got {found.shape}"
-            )
+        _check_shape(f"predict: {name}", getattr(found, name), wanted)
+    drawn = jax.eval_shape(model.sample, cache, obs, action, key)
+    for name, each, wanted in zip(
+        ("next_obs", "reward", "terminated"), drawn, ((size,), (), ()), strict=True
+    ):
+        _check_shape(f"sample: {name}", each, wanted)
+
+
+def _check_shape(name: str, found: Any, wanted: tuple[int, ...]) -> None:
+    if found.shape != wanted:
+        raise ValueError(f"model.{name} must have shape {wanted}, got {found.shape}")
