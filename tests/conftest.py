@@ -27,12 +27,14 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     atexit.register(shutil.rmtree, _cache, ignore_errors=True)
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
 
+from benchmarks.launch import SMALL_PROGRAMS, configure
+
+# XLA reads flags once. Commands that tests start add these: were they missing here,
+# programs of the two processes would differ in their last bits.
+configure(SMALL_PROGRAMS)
+
 import jax
 import pytest
-
-# It adds flags of its own. XLA reads them once, in this process and in those that tests
-# start: were they added later, programs of the two would differ in their last bits.
-import benchmarks  # noqa: F401
 
 # What takes longest: begun last, it would keep one worker while the other is idle.
 _FIRST = ("test_notebooks.py", "oswm", "benchmarks")

@@ -8,8 +8,8 @@ import sys
 import pytest
 
 import jaxrl_se
-from benchmarks.cartpole import CARTPOLE
-from benchmarks.synthetic import Benchmark, Options, run
+from benchmarks.synthetic.benchmark import Benchmark, Options, run
+from benchmarks.synthetic.cartpole import CARTPOLE
 
 TINY = Benchmark(
     module=CARTPOLE.module,

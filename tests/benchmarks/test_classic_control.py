@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from benchmarks import classic_control
-from benchmarks.classic_control import Options, measure, print_table, reaches
+from benchmarks.synthetic import classic_control
+from benchmarks.synthetic.classic_control import Options, measure, print_table, reaches
 from jaxrl_runs.run_folder import RunFolder
 from jaxrl_se import DDQN, Choice, Varied
 

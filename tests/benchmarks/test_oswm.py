@@ -8,10 +8,14 @@ import numpy as np
 import pytest
 
 import envs
-from benchmarks import oswm, oswm_agents, oswm_models, oswm_one_step, oswm_tasks
+from benchmarks.oswm import agents, one_step
+from benchmarks.oswm import benchmark as oswm
+from benchmarks.oswm.data import Data
+from benchmarks.oswm.models import BASELINES, make_model
+from benchmarks.oswm.tasks import TASKS
 from oswm import Context, Ridge
 
-GRID = oswm_tasks.TASKS["GridWorld"]
+GRID = TASKS["GridWorld"]
 
 
 def files(tmp_path, seed=0):
@@ -76,16 +80,16 @@ def test_bad_options(options, message):
 
 
 def test_every_model_of_the_tables_can_be_made():
-    for name in oswm_models.BASELINES:
-        assert oswm_models.make(name) == oswm_models.make(name)
+    for name in BASELINES:
+        assert make_model(name) == make_model(name)
 
 
 def test_errors_are_over_the_variance_of_the_context():
     context = Context.of(envs.collect(envs.make("CartPole-v1"), 300, key=0))
-    perfect = oswm_one_step.errors(Ridge(), context, context)
+    perfect = one_step.errors(Ridge(), context, context)
     assert perfect["mean"] < 1e-4 and perfect["per_dimension"][-1] < 1e-9
     far = context.replace(next_obs=context.next_obs + context.next_obs.std(axis=0))
-    error = oswm_one_step.errors(Ridge(), context, far)
+    error = one_step.errors(Ridge(), context, far)
     np.testing.assert_allclose(error["per_dimension"][:4], 1.0, rtol=0.05)
 
 
@@ -100,7 +104,7 @@ def test_roll_outs_compare_the_same_step():
     keep = np.abs(held_out.obs[:, 0]) < 15  # Away from the walls.
     assert keep.sum() > 100
     exact, frozen = (
-        oswm_one_step.roll_outs(oswm_models.make(name), context, held_out, space)
+        one_step.roll_outs(make_model(name), context, held_out, space)
         for name in ("kernel_ridge", "persistence")
     )
     assert exact["5"] < 0.05 * frozen["5"] and frozen["5"] > frozen["1"]
@@ -108,7 +112,7 @@ def test_roll_outs_compare_the_same_step():
 
 
 def test_mixed_data_are_thirds_and_count_the_expert():
-    data = oswm_tasks.Data(GRID)
+    data = Data(GRID)
     data.__dict__["expert"] = jax.tree_util.Partial(lambda obs, key: jax.numpy.int32(0))
     rows = data.collect("mixed", 90, 0)
     assert len(rows) == 90 and (rows.action[:30] == 0).all()
@@ -119,12 +123,12 @@ def test_mixed_data_are_thirds_and_count_the_expert():
 @pytest.mark.slow
 def test_an_agent_and_a_planner_are_tested_on_the_real_task():
     task = dataclasses.replace(GRID, steps=1024, horizon=6)
-    data = oswm_tasks.Data(task)
-    cell = oswm_agents.train_and_test(task, data, "ridge", 0, 4)
+    data = Data(task)
+    cell = agents.train_and_test(task, data, "ridge", 0, 4)
     assert len(cell["returns"]) == 4 and cell["steps"] == 1024
-    found = oswm_agents.summarize([cell, cell])
+    found = agents.summarize([cell, cell])
     assert found["mean"] == pytest.approx(np.mean(cell["returns"]))
-    references = oswm_agents.reference_scores(task, 50)
+    references = agents.reference_scores(task, 50)
     assert -17 < references["random policy"] < -11
 
 
@@ -132,9 +136,9 @@ def test_the_comparison_counts_cells_within_a_tenth_of_the_best(capsys):
     cell = {"oswm": {"random": 1.0, "half": 3.0}, "ridge": {"random": 2.0, "half": 2.8}}
     worse = {"knn": {"random": 0.95, "half": 2.0}}
     errors = {"CartPole-v0": {"random": cell | worse}}
-    oswm_one_step.print_comparison(errors, ("oswm", "ridge", "knn"))
+    one_step.print_comparison(errors, ("oswm", "ridge", "knn"))
     assert (
         "best of ridge, knn, picked in hindsight, in 1 of 2" in capsys.readouterr().out
     )
-    oswm_one_step.print_comparison(errors, ("ridge", "knn"))
+    one_step.print_comparison(errors, ("ridge", "knn"))
     assert not capsys.readouterr().out

@@ -6,8 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import paper_se
-from benchmarks.paper_se import Options, run
+from benchmarks.synthetic import paper_se
+from benchmarks.synthetic.paper_se import Options, run
 from jaxrl_se.presets import ferreira2022
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import jaxrl_se
-from benchmarks import reward_networks
-from benchmarks.reward_networks import NO_NETWORK, Options, summarize
-from benchmarks.reward_tasks import CARTPOLE, CLIFF, KINDS, TASKS
+from benchmarks.reward_networks import benchmark as reward_networks
+from benchmarks.reward_networks.benchmark import NO_NETWORK, Options, summarize
+from benchmarks.reward_networks.tasks import CARTPOLE, CLIFF, KINDS, TASKS
 from envs.cliff import START
 
 TINY = {

@@ -7,8 +7,8 @@ import jax
 import pytest
 
 import envs
-from benchmarks import throughput
-from benchmarks import throughput_baselines as baselines
+from benchmarks.throughput import baselines
+from benchmarks.throughput import benchmark as throughput
 
 STEPS = 100
 

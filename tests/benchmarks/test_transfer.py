@@ -6,11 +6,12 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import transfer, transfer_conditions
-from benchmarks.cartpole import CARTPOLE
-from benchmarks.synthetic import Benchmark
-from benchmarks.transfer import Options, run, summarize
-from benchmarks.transfer_conditions import TASKS
+from benchmarks.synthetic.benchmark import Benchmark
+from benchmarks.synthetic.cartpole import CARTPOLE
+from benchmarks.transfer import benchmark as transfer
+from benchmarks.transfer import conditions as transfer_conditions
+from benchmarks.transfer.benchmark import Options, run, summarize
+from benchmarks.transfer.conditions import TASKS
 from jaxrl_se import DDQN
 from jaxrl_se.hyperparameters import Varied
 

@@ -5,15 +5,15 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks.finetuning_arms import GRID, METHODS, split_seeds
-from benchmarks.finetuning_quality import by_length
-from benchmarks.finetuning_report import (
+from benchmarks.finetuning.arms import GRID, METHODS, split_seeds
+from benchmarks.finetuning.quality import by_length
+from benchmarks.finetuning.report import (
     compare_refit,
     interval,
     summarise,
     write_tables,
 )
-from benchmarks.finetuning_stages import Stages
+from benchmarks.finetuning.stages import Stages
 
 
 def test_finished_stages_are_not_computed_again(tmp_path):

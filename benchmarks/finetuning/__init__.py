@@ -1,0 +1,1 @@
+"""Finetuning: which model to finetune next, from learning curves."""

@@ -1,0 +1,120 @@
+"""Part (c) of the benchmark: the prior, steps per second, training with compilation."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import jax
+
+import envs
+import jaxrl_se
+import oswm
+from benchmarks.oswm.models import make_model
+from jaxrl_se import DDQN, PPO
+from oswm.prior.default import EPISODE_STEPS, draw_batch, episodes_of
+
+NUM_ROWS = 1000
+TRAIN_STEPS = 204_800
+
+
+def prior_per_cpu_second(num_datasets: int) -> float:
+    """Transitions of synthetic tasks that are rolled out, compilation excluded."""
+    draw = jax.jit(draw_batch, static_argnums=(1, 2, 3))
+    jax.block_until_ready(draw(jax.random.key(0), num_datasets, NUM_ROWS, 0))
+    cpu = time.process_time()
+    jax.block_until_ready(draw(jax.random.key(1), num_datasets, NUM_ROWS, 0))
+    cpu = time.process_time() - cpu
+    return num_datasets * episodes_of(NUM_ROWS) * EPISODE_STEPS / cpu
+
+
+def steps_per_second(model: str, num_envs: int, num_steps: int) -> dict[str, float]:
+    """Environment steps of random actions in a CartPole of 1,000 context rows.
+
+    Autoreset included, compilation not; the CPU time is that of all threads.
+    """
+    env, params = _cartpole(model)
+    space = env.action_space(params)
+
+    @jax.jit
+    def run(key, params):
+        def step(carry, key):
+            obs, state = carry
+            key_action, key_step = jax.random.split(key)
+            action = space.sample(key_action)
+            obs, state, reward, *_ = env.step(key_step, state, action, params)
+            return (obs, state), reward
+
+        def one(key):
+            carry = env.reset(key, params)
+            return jax.lax.scan(step, carry, jax.random.split(key, num_steps))[1].sum()
+
+        return jax.vmap(one)(jax.random.split(key, num_envs))
+
+    jax.block_until_ready(run(jax.random.key(0), params))
+    wall, cpu = time.perf_counter(), time.process_time()
+    jax.block_until_ready(run(jax.random.key(1), params))
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    total = num_envs * num_steps
+    return {"per_second": total / wall, "per_cpu_second": total / cpu}
+
+
+def training_seconds(model: str, agent: Any, num_steps: int) -> dict[str, float]:
+    """A whole training run inside CartPole, all compilation included."""
+    jax.clear_caches()
+    wall, cpu = time.perf_counter(), time.process_time()
+    env, params = _cartpole(model)
+    trained = jaxrl_se.train(agent, env, params, jax.random.key(0), num_steps)
+    jax.block_until_ready(trained.policy)
+    return {
+        "seconds": time.perf_counter() - wall,
+        "cpu_seconds": time.process_time() - cpu,
+    }
+
+
+def _cartpole(model: str) -> Any:
+    task = envs.make("CartPole-v0")
+    rows = envs.collect(task, NUM_ROWS, 0)
+    space = task[0].action_space(task[1])
+    return oswm.condition(rows, space, 200, model=make_model(model))
+
+
+def measure(models: tuple[str, ...], quick: bool) -> dict[str, Any]:
+    """All timings; a quick one takes a tenth of the steps."""
+    short = 10 if quick else 1
+    agents = {
+        "ppo": PPO(num_envs=8, rollout_steps=128, num_minibatches=8),
+        "ddqn": DDQN(),
+    }
+    results: dict[str, Any] = {"prior": prior_per_cpu_second(64 // short)}
+    for model in models:
+        results[model] = {
+            "1 environment": steps_per_second(model, 1, 10_000 // short),
+            "64 environments": steps_per_second(model, 64, 1_000 // short),
+        }
+    for name, agent in agents.items():
+        steps = TRAIN_STEPS // short
+        results[f"{name}, {steps:,} steps"] = training_seconds(models[0], agent, steps)
+    return results
+
+
+def print_table(results: dict[str, Any]) -> None:
+    """One line per model, then the training runs."""
+    print(f"\nprior: {results['prior']:,.0f} transitions per CPU-second")
+    print(f"steps per second, CartPole with {NUM_ROWS:,} context rows")
+    print(f"{'model':<17}{'1 env':>10}{'CPU-s':>10}{'64 envs':>10}{'CPU-s':>10}")
+    for name, row in results.items():
+        if name == "prior" or "seconds" in row:
+            continue
+        values = [
+            row[envs][unit]
+            for envs in ("1 environment", "64 environments")
+            for unit in ("per_second", "per_cpu_second")
+        ]
+        print(f"{name:<17}" + "".join(f"{value:>10,.0f}" for value in values))
+    for name, row in results.items():
+        if name != "prior" and "seconds" in row:
+            print(
+                f"{name} inside, compilation included: {row['seconds']:.0f} s, "
+                f"{row['cpu_seconds']:.0f} CPU-s"
+            )

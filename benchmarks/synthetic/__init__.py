@@ -1,0 +1,1 @@
+"""Synthetic environments: agents trained only in them act on the real task."""

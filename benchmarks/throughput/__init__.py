@@ -1,0 +1,1 @@
+"""Throughput: CPU-seconds beside other implementations."""

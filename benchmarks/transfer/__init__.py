@@ -1,0 +1,1 @@
+"""Transfer: agents and hyperparameters that evolution never saw."""
