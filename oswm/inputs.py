@@ -35,7 +35,8 @@ def read_log(log: Log) -> Transitions:
     if isinstance(log, str | os.PathLike):
         return Transitions.load(log)
     if hasattr(log, "keys") and hasattr(log, "__getitem__"):
-        fields = [log[name] for name in _FIELDS if name in log]
+        table: Any = log
+        fields = [table[name] for name in _FIELDS if name in table]
         return _of_arrays(fields)
     raise TypeError(
         "log must be transitions, a mapping, a DataFrame, a tuple of arrays or a path, "
