@@ -292,8 +292,8 @@ def compare(seconds: float = 6.0, num_seeds: int = 5, num_past_runs: int = 15):
     traces: dict = {"tuner": [], "random search": []}
     print("meta-training ...")
     config = finetune.FitConfig(
-        performance=finetune.TrainConfig(num_steps=600, num_members=2),
-        cost=finetune.TrainConfig(num_steps=200, num_members=1),
+        performance=finetune.MetaTrainConfig(num_steps=600, num_members=2),
+        cost=finetune.MetaTrainConfig(num_steps=200, num_members=1),
         reference=None,
     )
     bundle = finetune.fit_surrogates(jax.random.key(0), data, config)[0]

@@ -6,7 +6,12 @@
 >>> tuner.observe(trial, accuracy=0.31, seconds=42.0)  # doctest: +SKIP
 """
 
-from finetune.bundle import FitConfig, Surrogates, fit_surrogates
+import jaxrl_runs.placement  # noqa: F401  first: is `envs` ours?
+
+# isort: split
+from finetune.bundle import FitConfig, Surrogates, available, fit_surrogates, load
+from finetune.cold import ColdConfig
+from finetune.job import JobResult, run
 from finetune.meta_dataset import MetaDataset
 from finetune.meta_features import (
     extract_image_meta_features,
@@ -16,32 +21,40 @@ from finetune.meta_features import (
 from finetune.readers import read, read_csv, read_json, read_npz
 from finetune.space import Categorical, Condition, Float, Ordinal, SearchSpace
 from finetune.synthetic import example_space, make_synthetic
-from finetune.training import TrainConfig, leave_datasets_out
+from finetune.training import MetaTrainConfig, leave_datasets_out
 from finetune.tuner import Trial, Tuner
+from finetune.workers import Epoch, Outcome
 from finetune.zero_shot import RankingConfig
 
 __all__ = [
     "Categorical",
+    "ColdConfig",
     "Condition",
+    "Epoch",
     "FitConfig",
     "Float",
+    "JobResult",
     "MetaDataset",
+    "MetaTrainConfig",
     "Ordinal",
+    "Outcome",
     "RankingConfig",
     "SearchSpace",
     "Surrogates",
-    "TrainConfig",
     "Trial",
     "Tuner",
+    "available",
     "example_space",
     "extract_image_meta_features",
     "fit_surrogates",
     "image_meta_features",
     "leave_datasets_out",
+    "load",
     "make_synthetic",
     "read",
     "read_csv",
     "read_json",
     "read_npz",
+    "run",
     "text_meta_features",
 ]

@@ -12,7 +12,7 @@ import tyro
 
 from finetune.bundle import FitConfig, fit_surrogates
 from finetune.readers import read
-from finetune.training import TrainConfig
+from finetune.training import MetaTrainConfig
 from finetune.tuner import Tuner
 
 
@@ -33,7 +33,7 @@ class Fit:
     out: Path
     percent: bool = True
     num_members: int = 9
-    num_steps: int = TrainConfig.num_steps
+    num_steps: int = MetaTrainConfig.num_steps
     seed: int = 0
 
 
@@ -66,7 +66,9 @@ def run_fit(args: Fit) -> None:
         flush=True,
     )
     config = FitConfig(
-        performance=TrainConfig(num_members=args.num_members, num_steps=args.num_steps)
+        performance=MetaTrainConfig(
+            num_members=args.num_members, num_steps=args.num_steps
+        )
     )
     bundle = fit_surrogates(jax.random.key(args.seed), data, config)[0]
     bundle.save(args.out)

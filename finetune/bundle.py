@@ -25,8 +25,8 @@ from finetune.reference import (
     train_reference,
 )
 from finetune.space import SearchSpace
-from finetune.surrogate import Surrogate
-from finetune.training import TrainConfig, meta_train, pad_runs
+from finetune.surrogate import Surrogate, init_weights
+from finetune.training import MetaTrainConfig, meta_train, pad_runs
 from finetune.zero_shot import (
     RankingConfig,
     SingleBest,
@@ -34,6 +34,7 @@ from finetune.zero_shot import (
     fit_single_best,
     train_zero_shot,
 )
+from jaxrl_runs.weight_files import check_arrays, read_weights, write_weights
 
 FORMAT = 1
 SHIPPED = Path(__file__).parent / "shipped"
@@ -51,13 +52,13 @@ class FitConfig:
             meta-dataset that its fixed shapes do not fit.
     """
 
-    performance: TrainConfig = TrainConfig()  # noqa: RUF009 (frozen)
-    cost: TrainConfig = TrainConfig(num_steps=500, num_members=2)  # noqa: RUF009
+    performance: MetaTrainConfig = MetaTrainConfig()  # noqa: RUF009 (frozen)
+    cost: MetaTrainConfig = MetaTrainConfig(num_steps=500, num_members=2)  # noqa: RUF009
     ranking: RankingConfig = RankingConfig()  # noqa: RUF009
     reference: ReferenceConfig | None = ReferenceConfig()  # noqa: RUF009
 
 
-class Learned(struct.PyTreeNode):
+class LearnedArrays(struct.PyTreeNode):
     """The arrays of a bundle.
 
     Attributes:
@@ -90,7 +91,7 @@ class Surrogates:
 
     space: SearchSpace
     meta_feature_names: tuple[str, ...]
-    learned: Learned
+    learned: LearnedArrays
     card: dict[str, Any]
 
     @property
@@ -101,55 +102,136 @@ class Surrogates:
     def save(self, folder: str | Path) -> None:
         """Write ``weights.npz`` and ``card.json`` (arrays and json only)."""
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        state = serialization.to_state_dict(self.learned)
-        flat = traverse_util.flatten_dict(state, sep="/")
-        arrays = {k: np.asarray(v) for k, v in flat.items() if v is not None}
-        np.savez_compressed(folder / "weights.npz", **arrays)  # type: ignore[arg-type]
-        learned = self.learned
         card = {
             "format": FORMAT,
             "space": json.loads(self.space.to_json()),
             "meta_feature_names": list(self.meta_feature_names),
-            "static": {
-                "num_epochs": self.num_epochs,
-                "absent_columns": list(learned.performance.encoder.absent_columns),
-                "performance": _static(learned.performance),
-                "cost": _static(learned.cost),
-                "zero_shot": {"num_hidden": learned.zero_shot.num_hidden},
-            },
+            "static": self._statics(),
             "card": self.card,
         }
+        write_weights(
+            folder / "weights.npz",
+            _flatten(self.learned),
+            {"format_version": FORMAT},
+            compressed=True,
+        )
         (folder / "card.json").write_text(json.dumps(card, indent=1) + "\n")
+
+    def _statics(self) -> dict[str, Any]:
+        learned = self.learned
+        return {
+            "num_epochs": self.num_epochs,
+            "absent_columns": list(learned.performance.encoder.absent_columns),
+            "performance": _static(learned.performance),
+            "cost": _static(learned.cost),
+            "zero_shot": {"num_hidden": learned.zero_shot.num_hidden},
+        }
 
     @classmethod
     def load(cls, folder: str | Path | None = None) -> Surrogates:
         """Read a bundle; None: the one shipped with the package.
 
         Raises:
-            ValueError: If the folder holds no bundle, or one of another format.
+            ValueError: If the folder holds no bundle, one of another format, or a
+                damaged one.
         """
+        is_shipped = folder is None
         folder = SHIPPED if folder is None else Path(folder)
         for name in ("card.json", "weights.npz"):
             if not (folder / name).exists():
-                raise ValueError(
-                    f"{folder.name}: no {name} there; make a bundle with "
-                    "`python -m finetune fit --data PATH --out DIR`"
+                advice = (
+                    "the package is installed without its data"
+                    if is_shipped
+                    else "make a bundle with `python -m finetune fit --data PATH --out "
+                    "DIR`"
                 )
-        card = json.loads((folder / "card.json").read_text())
-        if card.get("format") != FORMAT:
-            raise ValueError(
-                f"card.json: format {card.get('format')!r}, expected {FORMAT}"
-            )
-        with np.load(folder / "weights.npz", allow_pickle=False) as file:
-            flat = {key: jnp.asarray(file[key]) for key in file}
-        state = traverse_util.unflatten_dict(flat, sep="/")
-        return cls(
-            space=SearchSpace.from_json(json.dumps(card["space"])),
-            meta_feature_names=tuple(card["meta_feature_names"]),
-            learned=_restore(state, card["static"]),
-            card=card["card"],
+                raise ValueError(f"{folder.name}: no {name} there; {advice}")
+        card = _read_card(folder / "card.json")
+        _, flat = read_weights(folder / "weights.npz", what="surrogates")
+        space = SearchSpace.from_json(json.dumps(card["space"]))
+        state = traverse_util.unflatten_dict(
+            {key: jnp.asarray(value) for key, value in flat.items()}, sep="/"
         )
+        try:
+            learned = _restore(state, card["static"])
+        except (KeyError, TypeError) as error:
+            raise ValueError(
+                f"{folder.name}/weights.npz: arrays are missing or unknown ({error})"
+            ) from None
+        _check_shapes(folder / "weights.npz", flat, learned, space)
+        names = tuple(card["meta_feature_names"])
+        return cls(space, names, learned, card["card"])
+
+
+def available() -> tuple[str, ...]:
+    """Names of the surrogates that are shipped, for :func:`load`."""
+    return ("quick-tune-extended",)
+
+
+def load(name: str) -> Surrogates:
+    """Load shipped surrogates by name.
+
+    Raises:
+        ValueError: If there are none of that name.
+    """
+    if name not in available():
+        raise ValueError(f"name must be one of {available()}, got {name!r}")
+    return Surrogates.load()
+
+
+def _read_card(path: Path) -> dict[str, Any]:
+    try:
+        card = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"card.json: cannot be read as json ({error})") from None
+    found = card.get("format") if isinstance(card, dict) else None
+    if found != FORMAT:
+        raise ValueError(f"card.json: format must be {FORMAT}, got {found!r}")
+    missing = {"space", "static", "meta_feature_names", "card"} - set(card)
+    if missing:
+        raise ValueError(f"card.json: missing keys {sorted(missing)}")
+    return card
+
+
+def _flatten(learned: LearnedArrays) -> dict[str, np.ndarray]:
+    flat = traverse_util.flatten_dict(serialization.to_state_dict(learned), sep="/")
+    return {k: np.asarray(v) for k, v in flat.items() if v is not None}
+
+
+def _expected(surrogate: Surrogate, name: str) -> dict[str, Any]:
+    """Shapes of a surrogate's weights and evidence, by the name of the array."""
+    members = len(jax.tree.leaves(surrogate.weights)[0])
+    size = surrogate.num_features
+
+    def make():
+        keys = jax.random.split(jax.random.key(0), members)
+        return {
+            "weights": jax.vmap(lambda key: init_weights(key, surrogate))(keys),
+            "evidence": {
+                "precision": jnp.zeros((members, size, size)),
+                "shift": jnp.zeros((members, size)),
+            },
+        }
+
+    return traverse_util.flatten_dict({name: jax.eval_shape(make)}, sep="/")
+
+
+def _check_shapes(
+    path: Path, arrays: dict, learned: LearnedArrays, space: SearchSpace
+) -> None:
+    """Compare the arrays with what networks of the card's sizes would have."""
+    expected = _expected(learned.performance, "performance")
+    expected |= _expected(learned.cost, "cost")
+    check_arrays(path, {k: v for k, v in arrays.items() if k in expected}, expected)
+    columns = (space.num_columns,)
+    for name, array in arrays.items():
+        is_column = name.endswith(("encoder/log", "encoder/mean", "encoder/scale"))
+        if is_column and array.shape != columns:
+            raise ValueError(
+                f"{path.name}: {name} must have shape {columns}, got {array.shape}"
+            )
+        if not np.isfinite(array).all():
+            raise ValueError(f"{path.name}: {name} must be finite, got NaN or infinity")
 
 
 def _static(surrogate: Surrogate) -> dict[str, int]:
@@ -159,7 +241,7 @@ def _static(surrogate: Surrogate) -> dict[str, int]:
     }
 
 
-def _restore(state: dict, static: dict) -> Learned:
+def _restore(state: dict, static: dict) -> LearnedArrays:
     absent = tuple(static["absent_columns"])
 
     def encoder(part: dict) -> Encoder:
@@ -176,7 +258,7 @@ def _restore(state: dict, static: dict) -> Learned:
             is_cost=name == "cost",
         )
 
-    return Learned(
+    return LearnedArrays(
         performance=surrogate("performance"),
         cost=surrogate("cost"),
         zero_shot=ZeroShot(
@@ -220,7 +302,7 @@ def fit_surrogates(
         references = _fit_references(reference_key, data, scaling, config, folds)
     found = []
     for i, fold in enumerate(folds):
-        learned = Learned(
+        learned = LearnedArrays(
             performance=performance[i],
             cost=cost[i],
             zero_shot=ranking[i],

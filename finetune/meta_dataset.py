@@ -104,22 +104,23 @@ def _check(data: MetaDataset) -> None:
     source, curves, costs = data.source, data.curves, data.costs
     if curves.ndim != 2 or curves.shape != costs.shape:
         raise ValueError(
-            f"{source}: curves {curves.shape} and costs {costs.shape} must both be "
-            "[runs, epochs]"
+            f"{source}: curves and costs must both be [runs, epochs], got "
+            f"{curves.shape} and {costs.shape}"
         )
     num_runs = len(curves)
     if num_runs == 0:
         raise ValueError(f"{source}: no runs")
     if data.vectors.shape != (num_runs, data.space.num_columns):
         raise ValueError(
-            f"{source}: vectors have shape {data.vectors.shape}, expected "
-            f"{(num_runs, data.space.num_columns)} for this search space"
+            f"{source}: vectors must have shape "
+            f"{(num_runs, data.space.num_columns)} for this search space, got "
+            f"{data.vectors.shape}"
         )
     expected = (data.num_datasets, len(data.meta_feature_names))
     if data.meta_features.shape != expected:
         raise ValueError(
-            f"{source}: meta_features have shape {data.meta_features.shape}, "
-            f"expected {expected}"
+            f"{source}: meta_features must have shape {expected}, got "
+            f"{data.meta_features.shape}"
         )
     if not np.isfinite(data.meta_features).all():
         row, column = np.argwhere(~np.isfinite(data.meta_features))[0]
@@ -137,9 +138,10 @@ def _check(data: MetaDataset) -> None:
     check_values(
         curves, costs, lambda _, row, epoch: f"{source}: row {row}, epoch {epoch + 1}"
     )
-    check_duplicates(
+    check_repetitions(
         data.vectors,
         data.dataset,
+        data.curves,
         lambda first, row: f"{source}: rows {first} and {row}",
     )
 
@@ -180,22 +182,29 @@ def check_values(
         )
 
 
-def check_duplicates(
-    vectors: np.ndarray, dataset: np.ndarray, where: Callable[[int, int], str]
+def check_repetitions(
+    vectors: np.ndarray,
+    dataset: np.ndarray,
+    curves: np.ndarray,
+    where: Callable[[int, int], str],
 ) -> None:
-    """Raise a ValueError where a configuration occurs twice on a dataset.
+    """Raise a ValueError where the same run stands in a table twice.
+
+    A configuration that was trained several times on a dataset, with other seeds, is
+    kept as repetitions: their curves differ.
 
     Args:
         vectors: Configurations ``[N, H]``.
         dataset: Dataset of each run, ``[N]``.
+        curves: Accuracies ``[N, T]``.
         where: Says where two rows are.
     """
-    known = np.where(np.isnan(vectors), -1e30, vectors)  # absent is not zero
-    keyed = np.concatenate([dataset[:, None], known], 1)
+    known = [np.where(np.isnan(x), -1e30, x) for x in (vectors, curves)]
+    keyed = np.concatenate([dataset[:, None], *known], 1)  # absent is not zero
     _, first, inverse = np.unique(keyed, axis=0, return_index=True, return_inverse=True)
     first = first[inverse.ravel()]
     for row in np.flatnonzero(first != np.arange(len(vectors)))[:1]:
         raise ValueError(
-            f"{where(int(first[row]), int(row))} are the same run (same dataset, same "
-            "configuration)"
+            f"{where(int(first[row]), int(row))} are the same run (same dataset, "
+            "configuration and curve)"
         )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from finetune.readers import META_NAMES
+from finetune.assemble import META_NAMES
 
 
 def image_meta_features(
@@ -25,8 +25,9 @@ def image_meta_features(
     """
     values = (num_train, num_classes, resolution, num_channels)
     for name, value in zip(META_NAMES, values, strict=True):
-        if not np.isfinite(value) or value <= 0:
-            raise ValueError(f"{name}: expected a positive number, got {value!r}")
+        is_number = isinstance(value, (int, float, np.number))
+        if not is_number or not np.isfinite(value) or value <= 0:
+            raise ValueError(f"{name} must be a positive number, got {value!r}")
     return np.asarray(values, np.float32)
 
 
@@ -43,11 +44,11 @@ def extract_image_meta_features(images: np.ndarray, labels: np.ndarray) -> np.nd
     images, labels = np.asarray(images), np.asarray(labels)
     if images.ndim not in (3, 4):
         raise ValueError(
-            f"images: expected [n, side, side] or [n, side, side, channels], got shape "
+            f"images must be [n, side, side] or [n, side, side, channels], got shape "
             f"{images.shape}"
         )
     if labels.shape != (len(images),):
-        raise ValueError(f"labels: expected shape {(len(images),)}, got {labels.shape}")
+        raise ValueError(f"labels must have shape {(len(images),)}, got {labels.shape}")
     channels = images.shape[3] if images.ndim == 4 else 1
     return image_meta_features(
         len(images), len(np.unique(labels)), max(images.shape[1:3]), channels
@@ -71,10 +72,10 @@ def text_meta_features(
     """
     if len(questions) == 0 or len(questions) != len(answers):
         raise ValueError(
-            f"answers: expected one per question ({len(questions)}), got {len(answers)}"
+            f"answers must be one per question ({len(questions)}), got {len(answers)}"
         )
     if not np.isfinite(zero_shot_loss):
-        raise ValueError(f"zero_shot_loss: expected a number, got {zero_shot_loss!r}")
+        raise ValueError(f"zero_shot_loss must be finite, got {zero_shot_loss!r}")
     question_tokens = [len(text.split()) for text in questions]
     answer_tokens = [len(text.split()) for text in answers]
     tokens = [token for text in (*questions, *answers) for token in text.split()]

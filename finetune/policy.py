@@ -9,7 +9,7 @@ incumbent at equal fidelity, which only knows the next epoch.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +35,63 @@ def horizon_targets(start: jax.Array, num_epochs: int) -> jax.Array:
         [start + 1, start + 3, start + 10, jnp.full_like(start, num_epochs)], -1
     )
     return jnp.minimum(ahead, num_epochs)
+
+
+class Acquisition(NamedTuple):
+    """What a choice is made by, of ``R`` runs at ``O`` horizons.
+
+    Attributes:
+        score: Largest expected improvement per second, ``[R]``.
+        gain: Largest expected improvement, ``[R]``.
+        mean: Predicted accuracy, ``[R, O]``.
+        std: Its standard deviation, ``[R, O]``.
+    """
+
+    score: jax.Array
+    gain: jax.Array
+    mean: jax.Array
+    std: jax.Array
+
+
+def acquire(mean, var, best, seconds, start, target) -> Acquisition:
+    """Score runs by the expected improvement per predicted second.
+
+    Args:
+        mean: Prediction of each member of the ensemble, ``[E, R, O]``.
+        var: Its variance, ``[E, R, O]``.
+        best: Best accuracy so far.
+        seconds: Of an epoch, ``[R]``.
+        start: Known epochs, ``[R]``.
+        target: Horizons, ``[R, O]``.
+    """
+    std = jnp.sqrt(var.mean(0) + mean.var(0))
+    gain = expected_improvement(mean.mean(0), std, best)
+    score = gain / (seconds[:, None] * (target - start[:, None]))
+    return Acquisition(score.max(1), gain.max(1), mean.mean(0), std)
+
+
+def condition_seconds(prior: Prior, ard, own: jax.Array, started) -> jax.Array:
+    """Predict the seconds of an epoch of each run, ``[R]``.
+
+    A started run keeps the mean of its own epochs; the others are predicted given the
+    started ones.
+
+    Args:
+        prior: Of the cost surrogate's members, leaves ``[E, R, ..]``.
+        ard: ``[E, F]``.
+        own: Mean seconds of the run's own epochs; anything where none, ``[R]``.
+        started: 1 where there are some, ``[R]``.
+    """
+    log_own = jnp.log(jnp.maximum(own, 1e-3))
+
+    def member(prior, ard):
+        evidence = gp.gather_evidence(
+            prior.features, log_own - prior.mean, prior.noise, started
+        )
+        return prior.mean + gp.predict(evidence, ard, prior.features)[0]
+
+    log_mean = jax.vmap(member)(prior, ard).mean(0)
+    return jnp.where(started > 0, own, jnp.exp(log_mean))
 
 
 class Lookup(struct.PyTreeNode):
@@ -172,32 +229,15 @@ def surrogate_policy(
     mean, var = jax.vmap(member)(
         lookup.ahead, lookup.fresh, lookup.ard, lookup.evidence
     )
-    total = var.mean(0) + mean.var(0)
-    gain = expected_improvement(mean.mean(0), jnp.sqrt(total), state.best)
     seconds = predict_seconds(lookup, table, state)
     target = horizon_targets(start, num_epochs)
-    seconds = seconds[:, None] * (target - start[:, None])
-    return (gain / seconds).max(1)
+    return acquire(mean, var, state.best, seconds, start, target).score
 
 
 def predict_seconds(lookup: Lookup, table: Table, state: LoopState) -> jax.Array:
-    """Predict the seconds of an epoch of each run, ``[R]``.
-
-    A started run keeps the mean of its own epochs; the others are predicted given the
-    started ones.
-    """
+    """Predict the seconds of an epoch of each run of a table, ``[R]``."""
     num_epochs = table.curves.shape[1]
     done = jnp.arange(num_epochs) < state.epochs[:, None]
     own = jnp.sum(table.costs * done, 1) / jnp.maximum(state.epochs, 1)
-    log_own = jnp.log(jnp.maximum(own, 1e-3))
     started = (state.epochs > 0).astype(own.dtype)
-
-    def member(prior, ard):
-        evidence = gp.gather_evidence(
-            prior.features, log_own - prior.mean, prior.noise, started
-        )
-        shift, _ = gp.predict(evidence, ard, prior.features)
-        return prior.mean + shift
-
-    log_mean = jax.vmap(member)(lookup.cost, lookup.cost_ard).mean(0)
-    return jnp.where(started > 0, own, jnp.exp(log_mean))
+    return condition_seconds(lookup.cost, lookup.cost_ard, own, started)

@@ -29,10 +29,19 @@ _CONDITIONS = {
 }
 
 
+def is_quick_tune(space: SearchSpace) -> bool:
+    """Tell whether a space is Quick-Tune's: every name of its conditions occurs.
+
+    A user's table that has an "opt" and a "momentum" of its own is left as it is.
+    """
+    names = {h.name for h in space.hyperparameters}
+    return {*_CONDITIONS, *(parent for parent, _ in _CONDITIONS.values())} <= names
+
+
 def with_conditions(
     space: SearchSpace, vectors: np.ndarray
 ) -> tuple[SearchSpace, np.ndarray]:
-    """Add Quick-Tune's conditions to an inferred space, where its names occur.
+    """Add Quick-Tune's conditions to its inferred space.
 
     Inactive hyperparameters, which the table fills with the defaults of the training
     script, become absent, and choices of a number that occur only there are dropped.
@@ -58,5 +67,7 @@ def with_conditions(
             seen = vectors[:, space.columns.index(h.name)]
             kept = [c for c in h.choices if np.isclose(seen, c, rtol=1e-5).any()]
             h = dataclasses.replace(h, choices=tuple(kept) or h.choices, optional=False)
+        elif isinstance(h, Categorical) and h.condition is not None:
+            h = dataclasses.replace(h, optional=False)
         found.append(h)
     return SearchSpace(tuple(found)), vectors

@@ -9,6 +9,7 @@ hyperparameter is NaN in its column (all zeros for a categorical one).
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,6 +26,13 @@ class Condition:
     parent: str
     values: tuple[Any, ...]
 
+    def __post_init__(self):
+        if isinstance(self.values, (str, bytes)) or not isinstance(
+            self.values, Sequence
+        ):
+            raise ValueError(f"values must be a tuple of values, got {self.values!r}")
+        object.__setattr__(self, "values", _freeze(self.values))
+
 
 @dataclasses.dataclass(frozen=True)
 class Categorical:
@@ -34,28 +42,45 @@ class Categorical:
         name: Name of the hyperparameter.
         choices: Allowed values: strings, numbers, booleans or None.
         condition: When it is active; None means always.
+        optional: Whether None ("not used") is allowed too; it has no column.
     """
 
     name: str
     choices: tuple[Any, ...]
     condition: Condition | None = None
+    optional: bool = False
 
-    @property
+    def __post_init__(self):
+        _check_choices(self)
+
+    @functools.cached_property
     def columns(self) -> list[str]:
         """Names of the vector columns."""
         return [f"cat:{self.name}:{choice}" for choice in self.choices]
 
+    @functools.cached_property
+    def _positions(self) -> dict[Any, int]:
+        return {choice: i for i, choice in enumerate(self.choices)}
+
+    def index(self, value: Any) -> int:
+        """Position of a choice, -1 where it is none; takes no longer with many."""
+        try:
+            return self._positions.get(value, -1)
+        except TypeError:  # a list, a dict
+            return -1
+
     def contains(self, value: Any) -> bool:
         """Tell whether ``value`` is one of the choices."""
-        return any(value is c or value == c for c in self.choices)
+        return self.index(value) >= 0 or (self.optional and value is None)
 
     def sample(self, random: np.random.Generator) -> Any:
         """Draw a choice uniformly."""
-        return self.choices[int(random.integers(len(self.choices)))]
+        index = int(random.integers(len(self.choices) + self.optional))
+        return None if index == len(self.choices) else self.choices[index]
 
     def describe(self) -> str:
         """Say what is allowed, for error messages."""
-        return f"one of {list(self.choices)}"
+        return f"one of {_listed(self.choices)}" + (" or None" if self.optional else "")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +101,19 @@ class Ordinal:
     condition: Condition | None = None
     optional: bool = False
 
+    def __post_init__(self):
+        _check_choices(self)
+        for value in self.choices:
+            if not _is_number(value):
+                raise ValueError(
+                    f"{self.name}: choices must be finite numbers, got {value!r}; use "
+                    "Categorical for words"
+                )
+        if any(a >= b for a, b in zip(self.choices, self.choices[1:], strict=False)):
+            raise ValueError(
+                f"{self.name}: choices must increase, got {_listed(self.choices)}"
+            )
+
     @property
     def columns(self) -> list[str]:
         """Names of the vector columns."""
@@ -87,7 +125,8 @@ class Ordinal:
             return self.optional
         if not isinstance(value, (bool, int, float, np.number)):
             return False
-        return any(np.isclose(value, c, rtol=1e-5, atol=1e-12) for c in self.choices)
+        value = float(value)
+        return any(abs(value - c) <= 1e-12 + 1e-5 * abs(c) for c in self.choices)
 
     def sample(self, random: np.random.Generator) -> float | None:
         """Draw a choice uniformly."""
@@ -96,7 +135,7 @@ class Ordinal:
 
     def describe(self) -> str:
         """Say what is allowed, for error messages."""
-        return f"one of {list(self.choices)}" + (" or None" if self.optional else "")
+        return f"one of {_listed(self.choices)}" + (" or None" if self.optional else "")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,10 +161,20 @@ class Float:
     optional: bool = False
 
     def __post_init__(self):
+        _check_name(self)
+        for bound in (self.low, self.high):
+            if not _is_number(bound):
+                raise ValueError(
+                    f"{self.name}: low and high must be finite numbers, got {bound!r}"
+                )
         if not self.low <= self.high:
-            raise ValueError(f"{self.name}: low {self.low} is above high {self.high}")
+            raise ValueError(
+                f"{self.name}: low must be at most high, got {self.low} and {self.high}"
+            )
         if self.log and self.low <= 0:
-            raise ValueError(f"{self.name}: log=True needs low > 0, got {self.low}")
+            raise ValueError(
+                f"{self.name}: low must be positive with log=True, got {self.low}"
+            )
 
     @property
     def columns(self) -> list[str]:
@@ -158,6 +207,47 @@ class Float:
         return f"{kind} in [{self.low}, {self.high}]"
 
 
+def _is_number(value: Any) -> bool:
+    is_number = isinstance(value, (bool, int, float, np.number))
+    return is_number and bool(np.isfinite(value))
+
+
+def _listed(choices: Sequence[Any]) -> str:
+    """The choices, cut short where there are many."""
+    listed = list(choices[:20])
+    rest = len(choices) - len(listed)
+    return f"{listed}" + (f" and {rest} more" if rest else "")
+
+
+def _check_name(h: Any) -> None:
+    if not isinstance(h.name, str) or not h.name:
+        raise ValueError(f"name must be a non-empty string, got {h.name!r}")
+    if h.condition is not None and not isinstance(h.condition, Condition):
+        raise ValueError(
+            f"{h.name}: condition must be a Condition, got {h.condition!r}"
+        )
+
+
+def _check_choices(h: Any) -> None:
+    """Make a tuple of the choices; a bare string would be one of letters."""
+    _check_name(h)
+    if isinstance(h.choices, (str, bytes)) or not isinstance(h.choices, Sequence):
+        raise ValueError(
+            f"{h.name}: choices must be a tuple of values, got {h.choices!r}"
+        )
+    object.__setattr__(h, "choices", _freeze(h.choices))
+    if not h.choices:
+        raise ValueError(f"{h.name}: choices must hold one value or more, got none")
+    try:
+        num = len(set(h.choices))
+    except TypeError as error:
+        raise ValueError(
+            f"{h.name}: choices must be strings, numbers, booleans or None ({error})"
+        ) from None
+    if num < len(h.choices):
+        raise ValueError(f"{h.name}: choices must differ, got {_listed(h.choices)}")
+
+
 Hyperparameter = Categorical | Ordinal | Float
 _KINDS = {"categorical": Categorical, "ordinal": Ordinal, "float": Float}
 
@@ -177,11 +267,31 @@ class SearchSpace:
     hyperparameters: tuple[Hyperparameter, ...]
 
     def __post_init__(self):
+        object.__setattr__(self, "hyperparameters", tuple(self.hyperparameters))
+        for h in self.hyperparameters:
+            if not isinstance(h, Hyperparameter):
+                raise ValueError(
+                    f"hyperparameters must be Categorical, Ordinal or Float, got {h!r}"
+                )
+        if not self.hyperparameters:
+            raise ValueError("hyperparameters must hold one or more, got none")
         names = [h.name for h in self.hyperparameters]
         if len(set(names)) != len(names):
             twice = sorted({n for n in names if names.count(n) > 1})
-            raise ValueError(f"hyperparameters named twice: {twice}")
+            raise ValueError(
+                f"hyperparameters must have names of their own, got {twice} twice"
+            )
+        self._check_conditions(names)
+
+    def _check_conditions(self, names: list[str]) -> None:
         for h in self.hyperparameters:
+            ancestors = [h.name]
+            while (condition := self[ancestors[-1]].condition) is not None:
+                if condition.parent in ancestors:
+                    raise ValueError(f"{h.name}: its condition leads back to itself")
+                if condition.parent not in names:
+                    break
+                ancestors.append(condition.parent)
             if h.condition is None:
                 continue
             if h.condition.parent not in names:
@@ -193,17 +303,18 @@ class SearchSpace:
             for value in h.condition.values:
                 if not parent.contains(value):
                     raise ValueError(
-                        f"{h.name}: its condition asks for {parent.name} = {value!r}, "
-                        f"expected {parent.describe()}"
+                        f"{h.name}: its condition on {parent.name} must be "
+                        f"{parent.describe()}, got {value!r}"
                     )
 
-    def __getitem__(self, name: str) -> Hyperparameter:
-        for h in self.hyperparameters:
-            if h.name == name:
-                return h
-        raise KeyError(name)
+    @functools.cached_property
+    def _by_name(self) -> dict[str, Hyperparameter]:
+        return {h.name: h for h in self.hyperparameters}
 
-    @property
+    def __getitem__(self, name: str) -> Hyperparameter:
+        return self._by_name[name]
+
+    @functools.cached_property
     def columns(self) -> list[str]:
         """Names of the vector columns, in order (``num_columns`` of them)."""
         return [column for h in self.hyperparameters for column in h.columns]
@@ -230,7 +341,7 @@ class SearchSpace:
             ValueError: On unknown names, missing active ones, or values that are not
                 allowed; the message names the hyperparameter and what was expected.
         """
-        unknown = sorted(set(config) - {h.name for h in self.hyperparameters})
+        unknown = sorted(set(config) - set(self._by_name))
         if unknown:
             raise ValueError(f"{where}: unknown hyperparameters {unknown}")
         for h in self.hyperparameters:
@@ -240,7 +351,7 @@ class SearchSpace:
                 raise ValueError(f"{where}: hyperparameter {h.name!r} is missing")
             if not h.contains(config[h.name]):
                 raise ValueError(
-                    f"{where}: {h.name} = {config[h.name]!r}, expected {h.describe()}"
+                    f"{where}: {h.name} must be {h.describe()}, got {config[h.name]!r}"
                 )
 
     def sample(self, random: np.random.Generator) -> Config:
@@ -248,20 +359,36 @@ class SearchSpace:
         drawn = {h.name: h.sample(random) for h in self.hyperparameters}
         return {k: v for k, v in drawn.items() if self.is_active(k, drawn)}
 
+    def sample_distinct(self, random: np.random.Generator, num: int) -> list[Config]:
+        """Draw configurations that differ; fewer where the space holds fewer.
+
+        Args:
+            random: Generator.
+            num: How many at most.
+        """
+        found: dict[bytes, Config] = {}
+        misses = 0  # in a row
+        while len(found) < num and misses < 200 + 10 * len(found):
+            config = self.sample(random)
+            key = self.to_vector(config).tobytes()
+            misses = misses + 1 if key in found else 0
+            found.setdefault(key, config)
+        return list(found.values())
+
     def to_vector(self, config: Mapping[str, Any]) -> np.ndarray:
         """Encode a valid configuration as float32 ``[num_columns]``."""
         self.validate(config)
-        parts: list[float] = []
+        vector = np.zeros(self.num_columns, np.float32)
+        start = 0
         for h in self.hyperparameters:
             active = h.name in config and self.is_active(h.name, config)
             value = config[h.name] if active else None
-            if isinstance(h, Categorical):
-                parts += [
-                    float(active and (value is c or value == c)) for c in h.choices
-                ]
-            else:
-                parts.append(np.nan if value is None else float(value))
-        return np.asarray(parts, np.float32)
+            if not isinstance(h, Categorical):
+                vector[start] = np.nan if value is None else float(value)
+            elif active and h.index(value) >= 0:
+                vector[start + h.index(value)] = 1.0
+            start += len(h.columns)
+        return vector
 
     def to_config(self, vector: np.ndarray) -> Config:
         """Decode a vector; inactive and absent hyperparameters are left out."""
@@ -273,6 +400,8 @@ class SearchSpace:
             if isinstance(h, Categorical):
                 if part.any():
                     found[h.name] = h.choices[int(np.argmax(part))]
+                elif h.optional:
+                    found[h.name] = None
             elif np.isfinite(part[0]):
                 value = float(part[0])
                 if isinstance(h, Ordinal):
@@ -308,8 +437,8 @@ class SearchSpace:
 
 
 def _freeze(values: Sequence[Any]) -> tuple[Any, ...]:
-    """Turn the lists of json back into (hashable) tuples."""
-    return tuple(_freeze(v) if isinstance(v, list) else v for v in values)
+    """Turn lists, as json has them, into (hashable) tuples."""
+    return tuple(_freeze(v) if isinstance(v, (list, tuple)) else v for v in values)
 
 
 def infer_space(columns: Sequence[str], table: np.ndarray) -> SearchSpace:
@@ -335,7 +464,10 @@ def infer_space(columns: Sequence[str], table: np.ndarray) -> SearchSpace:
         if column.startswith("cat:"):
             name = column[4:].split(":", 1)[0]
             if name in groups:
-                found.append(Categorical(name, tuple(groups.pop(name))))
+                choices = tuple(groups.pop(name))
+                part = table[:, index : index + len(choices)]
+                is_optional = bool((~(part > 0).any(1)).any())
+                found.append(Categorical(name, choices, optional=is_optional))
             continue
         values = table[:, index]
         optional = bool(np.isnan(values).any())

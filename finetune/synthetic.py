@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from finetune.assemble import META_NAMES
 from finetune.meta_dataset import MetaDataset
-from finetune.readers import META_NAMES
 from finetune.space import Categorical, Float, Ordinal, SearchSpace
 
 

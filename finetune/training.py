@@ -20,7 +20,7 @@ from finetune.surrogate import Prior, Surrogate, apply_member, init_weights
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainConfig:
+class MetaTrainConfig:
     """Settings of a meta-training.
 
     Attributes:
@@ -192,7 +192,7 @@ def _query_loss(prior: Prior, truth: jax.Array, num_known, num_context, ard):
     return 0.5 * jnp.mean(error**2 / var + jnp.log(2 * jnp.pi * var))
 
 
-def _make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
+def _make_optimizer(config: MetaTrainConfig) -> optax.GradientTransformation:
     """AdamW with clipped gradients, warm-up and a cosine decay."""
     schedule = optax.warmup_cosine_decay_schedule(
         0.0, config.learning_rate, config.num_steps // 20, config.num_steps
@@ -306,7 +306,7 @@ def _meta_evidence(key, surrogate, weights, inputs, runs, dataset_weights, confi
 def meta_train(
     key: jax.Array,
     data: MetaDataset,
-    config: TrainConfig = TrainConfig(),
+    config: MetaTrainConfig = MetaTrainConfig(),
     folds: Sequence[Sequence[int]] | None = None,
     is_cost: bool = False,
 ) -> list[Surrogate]:

@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from finetune import gp
 from finetune.bundle import FitConfig, Surrogates, fit_surrogates
-from finetune.encoding import history_features
+from finetune.cold import ColdConfig, ColdPolicy
+from finetune.history import check_history, describe_runs, read_history, write_history
 from finetune.meta_dataset import MetaDataset
-from finetune.policy import expected_improvement, horizon_targets
-from finetune.refit import History, RefitConfig, history_evidence, refit
 from finetune.space import Config, SearchSpace
-from finetune.surrogate import Surrogate, apply_member
-from finetune.synthetic import make_synthetic
-from finetune.training import TrainConfig
+from finetune.task_runs import DIRECTIONS, TaskRuns
+from finetune.warm import WarmPolicy
 
 REFIT = ("no_refit_history", "no_refit_meta", "refit")
-_COLD = FitConfig(
-    performance=TrainConfig(num_steps=500, num_members=2),
-    cost=TrainConfig(num_steps=200, num_members=2),
-    reference=None,
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,120 +37,11 @@ class Trial:
     epoch: int
 
 
-@dataclasses.dataclass
-class _Run:
-    accuracies: list[float]
-    seconds: list[float]
-    is_failed: bool = False
-
-
-@jax.jit
-def _score(
-    performance: Surrogate,
-    cost: Surrogate,
-    vectors: jax.Array,
-    meta_features: jax.Array,
-    curves: jax.Array,
-    epochs: jax.Array,
-    own_seconds: jax.Array,
-    rows: History,
-    own_history: jax.Array,
-    best: jax.Array,
-):
-    """Score candidates; returns score, gain and seconds of the best horizon, ``[R]``.
-
-    ``own_seconds`` is NaN for configurations that were never trained.
-    """
-    inputs = performance.encoder(vectors, meta_features)
-    num_epochs = performance.num_epochs
-    features = jax.vmap(history_features)(curves)
-    start = jnp.minimum(epochs, num_epochs - 1)
-    history = features[jnp.arange(len(epochs)), start]
-    target = horizon_targets(start, num_epochs)
-
-    def member(weights, meta_evidence):
-        evidence = history_evidence(performance, weights, rows)
-        evidence = jax.tree.map(
-            lambda own, meta: jnp.where(own_history, own, meta), evidence, meta_evidence
-        )
-        ard = jnp.exp(weights["log_ard"])
-
-        def at(o):
-            prior = apply_member(
-                performance, weights, inputs, history, start, target[:, o]
-            )
-            shift, var = gp.predict(evidence, ard, prior.features)
-            return prior.mean + shift, prior.noise + var
-
-        return jax.tree.map(
-            lambda *x: jnp.stack(x, 1), *[at(o) for o in range(target.shape[1])]
-        )
-
-    mean, var = jax.vmap(member)(performance.weights, performance.evidence)
-    std = jnp.sqrt(var.mean(0) + mean.var(0))
-    gain = expected_improvement(mean.mean(0), std, best)
-
-    known = ~jnp.isnan(own_seconds)
-    log_own = jnp.log(jnp.where(known, own_seconds, 1.0))
-    cost_inputs = cost.encoder(vectors, meta_features)
-
-    def cost_member(weights):
-        zero = jnp.zeros_like(start)
-        prior = apply_member(cost, weights, cost_inputs, history, zero, zero + 1)
-        evidence = gp.gather_evidence(
-            prior.features, log_own - prior.mean, prior.noise, known * 1.0
-        )
-        ard = jnp.exp(weights["log_ard"])
-        return prior.mean + gp.predict(evidence, ard, prior.features)[0]
-
-    predicted = jnp.exp(jax.vmap(cost_member)(cost.weights).mean(0))
-    seconds = jnp.where(known, own_seconds, predicted)
-    total = seconds[:, None] * (target - start[:, None])
-    score = gain / total
-    return score.max(1), gain.max(1), mean.mean(0), std, target
-
-
-_refit = jax.jit(refit, static_argnames="config")
-
-
-def _check_meta_features(meta_features: Any, names: tuple[str, ...]) -> np.ndarray:
-    values = np.asarray(meta_features, np.float32)
-    if values.shape != (len(names),):
-        raise ValueError(
-            f"meta_features: expected {len(names)} numbers {list(names)}, got shape "
-            f"{values.shape}"
-        )
-    if not np.isfinite(values).all():
-        raise ValueError(f"meta_features: not finite: {values.tolist()}")
-    return values
-
-
-def _check_run(row: dict, where: str, content: dict) -> None:
-    """Raise a ValueError that says what is wrong with a run of a history file."""
-    missing = {"id", "accuracies", "seconds", "failed"} - set(row)
-    if missing:
-        raise ValueError(f"{where}: missing keys {sorted(missing)}")
-    if row["id"] not in range(len(content["candidates"])):
-        raise ValueError(
-            f"{where}: id {row['id']!r}, expected the number of a candidate"
-        )
-    num = len(row["accuracies"])
-    if num > content["num_epochs"] or len(row["seconds"]) < num:
-        raise ValueError(
-            f"{where}: {num} accuracies and {len(row['seconds'])} seconds, expected at "
-            f"most {content['num_epochs']} and as many seconds"
-        )
-    for name, low, high in (("accuracies", 0, 1), ("seconds", 1e-9, np.inf)):
-        for epoch, value in enumerate(row[name]):
-            if not isinstance(value, (int, float)) or not low <= value <= high:
-                kind = "a fraction in [0, 1]" if high == 1 else "a positive number"
-                raise ValueError(
-                    f"{where}, {name}[{epoch}]: expected {kind}, got {value!r}"
-                )
-
-
 class Tuner:
     """Tunes one finetuning task, one epoch at a time.
+
+    Several trials may be out at once, for several workers: what is pending is never
+    suggested again and counts as if it had come out as predicted.
 
     >>> tuner = Tuner.load(meta_features=[5_000, 20, 128, 3])  # doctest: +SKIP
     >>> trial = tuner.suggest()  # doctest: +SKIP
@@ -168,20 +50,23 @@ class Tuner:
     Args:
         space: Search space of the user's own.
         meta_dataset: Past runs on that space to meta-learn from. None: a cold start,
-            from synthetic runs on that space.
+            which learns from the task's own runs alone.
         meta_features: Of the task; needed by :meth:`suggest` unless the tuner starts
             cold.
-        num_candidates: Configurations drawn from the space.
+        num_candidates: Configurations drawn from the space; fewer where it holds fewer.
         candidates: Configurations to choose from, instead of drawn ones.
         refit: ``"no_refit_history"`` conditions on the task's own history with fixed
             weights (N2), ``"no_refit_meta"`` on meta-training examples (N1),
             ``"refit"`` also takes gradient steps when the history has doubled.
         stop_below: Stop when no candidate is expected to improve the best accuracy
-            by this much; 0 never stops.
+            by this much (cold: by this share of the range of scores); 0 never stops.
         seed: Of the candidates, and of meta-training where there is one.
         surrogates: A loaded bundle, instead of ``space`` and ``meta_dataset``.
         num_epochs: Budget of a run after a cold start; otherwise the past runs' is
             taken.
+        direction: "maximize" or "minimize" what is observed; surrogates know
+            accuracies, so only a cold tuner minimises.
+        cold: Settings of a cold start.
 
     Raises:
         ValueError: If an argument is out of range, or space and data do not fit.
@@ -200,47 +85,49 @@ class Tuner:
         seed: int = 0,
         surrogates: Surrogates | None = None,
         num_epochs: int = 50,
+        direction: str = "maximize",
+        cold: ColdConfig = ColdConfig(),  # noqa: B008 (frozen)
     ):
-        if refit not in REFIT:
-            raise ValueError(f"refit: expected one of {REFIT}, got {refit!r}")
-        if num_candidates < 1:
-            raise ValueError(
-                f"num_candidates: expected 1 or more, got {num_candidates}"
-            )
+        _check_choice("refit", refit, REFIT)
+        _check_choice("direction", direction, DIRECTIONS)
+        _check_whole("num_candidates", num_candidates, 1)
+        _check_whole("num_epochs", num_epochs, 1)
+        _check_whole("seed", seed, 0)
+        _check_number("stop_below", stop_below, 0)
         if surrogates is None:
-            if space is None:
-                raise ValueError("space: expected a SearchSpace (or use Tuner.load())")
-            if meta_dataset is None:
-                meta_dataset = make_synthetic(space, 12, 60, num_epochs, seed)
-                if meta_features is None:
-                    meta_features = np.exp(np.log(meta_dataset.meta_features).mean(0))
-                config = _COLD
-            elif meta_dataset.space != space:
-                raise ValueError("meta_dataset: its search space differs from `space`")
-            else:
-                config = dataclasses.replace(FitConfig(), reference=None)
-            surrogates = fit_surrogates(jax.random.key(seed), meta_dataset, config)[0]
+            if not isinstance(space, SearchSpace):
+                raise ValueError(
+                    f"space must be a SearchSpace (or use Tuner.load()), got {space!r}"
+                )
+            if meta_dataset is not None:
+                surrogates = _learn(space, meta_dataset, seed)
+        if surrogates is not None and direction != "maximize":
+            raise ValueError(
+                "direction must be 'maximize' with surrogates, which predict "
+                f"accuracies, got {direction!r}; a cold tuner minimises"
+            )
         self.surrogates = surrogates
-        self.space = surrogates.space
-        self.num_epochs = surrogates.num_epochs
+        self.space: SearchSpace = space if surrogates is None else surrogates.space  # type: ignore[assignment]
+        self.num_epochs = num_epochs if surrogates is None else surrogates.num_epochs
         self.refit = refit
         self.stop_below = stop_below
-        names = surrogates.meta_feature_names
-        self.meta_features = (
-            None
-            if meta_features is None
-            else _check_meta_features(meta_features, names)
-        )
-        self._configs: list[Config] = []
-        self._vectors = np.zeros((0, self.space.num_columns), np.float32)
-        self._runs: dict[int, _Run] = {}
-        self._pending: dict[int, int] = {}
-        self._fitted = surrogates.learned.performance
-        self._next_refit = 8
+        self.seed = seed
+        self.meta_features: np.ndarray | None = None
+        if meta_features is not None and surrogates is not None:
+            self.meta_features = _check_meta_features(
+                meta_features, surrogates.meta_feature_names
+            )
+        self._runs = TaskRuns(self.space, self.num_epochs, direction)
+        self._events: list[tuple[str, int]] = []
         if candidates is None:
             random = np.random.default_rng(seed)
-            candidates = [self.space.sample(random) for _ in range(num_candidates)]
+            candidates = self.space.sample_distinct(random, num_candidates)
         self.add_candidates(candidates)
+        self._policy: ColdPolicy | WarmPolicy
+        if surrogates is None:
+            self._policy = ColdPolicy(self._runs, seed, cold)
+        else:
+            self._policy = WarmPolicy(surrogates, refit)
 
     @classmethod
     def load(cls, path: str | Path | None = None, **settings: Any) -> Tuner:
@@ -257,44 +144,54 @@ class Tuner:
     @property
     def candidates(self) -> list[Config]:
         """The configurations that are chosen from."""
-        return list(self._configs)
+        return list(self._runs.configs)
+
+    @property
+    def direction(self) -> str:
+        """Whether scores are to "maximize" or "minimize"."""
+        return self._runs.direction
+
+    @property
+    def is_cold(self) -> bool:
+        """Whether there are no surrogates: only the task's own runs are known."""
+        return self.surrogates is None
 
     def add_candidates(self, configs: list[Config]) -> list[int]:
         """Add configurations to choose from, and return their numbers.
+
+        One that is there already keeps its number.
 
         Raises:
             ValueError: If one is not in the search space.
         """
         if len(configs) == 0:
-            raise ValueError("candidates: expected one configuration or more, got none")
-        vectors = [self.space.to_vector(config) for config in configs]
-        first = len(self._configs)
-        self._configs += configs
-        self._vectors = np.concatenate([self._vectors, np.stack(vectors)])
-        return list(range(first, len(self._configs)))
+            raise ValueError("candidates must hold one configuration or more, got none")
+        return self._runs.add(list(configs))
 
     def recommend(self, meta_features: Any = None, top: int = 5) -> list[Config]:
         """Choose configurations before any observation, best first.
 
+        A cold tuner knows nothing then, and gives them in the order they were drawn;
+        later, by what they are expected to reach.
+
         Args:
             meta_features: Of the task, ``[M]``; None: those of the tuner.
-            top: How many.
+            top: How many; fewer where there are fewer candidates.
         """
-        meta = self._meta(meta_features)
-        if not 1 <= top <= len(self._configs):
-            raise ValueError(f"top: expected 1..{len(self._configs)}, got {top}")
-        score = self.surrogates.learned.zero_shot.score(
-            jnp.asarray(self._vectors), jnp.asarray(meta)
-        )
-        return [self._configs[i] for i in np.argsort(-np.asarray(score))[:top]]
+        _check_whole("top", top, 1)
+        meta = None if self.is_cold else self._meta(meta_features)
+        order = self._policy.recommend(self._runs, meta)
+        return [self._runs.configs[i] for i in order[:top]]
 
-    def _meta(self, given: Any = None) -> np.ndarray:
+    def _meta(self, given: Any = None) -> np.ndarray | None:
+        if self.surrogates is None:
+            return None
+        names = self.surrogates.meta_feature_names
         if given is not None:
-            return _check_meta_features(given, self.surrogates.meta_feature_names)
+            return _check_meta_features(given, names)
         if self.meta_features is None:
             raise ValueError(
-                "meta_features: not given; expected "
-                f"{list(self.surrogates.meta_feature_names)} "
+                f"meta_features must be {len(names)} numbers {list(names)}, got None "
                 "(see finetune.extract_image_meta_features)"
             )
         return self.meta_features
@@ -305,41 +202,54 @@ class Tuner:
         """Choose the configuration to train for one more epoch.
 
         Raises:
-            RuntimeError: When every candidate is finished or failed.
+            RuntimeError: When every candidate is finished, failed or pending.
         """
-        score, _, *_ = self._scores()
-        if not np.isfinite(score).any():
+        chosen = self._policy.choose(self._runs, self._meta())
+        if chosen is None:
             raise RuntimeError(
                 "no open candidate is left; add some with add_candidates()"
             )
-        chosen = int(np.argmax(score))
-        epoch = self._num_observed(chosen) + 1
-        self._pending[chosen] = epoch
-        return Trial(chosen, self._configs[chosen], epoch)
+        self._events.append(("ask", chosen))
+        return self._start(chosen)
 
-    def observe(self, trial: Trial, accuracy: float, seconds: float) -> None:
+    def _start(self, chosen: int) -> Trial:
+        epoch = int(self._runs.lengths[chosen]) + 1
+        self._runs.pending[chosen] = epoch
+        return Trial(chosen, self._runs.configs[chosen], epoch)
+
+    def observe(
+        self, trial: Trial, accuracy: float, seconds: float, is_last: bool = False
+    ) -> None:
         """Tell the validation accuracy after the suggested epoch.
 
         Args:
             trial: As suggested.
-            accuracy: Fraction in [0, 1].
+            accuracy: Fraction in [0, 1]; any finite number for a cold tuner, which is
+                minimised where the tuner was made so.
             seconds: That this epoch took, above 0.
+            is_last: Whether the run ends here, before its budget.
 
         Raises:
             ValueError: If the trial was never suggested, or a number is out of range.
         """
         self._check_pending(trial)
-        if not np.isfinite(accuracy) or not 0 <= accuracy <= 1:
+        is_number = _is_finite(accuracy)
+        if not is_number or not (self.is_cold or 0 <= accuracy <= 1):
+            kind = "a finite number" if self.is_cold else "a fraction in [0, 1]"
+            advice = "" if self.is_cold else "divide percent by 100; "
             raise ValueError(
-                f"accuracy: expected a fraction in [0, 1], got {accuracy!r} (divide "
-                "percent by 100; tell a diverged run with observe_failure)"
+                f"accuracy must be {kind}, got {accuracy!r} ({advice}tell a diverged "
+                "run with observe_failure)"
             )
-        if not np.isfinite(seconds) or seconds <= 0:
-            raise ValueError(f"seconds: expected a positive number, got {seconds!r}")
-        run = self._runs.setdefault(trial.id, _Run([], []))
-        run.accuracies.append(float(accuracy))
-        run.seconds.append(float(seconds))
-        del self._pending[trial.id]
+        if not _is_finite(seconds) or seconds <= 0:
+            raise ValueError(f"seconds must be a positive number, got {seconds!r}")
+        self._events.append(("tell", trial.id))
+        self._tell(trial.id, float(accuracy), float(seconds), is_last)
+
+    def _tell(self, run: int, value: float, seconds: float, is_last: bool) -> None:
+        self._runs.observe(run, value, seconds, is_last)
+        self._policy.observe(run, seconds)
+        del self._runs.pending[run]
 
     def observe_failure(self, trial: Trial, seconds: float = 0.0) -> None:
         """Tell that a trial failed; its configuration is not suggested again.
@@ -349,182 +259,200 @@ class Tuner:
             seconds: That were lost, 0 or more; kept in the history.
         """
         self._check_pending(trial)
-        if not np.isfinite(seconds) or seconds < 0:
-            raise ValueError(f"seconds: expected 0 or more, got {seconds!r}")
-        run = self._runs.setdefault(trial.id, _Run([], []))
-        run.is_failed = True
-        run.seconds += [float(seconds)] if seconds > 0 else []
-        del self._pending[trial.id]
+        if not _is_finite(seconds) or seconds < 0:
+            raise ValueError(f"seconds must be 0 or more, got {seconds!r}")
+        self._events.append(("fail", trial.id))
+        self._fail(trial.id, float(seconds))
+
+    def _fail(self, run: int, seconds: float) -> None:
+        self._runs.fail(run, seconds)
+        self._policy.observe(run, seconds)
+        del self._runs.pending[run]
 
     def _check_pending(self, trial: Trial) -> None:
-        if self._pending.get(trial.id) != trial.epoch:
+        if self._runs.pending.get(trial.id) != trial.epoch:
             raise ValueError(
-                f"trial: configuration {trial.id}, epoch {trial.epoch} was not "
-                "suggested, or was observed already"
+                f"trial must be a pending one, got configuration {trial.id}, epoch "
+                f"{trial.epoch}, which was not suggested, or was observed already"
             )
+
+    @property
+    def pending(self) -> list[Trial]:
+        """Trials that were suggested and not yet observed."""
+        return [
+            Trial(i, self._runs.configs[i], epoch)
+            for i, epoch in self._runs.pending.items()
+        ]
+
+    def is_continued_from(self, trial_id: int, epoch: int) -> bool:
+        """Whether the next epoch of a configuration starts from that checkpoint."""
+        runs = self._runs
+        is_over = runs.is_failed[trial_id] or runs.is_finished[trial_id]
+        return not is_over and int(runs.lengths[trial_id]) == epoch
 
     @property
     def best(self) -> tuple[Config, float] | None:
         """Configuration with the best accuracy so far, and that accuracy."""
-        found = [(max(r.accuracies), i) for i, r in self._runs.items() if r.accuracies]
-        if not found:
-            return None
-        accuracy, index = max(found)
-        return self._configs[index], accuracy
+        found = self._runs.best()
+        return None if found is None else (self._runs.configs[found[0]], found[1])
 
     @property
     def should_stop(self) -> bool:
         """Whether no candidate is expected to improve by ``stop_below``."""
-        if not self._runs:
+        if not self._runs.lengths.any():
             return False
-        score, gain, *_ = self._scores()
-        is_open = np.isfinite(score)
-        return not is_open.any() or float(gain[is_open].max()) < self.stop_below
+        if not self._runs.is_open.any():
+            return not self._runs.pending
+        gain = self._policy.largest_gain(self._runs, self._meta())
+        return gain < self.stop_below
 
     def predict(self, trial_id: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Predict a configuration at the horizons that the tuner looks at.
 
         Returns:
-            Epochs ``[4]``, mean accuracy ``[4]`` and standard deviation ``[4]``.
+            Epochs ``[4]``, mean accuracy ``[4]`` and standard deviation ``[4]`` (fewer
+            where a cold tuner looks at fewer).
         """
-        _, _, mean, std, target = self._scores()
-        return target[trial_id], mean[trial_id], std[trial_id]
-
-    def _num_observed(self, index: int) -> int:
-        run = self._runs.get(index)
-        return len(run.accuracies) if run else 0
-
-    def _scores(self):
-        """Score all candidates; closed and pending ones get -inf."""
-        meta = self._meta()
-        size = 1 << max(len(self._configs) - 1, 0).bit_length()
-        curves = np.zeros((size, self.num_epochs), np.float32)
-        epochs = np.zeros(size, np.int32)
-        seconds = np.full(size, np.nan, np.float32)
-        vectors = np.zeros((size, self.space.num_columns), np.float32)
-        vectors[: len(self._configs)] = self._vectors
-        is_open = np.arange(size) < len(self._configs)
-        for i, run in self._runs.items():
-            num = len(run.accuracies)
-            curves[i, :num] = run.accuracies
-            epochs[i] = num
-            if num:
-                seconds[i] = np.mean(run.seconds[:num])
-            is_open[i] = not run.is_failed and num < self.num_epochs
-        is_open[list(self._pending)] = False
-        rows = self._history(curves, epochs, meta)
-        performance = self._performance(rows)
-        best = self.best
-        found = _score(
-            performance,
-            self.surrogates.learned.cost,
-            vectors,
-            meta,
-            curves,
-            epochs,
-            seconds,
-            rows,
-            self.refit != "no_refit_meta",
-            0.0 if best is None else best[1],
-        )
-        score, *rest = jax.tree.map(np.asarray, found)
-        return np.where(is_open, score, -np.inf), *rest
-
-    def _history(self, curves: np.ndarray, epochs: np.ndarray, meta) -> History:
-        """Two examples per started run, padded to a power of two."""
-        started = np.flatnonzero(epochs)
-        size = max(16, 1 << max(len(started) - 1, 0).bit_length())
-        index = np.zeros(size, int)
-        index[: len(started)] = started
-        real = (np.arange(size) < len(started)).astype(np.float32)
-        length = np.maximum(epochs[index], 1)
-        features = _features(curves[index])
-        encoder = self.surrogates.learned.performance.encoder
-        vectors = np.zeros((size, self.space.num_columns), np.float32)
-        vectors[: len(started)] = self._vectors[started]
-        whole = History(
-            inputs=encoder(vectors, meta),
-            history=features[:, 0],
-            start=jnp.zeros(size, jnp.int32),
-            target=jnp.asarray(length),
-            truth=jnp.asarray(curves[index, length - 1]),
-            mask=jnp.asarray(real),
-        )
-        step = whole.replace(
-            history=features[jnp.arange(size), length - 1],
-            start=jnp.asarray(length - 1),
-            mask=jnp.asarray(real * (length > 1)),
-        )
-        return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), whole, step)
-
-    def _performance(self, rows: History) -> Surrogate:
-        """Refit when the number of observations has doubled, where asked for."""
-        num = sum(len(run.accuracies) for run in self._runs.values())
-        if self.refit == "refit" and num >= self._next_refit:
-            start = self.surrogates.learned.performance
-            self._fitted = _refit(start, rows, config=RefitConfig())
-            while self._next_refit <= num:
-                self._next_refit *= 2
-        return self._fitted
+        _check_whole("trial_id", trial_id, 0, len(self._runs) - 1)
+        return self._policy.predict(self._runs, self._meta(), trial_id)
 
     # ------------------------------------------------------------------ history
 
-    def save_history(self, path: str | Path) -> None:
-        """Write the candidates and everything observed as json."""
-        content = {
-            "space": json.loads(self.space.to_json()),
-            "num_epochs": self.num_epochs,
-            "meta_features": (
-                None if self.meta_features is None else self.meta_features.tolist()
-            ),
-            "candidates": self._configs,
-            "runs": [
-                {
-                    "id": i,
-                    "accuracies": run.accuracies,
-                    "seconds": run.seconds,
-                    "failed": run.is_failed,
-                }
-                for i, run in self._runs.items()
-            ],
+    def history(self) -> dict[str, Any]:
+        """The candidates and everything asked and told, in order, as json holds it."""
+        meta = self.meta_features
+        return {
+            **describe_runs(self._runs),
+            "is_cold": self.is_cold,
+            "seed": self.seed,
+            "events": [list(event) for event in self._events],
+            "meta_features": None if meta is None else meta.tolist(),
         }
-        Path(path).write_text(json.dumps(content) + "\n")
+
+    def save_history(self, path: str | Path) -> None:
+        """Write the history; the file is the old one or the whole new one."""
+        write_history(Path(path), self.history())
 
     def load_history(self, path: str | Path) -> None:
-        """Go on from a history; candidates are taken from it, nothing is pending.
+        """Go on from a file; see :meth:`restore`."""
+        path = Path(path)
+        self.restore(read_history(path), path.name)
+
+    def restore(self, content: dict[str, Any], name: str = "history") -> None:
+        """Go on from a history, to the same choices as if nothing had happened.
+
+        Candidates and seed are taken from it. Trials that were asked for and never
+        told are pending no longer.
+
+        Args:
+            content: Of :meth:`history`.
+            name: For error messages.
 
         Raises:
             ValueError: If it is of another search space or budget, or damaged; what
                 the tuner knew before is kept.
         """
-        path = Path(path)
-        try:
-            content = json.loads(path.read_text())
-        except (OSError, json.JSONDecodeError) as error:
-            raise ValueError(f"{path.name}: cannot be read as json: {error}") from None
-        missing = {"space", "num_epochs", "candidates", "runs"} - set(content)
-        if missing:
-            raise ValueError(f"{path.name}: missing keys {sorted(missing)}")
-        if content["space"] != json.loads(self.space.to_json()):
-            raise ValueError(f"{path.name}: a history of another search space")
-        if content["num_epochs"] != self.num_epochs:
-            raise ValueError(
-                f"{path.name}: a budget of {content['num_epochs']} epochs, expected "
-                f"{self.num_epochs}"
-            )
-        for number, row in enumerate(content["runs"]):
-            _check_run(row, f"{path.name}, runs[{number}]", content)
-        for number, config in enumerate(content["candidates"]):
-            self.space.validate(config, f"{path.name}, candidates[{number}]")
-        self._configs, self._runs, self._pending = [], {}, {}
-        self._vectors = np.zeros((0, self.space.num_columns), np.float32)
-        self._fitted, self._next_refit = self.surrogates.learned.performance, 8
+        check_history(content, self._runs, name)
+        self._runs.clear()
+        self._events = []
+        self.seed = content.get("seed", self.seed)
+        if isinstance(self._policy, ColdPolicy):
+            self._policy.seed = self.seed
+        self._policy.reset()
         self.add_candidates(content["candidates"])
-        for row in content["runs"]:
-            run = _Run(list(row["accuracies"]), list(row["seconds"]), row["failed"])
-            self._runs[row["id"]] = run
         if self.meta_features is None and content.get("meta_features") is not None:
             self.meta_features = np.asarray(content["meta_features"], np.float32)
+        rows = {row["id"]: row for row in content["runs"]}
+        events = content.get("events")
+        if events is None:  # of an older version
+            events = [
+                (kind, i)
+                for i, row in rows.items()
+                for kind in ("ask", "tell") * len(row["accuracies"])
+                + ("ask", "fail") * row["failed"]
+            ]
+        self._replay([(kind, run) for kind, run in events], rows)
+
+    def _replay(self, events: list[tuple[str, int]], rows: dict[int, dict]) -> None:
+        """Go through the events again, so that the policy knows what it knew."""
+        answered = _answered(events)
+        for number, (kind, run) in enumerate(events):
+            if number not in answered:
+                continue
+            self._events.append((kind, run))
+            row = rows.get(run, {"accuracies": [], "seconds": []})
+            done = int(self._runs.lengths[run])
+            if kind == "ask":
+                if isinstance(self._policy, ColdPolicy):
+                    self._policy.choose(self._runs)
+                    self._policy.follow(run, self._runs)
+                elif self.refit == "refit" and self._runs.lengths.any():
+                    self._policy.acquire(self._runs, self._meta())
+                self._start(run)
+            elif kind == "tell":
+                is_last = done + 1 == len(row["accuracies"]) and row.get("finished")
+                value, seconds = row["accuracies"][done], row["seconds"][done]
+                self._tell(run, value, seconds, bool(is_last))
+            else:
+                self._fail(run, sum(row["seconds"][done:]))
 
 
-_features = jax.jit(jax.vmap(history_features))
+def _answered(events: list[tuple[str, int]]) -> set[int]:
+    """Events but for trials that were never told: those ask again."""
+    open_asks: dict[int, int] = {}
+    kept = set()
+    for number, (kind, run) in enumerate(events):
+        if kind == "ask":
+            open_asks[run] = number
+        else:
+            kept |= {number, open_asks.pop(run, number)}
+    return kept
+
+
+def _learn(space: SearchSpace, data: MetaDataset, seed: int) -> Surrogates:
+    """Meta-learn from past runs on a user's own space."""
+    if not isinstance(data, MetaDataset):
+        raise ValueError(
+            f"meta_dataset must be a MetaDataset, got {type(data).__name__}"
+        )
+    if data.space != space:
+        raise ValueError("meta_dataset must have the search space `space`")
+    print(f"meta-learning from {data.num_runs} past runs ...", file=sys.stderr)
+    config = dataclasses.replace(FitConfig(), reference=None)
+    return fit_surrogates(jax.random.key(seed), data, config)[0]
+
+
+def _check_meta_features(meta_features: Any, names: tuple[str, ...]) -> np.ndarray:
+    try:
+        values = np.asarray(meta_features, np.float32)
+    except (TypeError, ValueError):
+        values = np.zeros(0)
+    if values.shape != (len(names),) or not np.isfinite(values).all():
+        raise ValueError(
+            f"meta_features must be {len(names)} numbers {list(names)}, got "
+            f"{meta_features!r}"
+        )
+    return values
+
+
+def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {choices}, got {value!r}")
+
+
+def _check_whole(name: str, value: Any, low: int, high: float = np.inf) -> None:
+    is_whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not is_whole or not low <= value <= high:
+        kind = f"{low} or more" if high == np.inf else f"{low} to {high}"
+        raise ValueError(f"{name} must be a whole number, {kind}, got {value!r}")
+
+
+def _is_finite(value: Any) -> bool:
+    is_number = isinstance(value, (int, float, np.number, np.ndarray, jax.Array))
+    is_number = is_number and not isinstance(value, bool) and np.ndim(value) == 0
+    return is_number and bool(np.isfinite(value))
+
+
+def _check_number(name: str, value: Any, low: float) -> None:
+    if not _is_finite(value) or value < low:
+        raise ValueError(f"{name} must be a number, {low} or more, got {value!r}")

@@ -5,6 +5,9 @@ world model: the shipped one, a closed-form regression on the transitions, or a 
 small networks trained on them.
 """
 
+import jaxrl_runs.placement  # noqa: F401  first: is `envs` ours?
+
+# isort: split
 from oswm.closed_form import Persistence, Ridge
 from oswm.conditioning import condition
 from oswm.context import Context, Prediction

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from gymnax.environments import spaces
 
-from envs import Transitions
+from envs import Transitions, episodes_of, in_order
 from jaxrl_runs.values import Integer, Number
 from oswm.context import Context
 from oswm.environment import DEFAULT_MAX_STEPS, WorldModelEnv, WorldModelParams
@@ -86,7 +86,7 @@ def condition(
         ValueError: Names the argument or the field that does not fit.
     """
     _check_arguments(max_steps, uncertainty_penalty, margin, terminated, reward)
-    transitions = read_log(log)
+    transitions = in_order(read_log(log))
     context = Context.of(transitions, action_space)
     starts, why = _initial_obs(context, transitions, initial_obs)
     if max_steps is None:
@@ -169,15 +169,10 @@ def default_model() -> WorldModel[Any]:
 def first_rows(transitions: Transitions) -> np.ndarray:
     """Rows [K] that start an episode.
 
-    A row starts one if the row before ended its episode, or leads elsewhere.
+    Raises:
+        envs.OrderError: The rows are not in order of time.
     """
-    ended = np.asarray(transitions.terminated) | np.asarray(transitions.truncated)
-    obs, next_obs = np.asarray(transitions.obs), np.asarray(transitions.next_obs)
-    size = len(obs)
-    elsewhere = (
-        obs[1:].reshape(size - 1, -1) != next_obs[:-1].reshape(size - 1, -1)
-    ).any(axis=1)
-    return np.flatnonzero(np.insert(ended[:-1] | elsewhere, 0, True))
+    return episodes_of(transitions).starts
 
 
 def _check_arguments(max_steps, uncertainty_penalty, margin, terminated, reward):
@@ -193,10 +188,7 @@ def _check_arguments(max_steps, uncertainty_penalty, margin, terminated, reward)
 
 
 def _longest_truncated(transitions: Transitions) -> int:
-    starts = first_rows(transitions)
-    lengths = np.diff(np.append(starts, len(transitions)))
-    truncated = np.asarray(transitions.truncated)[starts + lengths - 1]
-    return int(np.max(lengths[truncated], initial=0))
+    return episodes_of(transitions).time_limit or 0
 
 
 def _initial_obs(

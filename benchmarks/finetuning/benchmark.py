@@ -40,7 +40,7 @@ from finetune import (
     read,
 )
 from finetune.readers import read_for
-from jaxrl_runs.run_folder import next_run_folder
+from jaxrl_runs.run_folder import RunFolder, next_run_folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,8 +49,8 @@ class Args:
 
     Attributes:
         data: Table of finetuning runs (npz), or a folder with one.
-        out: Folder of the run, overwritten unless ``resume``; without it, the next
-            numbered one under runs/.
+        out: Folder of the run, which must not hold one unless ``resume``; without it,
+            the next numbered one under runs/.
         shipped: Meta-train nothing; run the shipped surrogates on all datasets of
             ``data``, which they must not have seen.
         resume: Use the finished stages of a run with the same options that was
@@ -139,38 +139,57 @@ def fit_folds(
     return [Surrogates.load(stages.folder / f"fold_{i}") for i in range(len(train))]
 
 
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """What is compared on which data.
+
+    Attributes:
+        data: The table.
+        train: Datasets that are learned from, for each dataset; None with ``shipped``.
+        held_out: Datasets of each fold; None with ``shipped``.
+    """
+
+    data: MetaDataset
+    train: list[list[int]] | None = None
+    held_out: list[list[int]] | None = None
+
+
 def run(args: Args) -> dict:
     """Run the protocol and write everything to ``args.out``."""
-    started = time.process_time()
     if args.resume and args.out is None:
         raise ValueError("--resume: say which run with --out DIR")
     out = args.out or next_run_folder("runs/finetuning")
-    train = held_out = None
     if args.shipped:
         data, bundles = load_shipped(args.data)
-        num_groups = 1
+        protocol = Protocol(data)
     else:
-        data = read(args.data)
+        data, bundles = read(args.data), []
         num_folds = min(args.num_folds, data.num_datasets)
         if num_folds < 2:
             raise ValueError(f"{args.data.name}: expected 2 datasets or more")
-        train, held_out = leave_datasets_out(
-            data.num_datasets, num_folds, args.split_seed
+        protocol = Protocol(
+            data, *leave_datasets_out(data.num_datasets, num_folds, args.split_seed)
         )
-        num_groups = args.num_seeds
     print(f"{data.num_runs} runs on {data.num_datasets} datasets", flush=True)
     settings = dataclasses.asdict(args)
     for name in ("out", "data", "language_models", "resume"):
         del settings[name]
     identity = {**settings, "data": fingerprint(data)}
-    stages = Stages(out / "stages", identity, args.resume)
-    if train is not None and held_out is not None:
+    with RunFolder(out, identity, resume=args.resume) as folder:
+        return _compare(args, protocol, bundles, settings, Stages(folder), out)
+
+
+def _compare(args, protocol, bundles, settings, stages: Stages, out: Path) -> dict:
+    """Learn, replay, and write the summary, its tables and pictures."""
+    started = time.process_time()
+    data, train = protocol.data, protocol.train
+    num_groups = 1 if train is None else args.num_seeds
+    if train is not None:
         fitted = fit_folds(data, args, train, stages)
-        fold = {d: f for f, out in enumerate(held_out) for d in out}
+        fold = {d: f for f, part in enumerate(protocol.held_out) for d in part}
         bundles = [fitted[fold[d]] for d in range(data.num_datasets)]
         train = [train[fold[d]] for d in range(data.num_datasets)]
     seeds = [split_seeds(bundle, num_groups) for bundle in bundles]
-
     summary: dict = {"datasets": list(data.dataset_names), "settings": settings}
     timings = {}
     if not args.no_timings:
@@ -188,15 +207,7 @@ def run(args: Args) -> dict:
         "zero_shot_choice", lambda: zero_shot_quality(data, seeds, train)
     )
     if train is not None:
-        kept = without_linear_probing(data)
-        if kept.num_runs < data.num_runs:
-            part = run_all(seeds, kept, *counts, prefix="no_probing_")
-            summary["without_linear_probing"] = summarise(part)
-        folder = args.language_models or _beside(args.data) / "llm_finetune_scaling"
-        if folder.is_dir():
-            summary["language_models"] = stages.table(
-                "language_models", lambda: language_model_table(folder)
-            )
+        summary |= _left_out(args, data, seeds, counts, stages)
     errors = stages.arrays("errors", lambda: surrogate_errors(seeds, data))
     summary["surrogate_quality"] = by_length(errors)
     summary["cpu_seconds_of"] = timings
@@ -208,6 +219,21 @@ def run(args: Args) -> dict:
     draw_over_time(traces, GRID / 3600, out)
     draw_curves(bundles[0], data, 0, out)
     print(f"Wrote summary.json, tables.md and pictures to {out}")
+    return summary
+
+
+def _left_out(args: Args, data, seeds, counts, stages: Stages) -> dict:
+    """What is only shown where datasets are left out."""
+    summary = {}
+    kept = without_linear_probing(data)
+    if kept.num_runs < data.num_runs:
+        part = run_all(seeds, kept, *counts, prefix="no_probing_")
+        summary["without_linear_probing"] = summarise(part)
+    folder = args.language_models or _beside(args.data) / "llm_finetune_scaling"
+    if folder.is_dir():
+        summary["language_models"] = stages.table(
+            "language_models", lambda: language_model_table(folder)
+        )
     return summary
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import curve_fit
 
-from finetune import Categorical, Float, MetaDataset, SearchSpace, TrainConfig
+from finetune import Categorical, Float, MetaDataset, MetaTrainConfig, SearchSpace
 from finetune.training import Examples, make_runs, meta_train, predict_examples
 
 
@@ -93,7 +93,7 @@ def language_model_table(folder: Path, num_members: int = 5) -> dict:
         [j for j in range(data.num_datasets) if j != i]
         for i in range(data.num_datasets)
     ]
-    config = TrainConfig(
+    config = MetaTrainConfig(
         num_steps=1000, num_tasks=2, num_context=8, num_members=num_members
     )
     models = meta_train(jax.random.key(5), data, config, folds)

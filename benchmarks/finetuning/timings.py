@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from finetune import MetaDataset, TrainConfig, gp
+from finetune import MetaDataset, MetaTrainConfig, gp
 from finetune import reference as ref
 from finetune.refit import History, RefitConfig, history_evidence, refit
 from finetune.surrogate import Surrogate, apply_member
@@ -73,7 +73,7 @@ def measure_timings(
     }
     if not with_training:
         return found
-    config = TrainConfig(
+    config = MetaTrainConfig(
         num_steps=10_000, num_tasks=1, num_context=16, num_query=16, num_members=1
     )
     for name, seconds in _time_training(data, config).items():
@@ -81,7 +81,7 @@ def measure_timings(
     return found
 
 
-def _time_training(data: MetaDataset, config: TrainConfig) -> dict[str, float]:
+def _time_training(data: MetaDataset, config: MetaTrainConfig) -> dict[str, float]:
     """CPU-seconds of 10,000 steps of minibatch 32, without compilation."""
     from finetune.encoding import fit_encoder
     from finetune.training import train_member

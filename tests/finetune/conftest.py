@@ -7,14 +7,14 @@ import pytest
 import finetune
 
 TINY = finetune.FitConfig(
-    performance=finetune.TrainConfig(
+    performance=finetune.MetaTrainConfig(
         num_steps=400,
         num_members=2,
         num_context=16,
         num_query=16,
         num_meta_examples=512,
     ),
-    cost=finetune.TrainConfig(num_steps=200, num_members=1),
+    cost=finetune.MetaTrainConfig(num_steps=200, num_members=1),
     ranking=finetune.RankingConfig(num_steps=300, num_members=2),
     reference=None,
 )

@@ -14,23 +14,26 @@ from benchmarks.finetuning.report import (
     write_tables,
 )
 from benchmarks.finetuning.stages import Stages
+from jaxrl_runs import RunFolder, RunFolderError
 
 
-def test_finished_stages_are_not_computed_again(tmp_path):
-    stages = Stages(tmp_path, {"num_seeds": 2}, resume=False)
-    first = stages.arrays("a", lambda: {"x": np.arange(3)})
-    stages.table("b", lambda: {"y": [1, 2]})
+def test_finished_stages_are_kept_and_not_computed_again(tmp_path):
+    with RunFolder(tmp_path, {"num_seeds": 2}) as folder:
+        stages = Stages(folder)
+        first = stages.arrays("a", lambda: {"x": np.arange(3)})
+        stages.table("b", lambda: {"y": [1, 2]})
 
     def fail():
         raise AssertionError("computed again")
 
-    again = Stages(tmp_path, {"num_seeds": 2}, resume=True)
-    np.testing.assert_array_equal(again.arrays("a", fail)["x"], first["x"])
-    assert again.table("b", fail) == {"y": [1, 2]}
-    with pytest.raises(ValueError, match=r"other settings \(num_seeds\)"):
-        Stages(tmp_path, {"num_seeds": 3}, resume=True)
-    fresh = Stages(tmp_path, {"num_seeds": 3}, resume=False)
-    assert fresh.arrays("a", lambda: {"x": np.zeros(1)})["x"].size == 1
+    with RunFolder(tmp_path, {"num_seeds": 2}, resume=True) as folder:
+        again = Stages(folder)
+        np.testing.assert_array_equal(again.arrays("a", fail)["x"], first["x"])
+        assert again.table("b", fail) == {"y": [1, 2]}
+    for settings, resume in (({"num_seeds": 3}, True), ({"num_seeds": 2}, False)):
+        with pytest.raises(RunFolderError, match=r"another config|already holds a run"):
+            RunFolder(tmp_path, settings, resume=resume)
+    assert (tmp_path / "stages" / "a.npz").exists()
 
 
 def test_summary_is_laid_out_by_method_and_hours(tmp_path):

@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 
 import finetune
-from finetune import tuner as tuner_module
-from finetune.bundle import SHIPPED
 from finetune.tuner import Trial
 
 
@@ -49,14 +47,6 @@ def test_ask_and_tell_on_an_unseen_dataset(bundle, synthetic, refit):
     assert (std > 0).all() and (np.diff(target) >= 0).all() and mean.shape == (4,)
 
 
-def test_growing_history_compiles_in_steps_of_two(bundle, synthetic):
-    tuner = _tuner(bundle, synthetic)
-    before = tuner_module._score._cache_size()
-    for _ in range(15):  # up to 15 runs fit in the first padding
-        tuner.observe(tuner.suggest(), 0.3, 1.0)
-    assert tuner_module._score._cache_size() <= before + 1
-
-
 def test_failed_trials_are_not_suggested_again(bundle, synthetic):
     tuner = _tuner(bundle, synthetic)
     failed = []
@@ -76,18 +66,18 @@ def test_tuner_refuses(bundle, synthetic, tmp_path):
         tuner.observe(Trial(trial.id, trial.config, 2), 0.1, 1.0)
     with pytest.raises(ValueError, match="was not suggested"):
         tuner.observe_failure(Trial(trial.id + 1, trial.config, 1))
-    with pytest.raises(ValueError, match=r"accuracy: expected a fraction .* got 45"):
+    with pytest.raises(ValueError, match=r"accuracy must be a fraction .* got 45"):
         tuner.observe(trial, 45, 1.0)
-    with pytest.raises(ValueError, match="seconds: expected a positive number"):
+    with pytest.raises(ValueError, match="seconds must be a positive number"):
         tuner.observe(trial, 0.4, -1.0)
     tuner.observe(trial, 0.4, 1.0)
     with pytest.raises(ValueError, match="observed already"):
         tuner.observe(trial, 0.4, 1.0)
-    with pytest.raises(ValueError, match="meta_features: expected 4 numbers"):
+    with pytest.raises(ValueError, match="meta_features must be 4 numbers"):
         tuner.recommend([1, 2])
-    with pytest.raises(ValueError, match="candidates: expected one configuration"):
+    with pytest.raises(ValueError, match="candidates must hold one configuration"):
         tuner.add_candidates([])
-    with pytest.raises(ValueError, match="refit: expected one of"):
+    with pytest.raises(ValueError, match="refit must be one of"):
         _tuner(bundle, synthetic, refit="yes")
     tuner.save_history(tmp_path / "h.json")
     content = json.loads((tmp_path / "h.json").read_text())
@@ -100,14 +90,14 @@ def test_tuner_refuses(bundle, synthetic, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"accuracies": [45.0]}, r"runs\[0\], accuracies\[0\]: expected a fraction"),
+        ({"accuracies": [45.0]}, r"runs\[0\], accuracies\[0\] must be a fraction"),
         (
             {"accuracies": [float("nan")]},
-            r"runs\[0\], accuracies\[0\]: expected a fraction",
+            r"runs\[0\], accuracies\[0\] must be a fraction",
         ),
-        ({"seconds": [-1.0]}, r"runs\[0\], seconds\[0\]: expected a positive number"),
-        ({"seconds": []}, r"runs\[0\]: 1 accuracies and 0 seconds"),
-        ({"id": 999}, r"runs\[0\]: id 999, expected the number of a candidate"),
+        ({"seconds": [-1.0]}, r"runs\[0\], seconds\[0\] must be a positive number"),
+        ({"seconds": []}, r"runs\[0\]: .* got 1 accuracies and 0 seconds"),
+        ({"id": 999}, r"runs\[0\]: id must be the number of a candidate, got 999"),
     ],
 )
 def test_damaged_history_is_refused(bundle, synthetic, tmp_path, change, message):
@@ -159,7 +149,10 @@ def test_bundle_survives_the_disk(bundle, synthetic, tmp_path):
         json.dumps(bundle.card)
     )
     a, b = _tuner(bundle, synthetic), _tuner(loaded, synthetic)
-    np.testing.assert_array_equal(a._scores()[0], b._scores()[0])
+    for tuner in (a, b):
+        trial = tuner.suggest()
+        tuner.observe(trial, 0.3, 1.0)
+    np.testing.assert_array_equal(a.predict(3), b.predict(3))
     assert a.recommend(top=3) == b.recommend(top=3)
     with pytest.raises(ValueError, match="python -m finetune fit"):
         finetune.Surrogates.load(tmp_path / "nothing")
@@ -176,8 +169,6 @@ def test_zero_shot_ranks_an_unseen_dataset(bundle, synthetic):
 
 
 def test_shipped_surrogates():
-    if not SHIPPED.is_dir():
-        pytest.skip("no shipped surrogates")
     tuner = finetune.Tuner.load(meta_features=[5_000, 20, 128, 3], num_candidates=200)
     assert len(tuner.surrogates.card["datasets"]) == 21
     assert tuner.num_epochs == 50
