@@ -1,9 +1,9 @@
 """Choices from the task's own runs alone: what a tuner does that knows no past.
 
 Nothing is trained beforehand. What a curve may become comes from a wide prior of shapes
-(:mod:`finetune.curves`) whose frequencies are learned from this task's curves; what an
+(`finetune.curves`) whose frequencies are learned from this task's curves; what an
 untouched configuration may reach, and cost, from Gaussian processes on this task's runs
-(:mod:`finetune.response`). The choice is the expected improvement per second, as with
+(`finetune.response`). The choice is the expected improvement per second, as with
 meta-learned surrogates, with one difference: a run that disappoints will be given up,
 so the seconds that lie far ahead count by the chance that they are spent at all. A
 share of the seconds follows asynchronous halving, whatever the model believes, so that

@@ -226,7 +226,7 @@ class CurveModel:
         return _moments(*self._ahead(posterior, run, epochs))
 
     def look_ahead_fresh(self, level_mean, level_var, epochs, best):
-        """As :meth:`look_ahead`, for runs that were never trained, ``[F, O]``."""
+        """As `look_ahead`, for runs that were never trained, ``[F, O]``."""
         weight, mean, var = self._ahead_fresh(level_mean, level_var, epochs)
         gain, chance = gaussian_gain(mean, np.sqrt(var), best)
         return (
@@ -235,7 +235,7 @@ class CurveModel:
         )
 
     def moments_fresh(self, level_mean, level_var, epochs):
-        """As :meth:`moments`, for one run that was never trained."""
+        """As `moments`, for one run that was never trained."""
         level = np.array([level_mean]), np.array([level_var])
         weight, mean, var = self._ahead_fresh(*level, epochs)
         return _moments(weight, mean[0], var[0])

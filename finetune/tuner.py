@@ -51,7 +51,7 @@ class Tuner:
         space: Search space of the user's own.
         meta_dataset: Past runs on that space to meta-learn from. None: a cold start,
             which learns from the task's own runs alone.
-        meta_features: Of the task; needed by :meth:`suggest` unless the tuner starts
+        meta_features: Of the task; needed by `suggest` unless the tuner starts
             cold.
         num_candidates: Configurations drawn from the space; fewer where it holds fewer.
         candidates: Configurations to choose from, instead of drawn ones.
@@ -334,7 +334,7 @@ class Tuner:
         write_history(Path(path), self.history())
 
     def load_history(self, path: str | Path) -> None:
-        """Go on from a file; see :meth:`restore`."""
+        """Go on from a file; see `restore`."""
         path = Path(path)
         self.restore(read_history(path), path.name)
 
@@ -345,7 +345,7 @@ class Tuner:
         told are pending no longer.
 
         Args:
-            content: Of :meth:`history`.
+            content: Of `history`.
             name: For error messages.
 
         Raises:
