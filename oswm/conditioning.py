@@ -196,21 +196,21 @@ def _initial_obs(
 ) -> tuple[np.ndarray, str]:
     """Observations [K, S] that episodes start from, and in words which."""
     everywhere = np.asarray(context.obs)
-    starts = everywhere[first_rows(transitions)]
     if given is None:
+        starts = everywhere[first_rows(transitions)]
         if len(starts) >= FEW_STARTS:
             return starts, f"episodes start as its {len(starts)} do"
         return everywhere, (
             f"episodes start anywhere in it, as it holds {len(starts)} starts alone"
         )
     if isinstance(given, str):
-        found = {"starts": starts, "context": everywhere}.get(given)
-        if found is None:
-            raise ValueError(
-                'initial_obs must be an array, "starts", "context" or None, got '
-                f"{given!r}"
-            )
-        return found, f"episodes start from its {given}"
+        if given == "starts":
+            return everywhere[first_rows(transitions)], "episodes start as its own do"
+        if given == "context":
+            return everywhere, "episodes start anywhere in it"
+        raise ValueError(
+            f'initial_obs must be an array, "starts", "context" or None, got {given!r}'
+        )
     given = np.asarray(given, np.float32)
     if given.ndim != 2 or given.shape[1] != context.obs_size or not len(given):
         raise ValueError(

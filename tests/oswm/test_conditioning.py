@@ -71,7 +71,7 @@ def test_few_starts_are_replaced_by_the_context_and_it_says_so(rows, wanted, cap
         rows, model=oswm.Ridge(), initial_obs="starts", progress=True
     )
     assert params.num_initial_obs == 2
-    assert "episodes start from its starts" in capsys.readouterr().err
+    assert "episodes start as its own do" in capsys.readouterr().err
     oswm.condition(rows, model=oswm.Ridge(), progress=True)
     said = capsys.readouterr().err
     assert "300 rows, 3 observations and 1 action dimensions" in said
