@@ -5,15 +5,27 @@ name; everything else here takes any other pair as well:
 
 * :class:`GymnasiumEnv` and :class:`GymnasiumVectorEnv` for code that expects
   Gymnasium, :class:`LegacyEnv` for code that expects gymnax 0.0.x;
-* :class:`ActionRepeat` for each action several times in a row;
-* :func:`collect` for :class:`Transitions` under any policy.
+* :func:`check` for whether it keeps the contract;
+* :class:`ActionRepeat` for each action several times in a row, :class:`Wrapper` for
+  wrappers of your own;
+* :func:`open_task` for a :class:`Task`, the one thing that is played, scored and
+  collected from, be it a pair or, by :func:`external`, outside JAX;
+* :func:`collect` for :class:`Transitions` under any policy;
+* :func:`read_transitions` for logs of other programs, :func:`episodes_of` for what
+  episodes they hold.
 """
 
 from envs.action_repeat import ActionRepeat
+from envs.check import ContractError, check
 from envs.collection import collect
+from envs.episodes import LogEpisodes, OrderError, episodes_of, in_order
+from envs.external import ExternalTask, external
+from envs.flat_observations import flat_observations
 from envs.gymnasium_env import GymnasiumEnv
 from envs.gymnasium_vector import GymnasiumVectorEnv
 from envs.legacy import LegacyEnv
+from envs.play import Episodes, Policy, RecurrentPolicy
+from envs.readers import read_transitions
 from envs.registry import (
     TaskSpec,
     available,
@@ -23,24 +35,45 @@ from envs.registry import (
     spec,
 )
 from envs.spaces import OneHot, Spaces
+from envs.steps import Steps
+from envs.task import Task, as_pair, open_task
 from envs.terminating import TerminatingTimeLimit
 from envs.transitions import Transitions
 from envs.typed import TypedEnvironment
+from envs.wrapper import Wrapper
 
 __all__ = [
     "ActionRepeat",
+    "ContractError",
+    "Episodes",
+    "ExternalTask",
     "GymnasiumEnv",
     "GymnasiumVectorEnv",
     "LegacyEnv",
+    "LogEpisodes",
     "OneHot",
+    "OrderError",
+    "Policy",
+    "RecurrentPolicy",
     "Spaces",
+    "Steps",
+    "Task",
     "TaskSpec",
     "TerminatingTimeLimit",
     "Transitions",
     "TypedEnvironment",
+    "Wrapper",
+    "as_pair",
     "available",
+    "check",
     "collect",
+    "episodes_of",
+    "external",
+    "flat_observations",
+    "in_order",
     "make",
+    "open_task",
+    "read_transitions",
     "register",
     "solved_return",
     "spec",

@@ -4,10 +4,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from gymnax.environments.environment import Environment
+
+from envs.stepping import raw_step
+from envs.wrapper import Wrapper
 
 
-class ActionRepeat(Environment):
+class ActionRepeat(Wrapper):
     """Takes each action several times and pays the sum of the rewards.
 
     The last repeats of an action are left out where the task terminates or reaches its
@@ -44,18 +46,13 @@ class ActionRepeat(Environment):
         (2, -0.2)
     """
 
-    def __init__(self, env: Environment, num_repeats: int):
+    def __init__(self, env: Any, num_repeats: int):
         is_integer = isinstance(num_repeats, int) and not isinstance(num_repeats, bool)
         if not is_integer or num_repeats < 1:
             raise ValueError(
-                f"num_repeats: expected an integer of at least 1, got {num_repeats!r}"
+                f"num_repeats must be an integer of at least 1, got {num_repeats!r}"
             )
-        if getattr(type(env), "step", None) is not Environment.step:
-            raise ValueError(
-                f"env: expected a gymnax environment whose step is gymnax's own, got "
-                f"{type(env).__name__}, which wraps one; repeat actions inside of it"
-            )
-        self._env = env
+        super().__init__(env, num_repeats)
         self._num_repeats = num_repeats
 
     @property
@@ -68,36 +65,28 @@ class ActionRepeat(Environment):
         """How many times an action is taken."""
         return self._num_repeats
 
-    @property
-    def num_actions(self) -> int:
-        """The task's own."""
-        return self._env.num_actions
-
-    @property
-    def default_params(self) -> Any:
-        """The task's own."""
-        return self._env.default_params
-
     def step_env(
         self, key: jax.Array, state: Any, action: Any, params: Any
     ) -> tuple[Any, Any, jax.Array, jax.Array, dict[Any, Any]]:
         """Take the action until it was repeated often enough or the episode is over."""
         keys = jax.random.split(key, self._num_repeats)
 
+        def once(key, state):
+            taken = raw_step(self._env, key, state, action, params)
+            return taken.obs, taken.state, taken.reward, taken.terminated, taken.info
+
         def goes_on(carry):
             num_repeats, (_, state, _, terminated, _) = carry
             over = terminated | self._env.is_truncated(state, params)
-            return (num_repeats < self._num_repeats) & ~over
+            return (num_repeats < self._num_repeats) & ~over.reshape(())
 
         def repeat(carry):
             num_repeats, (_, state, total, _, _) = carry
-            obs, state, reward, terminated, info = self._env.step_env(
-                keys[num_repeats], state, action, params
-            )
+            obs, state, reward, terminated, info = once(keys[num_repeats], state)
             taken = (obs, state, total + reward, terminated, info)
             return num_repeats + 1, taken
 
-        first = self._env.step_env(keys[0], state, action, params)
+        first = once(keys[0], state)
         num_repeats, taken = jnp.int32(1), first
         if self._num_repeats > 1:
             num_repeats, taken = jax.lax.while_loop(
@@ -105,37 +94,3 @@ class ActionRepeat(Environment):
             )
         obs, state, total, terminated, info = taken
         return obs, state, total, terminated, {**info, "num_repeats": num_repeats}
-
-    def reset_env(self, key: jax.Array, params: Any) -> tuple[Any, Any]:
-        """Draw an initial observation and state."""
-        return self._env.reset_env(key, params)
-
-    def observe(self, key: jax.Array, state: Any, action: Any, params: Any) -> Any:
-        """The task's observation of a state."""
-        return self._env.observe(key, state, action, params)
-
-    def is_terminated(self, state: Any, params: Any) -> jax.Array:
-        """Whether the task has terminated."""
-        return self._env.is_terminated(state, params)
-
-    def is_truncated(self, state: Any, params: Any) -> jax.Array:
-        """Whether the task has reached its time limit, in its own steps."""
-        return self._env.is_truncated(state, params)
-
-    def action_space(self, params: Any = None) -> Any:
-        """The task's own."""
-        return self._env.action_space(params)
-
-    def observation_space(self, params: Any = None) -> Any:
-        """The task's own."""
-        return self._env.observation_space(params)
-
-    def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, ActionRepeat)
-            and self._env == other._env
-            and self._num_repeats == other._num_repeats
-        )
-
-    def __hash__(self) -> int:
-        return hash((ActionRepeat, self._env, self._num_repeats))

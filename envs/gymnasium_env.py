@@ -7,7 +7,13 @@ import gymnasium
 import jax
 import numpy as np
 
-from envs.gymnasium_spaces import check_action, to_gymnasium, to_numpy
+from envs.gymnasium_spaces import (
+    check_action,
+    check_flat,
+    to_gymnasium,
+    to_numpy,
+    unflatten_obs,
+)
 from envs.stepping import Step, step
 
 
@@ -21,6 +27,12 @@ class GymnasiumEnv(gymnasium.Env):
     Args:
         env: Environment with the interface of gymnax 1.x.
         params: Its params; ``env.default_params`` by default.
+        observation_space: The space whose flattened elements the observations are, for
+            an environment made of a log in which they were flattened: a Dict, say.
+            They are shown as its elements again. By default the environment's own.
+
+    Raises:
+        ValueError: If ``observation_space`` does not fit.
 
     Example:
         >>> import envs
@@ -32,10 +44,20 @@ class GymnasiumEnv(gymnasium.Env):
 
     metadata = {"render_modes": []}  # noqa: RUF012 (Gymnasium's own declaration)
 
-    def __init__(self, env: Any, params: Any = None):
+    def __init__(
+        self,
+        env: Any,
+        params: Any = None,
+        *,
+        observation_space: gymnasium.Space | None = None,
+    ):
         self._env = env
         params = env.default_params if params is None else params
-        self.observation_space = to_gymnasium(env.observation_space(params))
+        own = to_gymnasium(env.observation_space(params))
+        self._is_flat = observation_space is not None
+        self.observation_space = own
+        if observation_space is not None:
+            self.observation_space = check_flat(observation_space, own.shape)
         self.action_space = to_gymnasium(env.action_space(params))
         self._params = jax.device_put(params)  # once, not at every step
         self._carry: tuple[jax.Array, Any] | None = None  # key and state
@@ -64,7 +86,7 @@ class GymnasiumEnv(gymnasium.Env):
                 key, _ = self._carry
             self._carry, obs = reset_with_key(self._env, self._params, key)
         self._first_obs = None
-        return to_numpy(self.observation_space, obs), {}
+        return self._shown(obs), {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Take one step.
@@ -90,9 +112,14 @@ class GymnasiumEnv(gymnasium.Env):
         terminated, truncated = bool(outputs.terminated), bool(outputs.truncated)
         if terminated or truncated:
             self._first_obs = outputs.obs
-        next_obs = to_numpy(self.observation_space, outputs.next_obs)
+        next_obs = self._shown(outputs.next_obs)
         info = jax.tree.map(_info_value, outputs.info)
         return next_obs, float(outputs.reward), terminated, truncated, info
+
+    def _shown(self, obs: Any) -> Any:
+        if self._is_flat:
+            return unflatten_obs(self.observation_space, obs)
+        return to_numpy(self.observation_space, obs)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -1,9 +1,11 @@
 """Between gymnax's spaces and JAX arrays and Gymnasium's spaces and NumPy arrays."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.vector import utils
 from gymnax.environments import spaces as gymnax_spaces
 
 
@@ -69,9 +71,94 @@ def check_action(space: gymnasium.Space, action: Any) -> Any:
     return action.astype(space.dtype)
 
 
+def is_nested(space: gymnasium.Space) -> bool:
+    """Whether elements are mappings or tuples."""
+    return isinstance(space, gymnasium.spaces.Dict | gymnasium.spaces.Tuple)
+
+
+def flatten_rows(space: gymnasium.Space, observations: Any) -> np.ndarray:
+    """A batch of observations as one array [N, ...].
+
+    Args:
+        space: Of a single observation.
+        observations: A batch in Gymnasium's layout: an array [N, ...], or a mapping or
+            tuple of them if the space is one.
+
+    Returns:
+        The array itself, or vectors [N, size] as ``gymnasium.spaces.flatten`` makes.
+    """
+    if not is_nested(space):
+        return np.asarray(observations)
+    first = observations
+    while isinstance(first, Mapping | tuple):
+        first = next(iter(first.values() if isinstance(first, Mapping) else first))
+    batched = utils.batch_space(space, len(first))
+    rows = utils.iterate(batched, observations)
+    return np.stack([_flat(space, row) for row in rows])
+
+
+def _flat(space: gymnasium.Space, element: Any) -> np.ndarray:
+    flat: Any = gymnasium.spaces.flatten(space, element)
+    return np.asarray(flat)
+
+
+def unflatten_obs(space: gymnasium.Space, vector: Any) -> Any:
+    """An element of a space from a vector: the inverse of ``gymnasium.spaces.flatten``.
+
+    Where a world model has predicted the vector, a number is the likeliest one of its
+    nearly one-hot part.
+    """
+    vector = np.array(vector)
+    start = 0
+    for leaf in _leaves(space):
+        size = gymnasium.spaces.flatdim(leaf)
+        part = vector[start : start + size]
+        for first, length in _one_hot_parts(leaf):
+            chosen = first + np.argmax(part[first : first + length])
+            part[first : first + length] = 0
+            part[chosen] = 1
+        start += size
+    return gymnasium.spaces.unflatten(space, vector)
+
+
+def check_flat(space: gymnasium.Space, shape: Any) -> gymnasium.Space:
+    """The space, if vectors of a shape are its flattened elements.
+
+    Raises:
+        ValueError: If they are not.
+    """
+    size = gymnasium.spaces.flatdim(space)
+    if tuple(shape) != (size,):
+        raise ValueError(
+            f"observation_space: its elements flatten to vectors of size {size}, but "
+            f"the environment's observations have shape {tuple(shape)}"
+        )
+    return space
+
+
+def _leaves(space: gymnasium.Space) -> list[gymnasium.Space]:
+    if isinstance(space, gymnasium.spaces.Dict):
+        return [leaf for child in space.values() for leaf in _leaves(child)]
+    if isinstance(space, gymnasium.spaces.Tuple):
+        return [leaf for child in space for leaf in _leaves(child)]
+    return [space]
+
+
+def _one_hot_parts(leaf: gymnasium.Space) -> list[tuple[int, int]]:
+    """Where one-hot vectors stand in a flattened space: first index and size."""
+    if isinstance(leaf, gymnasium.spaces.Discrete):
+        return [(0, int(leaf.n))]
+    if isinstance(leaf, gymnasium.spaces.MultiDiscrete):
+        sizes = leaf.nvec.reshape(-1)
+        return list(
+            zip((np.cumsum(sizes) - sizes).tolist(), sizes.tolist(), strict=True)
+        )
+    return []
+
+
 def _unbounded(bound: np.ndarray, dtype: np.dtype) -> np.ndarray:
     if not np.issubdtype(dtype, np.floating):
         return bound.astype(dtype)
     bound = bound.astype(np.float64)
-    bound = np.where(np.abs(bound) >= np.finfo(np.float32).max, np.inf * bound, bound)
-    return bound.astype(dtype)
+    is_unbounded = np.abs(bound) >= np.finfo(np.float32).max
+    return np.where(is_unbounded, np.copysign(np.inf, bound), bound).astype(dtype)

@@ -5,6 +5,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from envs.stepping import raw_step, step
+
 
 class LegacyEnv:
     """The five-value step of gymnax 0.0.x over a gymnax 1.x environment.
@@ -43,20 +45,24 @@ class LegacyEnv:
         self, key: jax.Array, state: Any, action: Any, params: Any = None
     ) -> tuple[Any, Any, jax.Array, jax.Array, dict[Any, Any]]:
         """Step, and reset if the episode is over."""
-        obs, state, reward, terminated, truncated, info = self._env.step(
-            key, state, action, params
-        )
-        return obs, state, reward, jnp.logical_or(terminated, truncated), info
+        params = self._env.default_params if params is None else params
+        taken = step(self._env, key, state, action, params)
+        info = {
+            **taken.info,
+            "terminated": taken.terminated,
+            "truncated": taken.truncated,
+            "final_observation": taken.next_obs,
+        }
+        done = jnp.logical_or(taken.terminated, taken.truncated)
+        return taken.obs, taken.state, taken.reward, done, info
 
     def step_env(
         self, key: jax.Array, state: Any, action: Any, params: Any
     ) -> tuple[Any, Any, jax.Array, jax.Array, dict[Any, Any]]:
         """Step without a reset; in 0.0.x, ``done`` has the time limit here too."""
-        obs, state, reward, terminated, info = self._env.step_env(
-            key, state, action, params
-        )
-        truncated = self._env.is_truncated(state, params)
-        return obs, state, reward, jnp.logical_or(terminated, truncated), info
+        taken = raw_step(self._env, key, state, action, params)
+        done = jnp.logical_or(taken.terminated, taken.truncated)
+        return taken.obs, taken.state, taken.reward, done, taken.info
 
     def is_terminal(self, state: Any, params: Any) -> jax.Array:
         """Whether the episode is over, be it by the time limit."""

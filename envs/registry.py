@@ -9,6 +9,7 @@ import difflib
 from collections.abc import Callable
 from typing import Any
 
+import gymnasium
 import jax
 from gymnax.environments.environment import Environment
 
@@ -19,7 +20,7 @@ from envs.half_cheetah import make_half_cheetah
 from envs.mountain_car_continuous import MountainCarContinuous
 from envs.simple_env import SimpleEnv
 
-Task = tuple[Environment, Any]
+Pair = tuple[Environment, Any]
 """An environment and its params, as ``gymnax.make`` returns them."""
 
 
@@ -43,11 +44,11 @@ class TaskSpec:
 
 
 _specs: dict[str, TaskSpec] = {}
-_factories: dict[str, Callable[[], Task]] = {}
-_made: dict[str, Task] = {}
+_factories: dict[str, Callable[[], Pair]] = {}
+_made: dict[str, Pair] = {}
 
 
-def make(name: str) -> Task:
+def make(name: str) -> Pair:
     """Make a registered task.
 
     Args:
@@ -99,9 +100,17 @@ def solved_return(name: str) -> float | None:
     return spec(name).solved_return
 
 
+def name_of(env: Any, params: Any) -> str | None:
+    """Return the name under which :func:`make` gave this very pair, or None."""
+    for name, (made, default) in _made.items():
+        if made is env and default is params:
+            return name
+    return None
+
+
 def register(
     name: str,
-    factory: Callable[[], Task],
+    factory: Callable[[], Pair],
     *,
     solved_return: float | None = None,
     gymnasium_id: str | None = None,
@@ -139,10 +148,12 @@ def _check_registered(name: str) -> None:
         if close
         else f"available: {', '.join(_factories)}"
     )
+    if isinstance(name, str) and name in gymnasium.registry:
+        hint += f" Outside JAX Gymnasium has it: envs.external({name!r})"
     raise ValueError(f"name: unknown task {name!r}; {hint}")
 
 
-def _check_task(name: str, task: Any) -> Task:
+def _check_task(name: str, task: Any) -> Pair:
     is_pair = isinstance(task, tuple) and len(task) == 2
     if not is_pair or not all(hasattr(task[0], f) for f in ("reset", "step")):
         raise TypeError(
@@ -158,7 +169,7 @@ def _register_builtin(
     solved_return: float | None,
     **params: Any,
 ) -> None:
-    def factory() -> Task:
+    def factory() -> Pair:
         env = environment_class()
         return env, env.default_params.replace(**params)  # type: ignore
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
@@ -39,12 +40,16 @@ class Spaces:
     """The observation and action space that an agent meets, as hashable numbers.
 
     Attributes:
-      obs_size: Observations are float32 vectors of this size.
+      obs_size: Numbers in an observation; perceptrons take it as a float32 vector of
+        this size (`flatten_obs`).
       num_actions: Number of discrete actions, or None for continuous ones.
       action_low: Lower bound per action dimension, empty for discrete actions.
       action_high: Upper bound per action dimension, empty for discrete actions.
-      num_states: Number of states where observations are one-hot vectors of them
-        (`envs.OneHot`), None otherwise.
+      num_states: Number of states where observations are states by number, as one-hot
+        vectors (`envs.OneHot`) or as integers (`Discrete`); None otherwise.
+      obs_shape: Shape of an observation as the task gives it, `(H, W, C)` of a picture,
+        say; `(obs_size,)` by default.
+      obs_dtype: Its dtype by name; "float32" for vectors, which all are made.
     """
 
     obs_size: int
@@ -52,28 +57,25 @@ class Spaces:
     action_low: tuple[float, ...] = ()
     action_high: tuple[float, ...] = ()
     num_states: int | None = None
+    obs_shape: tuple[int, ...] | None = None
+    obs_dtype: str = "float32"
+
+    def __post_init__(self):
+        if self.obs_shape is None:
+            object.__setattr__(self, "obs_shape", (self.obs_size,))
 
     @classmethod
     def of(cls, env: environment.Environment, params: Any) -> Spaces:
         """Reads the spaces of a gymnax environment.
 
         Raises:
-          ValueError: The observation is not a vector, or the action is neither
-            `Discrete` nor a vector `Box`.
+          ValueError: The observation is neither one array nor `Discrete`, or the action
+            is neither `Discrete` nor a vector `Box`.
         """
-        obs_space = env.observation_space(params)
+        observation = _observation(env, env.observation_space(params))
         action_space = env.action_space(params)
-        obs_shape = getattr(obs_space, "shape", None)
-        if obs_shape is None or len(obs_shape) != 1:
-            raise ValueError(
-                f"task {env.name!r}: observations must be vectors, got the space "
-                f"{type(obs_space).__name__} of shape {obs_shape}; wrap the task with "
-                "gymnax.wrappers.FlattenObservationWrapper"
-            )
-        obs_size = int(obs_shape[0])
-        num_states = obs_size if isinstance(obs_space, OneHot) else None
         if hasattr(action_space, "n"):
-            return cls(obs_size, int(action_space.n), num_states=num_states)
+            return cls(num_actions=int(action_space.n), **observation)
         shape = getattr(action_space, "shape", None)
         if shape is None or len(shape) > 1:
             raise ValueError(
@@ -91,7 +93,37 @@ class Spaces:
                 f"task {env.name!r}: its params are traced and its action bounds "
                 "depend on them; pass spaces=Spaces.of(env, params), read before"
             ) from error
-        return cls(obs_size, None, tuple(low), tuple(high), num_states)
+        return cls(action_low=tuple(low), action_high=tuple(high), **observation)
+
+    @property
+    def vectors(self) -> Spaces:
+        """The spaces of the same task where its observations are flattened."""
+        return dataclasses.replace(self, obs_shape=None, obs_dtype="float32")
+
+    @property
+    def are_vectors(self) -> bool:
+        """Whether observations are vectors as they are."""
+        return self.obs_shape == (self.obs_size,)
+
+    def flatten_obs(self, obs: Any) -> jax.Array:
+        """Observations `[..., *obs_shape]` as float32 vectors `[..., obs_size]`.
+
+        The bytes of a picture become shares of 255, a state by number a one-hot vector.
+        """
+        if self.num_states is not None and self.obs_shape == ():
+            return jax.nn.one_hot(obs, self.num_states, dtype=jnp.float32)
+        obs = jnp.asarray(obs)
+        assert self.obs_shape is not None
+        num_axes = obs.ndim - len(self.obs_shape)
+        if num_axes < 0 or obs.shape[num_axes:] != self.obs_shape:
+            raise ValueError(
+                f"obs must have shape [..., {', '.join(map(str, self.obs_shape))}], "
+                f"got {obs.shape}"
+            )
+        flat = jnp.reshape(obs, (*obs.shape[:num_axes], self.obs_size))
+        flat = flat.astype(jnp.float32)
+        is_picture = self.obs_dtype == "uint8" and len(self.obs_shape) > 1
+        return flat / 255 if is_picture else flat
 
     @property
     def action_size(self) -> int:
@@ -100,9 +132,7 @@ class Spaces:
 
     def action_vector(self, action: Any) -> jax.Array:
         """An action as a float32 vector `[action_size]` for a network."""
-        if self.num_actions is None:
-            return jnp.reshape(action, (self.action_size,)).astype(jnp.float32)
-        return jax.nn.one_hot(action, self.num_actions, dtype=jnp.float32)
+        return action_vector(action, self.num_actions, self.action_size)
 
     def normalized_action(self, action: Any) -> jax.Array:
         """A continuous action as a vector in [-1, 1], clipped to its bounds."""
@@ -125,11 +155,68 @@ class Spaces:
         return spaces.Box(low, high, (self.action_size,), jnp.float32)
 
 
+def action_vector(action: Any, num_actions: int | None, size: int) -> jax.Array:
+    """An action as a float32 vector: one-hot if it is discrete.
+
+    Args:
+      action: An integer, or a number or array of `size` numbers.
+      num_actions: Number of discrete actions, None for continuous ones.
+      size: Size of a continuous action.
+
+    Returns:
+      float32 `[num_actions]` or `[size]`.
+
+    Raises:
+      ValueError: An action of another kind or size.
+    """
+    action = jnp.asarray(action)
+    if num_actions is None:
+        if action.size != size:
+            raise ValueError(
+                f"action: expected a vector of size {size}, got shape {action.shape}"
+            )
+        return jnp.reshape(action, (size,)).astype(jnp.float32)
+    if action.size != 1 or not jnp.issubdtype(action.dtype, jnp.integer):
+        raise ValueError(
+            f"action: expected one of the integers 0 ... {num_actions - 1}, got "
+            f"{action.dtype} of shape {action.shape}"
+        )
+    return jax.nn.one_hot(action.reshape(()), num_actions, dtype=jnp.float32)
+
+
+def _observation(env: Any, space: Any) -> dict[str, Any]:
+    """What `Spaces` says about an observation space."""
+    if hasattr(space, "n") and not isinstance(space, OneHot):
+        size = int(space.n)
+        dtype = np.dtype(space.dtype).name
+        return {
+            "obs_size": size,
+            "num_states": size,
+            "obs_shape": (),
+            "obs_dtype": dtype,
+        }
+    shape = getattr(space, "shape", None)
+    if shape is None:
+        raise ValueError(
+            f"task {env.name!r}: an observation must be one array, got the space "
+            f"{type(space).__name__}; wrap the task with "
+            "gymnax.wrappers.FlattenObservationWrapper"
+        )
+    shape = tuple(int(n) for n in shape)
+    size = math.prod(shape)
+    return {
+        "obs_size": size,
+        "num_states": size if isinstance(space, OneHot) else None,
+        "obs_shape": shape,
+        "obs_dtype": "float32" if len(shape) == 1 else np.dtype(space.dtype).name,
+    }
+
+
 def obs_range(env: Any, params: Any) -> tuple[tuple[float, float], ...]:
-    """The ends of the observation space; [-1, 1] where they are infinite."""
+    """The ends of a flattened observation; [-1, 1] where they are infinite."""
     space = env.observation_space(params)
     low, high = (
-        np.broadcast_to(np.asarray(end, np.float64), space.shape)
+        np.broadcast_to(np.asarray(end, np.float64), space.shape).reshape(-1)
         for end in (space.low, space.high)
     )
     # gymnax writes infinity as the largest float in some tasks.

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from gymnax.environments.environment import Environment
 
 
@@ -39,12 +40,16 @@ class Step(NamedTuple):
 def step(env: Any, key: jax.Array, state: Any, action: Any, params: Any) -> Step:
     """Step an environment that resets itself at the end of an episode.
 
-    It goes through the environment's public ``step``, so wrappers that change only
-    that method are respected.
+    An environment whose class has a `step` of its own (a wrapper, say) is stepped by
+    that one, any other as gymnax's `step` does it.
 
     Raises:
         ValueError: If ``env.step`` does not follow gymnax 1.x.
     """
+    if has_raw_step(env):
+        key_step, key_reset = jax.random.split(key)
+        taken = raw_step(env, key_step, state, action, params)
+        return _restarted(taken, env.reset_env(key_reset, params))
     outputs = env.step(key, state, action, params)
     if len(outputs) != 6:
         raise ValueError(
@@ -60,8 +65,62 @@ def step(env: Any, key: jax.Array, state: Any, action: Any, params: Any) -> Step
     redundant = ("final_observation", "terminated", "truncated")
     rest = {name: value for name, value in info.items() if name not in redundant}
     return Step(
-        obs, state, info["final_observation"], reward, terminated, truncated, rest
+        obs,
+        state,
+        info["final_observation"],
+        scalar("reward", reward, env),
+        scalar("terminated", terminated, env),
+        scalar("truncated", truncated, env),
+        rest,
     )
+
+
+def raw_step(env: Any, key: jax.Array, state: Any, action: Any, params: Any) -> Step:
+    """Step by `env.step_env`, without a reset at the end of an episode.
+
+    It is for environments of which `has_raw_step` is true. `obs` and `next_obs` are
+    the same here.
+
+    Raises:
+        ValueError: If reward or flags are no single numbers.
+    """
+    obs, state, reward, terminated, info = env.step_env(key, state, action, params)
+    truncated = scalar("is_truncated", env.is_truncated(state, params), env)
+    return Step(
+        obs,
+        state,
+        obs,
+        scalar("reward", reward, env),
+        scalar("terminated", terminated, env),
+        truncated,
+        info,
+    )
+
+
+def scalar(name: str, value: Any, env: Any) -> jax.Array:
+    """A single number as an array of shape (), whatever shape it came in.
+
+    Raises:
+        ValueError: If it is not a single number; names the environment and the value.
+    """
+    value = jnp.asarray(value)
+    if value.size != 1:
+        raise ValueError(
+            f"task {getattr(env, 'name', type(env).__name__)!r}: {name} must be a "
+            f"single number, got shape {value.shape}"
+        )
+    return value if value.shape == () else value.reshape(())
+
+
+def _restarted(taken: Step, restart: tuple[Any, Any]) -> Step:
+    """The step, with the first observation and state of an episode where it ended."""
+    done = jnp.logical_or(taken.terminated, taken.truncated)
+    obs, state = jax.tree.map(
+        lambda new, old: jax.lax.select(done, new, old),
+        restart,
+        (taken.obs, taken.state),
+    )
+    return taken._replace(obs=obs, state=state)
 
 
 def has_raw_step(env: Any) -> bool:
@@ -99,16 +158,7 @@ def draw_steps(
 
     def step_or_restart(draw, state, action):
         key, restart = draw
-        next_obs, state, reward, terminated, info = env.step_env(
-            key, state, action, params
-        )
-        truncated = env.is_truncated(state, params)
-        obs, state = jax.tree.map(
-            lambda new, old: jax.lax.select(terminated | truncated, new, old),
-            restart,
-            (next_obs, state),
-        )
-        return Step(obs, state, next_obs, reward, terminated, truncated, info)
+        return _restarted(raw_step(env, key, state, action, params), restart)
 
     keys = jax.vmap(jax.random.split)(keys)
     restarts = jax.vmap(env.reset_env, (0, None))(keys[:, 1], params)

@@ -1,15 +1,19 @@
 """Batches of transitions: a typed container and its file format."""
 
+from __future__ import annotations
+
+import dataclasses
 import os
-import tempfile
-import zipfile
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from flax import struct
 
-FIELDS = ("obs", "action", "reward", "next_obs", "terminated", "truncated")
+from envs.canonical import EPISODE, FIELDS, canonical
+from jaxrl_runs.weight_files import MAX_BYTES, read_weights, write_weights
+
+_FORMAT_VERSION = 1
 
 
 @struct.dataclass
@@ -20,6 +24,10 @@ class Transitions:
     action led to, also in the last row of an episode, where it is not the first
     observation of the next one. The last row may lie in the middle of an episode.
 
+    Arrays of several environments in parallel, ``[T, N, ...]``, are taken as well, and
+    what loggers write (lists, flags and rewards of any numeric dtype or as a column
+    ``[N, 1]``): :meth:`validate` brings them into the form below.
+
     Attributes:
         obs: Observations [N, ...], floats, integers or bools.
         action: Discrete actions [N] (integers) or continuous ones [N, ...] (floats).
@@ -27,6 +35,9 @@ class Transitions:
         next_obs: Next observations [N, ...], of the dtype of ``obs``.
         terminated: Whether the task ended the episode there, [N] bool.
         truncated: Whether a time limit ended the episode there, [N] bool.
+        episode: Optional: to which episode, or to which of several environments, each
+            row belongs, [N]. Rows of different ones may be mixed; those of one are in
+            order of time.
     """
 
     obs: Any
@@ -35,53 +46,27 @@ class Transitions:
     next_obs: Any
     terminated: Any
     truncated: Any
+    episode: Any = None
 
     def __len__(self) -> int:
         return len(self.obs)
 
-    def validate(self) -> "Transitions":
+    def validate(self) -> Transitions:
         """Check shapes, dtypes and values; for concrete arrays, outside of jit.
 
         Returns:
-            The transitions themselves.
+            The transitions themselves if they are as the class describes, or equal
+            ones that are: rows of one episode next to each other, ``[T, N, ...]``
+            flattened, dtypes and shapes converted where nothing is lost.
 
         Raises:
             ValueError: Names the field that does not fit, and what was expected.
         """
-        arrays = {name: _array(name, getattr(self, name)) for name in FIELDS}
-        if arrays["obs"].ndim == 0 or len(arrays["obs"]) == 0:
-            raise ValueError(
-                "obs: expected at least one row, got an array of shape "
-                f"{arrays['obs'].shape}"
-            )
-        num_rows = len(arrays["obs"])
-        expected_shapes = {
-            "action": (num_rows, *arrays["action"].shape[1:]),
-            "reward": (num_rows,),
-            "next_obs": arrays["obs"].shape,
-            "terminated": (num_rows,),
-            "truncated": (num_rows,),
-        }
-        for name, shape in expected_shapes.items():
-            if arrays[name].shape != shape:
-                raise ValueError(
-                    f"{name}: expected shape {shape} to go with obs of shape "
-                    f"{arrays['obs'].shape}, got {arrays[name].shape}"
-                )
-        for name, kinds in _KINDS.items():
-            if arrays[name].dtype.kind not in kinds:
-                wanted = " or ".join(_KIND_NAMES[kind] for kind in kinds)
-                raise ValueError(
-                    f"{name}: expected dtype {wanted}, got {arrays[name].dtype}"
-                )
-        if arrays["next_obs"].dtype != arrays["obs"].dtype:
-            raise ValueError(
-                f"next_obs: expected the dtype of obs, {arrays['obs'].dtype}, got "
-                f"{arrays['next_obs'].dtype}"
-            )
-        for name, array in arrays.items():
-            _check_finite(name, array)
-        return self
+        given = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        fields = canonical(given)
+        if all(array is given[name] for name, array in fields.items()):
+            return self
+        return Transitions(**fields)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write an npz file with one array for each field, under its name.
@@ -95,88 +80,112 @@ class Transitions:
         Raises:
             ValueError: If the transitions are not valid.
         """
-        self.validate()
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as file:
-            try:
-                arrays = {name: np.asarray(getattr(self, name)) for name in FIELDS}
-                np.savez_compressed(file, allow_pickle=False, **arrays)
-                file.flush()
-                os.fsync(file.fileno())
-                os.replace(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
+        rows = self.validate()
+        arrays = {name: getattr(rows, name) for name in (*FIELDS, EPISODE)}
+        write_weights(
+            os.fspath(path),
+            {name: array for name, array in arrays.items() if array is not None},
+            {"format_version": _FORMAT_VERSION, "kind": "transitions"},
+            compressed=True,
+        )
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> "Transitions":
+    def load(
+        cls, path: str | os.PathLike[str], max_bytes: int = MAX_BYTES
+    ) -> Transitions:
         """Read what :meth:`save`, or ``numpy.savez`` under the same names, wrote.
 
         Args:
             path: File to read. Arrays of other names in it are left alone.
+            max_bytes: Largest size of all arrays together, unpacked.
 
         Returns:
             Valid transitions, as NumPy arrays.
 
         Raises:
             FileNotFoundError: If there is no such file.
-            ValueError: If it is not an npz file, lacks a field, or holds one that is
-                not valid; names the file and the field.
+            ValueError: If it is not an npz file, is too large, lacks a field, or holds
+                one that is not valid; names the file and the field.
         """
+        _, arrays = read_weights(
+            os.fspath(path), what="transitions", max_bytes=max_bytes
+        )
+        for name in FIELDS:
+            if name not in arrays:
+                raise ValueError(
+                    f"{path}: lacks the field {name!r}; it has "
+                    f"{', '.join(arrays) or 'none'}"
+                )
+        fields = {name: arrays.get(name) for name in (*FIELDS, EPISODE)}
         try:
-            file = np.load(path, allow_pickle=False)
-        except (ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{path}: not a readable npz file ({error})") from error
-        if not isinstance(file, np.lib.npyio.NpzFile):
-            raise ValueError(f"{path}: expected an npz file, found a single array")
-        arrays = {}
-        with file:
-            for name in FIELDS:
-                if name not in file:
-                    raise ValueError(
-                        f"{path}: lacks the field {name!r}; it has "
-                        f"{', '.join(file.files) or 'none'}"
-                    )
-                try:
-                    arrays[name] = file[name]
-                except (ValueError, EOFError, zipfile.BadZipFile) as error:
-                    raise ValueError(
-                        f"{path}: {name}: not readable ({error})"
-                    ) from error
-        try:
-            return cls(**arrays).validate()
+            return cls(**fields).validate()
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
 
+    @classmethod
+    def from_dataframe(
+        cls, frame: Any, *, columns: Mapping[str, str | Sequence[str]] | None = None
+    ) -> Transitions:
+        """Read a table with named columns; see :func:`envs.read_transitions`."""
+        from envs.readers import read_table
 
-_KINDS = {
-    "obs": "fiub",
-    "action": "fiu",
-    "reward": "f",
-    "next_obs": "fiub",
-    "terminated": "b",
-    "truncated": "b",
-}
-_KIND_NAMES = {"f": "float", "i": "int", "u": "unsigned int", "b": "bool"}
+        return read_table({str(c): np.asarray(frame[c]) for c in frame}, columns)
 
+    @classmethod
+    def from_csv(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        columns: Mapping[str, str | Sequence[str]] | None = None,
+        max_bytes: int = MAX_BYTES,
+    ) -> Transitions:
+        """Read a CSV file with a header; see :func:`envs.read_transitions`."""
+        from envs.readers import read_transitions
 
-def _array(name: str, value: Any) -> np.ndarray:
-    if not hasattr(value, "shape") or not hasattr(value, "dtype"):
-        raise ValueError(
-            f"{name}: expected a NumPy or JAX array, got {type(value).__name__}"
-        )
-    return np.asarray(value)
+        return read_transitions(path, columns=columns, max_bytes=max_bytes)
 
+    @classmethod
+    def from_minari(cls, dataset: Any, max_bytes: int = MAX_BYTES) -> Transitions:
+        """Read a Minari dataset, or a local one by its id.
 
-def _check_finite(name: str, array: np.ndarray) -> None:
-    if array.dtype.kind != "f":
-        return
-    bad = ~np.isfinite(array.reshape(len(array), -1)).all(axis=1)
-    if bad.any():
-        raise ValueError(
-            f"{name}: expected finite numbers, found NaN or infinity in {bad.sum()} of "
-            f"{len(array)} rows, first in row {bad.argmax()}"
-        )
+        Args:
+            dataset: A ``minari.MinariDataset``, or the id of one that was downloaded
+                before. Dict and Tuple observations are flattened as Gymnasium's
+                ``flatten_space`` does it.
+            max_bytes: Largest size of all rows together.
+
+        Raises:
+            ImportError: If an id is given and Minari is not installed.
+            ValueError: If it holds no rows, or is too large.
+        """
+        from envs.recorded import from_minari
+
+        return from_minari(dataset, max_bytes)
+
+    @classmethod
+    def from_vector_env(
+        cls,
+        vector_env: Any,
+        num_steps: int,
+        policy: Callable[[Any], Any] | None = None,
+        seed: int | None = None,
+    ) -> Transitions:
+        """Step a ``gymnasium.vector.VectorEnv`` and keep what happened.
+
+        It can have any autoreset mode: ``next_obs`` is always what the action led to,
+        and steps that only reset are left out.
+
+        Args:
+            vector_env: N environments; it is reset at the start and not closed.
+            num_steps: Steps of each.
+            policy: ``policy(observations) -> actions`` for all N at once; by default
+                actions are drawn from the action space.
+            seed: Of the environments and of the drawn actions.
+
+        Returns:
+            Up to ``num_steps * N`` rows, one environment after another. Dict and Tuple
+            observations are flattened as Gymnasium's ``flatten_space`` does it.
+        """
+        from envs.recorded import from_vector_env
+
+        return from_vector_env(vector_env, num_steps, policy, seed)

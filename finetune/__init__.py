@@ -6,6 +6,9 @@
 >>> tuner.observe(trial, accuracy=0.31, seconds=42.0)  # doctest: +SKIP
 """
 
+import jaxrl_runs.placement  # noqa: F401  first: is `envs` ours?
+
+# isort: split
 from finetune.bundle import FitConfig, Surrogates, available, fit_surrogates, load
 from finetune.cold import ColdConfig
 from finetune.job import JobResult, run

@@ -104,6 +104,12 @@ class Checkpoints:
                 max_to_keep=_KEPT,
                 enable_async_checkpointing=False,
                 cleanup_tmp_directories=True,
+                # One process alone writes, whatever others there are.
+                multiprocessing_options=ocp.options.MultiprocessingOptions(
+                    primary_host=0, active_processes={0}
+                )
+                if jax.process_count() > 1
+                else ocp.options.MultiprocessingOptions(),
             )
             self._manager = ocp.CheckpointManager(self.path, options=options)
         return self._manager

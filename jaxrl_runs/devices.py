@@ -7,19 +7,38 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 AXIS = "population"
 
 
 def population_mesh(devices: Sequence[Any] | None = None) -> Mesh:
-    """A one-dimensional mesh over `devices` (default: all local ones)."""
-    return Mesh(np.array(devices or jax.local_devices()), (AXIS,))
+    """A one-dimensional mesh over `devices`.
+
+    The default are all devices, those of other processes too where `jax.distributed`
+    joined some: every process then runs the same program with the same arguments.
+    """
+    return Mesh(np.array(devices or jax.devices()), (AXIS,))
 
 
 def on_accelerator(mesh: Mesh) -> bool:
     """Whether the mesh is made of GPUs or TPUs."""
     return mesh.devices.flat[0].platform != "cpu"
+
+
+def spans_processes(mesh: Mesh) -> bool:
+    """Whether some of the mesh's devices belong to another process."""
+    return any(d.process_index != jax.process_index() for d in mesh.devices.flat)
+
+
+def replicate(tree: Any, mesh: Mesh) -> Any:
+    """Makes arrays of a jitted program whole on every process, for its host to read.
+
+    Where one process owns the mesh they are, and nothing is moved.
+    """
+    if not spans_processes(mesh):
+        return tree
+    return jax.lax.with_sharding_constraint(tree, NamedSharding(mesh, PartitionSpec()))
 
 
 def shard(fn: Callable, mesh: Mesh, num_sharded: int = 1) -> Callable:
@@ -61,16 +80,24 @@ def map_agents(
       agents: What differs between agents, keys for instance: a pytree whose leaves
         have a leading `[num_agents]` axis.
       *shared: Shared arguments.
-      mesh: Devices to use; as many of them as divide `num_agents`.
+      mesh: Devices to use: as many of them as divide `num_agents` where one process
+        owns them, all of them otherwise, some with agents that nobody asked for.
       batch_size: Agents that a CPU device vectorises, 8 by default.
 
     Returns:
-      The outputs of `fn` with a leading `[num_agents]` axis.
+      The outputs of `fn` with a leading `[num_agents]` axis, whole on every process.
     """
     mesh = mesh or population_mesh()
-    num_agents = jax.tree.leaves(agents)[0].shape[0]
-    num_devices = max(n for n in range(1, mesh.devices.size + 1) if num_agents % n == 0)
-    mesh = Mesh(mesh.devices[:num_devices], (AXIS,))
+    num_asked = num_agents = jax.tree.leaves(agents)[0].shape[0]
+    if spans_processes(mesh):
+        # No process may be left out: it would wait for the others for ever.
+        num_agents = -(-num_asked // mesh.devices.size) * mesh.devices.size
+        places = np.arange(num_agents) % num_asked
+        agents = jax.tree.map(lambda leaf: leaf[places], agents)
+    else:
+        sizes = range(1, mesh.devices.size + 1)
+        num_devices = max(n for n in sizes if num_agents % n == 0)
+        mesh = Mesh(mesh.devices[:num_devices], (AXIS,))
     batch_size = num_agents if on_accelerator(mesh) else batch_size or 8
     if batch_size == 1:
         # Under a `vmap` of one, `while_loop` and `cond` copy what they carry.
@@ -81,4 +108,7 @@ def map_agents(
             lambda agent: fn(agent, *shared), agents, batch_size=batch_size
         )
 
-    return shard(local, mesh)(agents, *shared)
+    outputs = replicate(shard(local, mesh)(agents, *shared), mesh)
+    if num_agents == num_asked:
+        return outputs
+    return jax.tree.map(lambda leaf: leaf[:num_asked], outputs)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from jaxrl_runs.checkpoints import Checkpoints
 
@@ -30,8 +31,16 @@ class RunFolderError(RuntimeError):
     """The folder cannot be used; the message says why and what to do."""
 
 
+def is_writer() -> bool:
+    """Whether this process writes and locks folders: the first of those joined."""
+    return jax.process_index() == 0
+
+
 class RunFolder:
     """Exclusive access to the folder of one run. Use as a context manager.
+
+    Of several processes that `jax.distributed` joined, the first one locks and writes;
+    the others read, and get from it what it restored.
 
     Args:
       path: The folder; created if it does not exist.
@@ -48,6 +57,9 @@ class RunFolder:
         self.path = Path(path)
         self._resume = resume
         self._checkpoints = Checkpoints(self.path / "checkpoints")
+        self._lock = None
+        if not is_writer():
+            return
         with _readable_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = open(self.path / ".lock", "w")  # noqa: SIM115
@@ -69,7 +81,8 @@ class RunFolder:
         try:
             self._checkpoints.close()
         finally:
-            self._lock.close()
+            if self._lock is not None:
+                self._lock.close()
 
     @property
     def summary(self) -> dict | None:
@@ -84,6 +97,8 @@ class RunFolder:
     def write_json(self, name: str, content: dict) -> Path:
         """Writes `DIR/name` so that it is either the old file or the whole new one."""
         path = self.path / name
+        if not is_writer():
+            return path
         temporary = path.with_suffix(".tmp")
         with _readable_errors(self.path):
             temporary.write_text(json.dumps(content, indent=2) + "\n")
@@ -92,6 +107,8 @@ class RunFolder:
 
     def start_metrics(self, rows: list[dict]) -> None:
         """Starts `metrics.csv` with the rows that a checkpoint remembers."""
+        if not is_writer():
+            return
         with _readable_errors(self.path), open(self._metrics, "w", newline="") as file:
             if rows:
                 writer = csv.DictWriter(file, fieldnames=list(rows[0]))
@@ -100,6 +117,8 @@ class RunFolder:
 
     def append_metrics(self, row: dict) -> None:
         """Adds one row to `metrics.csv`."""
+        if not is_writer():
+            return
         with _readable_errors(self.path), open(self._metrics, "a", newline="") as file:
             writer = csv.DictWriter(file, fieldnames=list(row))
             if file.tell() == 0:
@@ -108,6 +127,8 @@ class RunFolder:
 
     def save(self, step: int, state: Any, progress: dict) -> None:
         """Saves a checkpoint; see `Checkpoints.save`."""
+        if not is_writer():
+            return
         with _readable_errors(self.path):
             self._checkpoints.save(step, state, progress)
 
@@ -116,8 +137,12 @@ class RunFolder:
 
         Where a run is to be resumed and there is none, a warning says so.
         """
-        with _readable_errors(self.path):
-            restored = self._checkpoints.restore(template)
+        restored = None
+        if is_writer():
+            with _readable_errors(self.path):
+                restored = self._checkpoints.restore(template)
+        if jax.process_count() > 1:
+            restored = _from_writer(restored, template)
         if restored is None and self._resume:
             warnings.warn(
                 f"{self.path}: no checkpoint to resume from, starting over",
@@ -131,6 +156,7 @@ class RunFolder:
 
     def _acquire(self) -> None:
         try:
+            assert self._lock is not None, "the first process locks"
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise RunFolderError(
@@ -175,6 +201,19 @@ class RunFolder:
                 " the result can differ in its last bits",
                 stacklevel=3,
             )
+
+
+def _from_writer(restored: Any, template: Any) -> tuple[Any, dict] | None:
+    """What the first process restored, in every process."""
+    from jax.experimental.multihost_utils import broadcast_one_to_all
+
+    state, progress = restored or (template, None)
+    text = np.frombuffer(json.dumps(progress).encode(), np.uint8)
+    size = int(broadcast_one_to_all(np.int32(text.size)))
+    text = np.resize(text, size)
+    state, text = broadcast_one_to_all((jax.device_get(state), text))
+    progress = json.loads(bytes(np.asarray(text)))
+    return None if progress is None else (state, progress)
 
 
 def next_run_folder(parent: str | Path) -> Path:

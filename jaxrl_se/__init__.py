@@ -1,5 +1,8 @@
 """Evolved synthetic environments: train agents in them, test on the real task."""
 
+import jaxrl_runs.placement  # noqa: F401  first: is `envs` ours?
+
+# isort: split
 from envs.spaces import Spaces
 from jaxrl_runs.run_folder import RunFolderError
 from jaxrl_se.agents import (
@@ -11,24 +14,44 @@ from jaxrl_se.agents import (
     SAC,
     SARSA,
     TD3,
+    Agent,
     BestResponse,
     Curious,
     DiscreteTD3,
     Plateau,
     QLearning,
     Solved,
+    Transition,
 )
 from jaxrl_se.config import EvolutionConfig, HorizonCurriculum, SyntheticConfig
 from jaxrl_se.evaluation import Episodes, evaluate
 from jaxrl_se.evolution import EvolutionResult, evolve
+from jaxrl_se.ferreira_es import FerreiraES
+from jaxrl_se.gymnasium_ids import register as _register_gymnasium_ids
 from jaxrl_se.hyperparameters import Choice, LogUniform, Uniform, Varied
-from jaxrl_se.policies import DeterministicPolicy, GreedyPolicy, RandomPolicy
+from jaxrl_se.loop import Metrics, advance, start
+from jaxrl_se.policies import (
+    DeterministicPolicy,
+    GreedyPolicy,
+    MeanPolicy,
+    RandomPolicy,
+    with_memory,
+)
 from jaxrl_se.reward_network import RewardConfig, RewardEnv
-from jaxrl_se.scoring import AreaUnderCurve, FinalReturn, StepsToSolve
+from jaxrl_se.rounds import TrainState
+from jaxrl_se.saved_state import load_state, save_state
+from jaxrl_se.scoring import (
+    AreaUnderCurve,
+    FinalReturn,
+    Scoring,
+    ScoringRule,
+    StepsToSolve,
+    Trial,
+)
 from jaxrl_se.synthetic_env import MultiStepEnv, OneStepEnv
 from jaxrl_se.task_tests import TaskTest
 from jaxrl_se.training import TrainResult, train
-from jaxrl_se.zoo import available, load, report, save
+from jaxrl_se.zoo import available, load, read_card, save
 
 __all__ = [
     "DDPG",
@@ -39,6 +62,7 @@ __all__ = [
     "SAC",
     "SARSA",
     "TD3",
+    "Agent",
     "AreaUnderCurve",
     "BestResponse",
     "Choice",
@@ -48,10 +72,13 @@ __all__ = [
     "Episodes",
     "EvolutionConfig",
     "EvolutionResult",
+    "FerreiraES",
     "FinalReturn",
     "GreedyPolicy",
     "HorizonCurriculum",
     "LogUniform",
+    "MeanPolicy",
+    "Metrics",
     "MultiStepEnv",
     "OneStepEnv",
     "Plateau",
@@ -60,19 +87,31 @@ __all__ = [
     "RewardConfig",
     "RewardEnv",
     "RunFolderError",
+    "Scoring",
+    "ScoringRule",
     "Solved",
     "Spaces",
     "StepsToSolve",
     "SyntheticConfig",
     "TaskTest",
     "TrainResult",
+    "TrainState",
+    "Transition",
+    "Trial",
     "Uniform",
     "Varied",
+    "advance",
     "available",
     "evaluate",
     "evolve",
     "load",
-    "report",
+    "load_state",
+    "read_card",
     "save",
+    "save_state",
+    "start",
     "train",
+    "with_memory",
 ]
+
+_register_gymnasium_ids()

@@ -8,118 +8,15 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from envs.spaces import Spaces, obs_range
 from jaxrl_se.agents import DDQN
 from jaxrl_se.agents.stopping import StopRule
 from jaxrl_se.ferreira_es import FerreiraES
 from jaxrl_se.reward_network import RewardConfig
 from jaxrl_se.scoring import FinalReturn, Scoring
 from jaxrl_se.strategies import check_strategy
-from jaxrl_se.synthetic_env import VARIANTS, MultiStepEnv, OneStepEnv, SyntheticEnv
+from jaxrl_se.synthetic_env import SyntheticConfig
 
-
-@dataclasses.dataclass(frozen=True)
-class SyntheticConfig:
-    """Shape of a synthetic environment.
-
-    Attributes:
-      variant: "one-step" or "multi-step".
-      hidden_sizes: Hidden layers of each network; empty makes them linear.
-      activation: Their activation.
-      initial_states: "learned", "target" to draw them from the real task's reset, or
-        "normal" for standard normal ones, as the networks see them.
-      reward_heads: One reward output per discrete action, or a quadratic in continuous
-        ones, instead of the action as an input (see `SyntheticEnv`).
-      reward_bound: Bound of the reward network's outputs (tanh), or None.
-      obs_range: Range of each observation, pairs of low and high, that the networks see
-        as [-1, 1], so that a weight means as much for one as for another. "task" reads
-        it off the task's observation space, where infinite ends leave an observation as
-        it is; None leaves all.
-      max_steps: Time limit of a multi-step episode.
-      obs_bound: Bound of a multi-step next observation (tanh) as the networks see it,
-        or None.
-      learn_termination: Whether a multi-step episode can end by a network's output.
-      soft_termination: Whether that output also weighs the bootstrap (see
-        `MultiStepEnv`).
-    """
-
-    variant: Literal["one-step", "multi-step"] = "one-step"
-    hidden_sizes: tuple[int, ...] = (16,)
-    activation: str = "tanh"
-    initial_states: Literal["learned", "target", "normal"] = "learned"
-    reward_heads: bool = True
-    reward_bound: float | None = None
-    obs_range: tuple[tuple[float, float], ...] | Literal["task"] | None = "task"
-    max_steps: int = 20
-    obs_bound: float | None = 3.0
-    learn_termination: bool = False
-    soft_termination: bool = False
-
-    def __post_init__(self):
-        if self.variant not in VARIANTS:
-            raise ValueError(
-                f"variant must be one of {', '.join(VARIANTS)}, got {self.variant!r}"
-            )
-        if self.initial_states not in ("learned", "target", "normal"):
-            raise ValueError(
-                "initial_states must be 'learned', 'target' or 'normal', "
-                f"got {self.initial_states!r}"
-            )
-        for name in ("reward_bound", "obs_bound"):
-            bound = getattr(self, name)
-            if bound is not None and not bound > 0:
-                raise ValueError(f"{name} must be positive, got {bound}")
-        if self.max_steps < 1:
-            raise ValueError(f"max_steps must be at least 1, got {self.max_steps}")
-        if self.soft_termination and not self.learn_termination:
-            raise ValueError("soft_termination needs learn_termination")
-
-    def make(self, env: Any, params: Any) -> tuple[SyntheticEnv, Any]:
-        """Builds the untrained synthetic environment of a task `(env, params)`."""
-        from_target = self.initial_states == "target"
-        config = self
-        if self.obs_range == "task":
-            config = dataclasses.replace(self, obs_range=obs_range(env, params))
-        synthetic = config.build(Spaces.of(env, params), env if from_target else None)
-        target_params = params if from_target else None
-        params = dataclasses.replace(
-            synthetic.default_params, target_params=target_params
-        )
-        return synthetic, params
-
-    def build(self, spaces: Spaces, target: Any = None) -> SyntheticEnv:
-        """Builds the environment for `spaces`; `target` gives the initial states.
-
-        Raises:
-          ValueError: `obs_range` is "task", which only `make` knows, or has not one
-            range per observation.
-        """
-        if self.obs_range == "task":
-            raise ValueError("obs_range must be ranges or None here, got 'task'")
-        if self.obs_range is not None and len(self.obs_range) != spaces.obs_size:
-            raise ValueError(
-                f"obs_range must have {spaces.obs_size} pairs, one per observation, "
-                f"got {len(self.obs_range)}"
-            )
-        shared = (
-            spaces,
-            self.hidden_sizes,
-            self.activation,
-            target,
-            self.reward_heads,
-            self.obs_range,
-            self.initial_states == "learned",
-            self.reward_bound,
-        )
-        if self.variant == "one-step":
-            return OneStepEnv(*shared)
-        return MultiStepEnv(
-            *shared,
-            max_steps=self.max_steps,
-            obs_bound=self.obs_bound,
-            learn_termination=self.learn_termination,
-            soft_termination=self.soft_termination,
-        )
+__all__ = ["EvolutionConfig", "HorizonCurriculum", "SyntheticConfig"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,7 +72,8 @@ class EvolutionConfig:
         turn, "mixed" with `num_seeds` of each in every generation, "stages" with one
         after the other.
       stages: With "stages", the generations at which the second, third, ... agent takes
-        over. Validation is the last one's.
+        over. Validation is by all but the first, also by those whose turn would only
+        come after `max_generations`.
       train_steps: Synthetic environment steps of each inner agent, at most.
       stop: A rule that ends an agent's training earlier, or None.
       common_random_numbers: Whether the candidates of a generation train and test their
@@ -188,13 +86,18 @@ class EvolutionConfig:
       num_seeds: Agents per candidate; their mean return is the fitness.
       fitness_episodes: Episodes on the real task per agent.
       std: Initial standard deviation of the search distribution.
-      learning_rate: See `jaxrl_se.strategies.make_strategy`.
+      strategy_learning_rate: The strategy's step, see
+        `jaxrl_se.strategies.make_strategy`.
+      patience: A stage, and the evolution with its last one, is over before its time
+        when the mean fitness of so many generations is no better than that of as many
+        before them (see `jaxrl_se.patience`); None to take all generations.
       max_generations: The evolution ends here at the latest.
-      stop_return: Mean return on the real task at which it ends earlier, reached by
-        the agents of every algorithm; None for the task's registered threshold, if it
-        has one and the scoring is `FinalReturn`. With a `FerreiraES` it is the mean
-        over the agents that train on the search mean in every generation, and no
-        validation is made.
+      stop_return: Mean return on the real task (with another scoring rule, the score)
+        at which it ends earlier, reached by the agents of every algorithm; None for
+        the task's registered threshold, if it has one and the scoring is `FinalReturn`.
+        Infinity: all generations, no validation, and the last search mean is the
+        result. With a `FerreiraES` it is the mean over the agents that train on the
+        search mean in every generation, and no validation is made.
       validation_every: Generations between validations of the search mean.
       validation_agents: Fresh, independent agents per validation.
       validation_episodes: Episodes on the real task per validation agent.
@@ -202,7 +105,9 @@ class EvolutionConfig:
         a device's whole share on an accelerator.
     """
 
-    proxy: SyntheticConfig | RewardConfig = SyntheticConfig()
+    proxy: SyntheticConfig | RewardConfig = dataclasses.field(
+        default_factory=SyntheticConfig
+    )
     scoring: Scoring = dataclasses.field(default_factory=FinalReturn)
     agent: Any = dataclasses.field(default_factory=DDQN)
     algorithms: Literal["cycle", "mixed", "stages"] = "cycle"
@@ -216,7 +121,8 @@ class EvolutionConfig:
     num_seeds: int = 2
     fitness_episodes: int = 1
     std: float = 0.5
-    learning_rate: float = 1.0
+    strategy_learning_rate: float = 1.0
+    patience: int | None = None
     max_generations: int = 100
     stop_return: float | None = None
     validation_every: int = 5
@@ -230,9 +136,18 @@ class EvolutionConfig:
         return self.agent if isinstance(self.agent, tuple) else (self.agent,)
 
     @property
+    def scored_agents(self) -> tuple[Any, ...]:
+        """The agents that score candidates: with "stages", whose turn comes at all."""
+        if self.algorithms != "stages":
+            return self.agents
+        starts = (0, *self.stages)
+        turns = zip(self.agents, starts, strict=True)
+        return tuple(agent for agent, start in turns if start < self.max_generations)
+
+    @property
     def validated_agents(self) -> tuple[Any, ...]:
-        """The agents that say whether an environment is solved: those it ends with."""
-        return self.agents[-1:] if self.algorithms == "stages" else self.agents
+        """The agents that say whether an environment is solved."""
+        return self.agents[1:] if self.algorithms == "stages" else self.agents
 
     def __post_init__(self):
         check_strategy(self.strategy, self.population_size)
@@ -262,10 +177,20 @@ class EvolutionConfig:
             value = getattr(self, name)
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
-        for name in ("std", "learning_rate"):
+        if self.patience is not None and self.patience < 2:
+            raise ValueError(f"patience must be at least 2, got {self.patience}")
+        for name in ("std", "strategy_learning_rate"):
             value = getattr(self, name)
             if not value > 0:
                 raise ValueError(f"{name} must be positive, got {value}")
+
+    def for_task(self, solved_return: float | None) -> EvolutionConfig:
+        """The configuration for a task with this registered threshold, or without."""
+        stop_return = self.stop_return
+        if stop_return is None:
+            stop_return = self.scoring.default_stop(solved_return)
+        scoring = self.scoring.for_task(solved_return)
+        return self.replace(scoring=scoring, stop_return=stop_return)
 
     def replace(self, **changes: Any) -> EvolutionConfig:
         """A copy with some fields changed (`dataclasses.replace`)."""

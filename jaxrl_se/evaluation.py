@@ -2,115 +2,59 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any
+from typing import Any, overload
 
 import jax
-import jax.numpy as jnp
-from flax import struct
 
-from envs.stepping import has_raw_step
+from envs.play import Episodes, play
+from envs.task import open_task, takes_params
 
+__all__ = ["Episodes", "evaluate", "play"]
 
-@struct.dataclass
-class Episodes:
-    """The outcome of evaluation episodes.
-
-    Attributes:
-      returns: float32 `[..., num_episodes]`, undiscounted sums of rewards.
-      lengths: int32 `[..., num_episodes]`, environment steps.
-    """
-
-    returns: jax.Array
-    lengths: jax.Array
+Key = int | jax.Array
 
 
+@overload
 def evaluate(
-    policy: Any, env: Any, params: Any, key: jax.Array, num_episodes: int = 10
-) -> Episodes:
+    policy: Any, task: Any, params: Any, key: Key, num_episodes: int = 10
+) -> Episodes: ...
+@overload
+def evaluate(policy: Any, task: Any, key: Key, num_episodes: int = 10) -> Episodes: ...
+
+
+def evaluate(policy: Any, task: Any, *args: Any, **kwargs: Any) -> Episodes:
     """Plays whole episodes, from reset to termination or truncation.
+
+    `evaluate(policy, task, key, num_episodes=10)`, or with a gymnax environment and its
+    params `evaluate(policy, env, params, key, num_episodes=10)`.
 
     Args:
       policy: A callable `(obs, key) -> action`: one of `jaxrl_se.policies`, any pytree
         with `__call__`, or a plain function (compiled anew for each function object).
-      env: A gymnax environment.
-      params: Its params.
-      key: A PRNG key; episodes are independent of each other.
-      num_episodes: How many episodes to play.
+        Or one that remembers (`envs.RecurrentPolicy`). Or a batch of either, a pytree
+        with leading axes `[...]`, such as the policies of `train(num_agents=16)`.
+      task: Whatever `envs.open_task` takes: a name, a gymnax pair `(env, params)`, a
+        `gymnasium.Env`, an `envs.Task`; or a gymnax environment.
+      *args: Its params, if `task` is a gymnax environment; a seed or a PRNG key, all
+        episodes are independent of each other; how many episodes each policy plays.
+      **kwargs: The same by name: `params`, `key`, `num_episodes`.
 
     Returns:
-      `Episodes` with arrays of shape `[num_episodes]`.
+      `Episodes` with arrays of shape `[..., num_episodes]`.
 
     Raises:
-      ValueError: `num_episodes` is not positive.
+      ValueError: `num_episodes` is not positive, or the policy's actions do not have
+        the shape of the task's.
+      TypeError: `task` is no task, or arguments are missing.
     """
-    if num_episodes < 1:
-        raise ValueError(f"num_episodes must be at least 1, got {num_episodes}")
-    if len(jax.tree.leaves(policy)) == 1 and jax.tree.leaves(policy)[0] is policy:
-        policy = jax.tree_util.Partial(policy)
-    return _evaluate(policy, env, params, key, num_episodes)
+    read = _with_params if takes_params(task) else _without_params
+    params, key, num_episodes = read(*args, **kwargs)
+    return open_task(task, params).play(policy, key, num_episodes)[0]
 
 
-@partial(jax.jit, static_argnames=("env", "num_episodes"))
-def _evaluate(policy, env, params, key, num_episodes) -> Episodes:
-    return play(policy, env, params, key, num_episodes)
+def _with_params(params, key, num_episodes=10):
+    return params, key, num_episodes
 
 
-def play(
-    policy: Any,
-    env: Any,
-    params: Any,
-    key: jax.Array,
-    num_episodes: int,
-    active: Any = True,
-) -> Episodes:
-    """`evaluate` without its own jit, to be used inside a larger jitted program.
-
-    Nothing is played where `active` is False, which under `jax.vmap` saves the time.
-    """
-    step = _step_without_reset(env)
-    keys = jax.random.split(key, (num_episodes, 2))
-    obs, state = jax.vmap(env.reset, (0, None))(keys[:, 0], params)
-
-    def advance(key, obs, state, time):
-        key_action, key_step = jax.random.split(jax.random.fold_in(key, time))
-        return step(key_step, state, policy(obs, key_action), params)
-
-    def one_step(carry):
-        obs, state, alive, episodes, time = carry
-        obs, state, reward, done = jax.vmap(advance, (0, 0, 0, None))(
-            keys[:, 1], obs, state, time
-        )
-        episodes = Episodes(
-            returns=episodes.returns + jnp.where(alive, reward, 0.0),
-            lengths=episodes.lengths + alive,
-        )
-        return obs, state, alive & ~done, episodes, time + 1
-
-    start = Episodes(
-        returns=jnp.zeros(num_episodes, jnp.float32),
-        lengths=jnp.zeros(num_episodes, jnp.int32),
-    )
-    alive = jnp.broadcast_to(jnp.asarray(active, bool), (num_episodes,))
-    carry = (obs, state, alive, start, jnp.int32(0))
-    *_, episodes, _ = jax.lax.while_loop(lambda c: jnp.any(c[2]), one_step, carry)
-    return episodes
-
-
-def _step_without_reset(env: Any):
-    """A step that leaves out gymnax's autoreset where the environment allows it.
-
-    `Environment.step` computes a reset at every step, which doubles its cost.
-    """
-
-    def raw_step(key, state, action, params):
-        obs, state, reward, terminated, _ = env.step_env(key, state, action, params)
-        return obs, state, reward, terminated | env.is_truncated(state, params)
-
-    def resetting_step(key, state, action, params):
-        obs, state, reward, terminated, truncated, _ = env.step(
-            key, state, action, params
-        )
-        return obs, state, reward, terminated | truncated
-
-    return raw_step if has_raw_step(env) else resetting_step
+def _without_params(key, num_episodes=10):
+    return None, key, num_episodes

@@ -1,53 +1,33 @@
-"""Evolution of a learned environment: the loop around the jitted generation."""
+"""Evolution of a learned environment: what to call, and what comes back."""
 
 from __future__ import annotations
 
 import dataclasses
-import time
+import sys
+import warnings
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh
 
 import envs
-from jaxrl_runs.checkpoints import tree_sha256
+from jaxrl_runs.describe import describe
 from jaxrl_runs.devices import population_mesh
 from jaxrl_runs.run_folder import RunFolder
+from jaxrl_runs.values import as_key
+from jaxrl_se.any_task import confirm, lags, look_at, spent, with_steps
 from jaxrl_se.config import EvolutionConfig
+from jaxrl_se.defaults import Budget
+from jaxrl_se.evolution_run import TEST, Progress, Run
 from jaxrl_se.generation import Generation
-from jaxrl_se.scoring import FinalReturn
+from jaxrl_se.outcome import Confirmation
+from jaxrl_se.outside import OutsideTask, check_outside, is_outside, proxy_of
+from jaxrl_se.probing import Probe
+from jaxrl_se.progress_lines import ProgressLines
 
-# Purposes of keys folded from the run's key; testing has one that evolution never uses.
-INIT, GENERATION, VALIDATION, TEST = range(4)
-
-
-@dataclasses.dataclass
-class Progress:
-    """What an evolution knows about itself between generations (host side).
-
-    Attributes:
-      generation: Generations done.
-      real_steps: Steps taken in the real task, for fitness and validation.
-      failed_candidates: Candidates whose fitness or weights were not finite.
-      seconds: Wall time of generations and validations.
-      cpu_seconds: The process's CPU time for the same.
-      solved: Whether two independent validations in a row reached the stop return.
-      rows: One dict of metrics per generation.
-    """
-
-    generation: int = 0
-    real_steps: int = 0
-    failed_candidates: int = 0
-    seconds: float = 0.0
-    cpu_seconds: float = 0.0
-    solved: bool = False
-    rows: list[dict] = dataclasses.field(default_factory=list)
+__all__ = ["TEST", "EvolutionResult", "Progress", "evolve"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,17 +36,24 @@ class EvolutionResult:
 
     Attributes:
       env: The learned environment.
-      params: Its params; `params.weights` is the mean of the final search distribution,
-        with a `FerreiraES` the search mean that scored best.
+      params: Its params. `params.weights` is the mean of the search distribution: of
+        the last generation if it solved the task, else the one of the best validation
+        (with a `FerreiraES` the one that scored best), and the last one where no
+        validation was made.
       config: The configuration that was used.
       progress: Generations, steps and times.
       compile_seconds: Wall time of compilation, part of no other figure.
+      validation: The mean validation score of these weights, None where no validation
+        was made.
       test: `(key, num_agents, task_params, algorithm=0) -> (policies, Episodes)`:
-        trains fresh independent agents on the result and plays `validation_episodes` on
-        the real task, with the program that validation compiled already. `task_params`
-        can be those of a variant of the task; `algorithm` is the place of an agent in
-        `config.validated_agents`. With a scoring rule that looks at the whole training
-        the `Episodes` hold its scores instead of returns.
+        trains fresh independent agents on the result and plays on the real task, with
+        the program that validation compiled already. `task_params` can be those of a
+        variant of the task; `algorithm` is the place of an agent in
+        `config.validated_agents`.
+      task_name: What the task is called.
+      probe: What random play showed of the task; None where a configuration was given.
+      confirmation: A last test with fresh agents on keys that nothing else used, made
+        where no configuration was given.
     """
 
     env: Any
@@ -74,14 +61,44 @@ class EvolutionResult:
     config: EvolutionConfig
     progress: Progress
     compile_seconds: float
+    validation: float | None
     test: Callable[..., Any]
+    task_name: str = "task"
+    probe: Probe | None = None
+    confirmation: Confirmation | None = None
+
+    def __repr__(self) -> str:
+        """What it is, from what, how good, at what price, and how sure that is."""
+        progress = self.progress
+        size = sum(leaf.size for leaf in jax.tree.leaves(self.params.weights))
+        name = getattr(self.env, "name", type(self.env).__name__)
+        lines = [
+            f"EvolutionResult: {name} of {size:,} numbers, for {self.task_name}",
+            f"  {progress.generation} generations, {progress.real_steps:,} real steps"
+            + f", {progress.model_steps:,} model steps" * (progress.model_steps > 0)
+            + f", {progress.cpu_seconds:.0f} CPU-s (compiled in "
+            f"{self.compile_seconds:.0f} s)",
+        ]
+        if self.confirmation is not None:
+            lines.append(f"  {self.confirmation}")
+            problem = self.confirmation.problem()
+            lines += [] if problem is None else [f"  {problem}"]
+        elif self.validation is not None:
+            verdict = "solved" if progress.solved else "best of its validations"
+            lines.append(f"  validation {self.validation:.4g} ({verdict})")
+        else:
+            lines.append("  never validated: `test` trains fresh agents in it")
+        return "\n".join(lines)
 
 
 def evolve(
-    task: str | tuple[Any, Any],
+    task: str | tuple[Any, Any] | envs.Task | OutsideTask,
     config: EvolutionConfig | None = None,
     key: int | jax.Array = 0,
     *,
+    budget: Budget | None = None,
+    with_agents: bool | None = None,
+    progress: bool = True,
     proxy: tuple[Any, Any] | None = None,
     out: str | Path | RunFolder | None = None,
     resume: bool = False,
@@ -91,16 +108,31 @@ def evolve(
 ) -> EvolutionResult:
     """Evolves an environment on which fresh agents learn to solve a task.
 
+    With nothing but a task it looks at the task itself (`jaxrl_se.probing`), chooses a
+    configuration (`jaxrl_se.defaults`), and tests the result with fresh agents.
+
     The run ends when two validations in a row, each with its own fresh agents that no
     later choice sees again, reach `config.stop_return`, or after
     `config.max_generations`. A validation is made every `config.validation_every`
-    generations once some candidate has reached that return. A `FerreiraES` validates
-    the search mean in every generation anyway, and its run ends the first time.
+    generations once some candidate has reached that return. Where there is no such
+    return, one is made every so often and after the last generation all the same, to
+    say how the search does and to keep its best mean. A `FerreiraES` validates the
+    search mean in every generation anyway, and its run ends the first time.
 
     Args:
-      task: A name for `envs.make`, or any gymnax pair `(env, params)`.
-      config: Sizes, budgets and strategy.
+      task: A name for `envs.make`, any gymnax pair `(env, params)`, or an opened task,
+        with `pair`, `kind`, `solved_return` and `vary`: `(params, key, generation) ->
+        params` for the fitness episodes of a generation, or None. One outside JAX
+        (`is_external`) is played between jitted programs.
+      config: Sizes, budgets and strategy; None to have them chosen.
       key: A seed or a PRNG key.
+      budget: What a run with a chosen configuration may cost.
+      with_agents: Whether agents that train score the last generations of such a run,
+        which costs tens of CPU-seconds more. None: a second run with them follows
+        where agents cannot learn what the first one found, and the better result is
+        returned, with the steps of both; not with `out`, which holds one run.
+      progress: Whether to print a line every few seconds to standard error; an
+        `on_generation` takes its place.
       proxy: The environment to evolve, a pair whose env has `init_weights(key)` and
         `population_axes(params)` and whose params have `weights`; None for a
         synthetic environment of shape `config.proxy`.
@@ -109,7 +141,7 @@ def evolve(
         uninterrupted run on the same backend, number of devices and jax version.
       checkpoint_every: Generations between checkpoints.
       on_generation: Called after each generation with its row of metrics.
-      mesh: Devices over which the population is sharded (default: all local ones).
+      mesh: Devices over which the population is sharded (default: all).
 
     Returns:
       An `EvolutionResult`.
@@ -118,202 +150,163 @@ def evolve(
       ValueError: Arguments that do not fit together, before anything is compiled.
       RunFolderError: The output folder cannot be used.
     """
-    config = config or EvolutionConfig()
     if checkpoint_every < 1:
         raise ValueError(f"checkpoint_every must be at least 1, got {checkpoint_every}")
-    key = _as_key(key)
-    stop_return, solved_return = config.stop_return, None
-    if isinstance(task, str):
-        solved_return = envs.solved_return(task)
-        if stop_return is None and isinstance(config.scoring, FinalReturn):
-            stop_return = solved_return
-        task = envs.make(task)
-    if not (isinstance(task, tuple) and len(task) == 2):
+    if config is not None and (budget is not None or with_agents is not None):
         raise ValueError(
-            "task must be the name of a task or a gymnax pair (env, params), got "
-            f"{task!r}"
+            "budget and with_agents must be None where a config is given, which says "
+            f"both, got {budget} and {with_agents}"
         )
-    proxy = proxy or config.proxy.make(*task)
-    asked, config = (
+    key = as_key(key)
+    opened = _Opened.of(task)
+    found = None
+    if config is None and proxy is None and not opened.is_outside:
+        found, config = look_at(opened.task, key, budget, bool(with_agents))
+        if progress:
+            print(found, file=sys.stderr, flush=True)
+    config = (config or EvolutionConfig()).for_task(opened.solved_return)
+    if opened.is_outside:
+        check_outside(config, proxy)
+    proxy = proxy or opened.proxy(config)
+    program, params = Generation.build(
+        opened.task,
+        proxy,
         config,
-        config.replace(scoring=config.scoring.for_task(solved_return)),
+        mesh or population_mesh(),
+        kind=opened.kind,
+        vary=opened.vary,
     )
-    program = Generation.build(task, proxy, config, mesh or population_mesh())
-
-    if out is None:
-        return _run(program, key, stop_return, None, checkpoint_every, on_generation)
-    if isinstance(out, RunFolder):
-        return _run(program, key, stop_return, out, checkpoint_every, on_generation)
-    identity = {
-        "evolution": dataclasses.asdict(asked),
-        "task": [program.task.name, tree_sha256(program.task_params)],
-        "proxy": [program.env.name, tree_sha256(program.params)],
-        "key": jax.random.key_data(key).tolist(),
-    }
-    with RunFolder(out, identity, resume=resume) as folder:
-        return _run(program, key, stop_return, folder, checkpoint_every, on_generation)
-
-
-def _run(program, key, stop_return, folder, checkpoint_every, on_generation):
-    config = program.config
-    state = program.init(jax.random.fold_in(key, INIT))
-    progress = Progress()
-    if folder is not None:
-        restored = folder.restore(state)
-        if restored is not None:
-            state, fields = restored
-            progress = Progress(**fields)
-        folder.start_metrics(progress.rows)
-
-    started = time.perf_counter()
-    validation_keys = jax.random.split(key, config.validation_agents)
-    weights = program.strategy.mean(state)
-    validates = [
-        jax.jit(partial(program.validate, algorithm=algorithm))
-        for algorithm in range(len(config.validated_agents))
-    ]
-    # XLA compiles outside the GIL: two programs take the time of the longer one.
-    with ThreadPoolExecutor(2) as pool:
-        lowered = [jax.jit(program.step).lower(key, state, jnp.int32(0))]
-        if isinstance(config.scoring, FinalReturn) or stop_return is not None:
-            lowered += [
-                validate.lower(validation_keys, weights, program.task_params)
-                for validate in validates
-            ]
-        step, *compiled = pool.map(lambda program: program.compile(), lowered)
-        validates = compiled or validates
-    compile_seconds = time.perf_counter() - started
-
-    current = (state, progress)
-
-    def save():
-        if folder is not None:
-            state, progress = current
-            folder.save(progress.generation, state, dataclasses.asdict(progress))
-
-    clock = _Clock()
-    try:
-        while not progress.solved and progress.generation < config.max_generations:
-            generation_key = jax.random.fold_in(
-                jax.random.fold_in(key, GENERATION), progress.generation
-            )
-            new_state, log = jax.block_until_ready(
-                step(generation_key, state, jnp.int32(progress.generation))
-            )
-            fitness = np.asarray(log.fitness, np.float64)
-            row = {
-                "generation": progress.generation + 1,
-                "fitness_best": float(np.nanmax(fitness, initial=-np.inf)),
-                "fitness_mean": float(np.nanmean(fitness))
-                if np.isfinite(fitness).any()
-                else float("nan"),
-                "failed_candidates": int(np.sum(~np.isfinite(fitness))),
-                "validation_mean": float("nan"),
-            }
-            real_steps = int(log.real_steps)
-            solved = False
-            num_means = program.strategy.num_means
-            is_due = (progress.generation + 1) % config.validation_every == 0
-            if num_means:
-                row["validation_mean"] = float(np.mean(fitness[:num_means]))
-                solved = stop_return is not None and (
-                    row["validation_mean"] >= stop_return
-                )
-            elif (
-                is_due
-                and stop_return is not None
-                and row["fitness_best"] >= stop_return
-            ):
-                validation_key = jax.random.fold_in(
-                    jax.random.fold_in(key, VALIDATION), progress.generation
-                )
-                weights = program.strategy.mean(new_state)
-                for attempt_key in jax.random.split(validation_key, 2):
-                    keys = jax.random.split(attempt_key, config.validation_agents)
-                    means = []
-                    for validate in validates:
-                        _, episodes = validate(keys, weights, program.task_params)
-                        real_steps += int(jnp.sum(episodes.lengths))
-                        real_steps += program.real_training_steps(len(keys))
-                        means.append(float(jnp.mean(episodes.returns)))
-                    row["validation_mean"] = min(means)  # of the worst algorithm
-                    solved = row["validation_mean"] >= stop_return
-                    if not solved:
-                        break
-            seconds, cpu_seconds = clock.lap()
-            row["real_steps"] = progress.real_steps + real_steps
-            row["seconds"] = progress.seconds + seconds
-            row["cpu_seconds"] = progress.cpu_seconds + cpu_seconds
-            # A generation counts from this one assignment on: an interrupt before it
-            # loses the generation and nothing else.
-            current = (
-                new_state,
-                Progress(
-                    generation=progress.generation + 1,
-                    real_steps=row["real_steps"],
-                    failed_candidates=progress.failed_candidates
-                    + row["failed_candidates"],
-                    seconds=row["seconds"],
-                    cpu_seconds=row["cpu_seconds"],
-                    solved=solved,
-                    rows=[*progress.rows, row],
-                ),
-            )
-            state, progress = current
-            if folder is not None:
-                folder.append_metrics(row)
-            if progress.generation % checkpoint_every == 0:
-                save()
-            if on_generation is not None:
-                on_generation(row)
-            clock.lap()
-    finally:
-        save()
-
-    # On no particular device, so that whatever runs next can use the result.
-    weights = jax.tree.map(jnp.asarray, jax.device_get(program.strategy.result(state)))
-
-    def test(test_key, num_agents, task_params=program.task_params, algorithm=0):
-        chunk = config.validation_agents
-        keys = jax.random.split(test_key, -(-num_agents // chunk) * chunk)
-        parts = [
-            validates[algorithm](keys[i : i + chunk], weights, task_params)
-            for i in range(0, len(keys), chunk)
-        ]
-        return jax.tree.map(
-            lambda *leaves: jnp.concatenate(leaves)[:num_agents], *parts
+    if config.stop_return is None and found is None:
+        warnings.warn(
+            "stop_return: none is known for this task and scoring, so nothing ends the "
+            f"run before max_generations ({config.max_generations}); give one, or "
+            "infinity if that is meant",
+            stacklevel=2,
         )
+    lines = ProgressLines(config) if progress else None
+    report = on_generation or lines
 
+    def finish(folder: RunFolder | None) -> EvolutionResult:
+        start = spent(found, program.kind)
+        run = Run(program, params, key, folder, checkpoint_every, report, start)
+        return _result(run, found, opened.name)
+
+    if out is None or isinstance(out, RunFolder):
+        result = finish(out)
+    else:
+        identity = {
+            "evolution": describe(config),
+            "task": opened.identity(),
+            "proxy": _identity(proxy),
+            "vary": describe(opened.vary),
+            "key": jax.random.key_data(key).tolist(),
+        }
+        with RunFolder(out, identity, resume=resume) as folder:
+            return finish(folder)
+    if out is None and with_agents is None and lags(result.confirmation):
+        if progress:
+            print("agents lag behind: once more, scored by agents", file=sys.stderr)
+        again = evolve(
+            task,
+            None,
+            key,
+            budget=budget,
+            with_agents=True,
+            progress=progress,
+            on_generation=on_generation,
+            mesh=mesh,
+        )
+        return _better(result, again)
+    return result
+
+
+def _result(run: Run, found: Probe | None, task_name: str) -> EvolutionResult:
+    """Finishes a run and tests what came of it, if it began with a probe."""
+    done = run.finish()
+    program = run.program
+    evolved = program.env, run.params.proxy.replace(weights=run.weights)
+    confirmation = None
+    if found is not None:
+        confirmation, taken = confirm(run, found, evolved)
+        done = with_steps(done, taken)
     return EvolutionResult(
-        env=program.env,
-        params=program.params.replace(weights=weights),
-        config=config,
-        progress=progress,
-        compile_seconds=compile_seconds,
-        test=test,
+        *evolved,
+        config=program.config,
+        progress=done,
+        compile_seconds=run.compile_seconds,
+        validation=run.validation,
+        test=run.test,
+        task_name=task_name,
+        probe=found,
+        confirmation=confirmation,
     )
 
 
-def _as_key(key: int | jax.Array) -> jax.Array:
-    """A typed PRNG key from a seed, a key, or a key of the old kind."""
-    if isinstance(key, (int, np.integer)):
-        return jax.random.key(int(key))
-    if isinstance(key, jax.Array):
-        is_typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
-        key = key if is_typed else jax.random.wrap_key_data(key)
-        if key.shape == ():
-            return key
-    raise ValueError(f"key must be an integer or a PRNG key, got {key!r}")
+def _better(first: EvolutionResult, second: EvolutionResult) -> EvolutionResult:
+    """The better one of two attempts, with the steps of both."""
+    means = [result.confirmation.mean for result in (first, second)]  # type: ignore
+    kept, other = (second, first) if means[1] > means[0] else (first, second)
+    return dataclasses.replace(
+        kept, progress=with_steps(kept.progress, other.progress.steps)
+    )
 
 
-class _Clock:
-    """Wall and CPU seconds since the last lap."""
+@dataclasses.dataclass(frozen=True)
+class _Opened:
+    """A task in whatever form it was given.
 
-    def __init__(self):
-        self._last = (time.perf_counter(), time.process_time())
+    Attributes:
+      task: A gymnax pair, or a task outside JAX.
+      name: What it is called.
+      solved_return: Its threshold, or None.
+      kind: What a step of it is, or None for what it says itself.
+      vary: See `Generation`.
+      is_outside: Whether it is outside JAX.
+    """
 
-    def lap(self) -> tuple[float, float]:
-        now = (time.perf_counter(), time.process_time())
-        seconds, cpu_seconds = now[0] - self._last[0], now[1] - self._last[1]
-        self._last = now
-        return seconds, cpu_seconds
+    task: Any
+    name: str
+    solved_return: float | None = None
+    kind: Any = None
+    vary: Any = None
+    is_outside: bool = False
+
+    @classmethod
+    def of(cls, task: Any) -> _Opened:
+        """Raises ValueError for what is no task."""
+        if isinstance(task, str):
+            return cls(envs.make(task), task, envs.solved_return(task))
+        name = getattr(task, "name", "a task")
+        if is_outside(task):
+            return cls(task, name, task.solved_return, is_outside=True)
+        if hasattr(task, "pair"):
+            return cls(task.pair, name, task.solved_return, task.kind, task.vary)
+        if not (isinstance(task, tuple) and len(task) == 2):
+            raise ValueError(
+                "task must be the name of a task or a gymnax pair (env, params), got "
+                f"{task!r}"
+            )
+        return cls(task, getattr(task[0], "name", name))
+
+    def proxy(self, config: EvolutionConfig) -> tuple[Any, Any]:
+        """The environment to evolve where none was given."""
+        if self.is_outside:
+            return proxy_of(config, self.task)
+        return config.proxy.make(*self.task)  # type: ignore
+
+    def identity(self) -> Any:
+        """What tells it from other tasks, as JSON."""
+        return self.task.digest if self.is_outside else _identity(self.task)
+
+
+def _identity(pair: tuple[Any, Any]) -> dict[str, Any]:
+    """What tells one gymnax pair from another: all its wrappers, and its params."""
+    env, params = pair
+    layers = []
+    while env is not None:
+        config = describe(getattr(env, "config", None))
+        layers.append(
+            {"class": describe(type(env)), "name": env.name, "config": config}
+        )
+        env = getattr(env, "_env", None)
+    return {"env": layers, "params": describe(params)}

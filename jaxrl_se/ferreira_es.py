@@ -105,9 +105,10 @@ SCORE_TRANSFORMS = {
 class FerreiraES:
     """Options of the strategy; an `EvolutionConfig.strategy`.
 
-    The search distribution's standard deviation and the step `learning_rate` are those
-    of `EvolutionConfig`, whose `population_size` counts all candidates that are
-    trained: three times their population with mirrored sampling (48 for their 16).
+    The search distribution's standard deviation and the step are `std` and
+    `strategy_learning_rate` of `EvolutionConfig`, whose `population_size` counts all
+    candidates that are trained: three times their population with mirrored sampling (48
+    for their 16).
 
     Attributes:
       score_transform: A name in `SCORE_TRANSFORMS`.

@@ -1,14 +1,17 @@
-"""One generation of evolution as one jitted program, and its validation.
+"""One generation of evolution: propose, train, score, conclude; and its validation.
 
-`ask -> train a fresh agent per candidate and seed -> evaluate on the task -> tell`.
-Nothing here knows which agent or which proxy it holds.
+Each part is a pure function and `step` is all of them as one jitted program. On a task
+outside of JAX what comes before play and what comes after are two programs (see
+`jaxrl_se.outside`). Nothing here knows which agent, proxy, scoring rule or task
+it holds, and params of task and proxy are arguments: one program serves a family.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -16,14 +19,33 @@ from flax import struct
 from jax.sharding import Mesh
 
 from envs.spaces import Spaces
-from jaxrl_runs.devices import map_agents, on_accelerator, shard
+from envs.steps import StepKind, Steps, kind_of_steps
+from jaxrl_runs.devices import map_agents, on_accelerator, replicate
 from jaxrl_se.config import EvolutionConfig
 from jaxrl_se.evaluation import Episodes, play
 from jaxrl_se.networks import Weights
-from jaxrl_se.reward_network import RewardEnv, check_shaping
-from jaxrl_se.scoring import FinalReturn
+from jaxrl_se.reward_network import check_shaping
 from jaxrl_se.strategies import Strategy, make_strategy
-from jaxrl_se.training import train_group, train_once
+from jaxrl_se.trials import Params, Trials, trial_of
+
+Vary = Callable[[Any, jax.Array, Any], Any]
+_VARY = 2  # folded from a generation's key
+
+
+@runtime_checkable
+class Proxy(Protocol):
+    """An environment that can evolve: a gymnax one, with these two.
+
+    Its params are a dataclass with a field `weights`, the pytree that evolves.
+    """
+
+    def init_weights(self, key: jax.Array) -> Weights:
+        """Draws the weights from which an evolution starts."""
+        ...
+
+    def population_axes(self, params: Any) -> Any:
+        """`jax.vmap` axes of params of which the weights alone differ."""
+        ...
 
 
 @struct.dataclass
@@ -32,48 +54,75 @@ class GenerationLog:
 
     Attributes:
       fitness: float32 `[P]`, mean score per candidate; NaN for a failed one.
-      real_steps: int32 scalar, steps taken in the real task.
+      steps: What it took.
     """
 
     fitness: jax.Array
-    real_steps: jax.Array
+    steps: Steps
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Generation:
-    """The pure functions of an evolution, closed over its static parts.
+@struct.dataclass
+class Validation:
+    """Fresh agents, trained on one candidate and tested.
 
     Attributes:
-      env: The proxy whose `params.weights` evolve.
-      params: Its params.
-      task: The real task's environment.
-      task_params: Its params.
-      spaces: The spaces of both.
-      config: Sizes and budgets.
-      mesh: The devices over which the population is sharded.
-      strategy: The evolution strategy.
+      policies: Their policies, with a leading axis `[A]`.
+      episodes: Their test episodes, arrays `[A, E]`.
+      score: float32 scalar, in the unit of `EvolutionConfig.stop_return`.
+      steps: What it took.
     """
 
-    env: Any
-    params: Any
-    task: Any
-    task_params: Any
-    spaces: Spaces
-    config: EvolutionConfig
-    mesh: Mesh
-    strategy: Strategy
+    policies: Any
+    episodes: Episodes
+    score: jax.Array
+    steps: Steps
+
+
+@dataclasses.dataclass(frozen=True)
+class Generation(Trials):
+    """The static parts of an evolution, and its pure functions.
+
+    Two of equal configuration are equal and compute the same.
+
+    Attributes:
+      strategy: The evolution strategy, which follows from `config`.
+      vary: `(params, key, generation) -> params` of the task for the fitness episodes
+        of a generation, or None for a task that stays as it is.
+    """
+
+    strategy: Strategy = dataclasses.field(compare=False)
+    vary: Vary | None = None
 
     @classmethod
     def build(
-        cls, task: Any, proxy: Any, config: EvolutionConfig, mesh: Mesh
-    ) -> Generation:
+        cls,
+        task: Any,
+        proxy: Any,
+        config: EvolutionConfig,
+        mesh: Mesh,
+        *,
+        kind: StepKind | None = None,
+        vary: Vary | None = None,
+    ) -> tuple[Generation, Params]:
         """Checks that the parts fit together.
+
+        Args:
+          task: A gymnax pair, or a task outside JAX.
+          proxy: The pair that evolves.
+          config: Sizes and budgets.
+          mesh: Devices.
+          kind: What a step of the task is; by default what its environment says.
+          vary: See `Generation`.
+
+        Returns:
+          The functions, and the params that they are called with.
 
         Raises:
           ValueError: The population does not divide over the mesh, the agent cannot act
-            in the task, or the proxy's spaces are not the task's.
+            in the task, the proxy's spaces are not the task's, or it cannot evolve.
         """
         env, params = proxy
+        is_outside = not isinstance(task, tuple)
         num_devices = mesh.devices.size
         if config.population_size % num_devices:
             raise ValueError(
@@ -81,27 +130,39 @@ class Generation:
                 f"({num_devices}), got {config.population_size}"
             )
         config.group_of(config.population_size // num_devices, on_accelerator(mesh))
-        spaces = Spaces.of(*task)
+        if not (isinstance(env, Proxy) and hasattr(params, "weights")):
+            raise ValueError(
+                "proxy must have init_weights and population_axes, and params with "
+                f"weights, got {type(env).__name__} with {type(params).__name__}"
+            )
+        spaces = task.spaces if is_outside else Spaces.of(*task)
         for agent in config.agents:
             agent.check(spaces)
             check_shaping(params, agent)
-        if config.horizon is not None and not hasattr(task[1], "max_steps_in_episode"):
+        real, real_params = (task, None) if is_outside else task
+        if config.horizon is not None and not hasattr(
+            real_params, "max_steps_in_episode"
+        ):
             raise ValueError(
-                "horizon: the task's params have no max_steps_in_episode to change"
+                "horizon must be None for a task whose params have no "
+                f"max_steps_in_episode to change, got {config.horizon}"
             )
-        if Spaces.of(env, params) != spaces:
+        found = Spaces.of(*proxy)
+        if found != spaces:
             raise ValueError(
-                "proxy: its spaces differ from the task's: "
-                f"{Spaces.of(env, params)} against {spaces}"
+                f"proxy: its spaces differ from the task's: {found} against {spaces}"
             )
+        kind_of_steps(env)
         strategy = make_strategy(
             config.strategy,
             config.population_size,
             params.weights,
             std=config.std,
-            learning_rate=config.learning_rate,
+            learning_rate=config.strategy_learning_rate,
         )
-        return cls(env, params, task[0], task[1], spaces, config, mesh, strategy)
+        own_kind: StepKind = task.kind if is_outside else kind_of_steps(real)
+        program = cls(env, real, kind or own_kind, spaces, config, mesh, strategy, vary)
+        return program, Params(real_params, params)
 
     def init(self, key: jax.Array) -> Any:
         """The strategy's state, its mean at freshly drawn weights."""
@@ -114,7 +175,7 @@ class Generation:
         )
 
     def step(
-        self, key: jax.Array, state: Any, generation: jax.Array
+        self, key: jax.Array, state: Any, generation: jax.Array, params: Params
     ) -> tuple[Any, GenerationLog]:
         """Runs one generation.
 
@@ -122,40 +183,46 @@ class Generation:
           key: This generation's key.
           state: The strategy's state.
           generation: int32, its number, from 0.
+          params: Params of task and proxy.
 
         Returns:
           The next state and a log.
         """
-        config = self.config
         key_ask, key_score, key_tell = jax.random.split(key, 3)
-        population, state = self.strategy.ask(key_ask, state)
-        shape: tuple[int, ...] = (config.num_seeds,)
-        if not config.common_random_numbers:
-            shape = (config.population_size, *shape)
-        keys = jax.random.split(key_score, shape)
-        task_params = self.task_params
-        if config.horizon is not None:
-            limit = config.horizon.at(generation)
-            task_params = task_params.replace(max_steps_in_episode=limit)
-        is_final = isinstance(config.scoring, FinalReturn)
-        score = self._score if is_final else self._score_training
-        num_sharded = 1 if config.common_random_numbers else 2
-        scores = [
-            shard(partial(score, agent), self.mesh, num_sharded=num_sharded)
-            for agent in config.agents
-        ]
-        if config.algorithms != "mixed":
-            turn = generation % len(scores)
-            if config.algorithms == "stages":
-                turn = jnp.sum(generation >= jnp.asarray(config.stages, jnp.int32))
-            episodes = jax.lax.switch(turn, scores, population, keys, task_params)
+        population, state = self.propose(key_ask, state)
+        task_params = self.task_params(key, generation, params.task)
+        params = Params(task_params, params.proxy)
+        keys = self.agent_keys(key_score)
+        agents = self.config.scored_agents
+        trials = [partial(self.sharded, self._trials, agent) for agent in agents]
+        if self.config.algorithms == "mixed":
+            each = [trial(population, keys, params) for trial in trials]
+            scored = jax.tree.map(lambda *x: jnp.concatenate(x, axis=1), *each)
         else:
-            each = [score(population, keys, task_params) for score in scores]
-            episodes = jax.tree.map(lambda *x: jnp.concatenate(x, axis=1), *each)
-        returns = episodes.returns
-        if isinstance(config.scoring, FinalReturn):
-            returns = config.scoring.floored(returns)
-        fitness = jnp.mean(returns, axis=(1, 2))
+            turn = self.turn(generation)
+            scored = jax.lax.switch(turn, trials, population, keys, params)
+        state, fitness = self.conclude(key_tell, state, population, scored.scores)
+        return state, GenerationLog(fitness, self.steps(scored))
+
+    def propose(self, key: jax.Array, state: Any) -> tuple[Weights, Any]:
+        """Draws a population, weights with a leading axis `[P]`."""
+        return self.strategy.ask(key, state)
+
+    def conclude(
+        self, key: jax.Array, state: Any, population: Weights, scores: jax.Array
+    ) -> tuple[Any, jax.Array]:
+        """Tells the strategy what came of its population.
+
+        Args:
+          key: A PRNG key.
+          state: The strategy's state, as `propose` left it.
+          population: The candidates.
+          scores: float32 `[P, S, K]`, of each candidate's agents.
+
+        Returns:
+          The next state and the fitness `[P]`, NaN for candidates that failed.
+        """
+        fitness = replicate(jnp.mean(scores, axis=(1, 2)), self.mesh)
         is_finite = jnp.stack(
             [
                 jnp.all(jnp.isfinite(leaf), axis=tuple(range(1, leaf.ndim)))
@@ -163,204 +230,54 @@ class Generation:
             ]
         ).all(axis=0)
         fitness = jnp.where(is_finite & jnp.isfinite(fitness), fitness, jnp.nan)
-        state = self.strategy.tell(key_tell, population, fitness, state)
-        num_trained = episodes.lengths.shape[0] * episodes.lengths.shape[1]
-        real_steps = jnp.sum(episodes.lengths) + self.real_training_steps(num_trained)
-        return state, GenerationLog(fitness, real_steps)
+        return self.strategy.tell(key, population, fitness, state), fitness
 
-    def real_training_steps(self, num_agents: int) -> int:
-        """Steps in the real task, at most, that training adds to those of episodes.
+    def task_params(self, key: jax.Array, generation: jax.Array, params: Any) -> Any:
+        """Params of the task as the fitness episodes of a generation have them."""
+        if self.vary is not None:
+            params = self.vary(params, jax.random.fold_in(key, _VARY), generation)
+        if self.config.horizon is None:
+            return params
+        limit = self.config.horizon.at(generation)
+        return params.replace(max_steps_in_episode=limit)
 
-        Agents train in the task itself where the proxy is a reward network. A scoring
-        rule that looks at the whole training counts its steps already.
-        """
-        is_counted = not isinstance(self.config.scoring, FinalReturn)
-        if is_counted or not isinstance(self.env, RewardEnv):
-            return 0
-        return num_agents * self.config.train_steps
-
-    def _score(
-        self, agent: Any, population: Weights, keys: jax.Array, task_params: Any
-    ) -> Episodes:
-        """Trains and evaluates `[P]` candidates with shared or with their own keys.
-
-        Args:
-          agent: The inner agent.
-          population: Candidates.
-          keys: `[S]` keys that candidates share, or `[P, S]`.
-          task_params: Params of the real task.
-
-        Returns:
-          `Episodes` with arrays `[P, S, fitness_episodes]`.
-        """
-        config = self.config
-        num_local = jax.tree.leaves(population)[0].shape[0]
-        accelerator = on_accelerator(self.mesh)
-        spaces = self.spaces
-        axes = self.env.population_axes(self.params)
-
-        def train_together(key):
-            size = config.group_of(num_local, accelerator)
-
-            def train(weights):
-                return train_group(
-                    agent,
-                    self.env,
-                    self.params.replace(weights=weights),
-                    axes,
-                    key,
-                    num_members=size,
-                    num_steps=config.train_steps,
-                    stop=config.stop,
-                    spaces=spaces,
-                )
-
-            groups = jax.tree.map(
-                lambda leaf: leaf.reshape(-1, size, *leaf.shape[1:]), population
-            )
-            return jax.tree.map(
-                lambda leaf: leaf.reshape(num_local, *leaf.shape[2:]),
-                jax.lax.map(train, groups),
-            )
-
-        def train_alone(keys):
-            return jax.lax.map(
-                lambda candidate: self._train(agent, *candidate),
-                (keys, population),
-                batch_size=num_local if accelerator else None,
-            )
-
-        def one_seed(keys):
-            if config.common_random_numbers:
-                key_train, key_play = jax.random.split(keys)
-                trained, axis = train_together(key_train), None
-            else:
-                key_train, key_play = jnp.moveaxis(
-                    jax.vmap(jax.random.split)(keys), 1, 0
-                )
-                trained, axis = train_alone(key_train), 0
-            return jax.vmap(
-                lambda weights, key: play(
-                    agent.policy(spaces, weights),
-                    self.task,
-                    task_params,
-                    key,
-                    config.fitness_episodes,
-                ),
-                (0, axis),
-            )(trained, key_play)
-
-        # Not 1: under a `vmap` of one, `while_loop` and `cond` copy what they carry.
-        batch_size = config.num_seeds if accelerator else None
-        keys = jnp.moveaxis(keys, -1, 0)
-        episodes = jax.lax.map(one_seed, keys, batch_size=batch_size)
-        return jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), episodes)
-
-    def _score_training(
-        self, agent: Any, population: Weights, keys: jax.Array, task_params: Any
-    ) -> Episodes:
-        """`_score` by a rule that looks at the whole training.
-
-        Returns:
-          Scores and steps in the real task as `Episodes`, with arrays `[P, S, 1]`.
-        """
-        common = self.config.common_random_numbers
-        num_local = jax.tree.leaves(population)[0].shape[0]
-        batch_size = num_local if on_accelerator(self.mesh) else None
-
-        def one_candidate(candidate):
-            weights, own_keys = candidate
-
-            def one_seed(key):
-                _, episodes = self._train_and_score(agent, key, weights, task_params)
-                return episodes
-
-            return jax.lax.map(one_seed, keys if common else own_keys)
-
-        own_keys = None if common else keys
-        return jax.lax.map(one_candidate, (population, own_keys), batch_size=batch_size)
-
-    def _train_and_score(
-        self, agent: Any, key: jax.Array, weights: Weights, task_params: Any
-    ) -> tuple[Any, Episodes]:
-        """Trains one agent with tests on the task.
-
-        Returns:
-          Its policy, and its score (NaN where rewards made an end of its weights) and
-          steps in the real task as `Episodes` with arrays `[1]`.
-        """
-        config = self.config
-        key_train, key_play = jax.random.split(key)
-        trained = train_once(
-            agent,
-            self.env,
-            self.params.replace(weights=weights),
-            key_train,
-            spaces=self.spaces,
-            num_steps=config.train_steps,
-            stop=config.stop,
-            test=config.scoring.task_test(self.task, task_params),
-        )
-        last = jax.tree.map(lambda leaf: leaf[-1], trained.weights)
-        policy = agent.policy(self.spaces, last)
-        final = play(policy, self.task, task_params, key_play, config.fitness_episodes)
-        score = config.scoring(trained.tests, trained.steps, jnp.mean(final.returns))
-        is_finite = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(last)]
-        score = jnp.where(jnp.stack(is_finite).all(), score, jnp.nan)
-        steps = trained.tests.real_steps + jnp.sum(final.lengths)
-        if isinstance(self.env, RewardEnv):  # They train in the real task as well.
-            steps = steps + trained.steps
-        return policy, Episodes(score[None], steps[None])
+    def turn(self, generation: Any) -> Any:
+        """Whose turn among `config.agents` it is, int32; not for "mixed"."""
+        if self.config.algorithms == "stages":
+            stages = jnp.asarray(self.config.stages, jnp.int32)
+            return jnp.sum(generation >= stages)
+        return generation % len(self.config.agents)
 
     def validate(
-        self, keys: jax.Array, weights: Weights, task_params: Any, algorithm: int = 0
-    ) -> tuple[Any, Episodes]:
+        self, keys: jax.Array, weights: Weights, params: Params, algorithm: int = 0
+    ) -> Validation:
         """Trains one fresh agent per key on the proxy and tests it on the task.
 
-        Agents are independent of each other. `task_params` is an argument, so that one
-        program tests on tasks that differ by their params alone. `algorithm` is static:
-        the place of the agent in `config.validated_agents`.
-
-        Returns:
-          The agents' policies and `Episodes`, with leading axes `[len(keys)]` and
-          `[len(keys), validation_episodes]`. With a scoring rule that looks at the
-          whole training: its scores instead of returns, `[len(keys), 1]`, and all
-          steps in the real task instead of lengths.
+        Agents are independent of each other. `algorithm` is static: the place of the
+        agent in `config.validated_agents`.
         """
-        spaces = self.spaces
-        agent = self.config.validated_agents[algorithm]
+        config = self.config
+        agent = config.validated_agents[algorithm]
+        is_tested = config.scoring.task_test(self.task, params.task) is not None
+        num_episodes = (
+            config.fitness_episodes if is_tested else config.validation_episodes
+        )
 
-        if not isinstance(self.config.scoring, FinalReturn):
-            return map_agents(
-                partial(self._train_and_score, agent),
-                keys,
-                weights,
-                task_params,
-                mesh=self.mesh,
-                batch_size=1,
-            )
-
-        def one(key, weights, task_params):
+        def one(key, weights, params):
             key_train, key_play = jax.random.split(key)
-            policy = agent.policy(spaces, self._train(agent, key_train, weights))
-            num_episodes = self.config.validation_episodes
-            return policy, play(policy, self.task, task_params, key_play, num_episodes)
+            proxy = params.proxy.replace(weights=weights)
+            trained = self.train_one(agent, key_train, proxy, task_params=params.task)
+            policy = self.policy(agent, trained)
+            episodes = play(policy, self.task, params.task, key_play, num_episodes)
+            validated = config.scoring.validated(trial_of(trained, episodes))
+            scored = self.score_one(trained, episodes)
+            scored = dataclasses.replace(scored, scores=validated)
+            return policy, episodes, scored
 
         # Agents that stop at different times are not worth vectorising on a CPU.
-        batch_size = None if self.config.stop is None else 1
-        return map_agents(
-            one, keys, weights, task_params, mesh=self.mesh, batch_size=batch_size
+        batch_size = None if config.stop is None and not is_tested else 1
+        policies, episodes, scored = map_agents(
+            one, keys, weights, params, mesh=self.mesh, batch_size=batch_size
         )
-
-    def _train(self, agent: Any, key: jax.Array, weights: Weights) -> Weights:
-        """Trains one agent on one candidate; returns its policy's weights."""
-        trained = train_once(
-            agent,
-            self.env,
-            self.params.replace(weights=weights),
-            key,
-            spaces=self.spaces,
-            num_steps=self.config.train_steps,
-            stop=self.config.stop,
-        )
-        return jax.tree.map(lambda leaf: leaf[-1], trained.weights)
+        score = replicate(jnp.mean(scored.scores), self.mesh)
+        return Validation(policies, episodes, score, self.steps(scored))

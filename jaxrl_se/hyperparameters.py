@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from flax import struct
 
 from envs.spaces import Spaces
-from jaxrl_se.agents.off_policy import Trained, Variation
+from jaxrl_se.agents.agent import Agent
+from jaxrl_se.agents.off_policy import Variation
 from jaxrl_se.networks import NetworkShape, Weights
 
 _SIZES = ("width", "depth", "batch_size")
@@ -107,7 +108,7 @@ class Choice:
 
 
 @struct.dataclass
-class Varied:
+class Varied(Agent):
     """An agent whose hyperparameters are drawn anew for every training run.
 
     It is an agent itself: whatever trains agents trains it. Members of a group, which
@@ -178,14 +179,28 @@ class Varied:
         """Raises ValueError if the agent cannot learn in these spaces."""
         self.draw(jax.random.key(0)).check(spaces)
 
+    def policy_weights(self, spaces: Spaces, state: Any) -> Weights:
+        """The agent's."""
+        return self.agent.policy_weights(spaces, state)
+
     def policy(self, spaces: Spaces, weights: Weights) -> Any:
         """The agent's test policy; traced sizes are part of the weights."""
         return self.agent.policy(spaces, weights)
 
-    def train(self, env: Any, params: Any, key: jax.Array, **budget: Any) -> Trained:
-        """Draws hyperparameters, then trains (see `OffPolicyAgent.train`)."""
+    @property
+    def num_envs(self) -> int:
+        """The agent's."""
+        return self.agent.num_envs
+
+    @property
+    def rollout_steps(self) -> int:
+        """The agent's."""
+        return self.agent.rollout_steps
+
+    def prepare(self, key: jax.Array) -> tuple[Any, jax.Array]:
+        """The agent with freshly drawn hyperparameters, and the key of its training."""
         key_draw, key_train = jax.random.split(key)
-        return self.draw(key_draw).train(env, params, key_train, **budget)
+        return self.draw(key_draw), key_train
 
 
 def vary_like_ferreira2022(agent: Any) -> Varied:

@@ -28,6 +28,8 @@ ACTIVATIONS = {
 
 Weights = Any  # A pytree of float32 arrays.
 
+_LANES = 8  # float32 numbers in a vector register of a CPU
+
 
 @struct.dataclass
 class NetworkShape:
@@ -124,6 +126,28 @@ class MLP:
                 f"networks whose width or depth varies, got {self.hidden_sizes}"
             )
 
+    def scale_output(self, weights: Weights, factor: float) -> Weights:
+        """The weights of a network whose outputs are `factor` times as large."""
+        *hidden, output = weights
+        return (*hidden, jax.tree.map(lambda leaf: factor * leaf, output))
+
+    def scale_kernels(self, weights: Weights, factor: float) -> Weights:
+        """Weights with all kernels `factor` times as large, biases as they are."""
+        return tuple(layer | {"kernel": factor * layer["kernel"]} for layer in weights)
+
+    def pad(self, weights: Weights) -> Weights:
+        """Adds hidden units of zeros up to full vector registers of a CPU.
+
+        They change no output and stay zeros under gradient descent (see `init`), and an
+        update of 57 units takes a fifth longer than one of 64.
+        """
+        full = [-(-size // _LANES) * _LANES for size in self.hidden_sizes]
+        return resize_hidden(weights, full)
+
+    def unpad(self, weights: Weights) -> Weights:
+        """Takes away what `pad` added."""
+        return resize_hidden(weights, self.hidden_sizes)
+
     def __call__(self, weights: Weights, inputs: jax.Array) -> jax.Array:
         """Applies the network to `[..., in_size]`; returns `[..., out_size]`."""
         activation = ACTIVATIONS[self.activation]
@@ -213,6 +237,23 @@ class DuelingMLP:
     def check_shape(self) -> None:
         """See `MLP.check_shape`."""
         self.features.check_shape()
+
+    def scale_output(self, weights: Weights, factor: float) -> Weights:
+        """See `MLP.scale_output`."""
+        heads = {"value": self.value, "advantage": self.advantage}
+        scaled = {
+            name: head.scale_output(weights[name], factor)
+            for name, head in heads.items()
+        }
+        return {**weights, **scaled}
+
+    def pad(self, weights: Weights) -> Weights:
+        """As they are: of its sizes most are full registers by choice."""
+        return weights
+
+    def unpad(self, weights: Weights) -> Weights:
+        """As they are."""
+        return weights
 
     def __call__(self, weights: Weights, inputs: jax.Array) -> jax.Array:
         """Applies the network to `[..., in_size]`; returns `[..., num_actions]`."""

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import struct
 from gymnax.environments import environment
 
-from envs.stepping import has_raw_step
+from envs.wrapper import Wrapper
 
 
 @struct.dataclass
@@ -42,7 +42,7 @@ class NoisyParams(environment.EnvParams):
     reward_std: Any = 0.0
 
 
-class NoisyEnv(environment.Environment):
+class NoisyEnv(Wrapper):
     """Adds independent Gaussian noise to observations and rewards at every step.
 
     Noise is on the outputs alone: the inner environment goes on from its own state, and
@@ -60,53 +60,35 @@ class NoisyEnv(environment.Environment):
         leave out.
     """
 
-    def __init__(self, env: environment.Environment):
-        if not has_raw_step(env):
-            raise ValueError(
-                f"env: {env.name} has a step of its own; wrap the inner environment"
-            )
-        self.env = env
-
-    def __eq__(self, other):
-        return isinstance(other, NoisyEnv) and self.env == other.env
-
-    def __hash__(self):
-        return hash((NoisyEnv, self.env))
-
     @property
     def name(self) -> str:
         """Environment name."""
-        return f"Noisy-{self.env.name}"
+        return f"Noisy-{self._env.name}"
 
     @property
     def default_params(self) -> NoisyParams:
         """The inner environment's, without noise."""
-        return NoisyParams(params=self.env.default_params)
+        return NoisyParams(params=self._env.default_params)
 
-    @property
-    def num_actions(self) -> int:
-        """The inner environment's."""
-        return self.env.num_actions
+    def inner_params(self, params: NoisyParams) -> Any:
+        """The inner environment's params."""
+        return params.params
 
-    def action_space(self, params: NoisyParams | None = None):
-        """The inner environment's."""
-        return self.env.action_space(None if params is None else params.params)
-
-    def observation_space(self, params: NoisyParams | None = None):
-        """The inner environment's; noise can leave it."""
-        return self.env.observation_space(None if params is None else params.params)
+    def inner_state(self, state: NoisyState) -> Any:
+        """The inner environment's state."""
+        return state.state
 
     def reset_env(self, key, params):
         """Resets the inner environment."""
         key_reset, key_noise = jax.random.split(key)
-        obs, state = self.env.reset_env(key_reset, params.params)
+        obs, state = self._env.reset_env(key_reset, params.params)
         obs = _noisy(key_noise, obs, params.obs_std)
         return obs, NoisyState(time=state.time, state=state, obs=obs)
 
     def step_env(self, key, state, action, params):
         """Steps the inner environment."""
         key_step, key_obs, key_reward = jax.random.split(key, 3)
-        obs, inner, reward, terminated, info = self.env.step_env(
+        obs, inner, reward, terminated, info = self._env.step_env(
             key_step, state.state, action, params.params
         )
         obs = _noisy(key_obs, obs, params.obs_std)
@@ -118,14 +100,6 @@ class NoisyEnv(environment.Environment):
         """What was shown last."""
         del key, action, params
         return state.obs
-
-    def is_terminated(self, state, params):
-        """Whether the inner environment has terminated."""
-        return self.env.is_terminated(state.state, params.params)
-
-    def is_truncated(self, state, params):
-        """Whether the inner environment is truncated."""
-        return self.env.is_truncated(state.state, params.params)
 
 
 def _noisy(key, value, std):

@@ -1,7 +1,17 @@
-"""Policies as pytrees: callables `(obs, key) -> action` that jit, vmap and save."""
+"""Policies as pytrees: callables `(obs, key) -> action` that jit, vmap and save.
+
+They are equal to nothing but themselves, so that `jax.jit(policy)` takes them, which
+compiles their weights in; a function that takes the policy as an argument,
+`jax.jit(lambda policy, obs, key: policy(obs, key))`, compiles once for all weights.
+
+A policy that remembers has two methods instead: `start() -> memory`, and
+`step(memory, obs, key) -> (action, memory)`, where the memory is a pytree of arrays.
+`with_memory` makes the two kinds one.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,7 +22,7 @@ from envs.spaces import Spaces
 from jaxrl_se.networks import Weights
 
 
-@struct.dataclass
+@struct.dataclass(eq=False)
 class GreedyPolicy:
     """Takes the discrete action of the highest network output.
 
@@ -29,7 +39,7 @@ class GreedyPolicy:
         return jnp.argmax(self.network(self.weights, obs), axis=-1).astype(jnp.int32)
 
 
-@struct.dataclass
+@struct.dataclass(eq=False)
 class MeanPolicy:
     """Takes the network's output, clipped to [-1, 1] and scaled to the bounds.
 
@@ -48,7 +58,7 @@ class MeanPolicy:
         return self.spaces.scaled_action(self.network(self.weights, obs))
 
 
-@struct.dataclass
+@struct.dataclass(eq=False)
 class DeterministicPolicy:
     """Takes the tanh of the network's output, scaled to the action bounds.
 
@@ -69,7 +79,7 @@ class DeterministicPolicy:
         return self.spaces.scaled_action(jnp.tanh(outputs))
 
 
-@struct.dataclass
+@struct.dataclass(eq=False)
 class RandomPolicy:
     """Draws actions uniformly from the action space."""
 
@@ -78,3 +88,23 @@ class RandomPolicy:
     def __call__(self, obs: jax.Array, key: jax.Array) -> jax.Array:
         """Returns an action; the observation is not looked at."""
         return self.spaces.action_space().sample(key)
+
+
+def with_memory(policy: Any) -> tuple[Callable[[], Any], Callable[..., Any]]:
+    """The functions `start` and `step` of any policy.
+
+    Args:
+      policy: A callable `(obs, key) -> action`, or an object with the methods `start`
+        and `step`.
+
+    Returns:
+      `start() -> memory` at the beginning of an episode, and `step(memory, obs, key) ->
+      (action, memory)`. The memory of a callable is empty.
+    """
+    if hasattr(policy, "start"):
+        return policy.start, policy.step
+
+    def step(memory, obs, key):
+        return policy(obs, key), memory
+
+    return tuple, step

@@ -17,8 +17,11 @@ import numpy as np
 from flax import struct
 from gymnax.environments import environment
 
-from envs.spaces import Spaces, obs_range
+from envs.spaces import Spaces
+from envs.stepping import scalar
+from envs.wrapper import Wrapper
 from jaxrl_se.networks import MLP, Weights
+from jaxrl_se.obs_ranges import ranges_of, to_unit
 
 KINDS = (
     "exclusive-potential",
@@ -73,11 +76,14 @@ class RewardParams(environment.EnvParams):
       discount: The discount of potential-based shaping, in (0, 1]. It has to be the
         agent's: our agents put their own here when they train. For one of another
         library, `params.replace(discount=...)`.
+      obs_range: float32 `[obs_size, 2]`, low and high of each observation, that the
+        network sees as [-1, 1]; None leaves observations as they are.
     """
 
     weights: Weights = None
     target_params: Any = None
     discount: Any = 0.99
+    obs_range: Any = None
 
 
 def with_discount(params: Any, discount: Any) -> Any:
@@ -152,6 +158,21 @@ class RewardConfig:
         if not (self.scale > 0 and math.isfinite(self.scale)):
             raise ValueError(f"scale must be positive, got {self.scale}")
 
+    @property
+    def is_potential(self) -> bool:
+        """Whether the network is a potential, paid by its differences."""
+        return "potential" in self.kind
+
+    @property
+    def is_additive(self) -> bool:
+        """Whether the task's reward is paid too."""
+        return self.kind.startswith("additive")
+
+    @property
+    def is_info_only(self) -> bool:
+        """Whether the reward is a linear function of the info vector."""
+        return self.kind.endswith("info-only")
+
     def make(
         self, env: Any, params: Any, discount: float = 0.99
     ) -> tuple[RewardEnv, RewardParams]:
@@ -164,153 +185,86 @@ class RewardConfig:
         check_discount(discount)
         spaces = Spaces.of(env, params)
         ranges = self.obs_range
-        if ranges == "task":
-            # One-hot vectors are what networks want to see already.
-            is_one_hot = spaces.num_states is not None
-            ranges = None if is_one_hot else obs_range(env, params)
-        info_keys, info_size = (), 0
+        if ranges == "task" and spaces.num_states is not None:
+            ranges = None  # One-hot vectors are what networks want to see already.
+        config, info_size = dataclasses.replace(self, info_keys=None), 0
         if self.kind.endswith(("-info", "-only")):
-            info_keys, info_size = _info_shape(env, params, self.kind, self.info_keys)
-        reward_env = RewardEnv(
-            env,
-            spaces,
-            self.kind,
-            hidden_sizes=self.hidden_sizes,
-            activation=self.activation,
-            obs_range=ranges,  # type: ignore
-            zero_at_termination=self.zero_at_termination,
-            info_keys=info_keys,
-            info_size=info_size,
-            quadratic=self.quadratic,
-            scale=self.scale,
-        )
+            keys, info_size = _info_shape(env, params, self.kind, self.info_keys)
+            config = dataclasses.replace(self, info_keys=keys)
+        reward_env = RewardEnv(config, spaces, env, info_size)
         reward_params = RewardParams(
             weights=reward_env.init_weights(jax.random.key(0)),
             target_params=params,
             discount=discount,
+            obs_range=ranges_of(ranges, env, params),
         )
         return reward_env, reward_params
 
 
-class RewardEnv(environment.Environment):
+class RewardEnv(Wrapper):
     """A task with another reward; `RewardConfig.make` builds one.
 
     Spaces, dynamics, termination and time limit are the task's. The task's own reward
     is `info["task_reward"]`. Environments of equal configuration are equal, so that
-    loading one twice compiles nothing twice.
+    loading one twice compiles nothing twice; ranges of observations are params, and
+    those that differ by them alone are equal too.
 
     Args:
+      config: Its shape; where it sees an info vector, with the `info_keys`.
+      spaces: The task's spaces.
       target: The task's gymnax environment.
-      spaces: Its spaces.
-      kind: One of `KINDS`.
-      hidden_sizes: Hidden layers of the network.
-      activation: Their activation.
-      obs_range: Ranges of the observations or None, see `RewardConfig`.
-      zero_at_termination: See `RewardConfig`.
-      info_keys: The entries of the task's info that make the info vector.
-      info_size: Size of that vector.
-      quadratic: See `RewardConfig`.
-      scale: See `RewardConfig`.
+      info_size: Size of the info vector, 0 for kinds without.
 
     Raises:
       ValueError: The target has a `step` of its own, which this would leave out.
     """
 
     def __init__(
-        self,
-        target: environment.Environment,
-        spaces: Spaces,
-        kind: str,
-        *,
-        hidden_sizes: tuple[int, ...] = (64,),
-        activation: str = "prelu",
-        obs_range: tuple[tuple[float, float], ...] | None = None,
-        zero_at_termination: bool = True,
-        info_keys: tuple[str, ...] = (),
-        info_size: int = 0,
-        quadratic: bool = False,
-        scale: float = 1.0,
+        self, config: RewardConfig, spaces: Spaces, target: Any, info_size: int = 0
     ):
-        if getattr(type(target), "step", None) is not environment.Environment.step:
-            raise ValueError(
-                f"task: {type(target).__name__} has a step of its own, which a reward "
-                "network would leave out; give it the environment inside"
-            )
-        self.target = target
+        static = dataclasses.replace(config, obs_range=None)
+        super().__init__(target, (static, spaces, info_size))
+        self.config = config
         self.spaces = spaces
-        self.kind = kind
-        self.hidden_sizes = tuple(hidden_sizes)
-        self.activation = activation
-        self.obs_range = obs_range
-        self.zero_at_termination = zero_at_termination
-        self.info_keys = tuple(info_keys)
         self.info_size = info_size
-        self.quadratic = quadratic
-        self.scale = scale
-        self.is_potential = "potential" in kind
-        self.is_additive = kind.startswith("additive")
-        self.is_info_only = kind.endswith("info-only")
 
-    def __eq__(self, other):
-        return isinstance(other, RewardEnv) and vars(self) == vars(other)
-
-    def __hash__(self):
-        return hash((RewardEnv, *vars(self).values()))
+    @property
+    def target(self) -> Any:
+        """The task's environment."""
+        return self._env
 
     @property
     def name(self) -> str:
         """Environment name."""
-        return f"{self.target.name}-{self.kind}"
-
-    @property
-    def config(self) -> RewardConfig:
-        """What builds this environment again around its task."""
-        return RewardConfig(
-            self.kind,
-            self.hidden_sizes,
-            self.activation,
-            self.obs_range,
-            self.zero_at_termination,
-            self.info_keys or None,
-            self.quadratic,
-            self.scale,
-        )
-
-    @property
-    def num_actions(self) -> int:
-        """The task's."""
-        return self.target.num_actions
+        return f"{self._env.name}-{self.config.kind}"
 
     @property
     def default_params(self) -> RewardParams:
         """Untrained weights in the task with its default params."""
         return RewardParams(
             weights=self.init_weights(jax.random.key(0)),
-            target_params=self.target.default_params,
+            target_params=self._env.default_params,
         )
 
-    def action_space(self, params: RewardParams | None = None):
-        """The task's."""
-        return self.target.action_space(
-            None if params is None else params.target_params
-        )
+    def inner_params(self, params: RewardParams) -> Any:
+        """The task's params."""
+        return params.target_params
 
-    def observation_space(self, params: RewardParams | None = None):
-        """The task's."""
-        target_params = None if params is None else params.target_params
-        return self.target.observation_space(target_params)
+    def inner_state(self, state: RewardState) -> Any:
+        """The task's state."""
+        return state.state
 
     @property
     def network(self) -> MLP:
         """From an observation, and the info vector if it is seen, to one number."""
         size = self.spaces.obs_size
-        num_products = size * (size + 1) // 2 if self.quadratic else 0
+        num_products = size * (size + 1) // 2 if self.config.quadratic else 0
         in_size = size + num_products + self.info_size
-        return MLP(in_size, self.hidden_sizes, 1, self.activation)
+        return MLP(in_size, self.config.hidden_sizes, 1, self.config.activation)
 
     def init_weights(self, key: jax.Array) -> Weights:
         """Draws the weights from which an evolution starts."""
-        if self.is_info_only:
+        if self.config.is_info_only:
             return 0.1 * jax.random.normal(key, (self.info_size,), jnp.float32)
         return self.network.init(key)
 
@@ -322,15 +276,16 @@ class RewardEnv(environment.Environment):
 
     def reset_env(self, key: jax.Array, params: RewardParams):
         """Resets the task."""
-        obs, state = self.target.reset_env(key, params.target_params)
+        obs, state = self._env.reset_env(key, params.target_params)
         return obs, RewardState(time=state.time, state=state, obs=obs)
 
     def step_env(self, key, state: RewardState, action, params: RewardParams):
         """Steps the task and pays the network's reward."""
-        next_obs, inner, task_reward, terminated, info = self.target.step_env(
+        next_obs, inner, task_reward, terminated, info = self._env.step_env(
             key, state.state, action, params.target_params
         )
-        task_reward = jnp.asarray(task_reward, jnp.float32)
+        task_reward = jnp.float32(scalar("reward", task_reward, self._env))
+        terminated = scalar("terminated", terminated, self._env)
         reward = self.reward(params, state.obs, next_obs, task_reward, terminated, info)
         state = RewardState(time=inner.time, state=inner, obs=next_obs)
         return next_obs, state, reward, terminated, {**info, "task_reward": task_reward}
@@ -354,19 +309,20 @@ class RewardEnv(environment.Environment):
           terminated: Whether the task ended.
           info: The task's step info.
         """
+        config = self.config
         features = [
-            jnp.ravel(jnp.asarray(info[k], jnp.float32)) for k in self.info_keys
+            jnp.ravel(jnp.asarray(info[k], jnp.float32)) for k in config.info_keys or ()
         ]
-        if self.is_info_only:
-            learned = self.scale * jnp.dot(params.weights, jnp.concatenate(features))
+        if config.is_info_only:
+            learned = config.scale * jnp.dot(params.weights, jnp.concatenate(features))
         else:
             learned = self._value(params, next_obs, features)
-            if self.is_potential:
-                if self.zero_at_termination:
+            if config.is_potential:
+                if config.zero_at_termination:
                     learned = jnp.where(terminated, 0.0, learned)
                 before = self._value(params, obs, features)
                 learned = params.discount * learned - before
-        return task_reward + learned if self.is_additive else learned
+        return task_reward + learned if config.is_additive else learned
 
     def potential(self, params: RewardParams, obs: jax.Array) -> jax.Array:
         """The network's output for observations `[..., obs_size]`; `[...]`.
@@ -374,37 +330,22 @@ class RewardEnv(environment.Environment):
         Raises:
           ValueError: The kind also sees an info vector.
         """
-        if self.info_keys:
-            raise ValueError(f"kind: the network of {self.kind!r} also needs info")
-        return self.scale * self.network(params.weights, self._to_network(obs))[..., 0]
+        kind, scale = self.config.kind, self.config.scale
+        if self.config.info_keys:
+            raise ValueError(f"kind: the network of {kind!r} also needs info")
+        return scale * self.network(params.weights, self._seen(params, obs))[..., 0]
 
     def _value(self, params, obs, features) -> jax.Array:
-        inputs = jnp.concatenate([self._to_network(obs), *features])
-        return self.scale * self.network(params.weights, inputs)[0]
+        inputs = jnp.concatenate([self._seen(params, obs), *features])
+        return self.config.scale * self.network(params.weights, inputs)[0]
 
-    def _to_network(self, obs: jax.Array) -> jax.Array:
+    def _seen(self, params: RewardParams, obs: jax.Array) -> jax.Array:
         """Observations as the network sees them."""
-        obs = obs.astype(jnp.float32)
-        if self.obs_range is not None:
-            low, high = jnp.asarray(self.obs_range, jnp.float32).T
-            obs = (2 * obs - low - high) / (high - low)
-        if not self.quadratic:
+        obs = to_unit(params.obs_range, obs.astype(jnp.float32))
+        if not self.config.quadratic:
             return obs
         first, second = np.triu_indices(self.spaces.obs_size)
         return jnp.concatenate([obs, obs[..., first] * obs[..., second]], axis=-1)
-
-    def observe(self, key, state, action, params):
-        """The task's observation."""
-        target_params = None if params is None else params.target_params
-        return self.target.observe(key, state.state, action, target_params)
-
-    def is_terminated(self, state, params):
-        """Whether the task has terminated."""
-        return self.target.is_terminated(state.state, params.target_params)
-
-    def is_truncated(self, state, params):
-        """Whether the task has reached its time limit."""
-        return self.target.is_truncated(state.state, params.target_params)
 
 
 def _info_shape(env, params, kind, wanted) -> tuple[tuple[str, ...], int]:

@@ -1,8 +1,11 @@
-"""How a candidate of an evolution is scored: functions of what its agents did.
+"""How a candidate of an evolution is scored: by what the agents that it trained did.
 
 The return at the end of training is the score of a synthetic environment. A reward
 network is to make agents learn in few steps, which the other rules measure (Ferreira
 et al., 2022; `StepsToSolve` is the main one of their paper).
+
+A return is what a task pays, a score is what a rule makes of it, and a candidate's
+fitness is the mean of its scores, which the strategy maximises.
 """
 
 from __future__ import annotations
@@ -13,37 +16,98 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+from flax import struct
 
+from envs.spaces import Spaces
+from jaxrl_se.evaluation import Episodes
+from jaxrl_se.networks import Weights
 from jaxrl_se.task_tests import Record, TaskTest
 
 
+@struct.dataclass
+class Trial:
+    """What one agent did, from the first training step to the last test episode.
+
+    Attributes:
+      episodes: Test episodes on the task after training, arrays `[E]`.
+      steps: int32 scalar, training steps.
+      is_finite: bool scalar, whether the weights of its policy are finite.
+      tests: The tests that the rule asked for while it trained, or None.
+    """
+
+    episodes: Episodes
+    steps: jax.Array
+    is_finite: jax.Array
+    tests: Record | None = None
+
+
 class Scoring(Protocol):
-    """A scoring rule; higher is better."""
+    """A scoring rule: frozen and hashable, its methods pure JAX. Higher is better.
+
+    `ScoringRule` has the usual answers, so that a rule writes what is special to it.
+    """
 
     def for_task(self, solved_return: float | None) -> Scoring:
         """The rule for a task with this registered threshold."""
         ...
 
-    def task_test(self, env: Any, params: Any) -> TaskTest | None:
-        """The tests that agents take on a task while they train, if any."""
+    def default_stop(self, solved_return: float | None) -> float | None:
+        """The score at which an evolution ends if its configuration names none."""
         ...
 
-    def __call__(
-        self, record: Record, steps: jax.Array, final_return: jax.Array
-    ) -> jax.Array:
-        """The score of one training.
+    def task_test(self, env: Any, params: Any) -> TaskTest | None:
+        """The tests that agents take on a task while they train, if any.
 
-        Args:
-          record: The tests that were taken.
-          steps: int32, training steps until the end.
-          final_return: float32, mean return of the trained policy on the real task.
+        With tests every candidate is trained alone: agents end at different times.
         """
+        ...
+
+    def policy(self, agent: Any, spaces: Spaces, weights: Weights) -> Any:
+        """The policy that is tested: an agent's greedy one, or one that samples."""
+        ...
+
+    def scores(self, trial: Trial) -> jax.Array:
+        """Scores of one agent, float32 `[K]`; `K` is the rule's choice."""
+        ...
+
+    def validated(self, trial: Trial) -> jax.Array:
+        """The same in the unit of `EvolutionConfig.stop_return`, float32 `[K]`."""
         ...
 
 
 @dataclasses.dataclass(frozen=True)
-class FinalReturn:
-    """The mean return on the real task after training.
+class ScoringRule:
+    """What most rules answer."""
+
+    def for_task(self, solved_return: float | None) -> Scoring:
+        """See `Scoring`; the rule as it is."""
+        del solved_return
+        return self
+
+    def default_stop(self, solved_return: float | None) -> float | None:
+        """See `Scoring`; none: scores are not returns."""
+        del solved_return
+
+    def task_test(self, env: Any, params: Any) -> TaskTest | None:
+        """See `Scoring`; no tests before the end."""
+        del env, params
+
+    def policy(self, agent: Any, spaces: Spaces, weights: Weights) -> Any:
+        """See `Scoring`; the agent's own test policy."""
+        return agent.policy(spaces, weights)
+
+    def scores(self, trial: Trial) -> jax.Array:
+        """See `Scoring`."""
+        raise NotImplementedError
+
+    def validated(self, trial: Trial) -> jax.Array:
+        """See `Scoring`; the scores themselves."""
+        return self.scores(trial)
+
+
+@dataclasses.dataclass(frozen=True)
+class FinalReturn(ScoringRule):
+    """The returns on the task after training, one score per test episode.
 
     Attributes:
       floor: Episodes with a return below it count as this. Where failing costs more the
@@ -53,30 +117,26 @@ class FinalReturn:
 
     floor: float = -math.inf
 
-    def for_task(self, solved_return: float | None) -> FinalReturn:
+    def default_stop(self, solved_return: float | None) -> float | None:
+        """See `Scoring`; the task's threshold."""
+        return solved_return
+
+    def scores(self, trial: Trial) -> jax.Array:
         """See `Scoring`."""
-        del solved_return
-        return self
+        return jnp.maximum(trial.episodes.returns, self.floor)
 
-    def floored(self, returns: jax.Array) -> jax.Array:
-        """Returns of episodes as they count."""
-        return jnp.maximum(returns, self.floor)
-
-    def task_test(self, env: Any, params: Any) -> None:
-        """No tests before the end."""
-
-    def __call__(self, record, steps, final_return) -> jax.Array:
-        """See `Scoring`; of episodes that are `floored` already."""
-        del record, steps
-        return final_return
+    def validated(self, trial: Trial) -> jax.Array:
+        """See `Scoring`; returns as the task paid them."""
+        return trial.episodes.returns
 
 
 @dataclasses.dataclass(frozen=True)
-class StepsToSolve:
-    """Minus the training steps until the task is solved, and a penalty if it is not.
+class StepsToSolve(ScoringRule):
+    """Minus the steps until the task is solved, and what is missing in the end.
 
-    `-steps - unsolved_penalty * max(0, solved_return - final_return)`: the "reward
-    threshold" objective of Ferreira et al. (2022). Training ends when it is solved.
+    With the mean return `R` of the trained policy, the score is `-steps -
+    unsolved_penalty * max(0, solved_return - R)`: the "reward threshold" objective of
+    Ferreira et al. (2022). Training ends when it is solved.
 
     Attributes:
       unsolved_penalty: Steps per unit of return that is missing in the end.
@@ -97,7 +157,8 @@ class StepsToSolve:
             return self
         if solved_return is None:
             raise ValueError(
-                "solved_return: the task has no registered one, give StepsToSolve one"
+                "solved_return must be given to StepsToSolve: the task has no "
+                "registered one, got None"
             )
         return dataclasses.replace(self, solved_return=solved_return)
 
@@ -111,15 +172,17 @@ class StepsToSolve:
             window=self.window,
         )
 
-    def __call__(self, record, steps, final_return) -> jax.Array:
-        """See `Scoring`."""
-        del record
+    def scores(self, trial: Trial) -> jax.Array:
+        """See `Scoring`; one score."""
+        assert self.solved_return is not None, "see for_task"
+        final_return = jnp.mean(trial.episodes.returns)
         missing = jnp.maximum(self.solved_return - final_return, 0.0)
-        return -steps.astype(jnp.float32) - self.unsolved_penalty * missing
+        score = -trial.steps.astype(jnp.float32) - self.unsolved_penalty * missing
+        return jnp.where(trial.is_finite, score, jnp.nan)[None]
 
 
 @dataclasses.dataclass(frozen=True)
-class AreaUnderCurve:
+class AreaUnderCurve(ScoringRule):
     """The mean test return over all training steps; nothing ends early.
 
     Ferreira et al. (2022) take the sum, which has the same order.
@@ -130,15 +193,15 @@ class AreaUnderCurve:
 
     test_episodes: int = 1
 
-    def for_task(self, solved_return: float | None) -> AreaUnderCurve:
-        """See `Scoring`."""
-        del solved_return
-        return self
-
     def task_test(self, env: Any, params: Any) -> TaskTest:
         """See `Scoring`."""
         return TaskTest(params, env=env, num_episodes=self.test_episodes, window=1)
 
-    def __call__(self, record, steps, final_return) -> jax.Array:
+    def scores(self, trial: Trial) -> jax.Array:
         """See `Scoring`; an unfinished last episode counts with the final return."""
-        return (record.area + (steps - record.step) * final_return) / steps
+        record = trial.tests
+        assert record is not None, "the rule asks for tests"
+        final_return = jnp.mean(trial.episodes.returns)
+        rest = (trial.steps - record.step) * final_return
+        score = (record.area + rest) / trial.steps
+        return jnp.where(trial.is_finite, score, jnp.nan)[None]

@@ -11,7 +11,8 @@ Two variants of one family, both gymnax environments whose evolved networks are 
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,7 @@ from gymnax.environments import environment, spaces
 
 from envs.spaces import Spaces
 from jaxrl_se.networks import MLP, Weights
+from jaxrl_se.obs_ranges import Ranges, from_unit, ranges_of, to_unit
 
 VARIANTS = ("one-step", "multi-step")
 
@@ -45,75 +47,147 @@ class SyntheticParams(environment.EnvParams):
       weights: The evolved pytree, and the only thing that evolves.
       max_steps_in_episode: int, the time limit (unused by the one-step variant).
       target_params: Params of the target task where initial states come from it.
+      obs_range: float32 `[obs_size, 2]`, low and high of each observation, that the
+        networks see as [-1, 1]; None leaves observations as they are.
     """
 
     weights: Weights = None
     max_steps_in_episode: int = 1
     target_params: Any = None
+    obs_range: Any = None
 
 
-class SyntheticEnv(environment.Environment):
-    """What both variants share; equal by static configuration, not by identity.
+@dataclasses.dataclass(frozen=True)
+class SyntheticConfig:
+    """Shape of a synthetic environment.
 
-    gymnax jits `reset` and `step` with the environment as a static argument, so two
-    environments that compare equal share one compiled program.
-
-    Args:
-      spaces: Spaces of the target task.
-      hidden_sizes: Hidden layers of each network.
-      activation: Activation of each network.
-      target: The target task's gymnax environment if initial states are drawn from it,
-        None if they are learned.
+    Attributes:
+      variant: "one-step" or "multi-step".
+      hidden_sizes: Hidden layers of each network; empty makes them linear.
+      activation: Their activation.
+      initial_states: "learned", "target" to draw them from the real task's reset, or
+        "normal" for standard normal ones, as the networks see them.
       reward_heads: Whether the reward network has one output per action (fewer weights
         to evolve for the same function) instead of taking the action as an input, as
         Ferreira et al. do. For continuous actions `u`, scaled to [-1, 1], output `g_i`
         per dimension gives the reward `sum_i g_i u_i - u_i^2 / 2`, which is concave in
         the action and highest at `clip(g)`, like the advantage of Gu et al. (2016,
         arXiv 1603.00748, equation 6).
-      obs_range: Range of each observation that the networks see as [-1, 1], or None to
-        leave observations as they are.
-      learn_initial_states: Whether initial states that do not come from the target are
-        learned; if not they are standard normal, as the networks see them.
       reward_bound: Bound `b` of the reward network's outputs `x`, `b * tanh(x / b)`, or
         None. Evolution follows the order of rewards, not their size; where nothing
         keeps them small they grow out of proportion to any agent's learning rates.
+      obs_range: Range of each observation, pairs of low and high, that the networks see
+        as [-1, 1], so that a weight means as much for one as for another. "task" reads
+        it off the task's observation space, where infinite ends leave an observation as
+        it is; None leaves all. It becomes part of the params.
+      max_steps: Default time limit of a multi-step episode, which is truncated there.
+      obs_bound: A multi-step next observation is `obs_bound * tanh(output)` as the
+        networks see it, which keeps long episodes finite; None leaves it linear, as
+        Ferreira et al. do.
+      learn_termination: Whether a third network ends multi-step episodes, by an output
+        above 0.5.
+      soft_termination: Whether that network's output `d` also weighs the bootstrap, by
+        a real-valued `info["discount"]` of `1 - d`, as in the code of Ferreira et al.
+    """
+
+    variant: Literal["one-step", "multi-step"] = "one-step"
+    hidden_sizes: tuple[int, ...] = (16,)
+    activation: str = "tanh"
+    initial_states: Literal["learned", "target", "normal"] = "learned"
+    reward_heads: bool = True
+    reward_bound: float | None = None
+    obs_range: Ranges = "task"
+    max_steps: int = 20
+    obs_bound: float | None = 3.0
+    learn_termination: bool = False
+    soft_termination: bool = False
+
+    def __post_init__(self):
+        if self.variant not in VARIANTS:
+            raise ValueError(
+                f"variant must be one of {', '.join(VARIANTS)}, got {self.variant!r}"
+            )
+        if self.initial_states not in ("learned", "target", "normal"):
+            raise ValueError(
+                "initial_states must be 'learned', 'target' or 'normal', "
+                f"got {self.initial_states!r}"
+            )
+        for name in ("reward_bound", "obs_bound"):
+            bound = getattr(self, name)
+            if bound is not None and not bound > 0:
+                raise ValueError(f"{name} must be positive, got {bound}")
+        if self.max_steps < 1:
+            raise ValueError(f"max_steps must be at least 1, got {self.max_steps}")
+        if self.soft_termination and not self.learn_termination:
+            raise ValueError("soft_termination needs learn_termination")
+
+    def make(self, env: Any, params: Any) -> tuple[SyntheticEnv, SyntheticParams]:
+        """Builds the untrained synthetic environment of a task `(env, params)`.
+
+        Raises:
+          ValueError: `obs_range` has not one range per observation.
+        """
+        from_target = self.initial_states == "target"
+        synthetic = self.build(Spaces.of(env, params), env if from_target else None)
+        return synthetic, dataclasses.replace(
+            synthetic.default_params,
+            target_params=params if from_target else None,
+            obs_range=ranges_of(self.obs_range, env, params),
+        )
+
+    def build(self, spaces: Spaces, target: Any = None) -> SyntheticEnv:
+        """Builds the environment for `spaces`; `target` gives the initial states.
+
+        Its `default_params` have no ranges of observations: `make` reads them off the
+        task.
+        """
+        kinds = {kind.variant: kind for kind in (OneStepEnv, MultiStepEnv)}
+        return kinds[self.variant](self, spaces, target)
+
+
+class SyntheticEnv(environment.Environment):
+    """What both variants share; equal by static configuration, not by identity.
+
+    gymnax jits `reset` and `step` with the environment as a static argument, so two
+    environments that compare equal share one compiled program. Ranges of observations
+    are params; environments that differ by them alone are equal.
+
+    Args:
+      config: Its shape.
+      spaces: Spaces of the target task.
+      target: The target task's gymnax environment if initial states are drawn from it.
+
+    Raises:
+      ValueError: The configuration is another variant's, or a target is missing or not
+        asked for.
     """
 
     variant: str
-    max_steps = 1
+    task_kind = "synthetic"
 
     def __init__(
         self,
+        config: SyntheticConfig,
         spaces: Spaces,
-        hidden_sizes: tuple[int, ...] = (16,),
-        activation: str = "relu",
         target: environment.Environment | None = None,
-        reward_heads: bool = True,
-        obs_range: tuple[tuple[float, float], ...] | None = None,
-        learn_initial_states: bool = True,
-        reward_bound: float | None = None,
     ):
+        if config.variant != self.variant:
+            raise ValueError(
+                f"config.variant must be {self.variant!r} for a {type(self).__name__}, "
+                f"got {config.variant!r}"
+            )
+        if (config.initial_states == "target") != (target is not None):
+            raise ValueError(
+                "target must be given where initial_states is 'target', and only "
+                f"there, got {target!r} with {config.initial_states!r}"
+            )
+        self.config = config
         self.spaces = spaces
-        self.hidden_sizes = tuple(hidden_sizes)
-        self.activation = activation
         self.target = target
-        self.reward_heads = reward_heads
-        self.obs_range = obs_range
-        self.learn_initial_states = learn_initial_states and target is None
-        self.reward_bound = reward_bound
 
     def _static(self) -> tuple:
-        return (
-            type(self),
-            self.spaces,
-            self.hidden_sizes,
-            self.activation,
-            self.target,
-            self.reward_heads,
-            self.obs_range,
-            self.learn_initial_states,
-            self.reward_bound,
-        )
+        config = dataclasses.replace(self.config, obs_range=None)
+        return type(self), config, self.spaces, self.target
 
     def __eq__(self, other):
         return isinstance(other, SyntheticEnv) and self._static() == other._static()
@@ -140,14 +214,16 @@ class SyntheticEnv(environment.Environment):
         return spaces.Box(-jnp.inf, jnp.inf, (self.spaces.obs_size,), jnp.float32)
 
     def _net(self, in_size: int, out_size: int) -> MLP:
-        return MLP(in_size, self.hidden_sizes, out_size, self.activation)
+        config = self.config
+        return MLP(in_size, config.hidden_sizes, out_size, config.activation)
 
     @property
     def default_params(self) -> SyntheticParams:
-        """Untrained weights and the default time limit."""
+        """Untrained weights, the default time limit, no ranges of observations."""
+        is_one_step = self.variant == "one-step"
         return SyntheticParams(
             weights=self.init_weights(jax.random.key(0)),
-            max_steps_in_episode=self.max_steps,
+            max_steps_in_episode=1 if is_one_step else self.config.max_steps,
         )
 
     def networks(self) -> dict[str, MLP]:
@@ -181,9 +257,9 @@ class SyntheticEnv(environment.Environment):
             obs = obs.astype(jnp.float32)
             return obs, SyntheticState(time=jnp.int32(0), obs=obs)
         obs = jax.random.normal(key, (self.spaces.obs_size,), jnp.float32)
-        if self.learn_initial_states:
+        if self.config.initial_states == "learned":
             obs = self._apply("initial_state", params, obs)
-        obs = self._from_networks(obs)
+        obs = from_unit(params.obs_range, obs)
         return obs, SyntheticState(time=jnp.int32(0), obs=obs)
 
     def observe(self, key, state, action, params) -> jax.Array:
@@ -191,44 +267,31 @@ class SyntheticEnv(environment.Environment):
         del key, action, params
         return state.obs
 
-    def _to_networks(self, obs: jax.Array) -> jax.Array:
-        """An observation as the networks see it."""
-        if self.obs_range is None:
-            return obs
-        low, high = jnp.asarray(self.obs_range, jnp.float32).T
-        return (2 * obs - low - high) / (high - low)
-
-    def _from_networks(self, obs: jax.Array) -> jax.Array:
-        """The inverse of `_to_networks`."""
-        if self.obs_range is None:
-            return obs
-        low, high = jnp.asarray(self.obs_range, jnp.float32).T
-        return (low + high + obs * (high - low)) / 2
-
     def _apply(self, name: str, params: SyntheticParams, inputs: jax.Array):
         return self.networks()[name](params.weights[name], inputs)
 
     def _shared_networks(self) -> dict[str, MLP]:
         """The reward, and the initial state where it is learned."""
         size = self.spaces.obs_size
-        if self.reward_heads:
+        if self.config.reward_heads:
             reward = self._net(size, self.spaces.action_size)
         else:
             reward = self._net(self.spaces.action_size + size, 1)
-        if not self.learn_initial_states:
+        if self.config.initial_states != "learned":
             return {"reward": reward}
         return {"reward": reward, "initial_state": self._net(size, size)}
 
     def _reward(self, params: SyntheticParams, obs: jax.Array, action: Any):
-        obs = self._to_networks(obs)
-        if self.reward_heads and self.spaces.num_actions is None:
+        heads, bound = self.config.reward_heads, self.config.reward_bound
+        obs = to_unit(params.obs_range, obs)
+        if heads and self.spaces.num_actions is None:
             unit = self.spaces.normalized_action(action)
-            heads = bounded(self._apply("reward", params, obs), self.reward_bound)
-            return jnp.sum(heads * unit - 0.5 * jnp.square(unit))
+            outputs = bounded(self._apply("reward", params, obs), bound)
+            return jnp.sum(outputs * unit - 0.5 * jnp.square(unit))
         vector = self.spaces.action_vector(action)
-        inputs = obs if self.reward_heads else jnp.concatenate([vector, obs])
-        outputs = bounded(self._apply("reward", params, inputs), self.reward_bound)
-        return jnp.sum(outputs * vector) if self.reward_heads else outputs[0]
+        inputs = obs if heads else jnp.concatenate([vector, obs])
+        outputs = bounded(self._apply("reward", params, inputs), bound)
+        return jnp.sum(outputs * vector) if heads else outputs[0]
 
 
 def bounded(outputs: jax.Array, bound: float | None) -> jax.Array:
@@ -268,65 +331,9 @@ class OneStepEnv(SyntheticEnv):
 
 
 class MultiStepEnv(SyntheticEnv):
-    """Learned next observation, reward and, optionally, termination.
-
-    Args:
-      spaces: Spaces of the target task.
-      hidden_sizes: Hidden layers of each network.
-      activation: Activation of each network.
-      target: As in `SyntheticEnv`.
-      reward_heads: As in `SyntheticEnv`.
-      obs_range: As in `SyntheticEnv`.
-      learn_initial_states: As in `SyntheticEnv`.
-      max_steps: Default time limit; at the limit an episode is truncated.
-      obs_bound: The next observation is `obs_bound * tanh(output)`, which keeps long
-        episodes finite; None leaves it linear, as Ferreira et al. do.
-      learn_termination: Whether a third network ends episodes (output > 0.5).
-      soft_termination: Whether that network's output `d` also weighs the bootstrap, by
-        a real-valued `info["discount"]` of `1 - d`, as in the code of Ferreira et al.
-    """
+    """Learned next observation, reward and, optionally, termination."""
 
     variant = "multi-step"
-
-    def __init__(
-        self,
-        spaces: Spaces,
-        hidden_sizes: tuple[int, ...] = (16,),
-        activation: str = "relu",
-        target: environment.Environment | None = None,
-        reward_heads: bool = True,
-        obs_range: tuple[tuple[float, float], ...] | None = None,
-        learn_initial_states: bool = True,
-        reward_bound: float | None = None,
-        *,
-        max_steps: int = 20,
-        obs_bound: float | None = 3.0,
-        learn_termination: bool = False,
-        soft_termination: bool = False,
-    ):
-        super().__init__(
-            spaces,
-            hidden_sizes,
-            activation,
-            target,
-            reward_heads,
-            obs_range,
-            learn_initial_states,
-            reward_bound,
-        )
-        self.max_steps = max_steps
-        self.obs_bound = obs_bound
-        self.learn_termination = learn_termination
-        self.soft_termination = soft_termination
-
-    def _static(self) -> tuple:
-        return (
-            *super()._static(),
-            self.max_steps,
-            self.obs_bound,
-            self.learn_termination,
-            self.soft_termination,
-        )
 
     def networks(self) -> dict[str, MLP]:
         """Networks `next_obs`, `reward`, and where learned the other two.
@@ -336,25 +343,26 @@ class MultiStepEnv(SyntheticEnv):
         """
         in_size = self.spaces.action_size + self.spaces.obs_size
         networks = {"next_obs": self._net(in_size, self.spaces.obs_size)}
-        if self.learn_termination:
+        if self.config.learn_termination:
             networks["terminated"] = self._net(in_size, 1)
         return networks | self._shared_networks()
 
     def step_env(self, key, state, action, params):
         """Steps the learned dynamics."""
         del key
+        config = self.config
         vector = self.spaces.action_vector(action)
-        inputs = jnp.concatenate([vector, self._to_networks(state.obs)])
+        inputs = jnp.concatenate([vector, to_unit(params.obs_range, state.obs)])
         obs = self._apply("next_obs", params, inputs)
-        if self.obs_bound is not None:
-            obs = self.obs_bound * jnp.tanh(obs)
-        obs = self._from_networks(obs)
+        if config.obs_bound is not None:
+            obs = config.obs_bound * jnp.tanh(obs)
+        obs = from_unit(params.obs_range, obs)
         reward = self._reward(params, state.obs, action)
         terminated, info = jnp.bool_(False), {}
-        if self.learn_termination:
+        if config.learn_termination:
             output = self._apply("terminated", params, inputs)[0]
             terminated = output > 0.5
-            if self.soft_termination:
+            if config.soft_termination:
                 info = {"discount": 1.0 - output}
         state = state.replace(time=state.time + 1, obs=obs)
         return obs, state, reward, terminated, info

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from envs.task import as_pair
 from jaxrl_se.evaluation import play
 
 
@@ -59,8 +60,27 @@ class TaskTest:
     window: int = struct.field(pytree_node=False, default=10)
     num_points: int = struct.field(pytree_node=False, default=1)
 
+    @classmethod
+    def of(cls, task: Any, **options: Any) -> TaskTest:
+        """Tests on a task.
+
+        Args:
+          task: Whatever `envs.open_task` takes, inside JAX.
+          **options: Other attributes.
+
+        Raises:
+          TypeError: The task is outside JAX, where a training cannot stop to test.
+        """
+        env, params = as_pair(task, argument="task")
+        return cls(params=params, env=env, **options)
+
     def check(self, num_steps: int) -> None:
-        """Raises ValueError for sizes that cannot be tested with."""
+        """Raises ValueError for sizes that cannot be tested with.
+
+        Raises:
+          TypeError: The task is outside JAX.
+        """
+        as_pair(self.env, self.params)
         for name in ("num_episodes", "window", "num_points"):
             if getattr(self, name) < 1:
                 raise ValueError(

@@ -10,10 +10,36 @@ import numpy as np
 from flax import struct
 from jax.core import Tracer
 
+from envs import flat_observations
 from envs.spaces import Spaces
+from envs.task import as_pair
 from jaxrl_runs.devices import map_agents
+from jaxrl_se.agents.agent import Agent
+from jaxrl_se.agents.stopping import StopRule
+from jaxrl_se.flat_policies import FlatPolicy, flat_test
+from jaxrl_se.loop import as_key
+from jaxrl_se.networks import Weights
 from jaxrl_se.reward_network import check_shaping
+from jaxrl_se.rounds import begin, check_rounds, proceed
 from jaxrl_se.task_tests import Record, TaskTest
+
+
+@struct.dataclass
+class Trained:
+    """What training leaves behind.
+
+    Attributes:
+      weights: The policy's weights with a leading `[num_snapshots]` axis.
+      steps: int32, environment steps until the end, fewer than the budget if a stop
+        rule fired.
+      episodes: int32, episodes finished until then.
+      tests: What tests on the real task gave along the way, if there were any.
+    """
+
+    weights: Weights
+    steps: jax.Array
+    episodes: jax.Array
+    tests: Record | None = None
 
 
 @struct.dataclass
@@ -42,15 +68,15 @@ class TrainResult:
 
 
 def train(
-    agent: Any,
+    agent: Agent,
     env: Any,
     params: Any,
-    key: jax.Array,
+    key: jax.Array | int,
     num_steps: int = 500,
     *,
     num_agents: int | None = None,
     num_snapshots: int = 1,
-    stop: Any = None,
+    stop: StopRule | None = None,
     test: TaskTest | None = None,
 ) -> TrainResult:
     """Trains fresh agents in one environment, compiled as a whole.
@@ -59,7 +85,7 @@ def train(
       agent: An algorithm with its hyperparameters, such as `DDQN()`.
       env: A gymnax environment.
       params: Its params.
-      key: A PRNG key.
+      key: A PRNG key or a seed.
       num_steps: Environment steps of each agent.
       num_agents: None for one agent, or how many independent ones to train at once
         on all local devices.
@@ -75,7 +101,9 @@ def train(
       ValueError: A budget is not positive, `num_snapshots` or the test's `num_points`
         does not divide `num_steps`, the weights of a learned environment contain NaN
         or infinity, or the agent cannot act in the environment's spaces.
+      TypeError: The environment is Gymnasium's and not a gymnax pair.
     """
+    env, params = as_pair(env, params)
     check_budget(num_steps, num_snapshots)
     if test is not None:
         test.check(num_steps)
@@ -84,8 +112,25 @@ def train(
     if num_agents is not None and num_agents < 1:
         raise ValueError(f"num_agents must be at least 1, got {num_agents}")
     spaces = Spaces.of(env, params)
+    if not spaces.are_vectors:  # pictures, grids, numbers
+        result = train(
+            agent,
+            flat_observations(env, params, spaces),
+            params,
+            key,
+            num_steps,
+            num_agents=num_agents,
+            num_snapshots=num_snapshots,
+            stop=stop,
+            test=flat_test(test),
+        )
+        return result.replace(  # type: ignore
+            policy=FlatPolicy(result.policy, spaces),
+            snapshots=FlatPolicy(result.snapshots, spaces),
+        )
     agent.check(spaces)
-    keys = jax.random.split(key, num_agents or 1)
+    check_rounds(agent, num_steps, num_snapshots)
+    keys = jax.random.split(as_key(key), num_agents or 1)
     trained = _train(
         agent, params, keys, stop, test, env, spaces, num_steps, num_snapshots
     )
@@ -105,17 +150,17 @@ def train(
 
 
 def train_once(
-    agent: Any,
+    agent: Agent,
     env: Any,
     params: Any,
     key: jax.Array,
     *,
     num_steps: int,
     num_snapshots: int = 1,
-    stop: Any = None,
+    stop: StopRule | None = None,
     spaces: Spaces | None = None,
     test: TaskTest | None = None,
-) -> Any:
+) -> Trained:
     """Trains one agent; not jitted, to be used inside a larger jitted program.
 
     Args:
@@ -132,21 +177,33 @@ def train_once(
     Returns:
       `Trained`, whose weights have a leading `[num_snapshots]` axis.
     """
-    tested = {} if test is None else {"test": test}
-    return agent.train(
+    spaces = spaces or Spaces.of(env, params)
+    check_rounds(agent, num_steps, num_snapshots)
+    budget: dict[str, Any] = {"stop": stop, "test": test}
+    state = begin(
+        agent,
         env,
         params,
         key,
+        spaces=spaces,
         num_steps=num_steps,
         num_snapshots=num_snapshots,
-        stop=stop,
-        spaces=spaces,
-        **tested,
+        **budget,
     )
+
+    round_steps = agent.num_envs * agent.rollout_steps
+    num_rounds = num_steps // num_snapshots // round_steps if round_steps else 0
+
+    def one_snapshot(state, _):
+        state = proceed(agent, env, params, state, num_rounds, **budget)
+        return state, agent.policy_weights(spaces, state.agent)
+
+    state, weights = jax.lax.scan(one_snapshot, state, length=num_snapshots)
+    return Trained(weights, state.steps, state.episodes, state.tests)
 
 
 def train_group(
-    agent: Any,
+    agent: Agent,
     env: Any,
     params: Any,
     params_axes: Any,
@@ -154,7 +211,7 @@ def train_group(
     *,
     num_members: int,
     num_steps: int,
-    stop: Any = None,
+    stop: StopRule | None = None,
     spaces: Spaces | None = None,
 ) -> Any:
     """Trains agents that share all their randomness. Not jitted.

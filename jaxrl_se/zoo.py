@@ -1,18 +1,17 @@
 """Saving, loading and shipping of synthetic environments and reward networks.
 
-A file is an npz of float32 arrays, one per weight, and a JSON text; nothing is pickled.
-The shipped ones lie in `jaxrl_se/pretrained/`, each beside a card in Markdown that says
-how it was evolved and how agents that train on it do.
+A file is an npz of float32 arrays, one per weight, and a JSON text (see
+`jaxrl_runs.weight_files`); nothing is pickled. The shipped ones lie in
+`jaxrl_se/pretrained/`, each beside a card in Markdown that says how it was evolved and
+how agents that train on it do.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
-import json
-import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,11 +19,17 @@ import numpy as np
 
 import envs
 from envs.spaces import Spaces
-from jaxrl_se.config import SyntheticConfig
+from jaxrl_runs.weight_files import (
+    WeightFileError,
+    check_arrays,
+    read_weights,
+    write_weights,
+)
+from jaxrl_se.obs_ranges import checked
 from jaxrl_se.reward_network import RewardConfig, RewardEnv
 from jaxrl_se.synthetic_env import (
     VARIANTS,
-    MultiStepEnv,
+    SyntheticConfig,
     SyntheticEnv,
     SyntheticParams,
 )
@@ -41,7 +46,7 @@ def save(
     params: Any,
     *,
     task: str | None = None,
-    report: dict | None = None,
+    card: dict | None = None,
 ) -> Path:
     """Saves a synthetic environment or a reward network.
 
@@ -51,7 +56,7 @@ def save(
       params: Its params.
       task: Name of the target task; `load` makes it for a reward network, or if initial
         states come from it.
-      report: JSON-serialisable facts about how it was evolved and how it does.
+      card: JSON-serialisable facts about how it was evolved and how it does.
 
     Returns:
       The path written.
@@ -61,9 +66,6 @@ def save(
         come from a task that `load` could not make by its name.
     """
     _check_task(env, params, task)
-    path = Path(path)
-    if path.suffix != ".npz":
-        path = path.with_name(path.name + ".npz")
     arrays = _flatten(params.weights)
     for name, array in arrays.items():
         if not np.isfinite(array).all():
@@ -72,23 +74,18 @@ def save(
         "format_version": FORMAT_VERSION,
         "task": task,
         "spaces": dataclasses.asdict(env.spaces),
-        **_describe(env, params),
-        "report": report or {},
+        **_built_from(env, params),
+        "report": card or {},
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp.npz")
-    np.savez(
-        temporary, allow_pickle=False, metadata=np.array(json.dumps(metadata)), **arrays
-    )
-    os.replace(temporary, path)
-    return path
+    return write_weights(_with_suffix(Path(path)), arrays, metadata)
 
 
 def load(name_or_path: str | Path, variant: str = "one-step") -> tuple[Any, Any]:
     """Loads a synthetic environment or a reward network, shipped or saved.
 
     Args:
-      name_or_path: A task's name (see `available`) or the path of a saved file.
+      name_or_path: The path of a saved file, with or without `.npz`, or a task's name
+        (see `available`).
       variant: For a shipped one, "one-step", "multi-step" or "reward-network".
 
     Returns:
@@ -96,125 +93,121 @@ def load(name_or_path: str | Path, variant: str = "one-step") -> tuple[Any, Any]
       nothing compiles twice.
 
     Raises:
-      ValueError: No such shipped environment, or a file that is damaged, of another
-        format version, or whose shapes do not fit its own description.
+      ValueError: No such shipped environment, a name that is also a file's, or a file
+        that is damaged, of another format version, or whose shapes do not fit its own
+        description.
       FileNotFoundError: No such file.
     """
-    path = Path(name_or_path)
-    if path.suffix != ".npz":
-        path = _shipped(str(name_or_path), variant)
+    path = _find(name_or_path, variant)
     metadata, arrays = _read(path)
     try:
         is_reward = "kind" in metadata["config"]
-        return (_build_reward if is_reward else _build)(metadata, arrays)
+        env, params = (_build_reward if is_reward else _build)(metadata)
+        template = jax.eval_shape(env.init_weights, jax.random.key(0))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(
             f"{path}: does not describe a synthetic environment "
             f"({type(error).__name__}: {error})"
         ) from error
+    return env, dataclasses.replace(params, weights=_weights(path, template, arrays))
 
 
-def report(name_or_path: str | Path, variant: str = "one-step") -> dict:
-    """The facts saved with an environment: how it was evolved, how agents do on it."""
-    path = Path(name_or_path)
-    if path.suffix != ".npz":
-        path = _shipped(str(name_or_path), variant)
-    return _read(path)[0]["report"]
+def read_card(name_or_path: str | Path, variant: str = "one-step") -> dict:
+    """The facts saved with an environment: how it was evolved, how agents do on it.
+
+    Args:
+      name_or_path: See `load`.
+      variant: See `load`.
+    """
+    return _read(_find(name_or_path, variant))[0]["report"]
 
 
-def available() -> dict[tuple[str, str], float]:
-    """Shipped environments: `(task, variant)` to the mean return of unseen agents."""
-    result = {}
-    for path in sorted(_PRETRAINED.glob("*.npz")):
-        metadata = _read(path)[0]
-        key = (metadata["task"], metadata["config"].get("variant", REWARD_NETWORK))
-        result[key] = metadata["report"]["return_mean"]
-    return result
+def available() -> tuple[tuple[str, str], ...]:
+    """Shipped environments, each a task's name and a variant."""
+    names = sorted(path.stem for path in _PRETRAINED.glob("*.npz"))
+    pairs = [tuple(name.rsplit(".", 1)) for name in names]
+    return tuple((task, variant) for task, variant in pairs)
 
 
-def _shipped(name: str, variant: str) -> Path:
+def _with_suffix(path: Path) -> Path:
+    return path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
+
+
+def _find(name_or_path: str | Path, variant: str) -> Path:
+    """The file that is meant: a saved one, or a shipped one by its task's name."""
     if variant not in SHIPPED:
         raise ValueError(
             f"variant must be one of {', '.join(SHIPPED)}, got {variant!r}"
         )
-    path = _PRETRAINED / f"{name}.{variant}.npz"
-    if not path.exists():
-        shipped = [p.name.removesuffix(".npz") for p in _PRETRAINED.glob("*.npz")]
-        close = difflib.get_close_matches(path.name.removesuffix(".npz"), shipped, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
+    path = Path(name_or_path)
+    saved, shipped = _with_suffix(path), _PRETRAINED / f"{name_or_path}.{variant}.npz"
+    is_name = path.suffix != ".npz" and path.name == str(name_or_path)
+    if not is_name:
+        return saved
+    if saved.exists() and shipped.exists():
         raise ValueError(
-            f"name: no shipped synthetic environment {name!r} ({variant}){hint}. "
-            f"Shipped: {', '.join(sorted(shipped))}. A saved file's path ends in .npz."
+            f"name_or_path must say whether the shipped environment or the file "
+            f"{saved} is meant, got {str(name_or_path)!r}; the file is './{saved}'"
         )
-    return path
+    if saved.exists() or shipped.exists():
+        return saved if saved.exists() else shipped
+    known = [".".join(pair) for pair in available()]
+    close = difflib.get_close_matches(shipped.stem, known, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    raise ValueError(
+        f"name_or_path must name a saved file or a shipped environment, got "
+        f"{name_or_path!r} ({variant}){hint}. Shipped: {', '.join(known)}"
+    )
 
 
-def _build(metadata: dict, arrays: dict[str, np.ndarray]) -> tuple[SyntheticEnv, Any]:
-    """Builds what the metadata describes; the arrays have to fit it."""
+def _build(metadata: dict) -> tuple[SyntheticEnv, SyntheticParams]:
+    """Builds what the metadata describes, without its weights."""
     spaces = Spaces(**_tuples(metadata["spaces"]))
     # Files of the first format version may be older than `obs_range`.
     config = SyntheticConfig(**{"obs_range": None} | _tuples(metadata["config"]))
     target, target_params = None, None
     if config.initial_states == "target":
         target, target_params = envs.make(metadata["task"])
-    env = config.build(spaces, target)
-    return env, SyntheticParams(
-        weights=_weights(env, arrays),
+    return config.build(spaces, target), SyntheticParams(
         max_steps_in_episode=int(metadata["max_steps_in_episode"]),
         target_params=target_params,
+        obs_range=None
+        if config.obs_range is None
+        else checked(config.obs_range, spaces.obs_size),
     )
 
 
-def _build_reward(
-    metadata: dict, arrays: dict[str, np.ndarray]
-) -> tuple[RewardEnv, Any]:
+def _build_reward(metadata: dict) -> tuple[RewardEnv, Any]:
     """The same for a reward network."""
     config = RewardConfig(**_tuples(metadata["config"]))
     target, target_params = envs.make(metadata["task"])
     if metadata["action_repeat"] != 1:
         target = envs.ActionRepeat(target, metadata["action_repeat"])
-    env, params = config.make(target, target_params, metadata["discount"])
-    if env.spaces != Spaces(**_tuples(metadata["spaces"])):
+    if Spaces.of(target, target_params) != Spaces(**_tuples(metadata["spaces"])):
         raise ValueError(
             f"spaces {metadata['spaces']} are not those of {metadata['task']}"
         )
-    return env, dataclasses.replace(params, weights=_weights(env, arrays))
+    return config.make(target, target_params, metadata["discount"])
 
 
-def _weights(env: Any, arrays: dict[str, np.ndarray]) -> Any:
-    """The weights of an environment, checked."""
-    template = jax.eval_shape(env.init_weights, jax.random.key(0))
-    expected = {
-        jax.tree_util.keystr(path): (leaf.shape, str(leaf.dtype))
-        for path, leaf in jax.tree_util.tree_leaves_with_path(template)
-    }
-    found = {name: (array.shape, str(array.dtype)) for name, array in arrays.items()}
-    if expected != found:
-        raise ValueError(f"weights have shapes {found}, expected {expected}")
+def _weights(path: Path, template: Any, arrays: dict[str, np.ndarray]) -> Any:
+    """The weights of an environment, checked against their shapes and dtypes."""
+    leaves = jax.tree_util.tree_leaves_with_path(template)
+    expected = {jax.tree_util.keystr(at): leaf for at, leaf in leaves}
     for name, array in arrays.items():
-        if not np.isfinite(array).all():
-            raise ValueError(f"weight {name} contains NaN or infinity")
-    leaves = [jnp.asarray(arrays[name]) for name in expected]
-    return jax.tree.unflatten(jax.tree.structure(template), leaves)
+        if name in expected and array.dtype != expected[name].dtype:
+            raise WeightFileError(
+                f"{path}: {name} must be {expected[name].dtype}, got {array.dtype}"
+            )
+    check_arrays(path, arrays, expected)
+    return jax.tree.unflatten(
+        jax.tree.structure(template), [jnp.asarray(arrays[name]) for name in expected]
+    )
 
 
 def _read(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        metadata = json.loads(str(arrays.pop("metadata")))
-    except FileNotFoundError:
-        raise
-    except Exception as error:
-        raise ValueError(
-            f"{path}: not a readable synthetic environment ({error})"
-        ) from error
-    version = metadata.get("format_version") if isinstance(metadata, dict) else None
-    if version != FORMAT_VERSION:
-        raise ValueError(
-            f"{path}: format version {version}, this version reads {FORMAT_VERSION}"
-        )
-    return metadata, arrays
+    what = "a synthetic environment"
+    return read_weights(path, what=what, format_version=FORMAT_VERSION)
 
 
 def _flatten(weights: Any) -> dict[str, np.ndarray]:
@@ -249,45 +242,20 @@ def _action_repeat(target: Any) -> int:
     return target.num_repeats if isinstance(target, envs.ActionRepeat) else 1
 
 
-def _describe(env: SyntheticEnv | RewardEnv, params: Any) -> dict[str, Any]:
+def _built_from(env: SyntheticEnv | RewardEnv, params: Any) -> dict[str, Any]:
     """What `load` builds an environment from, besides its task and weights."""
+    ranges = params.obs_range
+    config = dataclasses.asdict(env.config) | {
+        "obs_range": None if ranges is None else np.asarray(ranges).tolist()
+    }
     if isinstance(env, SyntheticEnv):
-        return {
-            "config": dataclasses.asdict(_config_of(env)),
-            "max_steps_in_episode": int(params.max_steps_in_episode),
-        }
+        limit = int(params.max_steps_in_episode)
+        return {"config": config, "max_steps_in_episode": limit}
     return {
-        "config": dataclasses.asdict(env.config),
+        "config": config,
         "action_repeat": _action_repeat(env.target),
         "discount": float(params.discount),
     }
-
-
-def _config_of(env: SyntheticEnv) -> SyntheticConfig:
-    config = SyntheticConfig(
-        variant=env.variant,  # type: ignore
-        hidden_sizes=env.hidden_sizes,
-        activation=env.activation,
-        initial_states=_initial_states(env),
-        reward_heads=env.reward_heads,
-        reward_bound=env.reward_bound,
-        obs_range=env.obs_range,
-    )
-    if isinstance(env, MultiStepEnv):
-        config = dataclasses.replace(
-            config,
-            max_steps=env.max_steps,
-            obs_bound=env.obs_bound,
-            learn_termination=env.learn_termination,
-            soft_termination=env.soft_termination,
-        )
-    return config
-
-
-def _initial_states(env: SyntheticEnv) -> Literal["learned", "target", "normal"]:
-    if env.target is not None:
-        return "target"
-    return "learned" if env.learn_initial_states else "normal"
 
 
 def _tuples(value: Any) -> Any:

@@ -11,7 +11,9 @@ import numpy as np
 from flax import struct
 from gymnax.environments import spaces as gymnax_spaces
 
-from envs import Transitions
+from envs import read_transitions
+from envs.precision import as_float32
+from envs.spaces import action_vector
 
 # A standardised column counts as constant below this share of its magnitude: float32
 # rounding of the mean alone leaves about 1e-7.
@@ -56,28 +58,25 @@ class Context:
         return self.obs.shape[-2]
 
     @classmethod
-    def of(cls, transitions: Transitions, action_space: Any = None) -> Context:
+    def of(cls, transitions: Any, action_space: Any = None) -> Context:
         """Check transitions and convert them.
 
         Args:
-            transitions: ``N`` transitions with vector observations, of which columns
-                may be constant. Scalar observations and actions count as vectors of
-                size 1, integers as numbers.
+            transitions: What `envs.read_transitions` reads: ``N`` transitions with
+                vector observations, of which columns may be constant. Scalar
+                observations and actions count as vectors of size 1, integers as
+                numbers.
             action_space: The task's, of gymnax or of Gymnasium. Without it, integer
                 actions are discrete and the largest one met is the last one.
 
         Raises:
             ValueError: Names the field that does not fit, and what was expected.
         """
-        transitions.validate()
+        transitions = read_transitions(transitions)
         obs = _matrix("obs", transitions.obs)
         next_obs = _matrix("next_obs", transitions.next_obs)
         num_actions = num_discrete_actions(transitions.action, action_space)
-        if num_actions is not None:
-            action = np.eye(num_actions, dtype=np.float32)[
-                check_discrete(transitions.action, num_actions)
-            ]
-        else:
+        if num_actions is None:
             action = _matrix("action", transitions.action)
             shape = getattr(action_space, "shape", None)
             if shape is not None and action.shape[1] != int(np.prod(shape)):
@@ -85,17 +84,22 @@ class Context:
                     f"action: expected {int(np.prod(shape))} dimensions as in "
                     f"action_space, got {action.shape[1]}"
                 )
-        needed = obs.shape[1] + action.shape[1] + 2
+        size = num_actions or action.shape[1]
+        needed = obs.shape[1] + size + 2
         if len(obs) < needed:
             raise ValueError(
                 f"transitions: expected at least {needed} rows for {obs.shape[1]} "
-                f"observation and {action.shape[1]} action dimensions, got {len(obs)}"
+                f"observation and {size} action dimensions, got {len(obs)}"
             )
+        if num_actions is not None:
+            action = np.eye(num_actions, dtype=np.float32)[
+                check_discrete(transitions.action, num_actions)
+            ]
         return cls(
             obs=jnp.asarray(obs),
             action=jnp.asarray(action),
             next_obs=jnp.asarray(next_obs),
-            reward=jnp.asarray(transitions.reward, jnp.float32),
+            reward=jnp.asarray(as_float32("reward", transitions.reward)),
             terminated=jnp.asarray(transitions.terminated, jnp.float32),
             mask=jnp.ones(len(obs), jnp.float32),
             num_actions=num_actions,
@@ -119,9 +123,7 @@ class Context:
 
     def action_vector(self, action: Any) -> jax.Array:
         """One action as a float32 vector [A]."""
-        if self.num_actions is not None:
-            return jax.nn.one_hot(action, self.num_actions, dtype=jnp.float32)
-        return jnp.reshape(action, (self.action_size,)).astype(jnp.float32)
+        return action_vector(action, self.num_actions, self.action_size)
 
 
 @struct.dataclass
@@ -186,14 +188,15 @@ def num_discrete_actions(action: Any, action_space: Any = None) -> int | None:
         ValueError: If actions and space are of different kinds, or the space is neither
             discrete nor a box.
     """
-    is_integer = np.asarray(action).dtype.kind in "iu" and np.ndim(action) == 1
+    action = np.asarray(action)
+    is_whole = action.dtype.kind in "iub" or bool((action == np.round(action)).all())
     if action_space is None:
-        return int(np.max(action)) + 1 if is_integer else None
+        return _guess_num_actions(action, is_whole)
     if isinstance(action_space, gymnasium.spaces.Discrete | gymnax_spaces.Discrete):
-        if not is_integer:
+        if not is_whole or action.size != len(action):
             raise ValueError(
                 "action: expected integers [N] to go with the discrete action_space, "
-                f"got {np.asarray(action).dtype} of shape {np.shape(action)}"
+                f"got {action.dtype} of shape {action.shape}"
             )
         if getattr(action_space, "start", 0) != 0:
             raise ValueError(
@@ -203,10 +206,34 @@ def num_discrete_actions(action: Any, action_space: Any = None) -> int | None:
         return int(action_space.n)
     if isinstance(action_space, gymnasium.spaces.Box | gymnax_spaces.Box):
         return None
+    if isinstance(action_space, gymnasium.spaces.MultiDiscrete):
+        raise ValueError(f"action_space: {_NO_FACTORS}")
     raise ValueError(
         "action_space: expected a Discrete or a Box of gymnax or Gymnasium, got "
         f"{type(action_space).__name__}"
     )
+
+
+_NO_FACTORS = (
+    "MultiDiscrete actions (several integers at once) are not supported; number their "
+    "combinations, action = numpy.ravel_multi_index(action.T, nvec), and give the "
+    "action_space Discrete(prod(nvec))"
+)
+
+
+def _guess_num_actions(action: np.ndarray, is_whole: bool) -> int | None:
+    """What actions without a space are, where it is plain."""
+    if action.dtype.kind in "iub":
+        if action.ndim == 1:
+            return int(np.max(action)) + 1
+        raise ValueError(f"action: got integers of shape {action.shape}. {_NO_FACTORS}")
+    if is_whole and action.min() >= 0 and len(np.unique(action)) > 1:
+        raise ValueError(
+            f"action: got floats that are whole numbers, {action.min():g} to "
+            f"{action.max():g}, which may be discrete actions or continuous ones; "
+            "give the action_space, Discrete or Box"
+        )
+    return None
 
 
 def check_discrete(action: Any, num_actions: int) -> np.ndarray:
@@ -215,7 +242,7 @@ def check_discrete(action: Any, num_actions: int) -> np.ndarray:
     Raises:
         ValueError: Otherwise.
     """
-    action = np.asarray(action)
+    action = np.asarray(action).reshape(-1).astype(np.int64)
     if action.min() < 0 or action.max() >= num_actions:
         wrong = action.min() if action.min() < 0 else action.max()
         raise ValueError(
@@ -233,4 +260,4 @@ def _matrix(name: str, values: Any) -> np.ndarray:
             f"{name}: expected vectors [N, size], got shape {values.shape}; images and "
             "other arrays have to be turned into a few features first"
         )
-    return values.astype(np.float32)
+    return as_float32(name, values)

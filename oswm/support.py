@@ -113,8 +113,9 @@ def _circles(obs: jax.Array, used: jax.Array) -> tuple[jax.Array, jax.Array]:
     high = jnp.max(jnp.where(used[..., None], sums, -jnp.inf), axis=0)
     is_circle = (high - low <= _TOLERANCE * high) & ~jnp.eye(size, dtype=bool)
     # Two constants are on a circle too, but need none.
-    varies = jnp.std(obs, axis=0, where=used) > _TOLERANCE * jnp.sqrt(jnp.max(high))
-    is_circle = is_circle & varies[:, None] & varies[None, :]
+    std = jnp.std(obs, axis=0, where=used)
+    varies = jnp.minimum(std[:, None], std[None, :]) > _TOLERANCE * jnp.sqrt(high)
+    is_circle = is_circle & varies
     has_partner = jnp.any(is_circle, axis=1)
     partner = jnp.where(has_partner, jnp.argmax(is_circle, axis=1), jnp.arange(size))
     radius = jnp.sqrt(0.5 * (low + high))[jnp.arange(size), partner]

@@ -6,7 +6,6 @@ import dataclasses
 import functools
 from typing import Any
 
-import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -40,7 +39,7 @@ class Data:
         pair, self.real_steps = None, task.expert_steps * task.expert_repeat
         if task.expert_rows is not None:
             self.real_steps = task.expert_rows
-            rows = envs.collect(task.make(), task.expert_rows, self.expert_seed)
+            rows = envs.collect(task.real, task.expert_rows, self.expert_seed)
             pair = oswm.condition(
                 rows, task.action_space, task.max_steps, model=oswm.KernelRidge()
             )
@@ -78,7 +77,7 @@ class Data:
             policy = self.expert
         elif kind == "half":
             policy = Half(self.expert, self.task.spaces)
-        return envs.collect(self.task.make(), num_rows, seed, policy)
+        return envs.collect(self.task.real, num_rows, seed, policy)
 
 
 @jax.tree_util.register_dataclass
@@ -113,29 +112,12 @@ def test(
         num_episodes: How many.
         action_repeat: How often each action is taken; only 1 outside JAX.
     """
-    if task.is_jax:
-        key = jax.random.key(seed)
-        env, params = envs.make(task.name)
-        if action_repeat > 1:
-            env = envs.ActionRepeat(env, action_repeat)
-        episodes = jaxrl_se.evaluate(policy, env, params, key, num_episodes)
-        return np.asarray(episodes.returns, np.float64)
-    env, returns = gymnasium.make(task.name), []
-    keys = iter(jax.random.split(jax.random.key(seed), num_episodes * task.max_steps))
-    for episode in range(num_episodes):
-        obs, _ = env.reset(seed=seed * num_episodes + episode)
-        total, done = 0.0, False
-        while not done:
-            action = _act(policy, np.asarray(obs, np.float32), next(keys))
-            obs, reward, terminated, truncated, _ = env.step(np.asarray(action))
-            total, done = total + float(reward), terminated or truncated
-        returns.append(total)
-    return np.array(returns)
-
-
-@jax.jit
-def _act(policy, obs, key):
-    return policy(obs, key)
+    real = task.real
+    if action_repeat > 1:
+        env, params = real.pair
+        real = envs.open_task(envs.ActionRepeat(env, action_repeat), params)
+    episodes = jaxrl_se.evaluate(policy, real, seed, num_episodes)
+    return np.asarray(episodes.returns, np.float64)
 
 
 def reference_policies(task: WorldModelTask) -> dict[str, Any]:

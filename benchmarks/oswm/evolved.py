@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
@@ -54,7 +55,7 @@ def measure(num_agents: int, quick: bool = False) -> dict[str, Any]:
             task, config, 0, proxy=proxy, on_generation=lambda _: bar.update()
         )
     raw = proxy[1]
-    results: dict[str, Any] = {"real_steps": result.progress.real_steps}
+    results: dict[str, Any] = dict(result.progress.steps.as_dict())
     for name, params in (("rows as they are", raw), ("evolved", result.params)):
         trained = jaxrl_se.train(
             config.agent,
@@ -64,17 +65,9 @@ def measure(num_agents: int, quick: bool = False) -> dict[str, Any]:
             config.train_steps,
             num_agents=num_agents,
         )
-        scores = [
-            float(
-                jaxrl_se.evaluate(
-                    jax.tree.map(lambda leaf, i=i: leaf[i], trained.policy),
-                    *task,
-                    jax.random.key(1_234),
-                    100,
-                ).returns.mean()
-            )
-            for i in range(num_agents)
-        ]
+        same_episodes = jnp.broadcast_to(jax.random.key(1_234), (num_agents,))
+        episodes = jaxrl_se.evaluate(trained.policy, task, same_episodes, 100)
+        scores = np.mean(episodes.returns, axis=1, dtype=np.float64).tolist()
         results[name] = {
             "mean": float(np.mean(scores)),
             "ci95": list(bootstrap_ci95(np.array(scores))),

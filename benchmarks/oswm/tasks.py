@@ -6,8 +6,6 @@ import dataclasses
 import functools
 from typing import Any
 
-import gymnasium
-
 import envs
 import jaxrl_se
 from jaxrl_se import DDQN, PPO, SAC
@@ -68,25 +66,28 @@ class WorldModelTask:
         """Whether the task is a gymnax pair."""
         return self.name in envs.available()
 
-    def make(self) -> Any:
-        """The task for `envs.collect`."""
-        return envs.make(self.name) if self.is_jax else gymnasium.make(self.name)
+    @functools.cached_property
+    def real(self) -> envs.Task:
+        """The real task."""
+        if self.is_jax:
+            return envs.open_task(self.name)
+        return envs.external(self.name, engine="gymnasium")
 
     @functools.cached_property
     def spaces(self) -> jaxrl_se.Spaces:
         """Its spaces."""
-        return jaxrl_se.Spaces.of(*_gymnax(self.name))
+        return self.real.spaces
 
     @functools.cached_property
     def action_space(self) -> Any:
         """Its action space."""
-        env, params = _gymnax(self.name)
-        return env.action_space(params)
+        return self.real.action_space()
 
     @property
     def max_steps(self) -> int:
         """Its time limit."""
-        return int(_gymnax(self.name)[1].max_steps_in_episode)
+        assert self.real.time_limit is not None
+        return self.real.time_limit
 
 
 TASKS = {
@@ -167,10 +168,10 @@ TASKS = {
         ),
         WorldModelTask(
             name="Reacher-v5",
-            agent=SAC(discount=0.9),
+            agent=SAC(discount=0.9, hidden_sizes=(64,)),
             steps=40_000,
             context="random",
-            expert=SAC(discount=0.9),
+            expert=SAC(discount=0.9, hidden_sizes=(64,)),
             expert_steps=40_000,
             horizon=10,
             published=(-78.8, 3.9, -10.4),
@@ -180,31 +181,3 @@ TASKS = {
         ),
     )
 }
-
-
-class _GymnasiumSpaces:
-    """Just enough of a gymnax pair to read a Gymnasium task's spaces."""
-
-    def __init__(self, name: str):
-        self.name = name
-        self._env = gymnasium.make(name)
-
-    def observation_space(self, params: Any) -> Any:
-        return self._env.observation_space
-
-    def action_space(self, params: Any) -> Any:
-        return self._env.action_space
-
-    @property
-    def max_steps_in_episode(self) -> int:
-        spec = self._env.spec
-        assert spec is not None and spec.max_episode_steps is not None
-        return spec.max_episode_steps
-
-
-@functools.cache
-def _gymnax(name: str) -> Any:
-    if name in envs.available():
-        return envs.make(name)
-    spaces = _GymnasiumSpaces(name)
-    return spaces, spaces

@@ -244,14 +244,15 @@ def evolve(
             "fitness_mean": progress.rows[-1]["fitness_mean"],
             "cpu_seconds": progress.cpu_seconds,
             "compile_seconds": result.compile_seconds,
-            "real_steps": progress.real_steps,
+            **progress.steps.as_dict(),
+            "validation": result.validation,
             "failed_candidates": progress.failed_candidates,
         }
         shape = dataclasses.replace(result.env.config, scale=task.scales.get(kind, 1.0))
         env, params = shape.make(*task.pair(task.rows["same"].repeat))
         params = params.replace(weights=result.params.weights)
         file = path(cells.folder, kind, seed)
-        jaxrl_se.save(file, env, params, task=task.task, report=report)
+        jaxrl_se.save(file, env, params, task=task.task, card=report)
         return report
 
     cells.fill(f"evolution/{kind}/{seed}", measure)

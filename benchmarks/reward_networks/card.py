@@ -43,20 +43,20 @@ def write_best(
             name: table[NO_NETWORK]["mean"] for name, table in rows.items()
         },
     }
-    jaxrl_se.save(folder / "best", env, params, task=task.task, report=report)
+    jaxrl_se.save(folder / "best", env, params, task=task.task, card=report)
     (folder / "best.md").write_text(_card(task, env, report))
 
 
 def _card(task: RewardTask, env: Any, report: dict[str, Any]) -> str:
     """The card as Markdown."""
-    form = "quadratic in the observation" if env.quadratic else "linear"
-    layers = "x".join(map(str, env.hidden_sizes)) or f"none, it is {form}"
-    if env.hidden_sizes:
-        layers += f", {env.activation}"
-    if env.scale != 1.0:
-        layers += f", its output times {env.scale:g} (1 in evolution)"
+    form = "quadratic in the observation" if env.config.quadratic else "linear"
+    layers = "x".join(map(str, env.config.hidden_sizes)) or f"none, it is {form}"
+    if env.config.hidden_sizes:
+        layers += f", {env.config.activation}"
+    if env.config.scale != 1.0:
+        layers += f", its output times {env.config.scale:g} (1 in evolution)"
     repeat = task.rows["same"].repeat
-    text = f"""# Reward network for {task.task}, {env.kind}
+    text = f"""# Reward network for {task.task}, {env.config.kind}
 
 {report["num_weights"]} evolved numbers. Dynamics, termination and time limit are the
 task's; `info["task_reward"]` is its own reward.
@@ -66,9 +66,9 @@ task's; `info["task_reward"]` is its own reward.
 | command, of whose networks this one was chosen | `{report["command"]}` |
 | hidden layers | {layers} |
 | times that an action is taken | {repeat} |
-| episodes of evolution start | {task.evolution_starts(env.kind)} |
-| potential 0 at termination | {env.zero_at_termination} |
-| scoring | `{task.evolutions[env.kind].scoring}` |
+| episodes of evolution start | {task.evolution_starts(env.config.kind)} |
+| potential 0 at termination | {env.config.zero_at_termination} |
+| scoring | `{task.evolutions[env.config.kind].scoring}` |
 | strategy, population, inner steps | {report["strategy"]}, \
 {report["population_size"]}, {report["train_steps"]} |
 | seed | {report["seed"]} |

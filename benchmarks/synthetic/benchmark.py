@@ -19,10 +19,10 @@ from benchmarks.shared.gymnasium_test import gymnasium_returns
 from benchmarks.shared.learning_curves import Curves, learning_curves
 from benchmarks.synthetic.card import write_card
 from jaxrl_runs.checkpoints import tree_sha256
+from jaxrl_runs.describe import describe
 from jaxrl_runs.run_folder import RunFolder, next_run_folder
 from jaxrl_runs.statistics import ReturnStatistics, bootstrap_ci95, summarize
 from jaxrl_se.config import EvolutionConfig
-from jaxrl_se.evaluation import play
 from jaxrl_se.evolution import TEST, EvolutionResult
 
 TEST_EPISODES = 10
@@ -138,7 +138,7 @@ def run_once(benchmark: Benchmark, options: Options, out: Path) -> dict:
     config = _configure(benchmark, options)
     identity = {
         "benchmark": dataclasses.asdict(benchmark) | {"configs": None},
-        "evolution": dataclasses.asdict(config),
+        "evolution": describe(config),
         "options": dataclasses.asdict(options)
         | {"out": None, "runs": None, "resume": None, "gif": None, "cache": None},
     }
@@ -182,7 +182,7 @@ def _write(
         measured.result.env,
         measured.result.params,
         task=benchmark.task,
-        report=measured.summary,
+        card=measured.summary,
     )
     write_card(folder.path / "card.md", measured.summary)
     folder.write_json("summary.json", measured.summary)
@@ -241,12 +241,15 @@ def _measure(
         "train_steps": config.train_steps,
         "generations": result.progress.generation,
         "solved": result.progress.solved,
+        "validation": result.validation,
         "params_sha256": tree_sha256(result.params.weights),
         "num_weights": sum(x.size for x in jax.tree.leaves(result.params.weights)),
         "evolve_seconds": result.progress.seconds,
         "evolve_cpu_seconds": result.progress.cpu_seconds,
         "compile_seconds": result.compile_seconds,
         "real_steps_spent": result.progress.real_steps,
+        "model_steps_spent": result.progress.model_steps,
+        "synthetic_steps_spent": result.progress.synthetic_steps,
         "failed_candidates": result.progress.failed_candidates,
         "agents": num_agents,
         "test_episodes": config.validation_episodes,
@@ -309,13 +312,10 @@ def _terminating_scores(benchmark, config, result, key, num_agents) -> np.ndarra
         config.train_steps,
         num_agents=num_agents,
     )
-    env, params = envs.make(benchmark.task)
-
-    def test(policy, key):
-        return play(policy, env, params, key, TEST_EPISODES).returns.mean()
-
-    keys = jax.random.split(key_test, num_agents)
-    return np.asarray(jax.jit(jax.vmap(test))(trained.policy, keys))
+    episodes = jaxrl_se.evaluate(
+        trained.policy, benchmark.task, key_test, TEST_EPISODES
+    )
+    return np.mean(episodes.returns, axis=1)
 
 
 def _command(benchmark: Benchmark, options: Options) -> str:

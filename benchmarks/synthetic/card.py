@@ -33,6 +33,7 @@ def write_card(path: Path, summary: dict) -> None:
 | seed | {summary["seed"]} |
 | generations | {summary["generations"]}, ended because {stop} |
 | steps in the real task, validations included | {summary["real_steps_spent"]:,} |
+| steps in the synthetic environment | {summary["synthetic_steps_spent"]:,} |
 | CPU-seconds, validations included, compilation not | \
 {summary["evolve_cpu_seconds"]:.1f} |
 | weights, SHA-256 | `{summary["params_sha256"]}` |

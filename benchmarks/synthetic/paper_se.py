@@ -109,7 +109,7 @@ def _evolve(task: str, seed: int, options: Options, path: Path) -> None:
         summary = {
             "curve": [row["validation_mean"] for row in rows],
             "cpu_minutes_per_iteration": result.progress.cpu_seconds / 60 / len(rows),
-            "real_steps": result.progress.real_steps,
+            **result.progress.steps.as_dict(),
             "failed_candidates": result.progress.failed_candidates,
         }
         jaxrl_se.save(
@@ -117,7 +117,7 @@ def _evolve(task: str, seed: int, options: Options, path: Path) -> None:
             result.env,
             result.params,
             task=task,
-            report=identity | summary,
+            card=identity | summary,
         )
         folder.write_json("summary.json", summary)
 

@@ -21,59 +21,103 @@ def learning_curves(
 
     figure = Figure(figsize=(10, 4), layout="constrained")
     evolution, learning = figure.subplots(1, 2)
+    _draw_evolution(evolution, summary, rows)
+    _draw_learning(learning, summary, curves)
+    for axes in (evolution, learning):
+        figures.quiet(axes)
+        axes.grid(color=figures.GREY, alpha=0.15)
+    figure.savefig(path, dpi=150)
 
+
+def _draw_evolution(axes: Any, summary: dict, rows: list[dict]) -> None:
+    """Scores of a generation's candidates, and of fresh agents on the search mean."""
     generation = [row["generation"] for row in rows]
-    evolution.plot(
-        generation,
-        [row["fitness_mean"] for row in rows],
-        color=figures.LEARNED,
-        label="mean",
-    )
-    evolution.plot(
-        generation,
-        [row["fitness_best"] for row in rows],
-        color=figures.LEARNED,
-        alpha=0.4,
-        label="best",
-    )
+    for field, label, alpha in (
+        ("fitness_best", "best candidate", 0.35),
+        ("fitness_mean", "mean of candidates", 1.0),
+    ):
+        values = [row[field] for row in rows]
+        axes.plot(generation, values, color=figures.LEARNED, alpha=alpha, label=label)
     validated = [row for row in rows if np.isfinite(row["validation_mean"])]
-    evolution.plot(
+    axes.plot(
         [row["generation"] for row in validated],
         [row["validation_mean"] for row in validated],
         "o",
         color="black",
-        label="search mean, fresh agents",
+        label="fresh agents",
     )
-    evolution.set(
-        title="Evolution of the synthetic environment",
+    axes.set(
+        title="Evolution of the learned environment",
         xlabel="generation",
-        ylabel=f"return on {summary['task']}",
+        ylabel=f"return on {_without_version(summary['task'])}",
+    )
+    # Below the axes, so that no curve runs through it.
+    axes.legend(
+        frameon=False,
+        fontsize=8,
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.16),
+        ncols=3,
+        columnspacing=1.2,
+        handlelength=1.4,
     )
 
-    for name, color, curve in (
-        ("synthetic environment", figures.LEARNED, curves.synthetic),
-        ("real task", figures.REAL, curves.real),
-    ):
-        learning.plot(
-            curves.steps,
-            curve.returns.mean(axis=0),
-            color=color,
-            label=f"in the {name}",
-        )
+
+def _draw_learning(axes: Any, summary: dict, curves: Curves) -> None:
+    """Mean and middle 80 % of both groups, and how far apart they solve the task."""
+    both = (
+        ("learned\nenvironment", figures.LEARNED, curves.synthetic, (34, -14)),
+        ("real\ntask", figures.REAL, curves.real, (16, -24)),
+    )
+    for name, color, curve, offset in both:
+        mean = curve.returns.mean(axis=0)
+        axes.plot(curves.steps, mean, color=color)
         low, high = np.percentile(curve.returns, [10, 90], axis=0)
-        learning.fill_between(curves.steps, low, high, color=color, alpha=0.15, lw=0)
-        learning.axvline(curve.median_steps, color=color, ls=":", lw=1)
-    learning.set(
-        title=f"{summary['curve_agents']} agents each: mean, 10th to 90th percentile",
+        axes.fill_between(curves.steps, low, high, color=color, alpha=0.15, lw=0)
+        # Beside the curve where it has come half of its way.
+        place = int(np.argmax(mean >= (mean[0] + mean.max()) / 2))
+        axes.annotate(
+            name,
+            (curves.steps[place], mean[place]),
+            xytext=offset,
+            textcoords="offset points",
+            ha="left" if offset[0] > 0 else "right",
+            color=color,
+            fontweight="bold",
+        )
+    _draw_ratio(axes, summary, curves)
+    axes.set(
+        title=f"{summary['curve_agents']} agents each: mean, middle 80 %",
         xlabel="training steps",
-        ylabel=f"return on {summary['curve_task']}",
+        ylabel=f"return on {_without_version(summary['curve_task'])}",
         xscale="log",
     )
-    for axes in (evolution, learning):
-        axes.legend(frameon=False)
-        figures.quiet(axes)
-        axes.grid(color=figures.GREY, alpha=0.15)
-    figure.savefig(path, dpi=150)
+
+
+def _draw_ratio(axes: Any, summary: dict, curves: Curves) -> None:
+    """Above the curves, how far apart both groups solve the task."""
+    level = summary["curve_return"]
+    lowest, highest = axes.get_ylim()
+    top = highest + 0.06 * (highest - lowest)
+    ends = curves.synthetic.median_steps, curves.real.median_steps
+    for steps, color in zip(ends, (figures.LEARNED, figures.REAL), strict=True):
+        axes.plot([steps, steps], [level, top], color=color, ls=":", lw=1.2)
+    style = {"arrowstyle": "<->", "color": "black", "shrinkA": 0, "shrinkB": 0}
+    axes.annotate("", (ends[0], top), (ends[1], top), arrowprops=style)
+    axes.annotate(
+        f"{summary['step_speedup']:.0f} x fewer steps to {level:g}",
+        (np.sqrt(ends[0] * ends[1]), top),
+        xytext=(0, 4),
+        textcoords="offset points",
+        ha="center",
+        fontweight="bold",
+    )
+    axes.set_ylim(lowest, top + 0.1 * (highest - lowest))
+
+
+def _without_version(task: str) -> str:
+    """A task's name as one says it."""
+    return task.rsplit("-v", 1)[0]
 
 
 def episode_gif(path: Path, gymnasium_id: str, policy: Any, seed: int) -> None:

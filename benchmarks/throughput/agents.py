@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from envs import LegacyEnv
 from jaxrl_runs.run_folder import RunFolder, next_run_folder
-from jaxrl_se import DDQN, PPO, SAC, TD3, OneStepEnv, Spaces
+from jaxrl_se import DDQN, PPO, SAC, TD3, Spaces, SyntheticConfig
 from jaxrl_se.evaluation import play
 from jaxrl_se.training import train_group
 
@@ -186,7 +186,7 @@ def rejax_population(agent: Any, env: Any, params: Any, options: Options) -> Cal
 def measure(name: str, contender: str, options: Options) -> dict[str, Any]:
     """CPU-seconds to trace, compile and run, and the trained agents' mean reward."""
     agent, spaces = AGENTS[name]
-    env = OneStepEnv(spaces)
+    env = SyntheticConfig(activation="relu").build(spaces)
     params: Any = env.default_params
     make = ours if contender == OURS else rejax_population
     key_envs, key_train, key_play = jax.random.split(jax.random.key(options.seed), 3)

@@ -19,7 +19,7 @@ import optax
 from envs import LegacyEnv
 from jaxrl_runs.devices import map_agents, population_mesh
 from jaxrl_se import DDQN, EvolutionConfig, Spaces
-from jaxrl_se.training import train_group
+from jaxrl_se.training import train_group, train_once
 
 AGENT = DDQN()
 SPACES = Spaces(obs_size=4, num_actions=2)
@@ -51,14 +51,14 @@ class Contender:
 def contenders(env: Any, params: Any, num_steps: int) -> dict[str, Contender]:
     """All that can be compared on this machine, by name."""
     one_device = population_mesh(jax.local_devices()[:1])
-    network = AGENT.network(SPACES)
+    network = AGENT.q_network(SPACES)
     flax_network: Any = plain_network(AGENT, env, params)
 
     def independent(keys, env_weights):
         def one(agent):
             key, weights = agent
             own = params.replace(weights=weights)
-            trained = AGENT.train(env, own, key, num_steps=num_steps)
+            trained = train_once(AGENT, env, own, key, num_steps=num_steps)
             return jax.tree.map(lambda leaf: leaf[-1], trained.weights)
 
         return map_agents(one, (keys, env_weights), mesh=one_device)

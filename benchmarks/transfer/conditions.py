@@ -26,13 +26,13 @@ from benchmarks.shared import runtime
 from benchmarks.synthetic.acrobot import ACROBOT
 from benchmarks.synthetic.benchmark import Benchmark
 from benchmarks.synthetic.cartpole import CARTPOLE
+from benchmarks.transfer.world_model import WorldModel, errors, fit
 from envs.spaces import Spaces
 from jaxrl_runs.devices import map_agents
 from jaxrl_se.agents import DDQN, PPO, DiscreteTD3
 from jaxrl_se.config import EvolutionConfig
 from jaxrl_se.evaluation import play
 from jaxrl_se.hyperparameters import Varied, vary_like_ferreira2022
-from jaxrl_se.supervised import WorldModel, errors, fit
 
 CONDITIONS = ("varied", "fixed")
 
@@ -211,10 +211,10 @@ def evolve(
         "solved": progress.solved,
         "generations": progress.generation,
         "cpu_seconds": progress.cpu_seconds,
-        "real_steps": progress.real_steps,
+        **progress.steps.as_dict(),
     }
     task = transfer.benchmark.task
-    jaxrl_se.save(path, result.env, result.params, task=task, report=report)
+    jaxrl_se.save(path, result.env, result.params, task=task, card=report)
     return report
 
 

@@ -1,4 +1,4 @@
-"""Agents: frozen dataclasses of hyperparameters with a pure `train`.
+"""Agents: frozen dataclasses of hyperparameters, by the protocol `Agent`.
 
 Why they are ours and not rejax's is not speed alone. rejax composes with evolution
 (`jax.vmap` over `algorithm.replace(env_params=...)`, the environment wrapped in
@@ -10,12 +10,13 @@ reward there is 0.09 instead of 0.17), it knows no stop rules, and widths and de
 cannot vary inside a compiled program.
 """
 
+from jaxrl_se.agents.agent import Agent, Transition
 from jaxrl_se.agents.best_response import BestResponse
 from jaxrl_se.agents.bonus import Bonus
 from jaxrl_se.agents.curiosity import Curious
 from jaxrl_se.agents.ddqn import DDQN
 from jaxrl_se.agents.icm import ICM
-from jaxrl_se.agents.off_policy import Trained, Variation
+from jaxrl_se.agents.off_policy import Variation
 from jaxrl_se.agents.ppo import PPO
 from jaxrl_se.agents.rnd import RND
 from jaxrl_se.agents.sac import SAC
@@ -33,6 +34,7 @@ __all__ = [
     "SAC",
     "SARSA",
     "TD3",
+    "Agent",
     "BestResponse",
     "Bonus",
     "Curious",
@@ -40,6 +42,6 @@ __all__ = [
     "Plateau",
     "QLearning",
     "Solved",
-    "Trained",
+    "Transition",
     "Variation",
 ]

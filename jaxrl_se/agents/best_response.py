@@ -9,12 +9,12 @@ import jax.numpy as jnp
 from flax import struct
 
 from envs.spaces import Spaces
-from jaxrl_se.agents.off_policy import Trained
+from jaxrl_se.agents.agent import Agent
 from jaxrl_se.networks import MLP, Weights
 from jaxrl_se.synthetic_env import SyntheticEnv, bounded
 
 
-@struct.dataclass
+@struct.dataclass(eq=False)
 class BestResponsePolicy:
     """Takes the action of the highest learned reward.
 
@@ -40,7 +40,7 @@ class BestResponsePolicy:
 
 
 @struct.dataclass
-class BestResponse:
+class BestResponse(Agent):
     """An agent that knows the learned reward and acts greedily on it.
 
     It is the limit of long training in a one-step environment, and of training with a
@@ -59,6 +59,11 @@ class BestResponse:
     activation: str = struct.field(pytree_node=False, default="tanh")
     reward_bound: float | None = struct.field(pytree_node=False, default=None)
 
+    @property
+    def rollout_steps(self) -> int:
+        """It takes no step."""
+        return 0
+
     def check(self, spaces: Spaces) -> None:
         """It fits all spaces."""
 
@@ -74,44 +79,55 @@ class BestResponse:
             reward_bound=self.reward_bound,
         )
 
-    def train(
+    def act(
+        self, spaces: Spaces, state: Weights, obs: jax.Array, draw: Any = None
+    ) -> tuple[jax.Array, jax.Array]:
+        """As its policy acts; training asks for none of its actions."""
+        del draw
+        action = jax.vmap(self.policy(spaces, state))(obs)
+        return action, action
+
+    def policy_weights(self, spaces: Spaces, state: Weights) -> Weights:
+        """All that it has."""
+        del spaces
+        return state
+
+    def start(
         self,
-        env: Any,
-        params: Any,
+        spaces: Spaces,
         key: jax.Array,
         *,
         num_steps: int,
-        num_snapshots: int = 1,
-        stop: Any = None,
-        spaces: Spaces | None = None,
-    ) -> Trained:
-        """Reads the reward network; takes no step.
+        env: Any = None,
+        params: Any = None,
+    ) -> Weights:
+        """Reads the reward network.
 
         Raises:
           ValueError: The environment is not a `SyntheticEnv` with reward heads and with
             the networks that the agent expects.
         """
-        del key, num_steps, stop, spaces
+        del spaces, key, num_steps
         expected = (self.hidden_sizes, self.activation, self.reward_bound)
-        if not (isinstance(env, SyntheticEnv) and env.reward_heads):
+        if not (isinstance(env, SyntheticEnv) and env.config.reward_heads):
             raise ValueError(
                 "env: BestResponse needs a SyntheticEnv with reward_heads, got "
                 f"{type(env).__name__}"
             )
-        found = (env.hidden_sizes, env.activation, env.reward_bound)
+        config = env.config
+        found = (config.hidden_sizes, config.activation, config.reward_bound)
         if found != expected:
             raise ValueError(
                 "hidden_sizes, activation, reward_bound: BestResponse has "
                 f"{expected}, the environment {found}"
             )
         size = env.spaces.obs_size
-        low, high = jnp.asarray(env.obs_range or ((-1.0, 1.0),) * size, jnp.float32).T
-        weights = {
+        ranges = params.obs_range
+        if ranges is None:
+            ranges = ((-1.0, 1.0),) * size
+        low, high = jnp.asarray(ranges, jnp.float32).T
+        return {
             "reward": params.weights["reward"],
             "scale": 2 / (high - low),
             "shift": -(high + low) / (high - low),
         }
-        weights = jax.tree.map(
-            lambda leaf: jnp.broadcast_to(leaf, (num_snapshots, *leaf.shape)), weights
-        )
-        return Trained(weights, jnp.int32(0), jnp.int32(0))

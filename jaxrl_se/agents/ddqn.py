@@ -12,13 +12,11 @@ from flax import struct
 from envs.spaces import Spaces
 from jaxrl_se.agents.off_policy import OffPolicyAgent, Progress, Variation
 from jaxrl_se.agents.replay import Batch
-from jaxrl_se.networks import MLP, DuelingMLP, Weights, resize_hidden
+from jaxrl_se.networks import DuelingMLP, Weights
 from jaxrl_se.policies import GreedyPolicy
+from jaxrl_se.torsos import make_network
 
 _ADAM = optax.scale_by_adam()
-# Learners hold units of zeros up to full vector registers of a CPU: an update of 57
-# units takes a fifth longer than one of 64.
-_LANES = 8
 
 
 @struct.dataclass
@@ -70,6 +68,8 @@ class DDQN(OffPolicyAgent):
       activation: Its activation, a name in `jaxrl_se.networks.ACTIVATIONS`.
       batch_size: Transitions per update, drawn uniformly with replacement.
       buffer_size: Capacity of the replay buffer in transitions.
+      num_envs: Environments that are stepped at once.
+      network: "mlp", "cnn", or a `flax.linen.Module` (see `jaxrl_se.torsos`).
       variation: Traced sizes inside the static ones (see `jaxrl_se.hyperparameters`).
     """
 
@@ -92,13 +92,19 @@ class DDQN(OffPolicyAgent):
     activation: str = struct.field(pytree_node=False, default="relu")
     batch_size: int = struct.field(pytree_node=False, default=32)
     buffer_size: int = struct.field(pytree_node=False, default=100_000)
+    num_envs: int = struct.field(pytree_node=False, default=1)
+    network: Any = struct.field(pytree_node=False, default="mlp")
 
-    def network(self, spaces: Spaces) -> MLP | DuelingMLP:
+    def q_network(self, spaces: Spaces) -> Any:
         """The Q-network: observation to one value per action."""
         if spaces.num_actions is None:
             raise ValueError(
                 "task: DDQN needs discrete actions, but this task's actions are "
                 f"continuous vectors of size {spaces.action_size}"
+            )
+        if self.dueling and self.network != "mlp":
+            raise ValueError(
+                f"network must be 'mlp' for a dueling one, got {self.network!r}"
             )
         if self.dueling:
             return DuelingMLP.build(
@@ -109,17 +115,21 @@ class DDQN(OffPolicyAgent):
                 self.activation,
                 self.dueling_mean_over_batch,
             )
-        return MLP(
-            spaces.obs_size, self.hidden_sizes, spaces.num_actions, self.activation
+        return make_network(
+            self.network,
+            (spaces.obs_size,),
+            self.hidden_sizes,
+            spaces.num_actions,
+            self.activation,
         )
 
     def policy(self, spaces: Spaces, weights: Weights) -> GreedyPolicy:
         """The policy that takes the action of the highest value."""
-        return GreedyPolicy(weights=weights, network=self.network(spaces))
+        return GreedyPolicy(weights=weights, network=self.q_network(spaces))
 
     def check(self, spaces: Spaces) -> None:
         """Raises ValueError if the agent cannot learn in these spaces."""
-        network = self.network(spaces)
+        network = self.q_network(spaces)
         self.check_sizes()
         if self.variation is not None:
             network.check_shape()
@@ -132,19 +142,14 @@ class DDQN(OffPolicyAgent):
         """Whether to explore, and with which action."""
         return 2, 0
 
-    def start(self, spaces: Spaces, key: jax.Array) -> Learner:
+    def init(self, spaces: Spaces, key: jax.Array) -> Learner:
         """Draws the Q-network."""
-        weights = self.network(spaces).init(key, self.network_shape)
-        if not self.dueling:
-            full = [-(-size // _LANES) * _LANES for size in self.hidden_sizes]
-            weights = resize_hidden(weights, full)
-        return Learner.start(weights)
+        network = self.q_network(spaces)
+        return Learner.start(network.pad(network.init(key, self.network_shape)))
 
-    def policy_weights(self, learner: Learner) -> Weights:
+    def learned_weights(self, spaces: Spaces, learner: Learner) -> Weights:
         """The online network's."""
-        if self.dueling:
-            return learner.weights
-        return resize_hidden(learner.weights, self.hidden_sizes)
+        return self.q_network(spaces).unpad(learner.weights)
 
     def epsilon(self, progress: Progress) -> jax.Array:
         """Probability of a random action."""
@@ -154,9 +159,9 @@ class DDQN(OffPolicyAgent):
         fraction = jnp.minimum(progress.step / self.epsilon_steps, 1.0)
         return self.epsilon_start + (self.epsilon_end - self.epsilon_start) * fraction
 
-    def act(self, spaces, learner, obs, uniform, progress):
+    def explore(self, spaces, learner, obs, uniform, progress):
         """Epsilon-greedy."""
-        network = self.network(spaces)
+        network = self.q_network(spaces)
         greedy = jnp.argmax(network(learner.weights, obs[None])[0])
         random = (uniform[1] * network.out_size).astype(jnp.int32)
         action = jnp.where(uniform[0] < self.epsilon(progress), random, greedy)
@@ -168,11 +173,11 @@ class DDQN(OffPolicyAgent):
             progress.episode >= self.learning_starts_episode
         )
 
-    def update(
+    def learn(
         self, spaces: Spaces, learner: Learner, batch: Batch, uniform: Any = None
     ) -> Learner:
         """One gradient step on the mean squared temporal-difference error."""
-        network = self.network(spaces)
+        network = self.q_network(spaces)
         grads = jax.grad(self.loss)(
             learner.weights, learner.target_weights, network, batch
         )
@@ -185,13 +190,23 @@ class DDQN(OffPolicyAgent):
         )
         return Learner(weights, target_weights, opt_state)
 
+    def losses(
+        self, spaces: Spaces, learner: Learner, batch: Batch, uniform: Any
+    ) -> dict[str, jax.Array]:
+        """See `OffPolicyAgent`."""
+        del uniform
+        network = self.q_network(spaces)
+        return {
+            "loss": self.loss(learner.weights, learner.target_weights, network, batch)
+        }
+
     def loss(self, weights, target_weights, network, batch: Batch) -> jax.Array:
         """Mean squared temporal-difference error of a minibatch."""
         next_q = network(weights, batch.next_obs)
         next_q_target = network(target_weights, batch.next_obs)
         chooser = jnp.where(self.double, next_q, next_q_target)
         bootstrap = _select(next_q_target, jnp.argmax(chooser, axis=-1))
-        target = batch.reward + self.discount * (1 - batch.terminated) * bootstrap
+        target = batch.reward + self.discount * batch.bootstrap_weight * bootstrap
         action = batch.action[:, 0].astype(jnp.int32)
         error = _select(network(weights, batch.obs), action)
         error = error - jax.lax.stop_gradient(target)

@@ -1,10 +1,9 @@
-"""The training loop of agents that learn from a replay buffer, for one agent.
+"""Agents that learn from a replay buffer: what they share as `Agent`s.
 
-All that is random is drawn ahead in large pieces, as one vector of uniform numbers per
-step. Under `jax.vmap` with the environment's params as the only mapped argument these
-draws, the schedule of updates and the positions in the buffer stay unbatched: the
-members of a group share their randomness and cost little more than their matrix
-products.
+All that is random about a step is one vector of uniform numbers, drawn ahead. Under
+`jax.vmap` with the environment's params as the only mapped argument these draws, the
+schedule of updates and the positions in the buffer stay unbatched: the members of a
+group share their randomness and cost little more than their matrix products.
 """
 
 from __future__ import annotations
@@ -17,15 +16,10 @@ import jax.numpy as jnp
 from flax import struct
 
 from envs.spaces import Spaces
-from envs.stepping import draw_steps
+from jaxrl_se.agents.agent import Agent, Transition, alone, only
 from jaxrl_se.agents.bonus import Bonus
 from jaxrl_se.agents.replay import Batch, Replay
-from jaxrl_se.agents.stopping import StopRule
 from jaxrl_se.networks import NetworkShape, Weights
-from jaxrl_se.reward_network import with_discount
-from jaxrl_se.task_tests import Record, TaskTest
-
-_CHUNK = 1000  # Steps whose randomness is drawn at once, about.
 
 
 @struct.dataclass
@@ -42,24 +36,6 @@ class Progress:
 
 
 @struct.dataclass
-class Trained:
-    """What training leaves behind.
-
-    Attributes:
-      weights: The policy's weights with a leading `[num_snapshots]` axis.
-      steps: int32, environment steps until the end, fewer than the budget if a stop
-        rule fired.
-      episodes: int32, episodes finished until then.
-      tests: What tests on the real task gave along the way, if there were any.
-    """
-
-    weights: Weights
-    steps: jax.Array
-    episodes: jax.Array
-    tests: Record | None = None
-
-
-@struct.dataclass
 class Variation:
     """Traced sizes inside an agent's padded static ones.
 
@@ -72,10 +48,34 @@ class Variation:
     batch_size: Any
 
 
-class OffPolicyAgent:
-    """What the loop asks of an agent; subclasses are frozen `flax.struct` dataclasses.
+@struct.dataclass
+class OffPolicyState:
+    """The state of an agent with a replay buffer.
 
     Attributes:
+      learner: What it learns: networks, target networks, optimiser states.
+      curiosity: The state of a bonus, None without one.
+      buffer: The replay buffer's arrays.
+      progress: Steps and episodes so far.
+      is_due: bool `[N]`, whether the step in each environment is followed by an update.
+    """
+
+    learner: Any
+    curiosity: Any
+    buffer: dict[str, jax.Array]
+    progress: Progress
+    is_due: jax.Array
+
+
+class OffPolicyAgent(Agent):
+    """An `Agent` with a replay buffer, given an algorithm.
+
+    Subclasses are frozen `flax.struct` dataclasses of hyperparameters with the pure
+    functions `init`, `explore` and `learn`.
+
+    Attributes:
+      num_envs: Static; environments that are stepped at once. There are as many updates
+        per environment step as with one.
       learning_starts: Environment steps before the first update.
       updates_per_step: Updates per environment step, at most 1, evenly spaced.
       batch_size: Static; rows of a minibatch, drawn uniformly with replacement.
@@ -90,31 +90,11 @@ class OffPolicyAgent:
     buffer_size: int
     variation: Variation | None
 
-    def check(self, spaces: Spaces) -> None:
-        """Raises ValueError if the agent cannot learn in these spaces."""
-        raise NotImplementedError
-
-    def policy(self, spaces: Spaces, weights: Weights) -> Any:
-        """The test policy, noise-free: a pytree callable `(obs, key) -> action`."""
-        raise NotImplementedError
-
-    def stored_action_size(self, spaces: Spaces) -> int:
-        """Size of an action in the buffer."""
-        raise NotImplementedError
-
-    def num_draws(self, spaces: Spaces) -> tuple[int, int]:
-        """Uniform numbers that `act` and `update` take at each step."""
-        raise NotImplementedError
-
-    def start(self, spaces: Spaces, key: jax.Array) -> Any:
+    def init(self, spaces: Spaces, key: jax.Array) -> Any:
         """Draws a learner: networks, target networks, optimiser states."""
         raise NotImplementedError
 
-    def policy_weights(self, learner: Any) -> Weights:
-        """The part of a learner that `policy` needs."""
-        raise NotImplementedError
-
-    def act(
+    def explore(
         self,
         spaces: Spaces,
         learner: Any,
@@ -122,7 +102,25 @@ class OffPolicyAgent:
         uniform: jax.Array,
         progress: Progress,
     ) -> tuple[jax.Array, jax.Array]:
-        """An exploring action for the environment, and as it is stored."""
+        """An exploring action in one environment, and as it is stored."""
+        raise NotImplementedError
+
+    def learn(
+        self, spaces: Spaces, learner: Any, batch: Batch, uniform: jax.Array
+    ) -> Any:
+        """The learner after one gradient step."""
+        raise NotImplementedError
+
+    def learned_weights(self, spaces: Spaces, learner: Any) -> Weights:
+        """The part of a learner that `policy` needs."""
+        raise NotImplementedError
+
+    def stored_action_size(self, spaces: Spaces) -> int:
+        """Size of an action in the buffer."""
+        raise NotImplementedError
+
+    def num_draws(self, spaces: Spaces) -> tuple[int, int]:
+        """Uniform numbers that `explore` and `learn` take."""
         raise NotImplementedError
 
     def is_learning(self, progress: Progress) -> jax.Array:
@@ -134,11 +132,138 @@ class OffPolicyAgent:
         before = jnp.floor(step * self.updates_per_step)
         return jnp.floor((step + 1) * self.updates_per_step) > before
 
+    def start(
+        self,
+        spaces: Spaces,
+        key: jax.Array,
+        *,
+        num_steps: int,
+        env: Any = None,
+        params: Any = None,
+    ) -> OffPolicyState:
+        """See `Agent`."""
+        del env, params
+        return OffPolicyState(
+            learner=self.init(spaces, key),
+            curiosity=None,
+            buffer=self._replay(spaces).init(min(self.buffer_size, num_steps)),
+            progress=Progress(jnp.int32(0), jnp.int32(0)),
+            is_due=jnp.zeros(self.num_envs, bool),
+        )
+
+    def draw(
+        self, spaces: Spaces, key_act: jax.Array, key_update: jax.Array, num_rounds: int
+    ) -> tuple[jax.Array, jax.Array]:
+        """Uniform numbers in [0, 1): of each environment those of a step, `[R, N, U]`.
+
+        One call draws all of them: each costs compile time.
+        """
+        del key_update
+        num_uniform = sum(self.num_draws(spaces)) + self.batch_size
+        uniform = jax.random.uniform(key_act, (num_rounds, self.num_envs, num_uniform))
+        return jnp.expand_dims(uniform, 1), uniform
+
+    def act(
+        self, spaces: Spaces, state: OffPolicyState, obs: jax.Array, draw: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """See `Agent`; `explore` in each environment."""
+        uniform = draw[:, : self.num_draws(spaces)[0]]
+
+        def one(obs, uniform):
+            return self.explore(spaces, state.learner, obs, uniform, state.progress)
+
+        if self.num_envs > 1:
+            return jax.vmap(one)(obs, uniform)
+        return alone(one(only(obs), only(uniform)))
+
+    def observe(
+        self, spaces: Spaces, state: OffPolicyState, transition: Transition
+    ) -> OffPolicyState:
+        """Stores the transitions, one environment after the other."""
+        replay, buffer, progress = self._replay(spaces), state.buffer, state.progress
+        capacity = buffer["packed"].shape[0]
+        values = {name: getattr(transition, name) for name in replay.fields}
+        buffer = replay.write(buffer, progress.step % capacity, values)
+        steps = progress.step + jnp.arange(self.num_envs)
+        return state.replace(  # type: ignore
+            buffer=buffer,
+            progress=Progress(
+                progress.step + self.num_envs,
+                progress.episode + jnp.sum(transition.done, dtype=jnp.int32),
+            ),
+            is_due=self.is_learning(progress) & self.is_due(steps),
+        )
+
     def update(
+        self,
+        spaces: Spaces,
+        state: OffPolicyState,
+        draw: jax.Array,
+        bonus: Bonus | None = None,
+    ) -> OffPolicyState:
+        """As many gradient steps as are due, at most one per environment.
+
+        A bonus learns from the same minibatch, and pays for its rows by what it has
+        just become.
+        """
+        replay, buffer = self._replay(spaces), state.buffer
+        num_act, num_update = self.num_draws(spaces)
+        rows_in_use = self.batch_size
+        if self.variation is not None:
+            rows_in_use = self.variation.batch_size
+        mask = (jnp.arange(self.batch_size) < rows_in_use).astype(jnp.float32)
+        num_stored = jnp.minimum(state.progress.step, buffer["packed"].shape[0])
+
+        def learn(learners, batch, uniform):
+            learner, curiosity = learners
+            if bonus is not None:
+                vectors = self.action_vectors(spaces, batch.action)
+                seen = batch.replace(action=vectors)
+                curiosity = bonus.update(spaces, curiosity, seen)
+                curiosity, paid = bonus.rewards(spaces, curiosity, seen)
+                batch = batch.replace(reward=batch.reward + paid)
+            return self.learn(spaces, learner, batch, uniform), curiosity
+
+        def one(learners, x):
+            uniform, is_due = x
+            for_update, for_rows = jnp.split(uniform[num_act:], [num_update])
+            batch = replay.read(buffer, (for_rows * num_stored).astype(jnp.int32), mask)
+            learners = jax.lax.cond(
+                is_due,
+                lambda learners: learn(learners, batch, for_update),
+                lambda learners: learners,
+                learners,
+            )
+            return learners, None
+
+        learners = (state.learner, state.curiosity)
+        if self.num_envs > 1:
+            learners, _ = jax.lax.scan(one, learners, (draw, state.is_due))
+        else:
+            learners, _ = one(learners, only((draw, state.is_due)))
+        learner, curiosity = learners
+        return state.replace(learner=learner, curiosity=curiosity)  # type: ignore
+
+    def policy_weights(self, spaces: Spaces, state: OffPolicyState) -> Weights:
+        """See `Agent`."""
+        return self.learned_weights(spaces, state.learner)
+
+    def metrics(self, spaces: Spaces, state: OffPolicyState) -> dict[str, jax.Array]:
+        """`losses` of the newest rows; NaN before there is a whole minibatch."""
+        newest = state.progress.step - 1 - jnp.arange(self.batch_size)
+        rows = newest % state.buffer["packed"].shape[0]
+        mask = jnp.ones(self.batch_size, jnp.float32)
+        batch = self._replay(spaces).read(state.buffer, rows, mask)
+        uniform = jnp.full(self.num_draws(spaces)[1], 0.5)
+        found = self.losses(spaces, state.learner, batch, uniform)
+        return {n: jnp.where(newest[-1] >= 0, x, jnp.nan) for n, x in found.items()}
+
+    def losses(
         self, spaces: Spaces, learner: Any, batch: Batch, uniform: jax.Array
-    ) -> Any:
-        """One gradient step."""
-        raise NotImplementedError
+    ) -> dict[str, jax.Array]:
+        """Scalars by name that say how learning goes; arguments as those of `learn`."""
+        del spaces, learner, batch, uniform
+        return {}
 
     def action_vectors(self, spaces: Spaces, stored: jax.Array) -> jax.Array:
         """Stored actions `[B, ...]` as a `Bonus` sees them, `[B, action_size]`."""
@@ -155,11 +280,16 @@ class OffPolicyAgent:
 
     def check_sizes(self) -> None:
         """Raises ValueError for sizes and rates that cannot be trained with."""
-        for name in ("batch_size", "buffer_size"):
+        for name in ("num_envs", "batch_size", "buffer_size"):
             if getattr(self, name) < 1:
                 raise ValueError(
                     f"{name} must be at least 1, got {getattr(self, name)}"
                 )
+        if self.num_envs > self.buffer_size:
+            raise ValueError(
+                f"num_envs must be at most buffer_size ({self.buffer_size}), got "
+                f"{self.num_envs}"
+            )
         rate = self.updates_per_step
         if isinstance(rate, int | float) and not 0 < rate <= 1:
             raise ValueError(f"updates_per_step must be in (0, 1], got {rate}")
@@ -179,156 +309,5 @@ class OffPolicyAgent:
                 f"between {spaces.action_low} and {spaces.action_high}"
             )
 
-    def train(
-        self,
-        env: Any,
-        params: Any,
-        key: jax.Array,
-        *,
-        num_steps: int,
-        num_snapshots: int = 1,
-        stop: StopRule | None = None,
-        spaces: Spaces | None = None,
-        bonus: Bonus | None = None,
-        test: TaskTest | None = None,
-    ) -> Trained:
-        """Trains one agent: an environment step, then an update if it is due.
-
-        The target bootstraps through truncation and stops at termination. An
-        environment whose `step_env` returns a real-valued `info["discount"]` is taken
-        at its word: it weighs the bootstrap.
-
-        Args:
-          env: A gymnax environment.
-          params: Its params.
-          key: A PRNG key.
-          num_steps: Environment steps, a multiple of `num_snapshots`.
-          num_snapshots: How many times the weights are kept, evenly spaced; the last
-            are those at the end of training.
-          stop: When to end earlier. Under `jax.vmap` all members then run until the
-            last one stops.
-          spaces: The environment's spaces; read from it by default, which has to be
-            done before where `params` are traced and bound the actions.
-          bonus: An intrinsic reward that learns along (see `jaxrl_se.Curious`).
-          test: Tests on the real task after every episode, which can end training.
-        """
-        spaces = spaces or Spaces.of(env, params)
-        params = with_discount(params, getattr(self, "discount", 1.0))
-        capacity = min(self.buffer_size, num_steps)
-        replay = Replay(spaces.obs_size, self.stored_action_size(spaces))
-        num_act, num_update = self.num_draws(spaces)
-        rows_in_use = self.batch_size
-        if self.variation is not None:
-            rows_in_use = self.variation.batch_size
-        mask = (jnp.arange(self.batch_size) < rows_in_use).astype(jnp.float32)
-        chunk_size = _chunk_size(num_steps // num_snapshots)
-        num_chunks = num_steps // num_snapshots // chunk_size
-        key_start, key_reset, key_chunks = jax.random.split(key, 3)
-        # A key of its own: with tests an agent draws what it draws without.
-        key_test = jax.random.fold_in(key, 4)
-
-        def update(learners, batch, uniform):
-            learner, curiosity = learners
-            if bonus is not None:
-                vectors = self.action_vectors(spaces, batch.action)
-                seen = batch.replace(action=vectors)
-                curiosity = bonus.update(spaces, curiosity, seen)
-                curiosity, paid = bonus.rewards(spaces, curiosity, seen)
-                batch = batch.replace(reward=batch.reward + paid)
-            return self.update(spaces, learner, batch, uniform), curiosity
-
-        def one_step(carry, draw, step):
-            learners, buffer, obs, env_state, progress, total, stopping, tests = carry
-            learner = learners[0]
-            for_act, for_update, for_rows = jnp.split(
-                draw["uniform"], [num_act, num_act + num_update]
-            )
-            action, stored = self.act(spaces, learner, obs, for_act, progress)
-            taken = step(draw["env"], env_state, action)
-            terminated = taken.terminated
-            if "discount" in taken.info:
-                terminated = 1.0 - taken.info["discount"]
-            buffer = replay.write(
-                buffer,
-                progress.step % capacity,
-                obs,
-                stored,
-                taken.reward,
-                taken.next_obs,
-                terminated,
-            )
-            num_stored = jnp.minimum(progress.step + 1, capacity)
-            rows = (for_rows * num_stored).astype(jnp.int32)
-            batch = replay.read(buffer, rows, mask)
-            learners = jax.lax.cond(
-                self.is_learning(progress) & self.is_due(progress.step),
-                lambda learners: update(learners, batch, for_update),
-                lambda learners: learners,
-                learners,
-            )
-            done = taken.terminated | taken.truncated
-            total = total + taken.reward
-            if stop is not None:
-                stopping = stop.update(stopping, total, done)
-            progress = Progress(progress.step + 1, progress.episode + done)
-            if test is not None:
-                policy = self.policy(spaces, self.policy_weights(learners[0]))
-                tests = test.after_step(
-                    tests, policy, key_test, progress.step, done, num_steps
-                )
-            total = jnp.where(done, 0.0, total)
-            agent = (learners, buffer, taken.obs, taken.state)
-            return *agent, progress, total, stopping, tests
-
-        def one_chunk(index, carry):
-            key_env, key_uniform = jax.random.split(
-                jax.random.fold_in(key_chunks, index)
-            )
-            env_draws, step = draw_steps(env, params, key_env, chunk_size)
-            # One call draws all that is uniform: each costs compile time.
-            num_uniform = num_act + num_update + self.batch_size
-            uniform = jax.random.uniform(key_uniform, (chunk_size, num_uniform))
-            draws = {"env": env_draws, "uniform": uniform}
-
-            def goes_on(indexed):
-                i, carry = indexed
-                more = i < chunk_size
-                if stop is not None:
-                    more = more & ~stop.fired(carry[-2])
-                return more if test is None else more & ~test.solved(carry[-1])
-
-            def body(indexed):
-                i, carry = indexed
-                draw = jax.tree.map(lambda x: x[i], draws)
-                return i + 1, one_step(carry, draw, step)
-
-            return jax.lax.while_loop(goes_on, body, (jnp.int32(0), carry))[1]
-
-        def one_snapshot(carry, index):
-            first = index * num_chunks
-            carry = jax.lax.fori_loop(first, first + num_chunks, one_chunk, carry)
-            return carry, self.policy_weights(carry[0][0])
-
-        obs, env_state = env.reset(key_reset, params)
-        curiosity = None
-        if bonus is not None:  # whose key is a fourth one: the agent's stay as they are
-            curiosity = bonus.init(spaces, jax.random.fold_in(key, 3))
-        carry = (
-            (self.start(spaces, key_start), curiosity),
-            replay.init(capacity),
-            obs,
-            env_state,
-            Progress(jnp.int32(0), jnp.int32(0)),
-            jnp.float32(0.0),
-            None if stop is None else stop.init(),
-            None if test is None else test.init(),
-        )
-        carry, snapshots = jax.lax.scan(one_snapshot, carry, jnp.arange(num_snapshots))
-        progress = carry[4]
-        return Trained(snapshots, progress.step, progress.episode, carry[-1])
-
-
-def _chunk_size(num_steps: int) -> int:
-    """The largest divisor of `num_steps` up to `_CHUNK`, or all where it is tiny."""
-    size = max(n for n in range(1, min(_CHUNK, num_steps) + 1) if num_steps % n == 0)
-    return size if size >= 50 else num_steps
+    def _replay(self, spaces: Spaces) -> Replay:
+        return Replay.of_vectors(spaces.obs_size, self.stored_action_size(spaces))

@@ -1,12 +1,12 @@
-"""Proximal policy optimisation (Schulman et al., 2017), for one agent.
+"""Proximal policy optimisation (Schulman et al., 2017).
 
-As in `off_policy`, all that is random is drawn ahead of the loops that use it, so that
-under `jax.vmap` over the environment's params alone the draws and permutations stay
-unbatched.
+All that is random is drawn ahead of the loops that use it, so that under `jax.vmap`
+over the environment's params alone the draws and permutations stay unbatched.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -16,15 +16,13 @@ import optax
 from flax import struct
 
 from envs.spaces import Spaces
-from envs.stepping import draw_steps
+from jaxrl_se.agents.agent import Agent, Transition
 from jaxrl_se.agents.bonus import Bonus
-from jaxrl_se.agents.off_policy import Trained, Variation
+from jaxrl_se.agents.off_policy import Variation
 from jaxrl_se.agents.replay import Batch
-from jaxrl_se.agents.stopping import StopRule
-from jaxrl_se.networks import MLP, Weights
+from jaxrl_se.networks import Weights
 from jaxrl_se.policies import GreedyPolicy, MeanPolicy
-from jaxrl_se.reward_network import with_discount
-from jaxrl_se.task_tests import TaskTest
+from jaxrl_se.torsos import Network, make_network
 
 _ADAM = optax.scale_by_adam(eps=1e-5)
 
@@ -53,18 +51,33 @@ class Rollout:
         before it is clipped to [-1, 1] and scaled to the bounds.
       reward: float32 `[T, N]`.
       next_obs: float32 `[T, N, obs_size]`, before any reset.
-      terminated: float32 `[T, N]`; the bootstrap is weighted by `1 - terminated`.
+      bootstrap_weight: float32 `[T, N]`, of the value of `next_obs`.
       done: float32 `[T, N]`, terminated or truncated.
-      episode_return: float32 `[T, N]`, the sum of the episode's rewards so far.
     """
 
     obs: jax.Array
     action: jax.Array
     reward: jax.Array
     next_obs: jax.Array
-    terminated: jax.Array
+    bootstrap_weight: jax.Array
     done: jax.Array
-    episode_return: jax.Array
+
+
+@struct.dataclass
+class PPOState:
+    """The state of PPO as an `Agent`.
+
+    Attributes:
+      learner: What it learns.
+      curiosity: The state of a bonus, None without one.
+      rollout: The iteration's transitions so far.
+      time: int32, how many of its `T` steps are there.
+    """
+
+    learner: Learner
+    curiosity: Any
+    rollout: Rollout
+    time: jax.Array
 
 
 @struct.dataclass
@@ -87,7 +100,7 @@ class Minibatch:
 
 
 @struct.dataclass
-class PPO:
+class PPO(Agent):
     """Hyperparameters of PPO; numbers are traced, shapes are static.
 
     An iteration is `rollout_steps` steps of `num_envs` environments, then `num_epochs`
@@ -118,6 +131,7 @@ class PPO:
       num_minibatches: Minibatches per pass; divides `num_envs * rollout_steps`.
       hidden_sizes: Widths of the hidden layers of actor and critic.
       activation: Their activation, a name in `jaxrl_se.networks.ACTIVATIONS`.
+      network: "mlp", "cnn", or a `flax.linen.Module` (see `jaxrl_se.torsos`).
     """
 
     learning_rate: float = 1e-3
@@ -135,19 +149,26 @@ class PPO:
     num_minibatches: int = struct.field(pytree_node=False, default=10)
     hidden_sizes: tuple[int, ...] = struct.field(pytree_node=False, default=(64, 64))
     activation: str = struct.field(pytree_node=False, default="tanh")
+    network: Any = struct.field(pytree_node=False, default="mlp")
 
     @property
     def iteration_steps(self) -> int:
         """Environment steps of one iteration, over all environments."""
         return self.num_envs * self.rollout_steps
 
-    def networks(self, spaces: Spaces) -> tuple[MLP, MLP]:
+    def networks(self, spaces: Spaces) -> tuple[Network, Network]:
         """The actor (to logits or a mean) and the critic (to one value)."""
-        size, hidden = spaces.obs_size, self.hidden_sizes
-        return (
-            MLP(size, hidden, spaces.action_size, self.activation),
-            MLP(size, hidden, 1, self.activation),
-        )
+
+        def make(out_size):
+            return make_network(
+                self.network,
+                (spaces.obs_size,),
+                self.hidden_sizes,
+                out_size,
+                self.activation,
+            )
+
+        return make(spaces.action_size), make(1)
 
     def policy(self, spaces: Spaces, weights: Weights) -> GreedyPolicy | MeanPolicy:
         """The mode of the action's distribution."""
@@ -178,19 +199,18 @@ class PPO:
                 f"{spaces.action_low}, {spaces.action_high}"
             )
 
-    def start(self, spaces: Spaces, key: jax.Array) -> Learner:
+    def init(self, spaces: Spaces, key: jax.Array) -> Learner:
         """Draws actor and critic; the actor starts close to the uniform policy."""
         shape = None if self.variation is None else self.variation.network
-        keys = jax.random.split(key)
+        networks = self.networks(spaces)
         actor, critic = (
             network.init(k, shape)
-            for network, k in zip(self.networks(spaces), keys, strict=True)
+            for network, k in zip(networks, jax.random.split(key), strict=True)
         )
-        *hidden, output = actor
         weights = {
             # "What matters for on-policy deep actor-critic methods" (Andrychowicz et
             # al., 2021): a last layer a hundred times smaller.
-            "actor": (*hidden, jax.tree.map(lambda leaf: 0.01 * leaf, output)),
+            "actor": networks[0].scale_output(actor, 0.01),
             "critic": critic,
         }
         if spaces.num_actions is None:
@@ -198,38 +218,100 @@ class PPO:
             weights["log_std"] = jnp.full((spaces.action_size,), log_std)
         return Learner(weights, _ADAM.init(weights))
 
-    def policy_weights(self, learner: Learner) -> Weights:
-        """The actor's."""
-        return learner.weights["actor"]
+    def start(
+        self,
+        spaces: Spaces,
+        key: jax.Array,
+        *,
+        num_steps: int,
+        env: Any = None,
+        params: Any = None,
+    ) -> PPOState:
+        """See `Agent`."""
+        del num_steps, env, params
+
+        def empty(*shape):
+            shape = (self.rollout_steps, self.num_envs, *shape)
+            return jnp.zeros(shape, jnp.float32)
+
+        rollout = Rollout(
+            obs=empty(spaces.obs_size),
+            action=empty(spaces.action_size),
+            reward=empty(),
+            next_obs=empty(spaces.obs_size),
+            bootstrap_weight=empty(),
+            done=empty(),
+        )
+        return PPOState(self.init(spaces, key), None, rollout, jnp.int32(0))
+
+    def draw(
+        self, spaces: Spaces, key_act: jax.Array, key_update: jax.Array, num_rounds: int
+    ) -> tuple[jax.Array, jax.Array]:
+        """Noise `[R, T, N, action_size]`, Gumbel or standard normal, and keys `[R]`."""
+        sizes = (self.rollout_steps, self.num_envs, spaces.action_size)
+        is_discrete = spaces.num_actions is not None
+        draw = jax.random.gumbel if is_discrete else jax.random.normal
+        keys = key_update[None]
+        if num_rounds > 1:
+            keys = jax.random.split(key_update, num_rounds)
+        return draw(key_act, (num_rounds, *sizes)), keys
 
     def act(
-        self, spaces: Spaces, weights: Any, obs: jax.Array, noise: jax.Array
+        self, spaces: Spaces, state: PPOState, obs: jax.Array, draw: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        """Samples actions.
-
-        Args:
-          spaces: Spaces of the environment.
-          weights: Weights of a `Learner`.
-          obs: `[N, obs_size]`.
-          noise: `[N, action_size]`, as `draw_noise` gives it.
-
-        Returns:
-          Actions for the environments, and as a `Rollout` has them.
-        """
+        """Samples actions; what is kept of them is what a `Rollout` has."""
         actor, _ = self.networks(spaces)
-        outputs = actor(weights["actor"], obs)
+        weights = state.learner.weights
+        outputs = actor(weights["actor"], obs.astype(jnp.float32))
         if spaces.num_actions is not None:
-            action = jnp.argmax(outputs + noise, axis=-1).astype(jnp.int32)
+            action = jnp.argmax(outputs + draw, axis=-1).astype(jnp.int32)
             return action, jax.vmap(spaces.action_vector)(action)
-        action = outputs + jnp.exp(weights["log_std"]) * noise
+        action = outputs + jnp.exp(weights["log_std"]) * draw
         return spaces.scaled_action(action), action
 
-    def draw_noise(self, spaces: Spaces, key: jax.Array) -> jax.Array:
-        """An iteration's noise `[T, N, action_size]`: Gumbel or standard normal."""
-        shape = (self.rollout_steps, self.num_envs, spaces.action_size)
-        if spaces.num_actions is not None:
-            return jax.random.gumbel(key, shape)
-        return jax.random.normal(key, shape)
+    def observe(
+        self, spaces: Spaces, state: PPOState, transition: Transition
+    ) -> PPOState:
+        """Adds a step to the iteration's."""
+        del spaces
+        rollout = Rollout(
+            **{
+                field.name: jax.lax.dynamic_update_index_in_dim(
+                    getattr(state.rollout, field.name),
+                    getattr(transition, field.name).astype(jnp.float32),
+                    state.time,
+                    0,
+                )
+                for field in dataclasses.fields(Rollout)
+            }
+        )
+        return state.replace(rollout=rollout, time=state.time + 1)  # type: ignore
+
+    def update(
+        self,
+        spaces: Spaces,
+        state: PPOState,
+        draw: jax.Array,
+        bonus: Bonus | None = None,
+    ) -> PPOState:
+        """All updates of an iteration, with a key.
+
+        A bonus pays for the iteration's steps before PPO learns from them; then it
+        learns from them itself.
+        """
+        learner, curiosity, rollout = state.learner, state.curiosity, state.rollout
+        if bonus is None:
+            learner = self.improve(spaces, learner, rollout, draw)
+        else:
+            learner, curiosity = self.improve_with_bonus(
+                spaces, bonus, learner, curiosity, rollout, draw
+            )
+        return PPOState(learner, curiosity, rollout, jnp.int32(0))
+
+    def policy_weights(self, spaces: Spaces, state: PPOState) -> Weights:
+        """The actor's."""
+        del spaces
+        return state.learner.weights["actor"]
 
     def log_prob_and_entropy(
         self, spaces: Spaces, weights: Any, obs: jax.Array, action: jax.Array
@@ -266,7 +348,7 @@ class PPO:
             - self.entropy_coef * jnp.mean(entropy)
         )
 
-    def update(self, spaces: Spaces, learner: Learner, batch: Minibatch) -> Learner:
+    def learn(self, spaces: Spaces, learner: Learner, batch: Minibatch) -> Learner:
         """One gradient step on a minibatch."""
         grads = jax.grad(self.loss)(learner.weights, spaces, batch)
         clip = optax.clip_by_global_norm(self.max_grad_norm)
@@ -277,19 +359,41 @@ class PPO:
         )
         return Learner(weights, opt_state)
 
-    def learn(
-        self, spaces: Spaces, learner: Learner, rollout: Rollout, key: jax.Array
-    ) -> Learner:
-        """All updates of one iteration."""
-        rows = self.iteration_steps
-        weights = learner.weights
-        flat = jax.tree.map(lambda x: x.reshape(rows, *x.shape[2:]), rollout)
+    def metrics(self, spaces: Spaces, state: PPOState) -> dict[str, jax.Array]:
+        """Entropy and value loss on the last iteration, after it was learned from."""
+        weights, rollout = state.learner.weights, state.rollout
+        _, entropy = self.log_prob_and_entropy(
+            spaces, weights, rollout.obs, rollout.action
+        )
+        advantage, _ = self.advantages(spaces, weights, rollout)
+        return {
+            "entropy": jnp.mean(entropy),
+            "value_loss": 0.5 * jnp.mean(jnp.square(advantage)),
+        }
+
+    def advantages(
+        self, spaces: Spaces, weights: Any, rollout: Rollout
+    ) -> tuple[jax.Array, jax.Array]:
+        """Advantages and values of `rollout.obs`, both `[T, N]`."""
+        flat = jax.tree.map(
+            lambda x: x.reshape(self.iteration_steps, *x.shape[2:]), rollout
+        )
         _, critic = self.networks(spaces)
         values = critic(weights["critic"], jnp.stack([flat.obs, flat.next_obs]))
         value, next_value = values[..., 0].reshape(2, *rollout.reward.shape)
         advantage = advantages(
             rollout, value, next_value, self.discount, self.gae_lambda
         )
+        return advantage, value
+
+    def improve(
+        self, spaces: Spaces, learner: Learner, rollout: Rollout, key: jax.Array
+    ) -> Learner:
+        """All updates of one iteration."""
+        rows = self.iteration_steps
+        weights = learner.weights
+        flat = jax.tree.map(lambda x: x.reshape(rows, *x.shape[2:]), rollout)
+        advantage, value = self.advantages(spaces, weights, rollout)
         log_prob, _ = self.log_prob_and_entropy(spaces, weights, flat.obs, flat.action)
         data = Minibatch(
             obs=flat.obs,
@@ -304,14 +408,14 @@ class PPO:
             batches = jax.tree.map(lambda x: x[order], data)
 
             def one_batch(learner, batch):
-                return self.update(spaces, learner, batch), None
+                return self.learn(spaces, learner, batch), None
 
             return jax.lax.scan(one_batch, learner, batches)
 
         keys = jax.random.split(key, self.num_epochs)
         return jax.lax.scan(one_epoch, learner, keys)[0]
 
-    def learn_with_bonus(
+    def improve_with_bonus(
         self,
         spaces: Spaces,
         bonus: Bonus,
@@ -320,7 +424,7 @@ class PPO:
         rollout: Rollout,
         key: jax.Array,
     ) -> tuple[Learner, Any]:
-        """`learn` with intrinsic rewards, then a pass of the bonus over the iteration.
+        """`improve` with intrinsic rewards, then the bonus learns from the iteration.
 
         Args:
           spaces: Spaces of the environment.
@@ -340,13 +444,14 @@ class PPO:
             next_obs=flat.next_obs,
             action=jnp.clip(flat.action, -1.0, 1.0),
             reward=flat.reward,
-            terminated=flat.terminated,
+            bootstrap_weight=flat.bootstrap_weight,
             mask=jnp.ones(rows, jnp.float32),
         )
         curiosity, paid = bonus.rewards(spaces, curiosity, batch)
         reward = rollout.reward + paid.reshape(rollout.reward.shape)
-        learner = self.learn(spaces, learner, rollout.replace(reward=reward), key)  # type: ignore
-        # One more key than `learn` splits this one into.
+        paid_for = rollout.replace(reward=reward)  # type: ignore
+        learner = self.improve(spaces, learner, paid_for, key)
+        # One more key than `improve` splits this one into.
         order = jax.random.permutation(jax.random.fold_in(key, self.num_epochs), rows)
         order = order.reshape(self.num_minibatches, -1)
 
@@ -355,147 +460,6 @@ class PPO:
             return bonus.update(spaces, curiosity, minibatch), None
 
         return learner, jax.lax.scan(one_batch, curiosity, order)[0]
-
-    def train(
-        self,
-        env: Any,
-        params: Any,
-        key: jax.Array,
-        *,
-        num_steps: int,
-        num_snapshots: int = 1,
-        stop: StopRule | None = None,
-        spaces: Spaces | None = None,
-        bonus: Bonus | None = None,
-        test: TaskTest | None = None,
-    ) -> Trained:
-        """Trains one agent; an iteration is steps in all environments, then updates.
-
-        An environment whose `step_env` returns a real-valued `info["discount"]` is
-        taken at its word: it weighs the bootstrap.
-
-        Args:
-          env: A gymnax environment.
-          params: Its params.
-          key: A PRNG key.
-          num_steps: Environment steps over all parallel environments.
-          num_snapshots: How many times the weights are kept, evenly spaced; the last
-            are those at the end of training.
-          stop: When to end earlier. Under `jax.vmap` all members then run until the
-            last one stops.
-          spaces: The environment's spaces; read from it by default, which has to be
-            done before where `params` are traced and bound the actions.
-          bonus: An intrinsic reward that learns along (see `jaxrl_se.Curious`).
-          test: Tests on the real task after every iteration, which can end training.
-
-        Raises:
-          ValueError: The steps of a snapshot are no whole number of iterations.
-        """
-        num_iterations, rest = divmod(num_steps, num_snapshots * self.iteration_steps)
-        if rest or not num_iterations:
-            raise ValueError(
-                "num_steps must be a multiple of PPO's num_envs * rollout_steps "
-                f"({self.iteration_steps}), times num_snapshots ({num_snapshots}), "
-                f"got {num_steps}"
-            )
-        spaces = spaces or Spaces.of(env, params)
-        params = with_discount(params, self.discount)
-        key_start, key_reset, key_iterations = jax.random.split(key, 3)
-        # A key of its own: with tests an agent draws what it draws without.
-        key_test = jax.random.fold_in(key, 4)
-
-        def one_iteration(index, carry):
-            (learner, curiosity), envs, progress = carry
-            keys = jax.random.split(jax.random.fold_in(key_iterations, index), 3)
-            envs, rollout = self._collect(
-                env, params, spaces, learner.weights, envs, keys[0], keys[1]
-            )
-            if bonus is None:
-                learner = self.learn(spaces, learner, rollout, keys[2])
-            else:
-                learner, curiosity = self.learn_with_bonus(
-                    spaces, bonus, learner, curiosity, rollout, keys[2]
-                )
-            steps, episodes, stopping, tests = progress
-            if stop is not None:
-                stopping = watch(stop, stopping, rollout)
-            episodes = episodes + jnp.sum(rollout.done).astype(jnp.int32)
-            steps = steps + self.iteration_steps
-            if test is not None:
-                policy = self.policy(spaces, self.policy_weights(learner))
-                tests = test.after_step(
-                    tests, policy, key_test, steps, jnp.bool_(True), num_steps
-                )
-            progress = (steps, episodes, stopping, tests)
-            return (learner, curiosity), envs, progress
-
-        def one_snapshot(carry, snapshot):
-            def goes_on(indexed):
-                index, carry = indexed
-                more = index < (snapshot + 1) * num_iterations
-                if stop is not None:
-                    more = more & ~stop.fired(carry[2][2])
-                return more if test is None else more & ~test.solved(carry[2][3])
-
-            def body(indexed):
-                index, carry = indexed
-                return index + 1, one_iteration(index, carry)
-
-            first = (snapshot * num_iterations, carry)
-            carry = jax.lax.while_loop(goes_on, body, first)[1]
-            return carry, self.policy_weights(carry[0][0])
-
-        keys_reset = jax.random.split(key_reset, self.num_envs)
-        obs, env_state = jax.vmap(env.reset, (0, None))(keys_reset, params)
-        curiosity = None
-        if bonus is not None:  # whose key is a fourth one: the agent's stay as they are
-            curiosity = bonus.init(spaces, jax.random.fold_in(key, 3))
-        carry = (
-            (self.start(spaces, key_start), curiosity),
-            (obs, env_state, jnp.zeros(self.num_envs, jnp.float32)),
-            (
-                jnp.int32(0),
-                jnp.int32(0),
-                None if stop is None else stop.init(),
-                None if test is None else test.init(),
-            ),
-        )
-        carry, snapshots = jax.lax.scan(one_snapshot, carry, jnp.arange(num_snapshots))
-        steps, episodes, _, tests = carry[2]
-        return Trained(snapshots, steps, episodes, tests)
-
-    def _collect(self, env, params, spaces, weights, envs, key_env, key_noise):
-        """Steps all environments; returns where they are then, and a `Rollout`."""
-        draws, step = draw_steps(env, params, key_env, self.iteration_steps)
-        draws = jax.tree.map(
-            lambda x: x.reshape(self.rollout_steps, self.num_envs, *x.shape[1:]), draws
-        )
-
-        def one_step(envs, draw):
-            obs, env_state, total = envs
-            env_draw, noise = draw
-            inputs = obs.astype(jnp.float32)
-            action, stored = self.act(spaces, weights, inputs, noise)
-            taken = jax.vmap(step)(env_draw, env_state, action)
-            terminated = taken.terminated.astype(jnp.float32)
-            if "discount" in taken.info:
-                terminated = 1.0 - taken.info["discount"]
-            done = (taken.terminated | taken.truncated).astype(jnp.float32)
-            reward = taken.reward.reshape(self.num_envs).astype(jnp.float32)
-            total = total + reward
-            transition = Rollout(
-                obs=inputs,
-                action=stored,
-                reward=reward,
-                next_obs=taken.next_obs.astype(jnp.float32),
-                terminated=terminated,
-                done=done,
-                episode_return=total,
-            )
-            return (taken.obs, taken.state, (1 - done) * total), transition
-
-        noise = self.draw_noise(spaces, key_noise)
-        return jax.lax.scan(one_step, envs, (draws, noise))
 
 
 def advantages(
@@ -518,7 +482,7 @@ def advantages(
       Advantages `[T, N]`. Both kinds of episode's end stop the sum; only termination
       stops the bootstrap.
     """
-    error = rollout.reward + discount * (1 - rollout.terminated) * next_value - value
+    error = rollout.reward + discount * rollout.bootstrap_weight * next_value - value
     decay = discount * gae_lambda * (1 - rollout.done)
 
     def one_step(later, x):
@@ -528,14 +492,3 @@ def advantages(
 
     start = jnp.zeros_like(error[0])
     return jax.lax.scan(one_step, start, (error, decay), reverse=True)[1]
-
-
-def watch(stop: StopRule, state: Any, rollout: Rollout) -> Any:
-    """Shows an iteration's episodes to a stop rule, by step, then by environment."""
-
-    def one(state, x):
-        total, done = x
-        return stop.update(state, total, done), None
-
-    totals, done = rollout.episode_return.ravel(), rollout.done.ravel() > 0
-    return jax.lax.scan(one, state, (totals, done))[0]

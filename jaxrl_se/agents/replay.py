@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
+
+Shape = tuple[tuple[int, ...], Any]
+"""Shape and dtype of a field, without the axis of rows."""
+
+_FLOAT = jnp.dtype("float32")
 
 
 @struct.dataclass
@@ -14,11 +21,11 @@ class Batch:
     """Transitions to learn from.
 
     Attributes:
-      obs: float32 `[B, obs_size]`.
-      next_obs: float32 `[B, obs_size]`.
+      obs: `[B, ...]`, in the dtype in which it is stored, float32 for vectors.
+      next_obs: Likewise, before any reset.
       action: float32 `[B, action_size]`, as the agent stored it.
       reward: float32 `[B]`.
-      terminated: float32 `[B]`; the bootstrap is weighted by `1 - terminated`.
+      bootstrap_weight: float32 `[B]`, of the value of `next_obs` in a target.
       mask: float32 `[B]`, 1 for rows in use; their mean is the mean over the minibatch.
     """
 
@@ -26,7 +33,7 @@ class Batch:
     next_obs: jax.Array
     action: jax.Array
     reward: jax.Array
-    terminated: jax.Array
+    bootstrap_weight: jax.Array
     mask: jax.Array
 
     def mean(self, values: jax.Array) -> jax.Array:
@@ -36,40 +43,88 @@ class Batch:
 
 @dataclasses.dataclass(frozen=True)
 class Replay:
-    """Packed float32 rows `[capacity, obs + next_obs + action + 2]`.
+    """Where the fields of a transition lie in a buffer.
 
-    One packed array means one in-place write and one gather per step.
+    Fields of float32 share one array of rows, `"packed"`: one in-place write and one
+    gather per step instead of five each. A field of any other dtype (images in uint8)
+    has an array of its own, in its own shape.
 
     Attributes:
-      obs_size: Size of an observation.
-      action_size: Size of a stored action.
+      obs: Shape and dtype of an observation.
+      action: Those of an action as the agent stores it.
     """
 
-    obs_size: int
-    action_size: int
+    obs: Shape
+    action: Shape
 
-    def init(self, capacity: int) -> jax.Array:
+    @classmethod
+    def of_vectors(cls, obs_size: int, action_size: int) -> Replay:
+        """For observations and actions that are float32 vectors."""
+        return cls(((obs_size,), "float32"), ((action_size,), "float32"))
+
+    @property
+    def fields(self) -> dict[str, Shape]:
+        """All fields, in the order in which they are packed."""
+        scalar: Shape = ((), "float32")
+        return {
+            "obs": self.obs,
+            "next_obs": self.obs,
+            "action": self.action,
+            "reward": scalar,
+            "bootstrap_weight": scalar,
+        }
+
+    def init(self, capacity: int) -> dict[str, jax.Array]:
         """An empty buffer."""
-        row_size = 2 * self.obs_size + self.action_size + 2
-        return jnp.zeros((capacity, row_size), jnp.float32)
+        packed = [s for s, dtype in self.fields.values() if jnp.dtype(dtype) == _FLOAT]
+        size = sum(map(math.prod, packed))
+        own = {
+            name: jnp.zeros((capacity, *shape), dtype)
+            for name, (shape, dtype) in self.fields.items()
+            if jnp.dtype(dtype) != _FLOAT
+        }
+        return {"packed": jnp.zeros((capacity, size), jnp.float32), **own}
 
     def write(
-        self, buffer, position, obs, action, reward, next_obs, terminated
-    ) -> jax.Array:
-        """Overwrites the row at `position`."""
-        parts = (obs, next_obs, action, reward, terminated)
-        row = jnp.concatenate([jnp.ravel(x).astype(jnp.float32) for x in parts])
-        return jax.lax.dynamic_update_slice(buffer, row[None], (position, 0))
+        self, buffer: dict[str, jax.Array], position: jax.Array, values: dict[str, Any]
+    ) -> dict[str, jax.Array]:
+        """Overwrites rows from `position` on.
 
-    def read(self, buffer: jax.Array, rows: jax.Array, mask: jax.Array) -> Batch:
+        Args:
+          buffer: The buffer's arrays.
+          position: int32, below the capacity, where it goes round.
+          values: Transitions `[N, ...]` by field.
+        """
+        count = values["reward"].shape[0]
+        packed = [
+            values[name].reshape(count, -1).astype(jnp.float32)
+            for name in self.fields
+            if name not in buffer
+        ]
+        rows = {"packed": jnp.concatenate(packed, axis=1)}
+        rows |= {n: values[n].astype(buffer[n].dtype) for n in buffer if n in values}
+        if count == 1:  # in place on a CPU, which a scatter is not always
+            return {
+                name: jax.lax.dynamic_update_slice_in_dim(
+                    array, rows[name], position, axis=0
+                )
+                for name, array in buffer.items()
+            }
+        capacity = buffer["packed"].shape[0]
+        positions = (position + jnp.arange(count)) % capacity
+        return {n: array.at[positions].set(rows[n]) for n, array in buffer.items()}
+
+    def read(
+        self, buffer: dict[str, jax.Array], rows: jax.Array, mask: jax.Array
+    ) -> Batch:
         """Gathers the given `[B]` rows."""
-        batch = buffer[rows]
-        size, action_end = self.obs_size, 2 * self.obs_size + self.action_size
-        return Batch(
-            obs=batch[:, :size],
-            next_obs=batch[:, size : 2 * size],
-            action=batch[:, 2 * size : action_end],
-            reward=batch[:, action_end],
-            terminated=batch[:, action_end + 1],
-            mask=mask,
-        )
+        packed = buffer["packed"][rows]
+        found, start = {}, 0
+        for name, (shape, _) in self.fields.items():
+            if name in buffer:
+                found[name] = buffer[name][rows]
+                continue
+            end = start + math.prod(shape)
+            found[name] = packed[:, start:end].reshape(len(rows), *shape)
+            start = end
+        return Batch(**found, mask=mask)

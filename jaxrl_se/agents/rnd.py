@@ -132,9 +132,7 @@ class RND:
         """Draws both networks."""
         keys = jax.random.split(key)
         target, predictor = (
-            tuple(
-                layer | {"kernel": _GAIN * layer["kernel"]} for layer in network.init(k)
-            )
+            network.scale_kernels(network.init(k), _GAIN)
             for network, k in zip(self.networks(spaces), keys, strict=True)
         )
         return RNDState(

@@ -15,8 +15,9 @@ from envs.spaces import Spaces
 from jaxrl_se.agents.noise import gumbels, normals
 from jaxrl_se.agents.off_policy import OffPolicyAgent, Progress, Variation
 from jaxrl_se.agents.replay import Batch
-from jaxrl_se.networks import MLP, Weights
+from jaxrl_se.networks import Weights
 from jaxrl_se.policies import DeterministicPolicy, GreedyPolicy
+from jaxrl_se.torsos import Network, make_network
 
 _LOG_STD_RANGE = (-10.0, 2.0)  # rejax's
 
@@ -84,6 +85,8 @@ class SAC(OffPolicyAgent):
       num_critics: Q-networks, whose minimum is the value.
       batch_size: Transitions per update, drawn uniformly with replacement.
       buffer_size: Capacity of the replay buffer in transitions.
+      num_envs: Environments that are stepped at once.
+      network: "mlp", "cnn", or a `flax.linen.Module` (see `jaxrl_se.torsos`).
     """
 
     learning_rate: float = 1e-3
@@ -94,24 +97,31 @@ class SAC(OffPolicyAgent):
     learning_starts: int = 256
     updates_per_step: float = 1.0
     variation: Variation | None = None
-    hidden_sizes: tuple[int, ...] = struct.field(pytree_node=False, default=(64,))
+    hidden_sizes: tuple[int, ...] = struct.field(pytree_node=False, default=(64, 64))
     activation: str = struct.field(pytree_node=False, default="relu")
     num_critics: int = struct.field(pytree_node=False, default=2)
     batch_size: int = struct.field(pytree_node=False, default=256)
     buffer_size: int = struct.field(pytree_node=False, default=100_000)
+    num_envs: int = struct.field(pytree_node=False, default=1)
+    network: Any = struct.field(pytree_node=False, default="mlp")
 
-    def actor(self, spaces: Spaces) -> MLP:
+    def actor(self, spaces: Spaces) -> Network:
         """The policy's network: observation to logits, or to means and log-stds."""
         size = spaces.num_actions or 2 * spaces.action_size
-        return MLP(spaces.obs_size, self.hidden_sizes, size, self.activation)
+        return self._network(spaces.obs_size, size)
 
-    def critic(self, spaces: Spaces) -> MLP:
+    def critic(self, spaces: Spaces) -> Network:
         """A Q-network: observation to all values, or observation and action to one."""
         if spaces.num_actions is not None:
             in_size, out_size = spaces.obs_size, spaces.num_actions
         else:
             in_size, out_size = spaces.obs_size + spaces.action_size, 1
-        return MLP(in_size, self.hidden_sizes, out_size, self.activation)
+        return self._network(in_size, out_size)
+
+    def _network(self, in_size: int, out_size: int) -> Network:
+        return make_network(
+            self.network, (in_size,), self.hidden_sizes, out_size, self.activation
+        )
 
     def policy(self, spaces: Spaces, weights: Weights) -> Any:
         """The most likely action."""
@@ -141,7 +151,7 @@ class SAC(OffPolicyAgent):
             return spaces.num_actions, 0
         return spaces.action_size, 2 * self.batch_size * spaces.action_size
 
-    def start(self, spaces: Spaces, key: jax.Array) -> Learner:
+    def init(self, spaces: Spaces, key: jax.Array) -> Learner:
         """Draws the networks; the targets equal the online ones."""
         key_actor, *keys_critics = jax.random.split(key, 1 + self.num_critics)
         shape, network = self.network_shape, self.critic(spaces)
@@ -153,11 +163,11 @@ class SAC(OffPolicyAgent):
         opt_state = optax.adam(self.learning_rate).init(weights)
         return Learner(weights, weights.critics, opt_state)
 
-    def policy_weights(self, learner: Learner) -> Weights:
+    def learned_weights(self, spaces: Spaces, learner: Learner) -> Weights:
         """The actor's."""
         return learner.weights.actor
 
-    def act(self, spaces, learner, obs, uniform, progress: Progress):
+    def explore(self, spaces, learner, obs, uniform, progress: Progress):
         """Uniformly random at first, then drawn from the policy."""
         outputs = self.actor(spaces)(learner.weights.actor, obs[None])[0]
         is_random = progress.step < self.learning_starts
@@ -169,7 +179,7 @@ class SAC(OffPolicyAgent):
         unit = jnp.where(is_random, 2 * uniform - 1, unit)
         return spaces.scaled_action(unit), unit
 
-    def update(
+    def learn(
         self, spaces: Spaces, learner: Learner, batch: Batch, uniform: jax.Array
     ) -> Learner:
         """One gradient step on the sum of all losses."""
@@ -185,6 +195,16 @@ class SAC(OffPolicyAgent):
         )
         return Learner(weights, target_critics, opt_state)
 
+    def losses(
+        self, spaces: Spaces, learner: Learner, batch: Batch, uniform: jax.Array
+    ) -> dict[str, jax.Array]:
+        """See `OffPolicyAgent`."""
+        weights, targets = learner.weights, learner.target_critics
+        return {
+            "loss": self.loss(weights, targets, spaces, batch, uniform),
+            "temperature": jnp.exp(weights.log_temperature),
+        }
+
     def loss(
         self, weights: Learned, target_critics, spaces, batch: Batch, uniform
     ) -> jax.Array:
@@ -199,7 +219,7 @@ class SAC(OffPolicyAgent):
         next_value, _ = self.soft_value(
             spaces, fixed.actor, target_critics, temperature, batch.next_obs, for_next
         )
-        target = batch.reward + self.discount * (1 - batch.terminated) * next_value
+        target = batch.reward + self.discount * batch.bootstrap_weight * next_value
         values = self.values_of_taken(spaces, weights.critics, batch)
         critic_loss = sum(batch.mean(jnp.square(value - target)) for value in values)
 

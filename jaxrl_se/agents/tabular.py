@@ -103,26 +103,28 @@ class QLearning(OffPolicyAgent):
         """Whether to explore and how; the same again for SARSA's next action."""
         return 2, 2
 
-    def start(self, spaces: Spaces, key: jax.Array) -> Learner:
+    def init(self, spaces: Spaces, key: jax.Array) -> Learner:
         """Tables of zeros."""
         del key
         empty = jnp.zeros((spaces.obs_size, spaces.action_size), jnp.float32)
         return Learner(values=empty, visits=empty)
 
-    def policy_weights(self, learner: Learner) -> jax.Array:
+    def learned_weights(self, spaces: Spaces, learner: Learner) -> jax.Array:
         """The table of values."""
         return learner.values
 
-    def explore(self, values: jax.Array, uniform: jax.Array, epsilon: Any) -> jax.Array:
+    def epsilon_greedy(
+        self, values: jax.Array, uniform: jax.Array, epsilon: Any
+    ) -> jax.Array:
         """An epsilon-greedy action for the values `[A]` of a state."""
         random = (uniform[1] * values.shape[-1]).astype(jnp.int32)
         return jnp.where(uniform[0] < epsilon, random, jnp.argmax(values))
 
-    def act(self, spaces, learner: Learner, obs, uniform, progress: Progress):
+    def explore(self, spaces, learner: Learner, obs, uniform, progress: Progress):
         """Epsilon-greedy."""
         epsilon = self.epsilon * self.epsilon_decay**progress.episode
         epsilon = jnp.maximum(epsilon, self.epsilon_end)
-        action = self.explore(obs @ learner.values, uniform, epsilon)
+        action = self.epsilon_greedy(obs @ learner.values, uniform, epsilon)
         return action, action
 
     def bootstrap(self, next_values: jax.Array, uniform: jax.Array) -> jax.Array:
@@ -130,7 +132,7 @@ class QLearning(OffPolicyAgent):
         del uniform
         return jnp.max(next_values)
 
-    def update(
+    def learn(
         self, spaces: Spaces, learner: Learner, batch: Batch, uniform: jax.Array
     ) -> Learner:
         """Moves the value of the one transition in the batch towards its target."""
@@ -141,7 +143,7 @@ class QLearning(OffPolicyAgent):
         count = obs @ visits @ taken
         reward = batch.reward[0] + self.count_bonus / (jnp.sqrt(count) + 1e-9)
         next_value = self.bootstrap(next_obs @ learner.values, uniform)
-        target = reward + self.discount * (1 - batch.terminated[0]) * next_value
+        target = reward + self.discount * batch.bootstrap_weight[0] * next_value
         error = target - obs @ learner.values @ taken
         values = learner.values + self.learning_rate * error * jnp.outer(obs, taken)
         return Learner(values=values, visits=visits)
@@ -166,4 +168,4 @@ class SARSA(QLearning):
 
     def bootstrap(self, next_values: jax.Array, uniform: jax.Array) -> jax.Array:
         """The value of an epsilon-greedy action."""
-        return next_values[self.explore(next_values, uniform, self.epsilon)]
+        return next_values[self.epsilon_greedy(next_values, uniform, self.epsilon)]

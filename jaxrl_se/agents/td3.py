@@ -14,8 +14,9 @@ from envs.spaces import Spaces
 from jaxrl_se.agents.noise import normals
 from jaxrl_se.agents.off_policy import OffPolicyAgent, Progress, Variation
 from jaxrl_se.agents.replay import Batch
-from jaxrl_se.networks import MLP, Weights
+from jaxrl_se.networks import Weights
 from jaxrl_se.policies import DeterministicPolicy
+from jaxrl_se.torsos import Network, make_network
 
 
 @struct.dataclass
@@ -72,6 +73,8 @@ class TD3(OffPolicyAgent):
       num_critics: Q-networks, whose minimum is the target. The actor follows the first.
       batch_size: Transitions per update, drawn uniformly with replacement.
       buffer_size: Capacity of the replay buffer in transitions.
+      num_envs: Environments that are stepped at once.
+      network: "mlp", "cnn", or a `flax.linen.Module` (see `jaxrl_se.torsos`).
     """
 
     learning_rate: float = 1e-3
@@ -84,22 +87,26 @@ class TD3(OffPolicyAgent):
     learning_starts: int = 100
     updates_per_step: float = 1.0
     variation: Variation | None = None
-    hidden_sizes: tuple[int, ...] = struct.field(pytree_node=False, default=(64,))
+    hidden_sizes: tuple[int, ...] = struct.field(pytree_node=False, default=(64, 64))
     activation: str = struct.field(pytree_node=False, default="relu")
     num_critics: int = struct.field(pytree_node=False, default=2)
     batch_size: int = struct.field(pytree_node=False, default=100)
     buffer_size: int = struct.field(pytree_node=False, default=100_000)
+    num_envs: int = struct.field(pytree_node=False, default=1)
+    network: Any = struct.field(pytree_node=False, default="mlp")
 
-    def actor(self, spaces: Spaces) -> MLP:
+    def actor(self, spaces: Spaces) -> Network:
         """The policy's network: observation to an action before its tanh."""
         return self._network(spaces.obs_size, spaces.action_size)
 
-    def critic(self, spaces: Spaces) -> MLP:
+    def critic(self, spaces: Spaces) -> Network:
         """A Q-network: observation and action to a value `[..., 1]`."""
         return self._network(spaces.obs_size + spaces.action_size, 1)
 
-    def _network(self, in_size: int, out_size: int) -> MLP:
-        return MLP(in_size, self.hidden_sizes, out_size, self.activation)
+    def _network(self, in_size: int, out_size: int) -> Network:
+        return make_network(
+            self.network, (in_size,), self.hidden_sizes, out_size, self.activation
+        )
 
     def policy(self, spaces: Spaces, weights: Weights) -> Any:
         """The actor without noise."""
@@ -131,7 +138,7 @@ class TD3(OffPolicyAgent):
         """One per dimension of each action that gets noise."""
         return spaces.action_size, self.batch_size * spaces.action_size
 
-    def start(self, spaces: Spaces, key: jax.Array) -> Learner:
+    def init(self, spaces: Spaces, key: jax.Array) -> Learner:
         """Draws the networks; the targets equal the online ones."""
         key_actor, *keys_critics = jax.random.split(key, 1 + self.num_critics)
         actor = self.init_actor(spaces, key_actor)
@@ -152,11 +159,11 @@ class TD3(OffPolicyAgent):
         """Draws the actor."""
         return self.actor(spaces).init(key, self.network_shape)
 
-    def policy_weights(self, learner: Learner) -> Weights:
+    def learned_weights(self, spaces: Spaces, learner: Learner) -> Weights:
         """The online actor's."""
         return learner.actor
 
-    def act(self, spaces, learner, obs, uniform, progress: Progress):
+    def explore(self, spaces, learner, obs, uniform, progress: Progress):
         """Uniformly random at first, then the actor's action with Gaussian noise."""
         unit = jnp.tanh(self.actor(spaces)(learner.actor, obs[None])[0])
         unit = unit + self.exploration_noise * normals(uniform)
@@ -179,7 +186,7 @@ class TD3(OffPolicyAgent):
         del uniform
         return jnp.tanh(self.actor(spaces)(weights, obs))
 
-    def update(
+    def learn(
         self, spaces: Spaces, learner: Learner, batch: Batch, uniform: jax.Array
     ) -> Learner:
         """One step of the critics; with every `policy_delay`-th one of all others."""
@@ -221,6 +228,19 @@ class TD3(OffPolicyAgent):
             num_updates=num_updates,
         )
 
+    def losses(
+        self, spaces: Spaces, learner: Learner, batch: Batch, uniform: jax.Array
+    ) -> dict[str, jax.Array]:
+        """See `OffPolicyAgent`."""
+        uniform = uniform.reshape(self.batch_size, -1)
+        target = self.target(spaces, learner, batch, uniform)
+        return {
+            "critic_loss": self.critic_loss(learner.critics, spaces, batch, target),
+            "actor_loss": self.actor_loss(
+                learner.actor, spaces, learner.critics, batch, uniform
+            ),
+        }
+
     def target(self, spaces, learner: Learner, batch: Batch, uniform) -> jax.Array:
         """The critics' target, `[B]`: clipped double Q-learning."""
         action = self.target_action(
@@ -228,7 +248,7 @@ class TD3(OffPolicyAgent):
         )
         values = self.values(spaces, learner.target_critics, batch.next_obs, action)
         bootstrap = functools.reduce(jnp.minimum, values)
-        return batch.reward + self.discount * (1 - batch.terminated) * bootstrap
+        return batch.reward + self.discount * batch.bootstrap_weight * bootstrap
 
     def values(self, spaces, critics, obs, action) -> list[jax.Array]:
         """Q(s, a) of each critic, `[B]` each."""

@@ -69,7 +69,7 @@ class DiscreteTD3(TD3):
             "temperature": jnp.float32(self.gumbel_temperature),
         }
 
-    def act(self, spaces, learner: Learner, obs, uniform, progress: Progress):
+    def explore(self, spaces, learner: Learner, obs, uniform, progress: Progress):
         """Uniformly random at first, then a noisy Gumbel-softmax."""
         for_sample, for_noise = jnp.split(uniform, 2)
         vector = self.sample(spaces, learner.actor, obs[None], for_sample[None])[0]

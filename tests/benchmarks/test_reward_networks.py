@@ -48,11 +48,13 @@ def test_a_run_from_evolution_to_pictures(tmp_path, capsys, monkeypatch):
     assert shown.count("\nsame ") == 4
     card = (options.out / "best.md").read_text()
     assert "--kinds additive-potential --networks 2 --agents 2 --rows same" in card
-    assert jaxrl_se.report(options.out / "best.npz")["num_weights"] == 49
+    assert jaxrl_se.read_card(options.out / "best.npz")["num_weights"] == 49
     for name in ("curves.png", "cliff.png", "additive-potential-1.npz"):
         assert (options.out / name).stat().st_size > 500
     env, params = jaxrl_se.load(options.out / "additive-potential-0.npz")
-    assert env.kind == "additive-potential" and params.discount == pytest.approx(0.99)
+    assert env.config.kind == "additive-potential" and params.discount == pytest.approx(
+        0.99
+    )
 
     # Finished cells are not measured again.
     def fail(*_):

@@ -9,6 +9,7 @@ import pytest
 import envs
 from benchmarks.throughput import baselines
 from benchmarks.throughput import benchmark as throughput
+from jaxrl_se.training import train_once
 
 STEPS = 100
 
@@ -40,7 +41,7 @@ def test_contenders_do_the_counted_work(name, key):
 
     def train(key):
         if name == "ours":
-            return baselines.AGENT.train(env, params, key, num_steps=STEPS)
+            return train_once(baselines.AGENT, env, params, key, num_steps=STEPS)
         return getattr(baselines, name)(baselines.AGENT, env, params, key, STEPS)
 
     counted = throughput.flops_per_update(baselines.AGENT, baselines.SPACES)

@@ -131,11 +131,13 @@ def test_wrappers_of_equal_tasks_are_equal():
 
 @pytest.mark.parametrize("num_repeats", [0, -1, 2.0, True, None])
 def test_bad_numbers_of_repeats(num_repeats):
-    with pytest.raises(ValueError, match="num_repeats: expected an integer of at"):
+    with pytest.raises(ValueError, match="num_repeats must be an integer of at"):
         ActionRepeat(envs.make("CartPole-v1")[0], num_repeats)
 
 
 def test_environments_with_a_step_of_their_own():
     env, _ = envs.make("CartPole-v1")
-    with pytest.raises(ValueError, match=r"env: expected .* got LegacyEnv"):
+    with pytest.raises(
+        ValueError, match=r"env must have gymnax's own step, got LegacyEnv"
+    ):
         ActionRepeat(envs.LegacyEnv(env), 2)

@@ -24,12 +24,13 @@ TASKS = {
 }
 
 
-def vector_and_singles(task):
+def vector_and_singles(task, mode):
     env, params = TASKS[task]()
-    vector = envs.GymnasiumVectorEnv(env, params, num_envs=NUM_ENVS)
+    vector = envs.GymnasiumVectorEnv(
+        env, params, num_envs=NUM_ENVS, autoreset_mode=mode
+    )
     singles = SyncVectorEnv(
-        [lambda: envs.GymnasiumEnv(env, params)] * NUM_ENVS,
-        autoreset_mode=AutoresetMode.SAME_STEP,
+        [lambda: envs.GymnasiumEnv(env, params)] * NUM_ENVS, autoreset_mode=mode
     )
     return vector, singles
 
@@ -40,10 +41,11 @@ def assert_same(actual, expected):
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_equals_single_environments_step_for_step(task):
-    vector, singles = vector_and_singles(task)
-    assert vector.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
-    assert singles.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
+@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
+def test_equals_single_environments_step_for_step(task, mode):
+    vector, singles = vector_and_singles(task, mode)
+    assert vector.metadata["autoreset_mode"] is mode
+    assert singles.metadata["autoreset_mode"] is mode
     for space in (
         "observation_space",
         "action_space",
@@ -103,6 +105,9 @@ def test_bad_input_is_refused():
     env, params = envs.make("CartPole-v1")
     with pytest.raises(ValueError, match="num_envs: expected at least 1, got 0"):
         envs.GymnasiumVectorEnv(env, params, num_envs=0)
+    with pytest.raises(ValueError, match="autoreset_mode: expected one of"):
+        envs.GymnasiumVectorEnv(env, params, autoreset_mode=AutoresetMode.DISABLED)
+    envs.GymnasiumVectorEnv(env, params, autoreset_mode="NextStep")
     vector = envs.GymnasiumVectorEnv(env, params, num_envs=2)
     with pytest.raises(gymnasium.error.ResetNeeded):
         vector.step(np.zeros(2, int))
@@ -114,3 +119,62 @@ def test_bad_input_is_refused():
     for actions in (0, [0, 1, 0], [0, 2], [0.0, 1.0]):
         with pytest.raises(gymnasium.error.InvalidAction, match="action: expected"):
             vector.step(actions)
+
+
+DICT = gymnasium.spaces.Dict(
+    {
+        "gear": gymnasium.spaces.Discrete(2),
+        "place": gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float32),
+    }
+)
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
+def test_flattened_observations_are_shown_as_they_were(mode):
+    env, params = envs.make("CartPole-v1")
+    params = params.replace(max_steps_in_episode=5)
+    flat = envs.GymnasiumVectorEnv(env, params, 3, autoreset_mode=mode)
+    nested = envs.GymnasiumVectorEnv(
+        env, params, 3, autoreset_mode=mode, observation_space=DICT
+    )
+    single = envs.GymnasiumEnv(env, params, observation_space=DICT)
+    assert nested.single_observation_space == DICT
+    obs, _ = nested.reset(seed=0)
+    vectors, _ = flat.reset(seed=0)
+    one, _ = single.reset(seed=0)
+    assert one in DICT
+    for _ in range(7):
+        np.testing.assert_array_equal(obs["gear"], vectors[:, :2].argmax(axis=1))
+        np.testing.assert_array_equal(obs["place"], vectors[:, 2:])
+        actions = nested.action_space.sample()
+        obs, *_, infos = nested.step(actions)
+        vectors, *_, expected = flat.step(actions)
+        if "final_obs" in infos:
+            for shown, vector in zip(
+                infos["final_obs"], expected["final_obs"], strict=True
+            ):
+                np.testing.assert_array_equal(shown["place"], vector[2:])
+    obs, *_ = single.step(1)
+    assert obs in DICT
+    with pytest.raises(ValueError, match="observation_space: its elements flatten to"):
+        envs.GymnasiumEnv(env, params, observation_space=DICT["place"])
+
+
+def test_gymnasiums_own_checks_of_its_vector_environments():
+    """What Gymnasium asks of its own: spaces, seeds, dtypes, both modes."""
+    for mode in (AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP):
+        env, params = TASKS["CartPole-v1"]()
+        vector = envs.GymnasiumVectorEnv(env, params, 4, autoreset_mode=mode)
+        assert isinstance(vector.spec, type(None)) and vector.render_mode is None
+        obs, info = vector.reset(seed=1)
+        assert obs in vector.observation_space and info == {}
+        batched = gymnasium.vector.utils.batch_space
+        assert vector.action_space == batched(vector.single_action_space, 4)
+        for _ in range(60):
+            obs, rewards, terminations, truncations, _infos = vector.step(
+                vector.action_space.sample()
+            )
+            assert obs in vector.observation_space
+            assert rewards.shape == terminations.shape == truncations.shape == (4,)
+            assert terminations.dtype == truncations.dtype == bool
+        vector.close()

@@ -53,12 +53,79 @@ def test_saving_and_loading_gives_the_same(transitions, tmp_path):
     assert_equal(envs.Transitions.load(path), transitions)
     assert [p.name for p in path.parent.iterdir()] == ["data"]
     with np.load(path, allow_pickle=False) as file:
-        assert set(file.files) == set(FIELDS)
+        assert set(file.files) == {*FIELDS, "metadata"}
 
 
 def test_it_is_a_pytree():
     doubled = jax.jit(lambda t: jax.tree.map(lambda x: x[:2], t))(batch())
     assert len(doubled) == 2 and doubled.validate().obs.shape == (2, 3)
+
+
+LOGGERS = {
+    "flags of uint8": {"terminated": np.zeros(4, np.uint8)},
+    "flags of float": {"truncated": np.zeros(4)},
+    "flags as a column": {"terminated": np.zeros((4, 1), bool)},
+    "flags as a list": {"truncated": [False] * 4},
+    "rewards of int": {"reward": np.ones(4, np.int64)},
+    "rewards as a column": {"reward": np.ones((4, 1), np.float32)},
+    "rewards as objects": {"reward": np.array([1, 1.0, True, 1], object)},
+    "actions as a column": {"action": np.arange(4, dtype=np.int32)[:, None]},
+    "observations as lists": {"obs": batch().obs.tolist()},
+    "another precision": {"next_obs": batch().next_obs.astype(np.float64)},
+    "bfloat16": {"reward": jnp.ones(4, jnp.bfloat16)},
+}
+
+
+@pytest.mark.parametrize("name", LOGGERS)
+def test_what_loggers_write_is_read_where_nothing_is_lost(name):
+    given = batch(**LOGGERS[name])
+    rows = given.validate()
+    assert rows is not given and rows.validate() is rows
+    for field in FIELDS:
+        actual, expected = getattr(rows, field), getattr(batch(), field)
+        np.testing.assert_array_equal(actual, expected)
+        assert actual.shape == expected.shape
+        assert actual.dtype.kind == expected.dtype.kind, field
+    assert rows.obs.dtype == rows.next_obs.dtype
+
+
+def test_large_whole_rewards_keep_every_digit():
+    reward = np.array([2**24 + 1, 0, 0, 0])
+    np.testing.assert_array_equal(batch(reward=reward).validate().reward, reward)
+
+
+def test_rows_of_one_episode_are_put_next_to_each_other():
+    rows = batch(6, episode=[7, 3, 7, 3, 3, 7]).validate()
+    np.testing.assert_array_equal(rows.episode, [0, 0, 0, 1, 1, 1])
+    np.testing.assert_array_equal(rows.action, [0, 2, 5, 1, 3, 4])
+    named = batch(6, episode=np.array(["b", "a", "b", "a", "a", "b"])).validate()
+    assert_equal(named, rows)
+    in_order = batch(4, episode=np.array([5, 5, 2, 2]))
+    assert in_order.validate() is in_order
+
+
+def test_arrays_of_parallel_environments():
+    """[steps, environments, ...] become one environment after another."""
+    parallel = jax.tree.map(
+        lambda x: np.stack([x, x + x.dtype.type(1)], axis=1), batch(3)
+    )
+    rows = parallel.validate()
+    np.testing.assert_array_equal(rows.action, [0, 1, 2, 1, 2, 3])
+    np.testing.assert_array_equal(rows.episode, [0, 0, 0, 1, 1, 1])
+    np.testing.assert_array_equal(rows.obs[:3], batch(3).obs)
+    np.testing.assert_array_equal(rows.next_obs[3:], batch(3).next_obs + 1)
+
+
+def test_episodes_are_saved(tmp_path):
+    batch(episode=np.array([0, 0, 1, 1])).save(tmp_path / "data.npz")
+    loaded = envs.Transitions.load(tmp_path / "data.npz")
+    np.testing.assert_array_equal(loaded.episode, [0, 0, 1, 1])
+
+
+def test_a_file_larger_than_the_limit_is_not_read(tmp_path):
+    batch().save(tmp_path / "data.npz")
+    with pytest.raises(ValueError, match="more than the limit of 100"):
+        envs.Transitions.load(tmp_path / "data.npz", max_bytes=100)
 
 
 def with_nan(shape, row):
@@ -69,25 +136,32 @@ def with_nan(shape, row):
 
 BAD = {
     "obs: expected at least one row": batch(0),
-    r"reward: expected shape \(4,\) to go with obs .* got \(4, 1\)": batch(
-        reward=np.ones((4, 1), np.float32)
+    r"reward: expected shape \(4,\) to go with obs .* got \(4, 2\)": batch(
+        reward=np.ones((4, 2), np.float32)
     ),
     r"next_obs: expected shape \(4, 3\)": batch(next_obs=np.zeros((4, 2), np.float32)),
     r"action: expected shape \(4,\) .* got \(3,\)": batch(action=np.zeros(3, np.int32)),
-    "terminated: expected dtype bool, got float32": batch(
-        terminated=np.zeros(4, np.float32)
+    "terminated: expected flags .* got 0.5 in row 1": batch(
+        terminated=np.array([0, 0.5, 1, 0], np.float32)
     ),
-    "reward: expected dtype float, got int64": batch(reward=np.ones(4, np.int64)),
-    "next_obs: expected the dtype of obs, float32, got float64": batch(
-        next_obs=np.zeros((4, 3))
+    "truncated: expected flags .* got 2 in row 3": batch(
+        truncated=np.array([0, 0, 0, 2])
     ),
+    "terminated: expected dtype bool or 0 and 1, got <U1": batch(
+        terminated=list("abcd")
+    ),
+    "reward: expected dtype float, int, .* got <U1": batch(reward=list("abcd")),
+    "obs: expected numbers, got NoneType": batch(obs=np.full((4, 3), None)),
+    "obs: not readable as an array": batch(obs=[[1.0], [1.0, 2.0], [1.0], [1.0]]),
     "reward: expected finite .* 1 of 4 rows, first in row 2": batch(
         reward=with_nan(4, 2)
     ),
     "next_obs: expected finite .* first in row 1": batch(next_obs=with_nan((4, 3), 1)),
     "action: expected finite": batch(action=np.full((4, 1), np.inf, np.float32)),
-    "truncated: expected a NumPy or JAX array, got list": batch(truncated=[False] * 4),
-    "obs: expected a NumPy or JAX array, got dict": batch(obs={"a": np.zeros(4)}),
+    "obs: expected one array, got a mapping with a": batch(obs={"a": np.zeros(4)}),
+    r"obs: expected shape \[2, 2, ...\] \(steps, env": batch(
+        terminated=np.zeros((2, 2), bool), truncated=np.zeros((2, 2), bool)
+    ),
 }
 
 
@@ -150,13 +224,13 @@ def pickled():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (lambda: b"", "not a readable npz file"),
-        (lambda: b"some text", "not a readable npz file"),
-        (lambda: file_of(**fields())[:-200], "not a readable npz file"),
-        (single_array, "expected an npz file, found a single array"),
+        (lambda: b"", "not readable as transitions"),
+        (lambda: b"some text", "not readable as transitions"),
+        (lambda: file_of(**fields())[:-200], "not readable as transitions"),
+        (single_array, "not readable as transitions"),
         (lambda: file_of(**without("next_obs")), "lacks the field 'next_obs'"),
-        (pickled, "action: not readable .*allow_pickle"),
-        (damaged, "reward: not readable"),
+        (pickled, "action.npy announces object"),
+        (damaged, "not readable as transitions"),
         (lambda: file_of(**fields(reward=np.ones(3))), "reward: expected shape"),
     ],
     ids=["empty", "text", "cut", "single", "missing", "pickle", "damaged", "shape"],

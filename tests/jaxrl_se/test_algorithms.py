@@ -99,9 +99,8 @@ def test_a_best_response_takes_the_action_of_highest_reward(task, bound):
     obs, states = jax.vmap(env.reset, (0, None))(
         jax.random.split(jax.random.key(1), 32), params
     )
-    unit = (2 * obs - env._from_networks(-1.0) - env._from_networks(1.0)) / (
-        env._from_networks(1.0) - env._from_networks(-1.0)
-    )
+    low, high = params.obs_range.T
+    unit = (2 * obs - low - high) / (high - low)
     assert 0.8 < np.std(unit) < 1.2  # standard normal on the task's scale
 
     def reward(state, action):

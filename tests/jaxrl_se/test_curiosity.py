@@ -29,7 +29,7 @@ from jaxrl_se import (
 from jaxrl_se.agents.replay import Batch
 from jaxrl_se.agents.rnd import RunningStatistics
 from jaxrl_se.presets import ferreira2022_icm
-from jaxrl_se.training import train_group
+from jaxrl_se.training import train_group, train_once
 
 TWO, THREE = Spaces(3, 2), Spaces(3, 3)
 CONTINUOUS = Spaces(3, None, (-1.0, 0.0), (3.0, 0.5))
@@ -53,7 +53,7 @@ def a_batch(spaces, num_rows=6, seed=0, shift=0.0):
         next_obs=np.float32(next_obs),
         action=np.float32(action),
         reward=np.zeros(num_rows, np.float32),
-        terminated=np.zeros(num_rows, np.float32),
+        bootstrap_weight=np.ones(num_rows, np.float32),
         mask=np.float32([1] * (num_rows - 1) + [0]),
     )
 
@@ -352,8 +352,8 @@ def test_all_agents_in_both_spaces(agent, continuous):
     curious.check(spaces)
     plain, paid = (
         jax.eval_shape(
-            lambda key, a=a: a.train(
-                env, env.default_params, key, num_steps=500, spaces=spaces
+            lambda key, a=a: train_once(
+                a, env, env.default_params, key, num_steps=500, spaces=spaces
             ),
             jax.random.key(0),
         )

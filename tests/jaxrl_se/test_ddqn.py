@@ -77,7 +77,7 @@ def test_golden_updates():
         activation="tanh",
     )
     spaces = Spaces(4, 2)
-    network = agent.network(spaces)
+    network = agent.q_network(spaces)
     learner = Learner.start(sine_weights(network, 0.1)).replace(
         target_weights=sine_weights(network, 0.05)
     )
@@ -87,7 +87,7 @@ def test_golden_updates():
         next_obs=np.stack([0.1 * i + 0.05, 0.25 * one, -0.1 * one, 0.2 * i], axis=1),
         action=np.float32([[0], [1], [0], [1]]),
         reward=i,
-        terminated=np.float32([0, 0, 0.25, 1]),  # raw, as there
+        bootstrap_weight=np.float32([1, 1, 0.75, 0]),  # raw, as there
         mask=one,
     )
     golden = [  # loss, sum of |online weights|, sum of |target weights|
@@ -95,7 +95,7 @@ def test_golden_updates():
         (2.82276917, 25.533408, 12.942543),
         (2.81500578, 25.573923, 13.049657),
     ]
-    update = jax.jit(agent.update, static_argnums=0)
+    update = jax.jit(agent.learn, static_argnums=0)
     for expected_loss, *sums in golden:
         loss = agent.loss(learner.weights, learner.target_weights, network, batch)
         np.testing.assert_allclose(loss, expected_loss, rtol=2e-6)

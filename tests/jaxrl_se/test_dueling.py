@@ -42,9 +42,9 @@ def test_the_mean_is_per_row_by_default():
 def test_ddqn_builds_it():
     spaces = Spaces(4, 2)
     agent = DDQN(dueling=True, hidden_sizes=(8,), feature_size=6, activation="tanh")
-    assert agent.network(spaces) == golden(mean_over_batch=False)[0]
+    assert agent.q_network(spaces) == golden(mean_over_batch=False)[0]
     agent = agent.replace(dueling_mean_over_batch=True)
-    assert agent.network(spaces) == golden(mean_over_batch=True)[0]
+    assert agent.q_network(spaces) == golden(mean_over_batch=True)[0]
 
 
 def test_probe_values():

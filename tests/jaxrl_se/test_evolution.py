@@ -53,7 +53,8 @@ def probe():
 
 def test_the_result_is_an_environment_that_agents_train_in(cartpole):
     result = cartpole
-    assert isinstance(result.env, OneStepEnv) and result.config == CARTPOLE
+    assert isinstance(result.env, OneStepEnv)
+    assert result.config == CARTPOLE.replace(stop_return=475.0)
     progress = result.progress
     assert (progress.generation, progress.solved) == (4, False)
     assert progress.failed_candidates == 0 and progress.cpu_seconds > 0
@@ -214,11 +215,11 @@ def test_one_device_equals_two():
     outcomes = []
     for devices in (jax.devices()[:1], jax.devices()):
         mesh = population_mesh(devices)
-        program = Generation.build(PROBE_TASK, proxy, PROBE_CONFIG, mesh)
+        program, params = Generation.build(PROBE_TASK, proxy, PROBE_CONFIG, mesh)
         step, state = jax.jit(program.step), program.init(jax.random.key(0))
         for i in range(3):
-            state, log = step(jax.random.key(i), state, np.int32(i))
-            outcomes.append((log.fitness, log.real_steps))
+            state, log = step(jax.random.key(i), state, np.int32(i), params)
+            outcomes.append((log.fitness, log.steps))
         outcomes.append(program.strategy.mean(state))
     one, two = outcomes[:4], outcomes[4:]
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
@@ -231,8 +232,8 @@ def test_a_generation_in_which_all_fail(recwarn):
             return jax.tree.map(lambda x: x * np.nan, super().init_weights(key))
 
     spaces = jaxrl_se.Spaces.of(*PROBE_TASK)
-    env = Broken(spaces, hidden_sizes=())
-    params = OneStepEnv(spaces, hidden_sizes=()).default_params
+    config = SyntheticConfig(hidden_sizes=())
+    env, params = Broken(config, spaces), config.build(spaces).default_params
     result = evolve(
         PROBE_TASK, PROBE_CONFIG.replace(max_generations=2), proxy=(env, params)
     )
@@ -245,7 +246,9 @@ def test_entry_points_lower_for_all_platforms():
     proxy = SyntheticConfig("multi-step", (4,), learn_termination=True)
     config = CARTPOLE.replace(proxy=proxy)
     env, params = config.proxy.make(*task)
-    program = Generation.build(task, (env, params), config, population_mesh())
+    program, arguments = Generation.build(
+        task, (env, params), config, population_mesh()
+    )
     key = jax.random.key(0)
     state = jax.eval_shape(program.init, key)
     policy = jax.eval_shape(
@@ -253,8 +256,8 @@ def test_entry_points_lower_for_all_platforms():
     )
     keys = jax.eval_shape(lambda key: jax.random.split(key, 2), key)
     programs = {
-        program.step: (key, state, np.int32(0)),
-        program.validate: (keys, params.weights, task[1]),
+        program.step: (key, state, np.int32(0), arguments),
+        program.validate: (keys, params.weights, arguments),
         lambda key, params: jaxrl_se.train(config.agent, env, params, key, 40): (
             key,
             params,
@@ -278,7 +281,7 @@ def test_entry_points_lower_for_all_platforms():
         ({"population_size": 5}, r"population_size must be divisible .*\(2\), got 5"),
         ({"population_size": 12, "group_size": 4}, "group_size must divide the 6"),
         ({"checkpoint_every": 0}, "checkpoint_every must be at least 1, got 0"),
-        ({"key": "seed"}, "key must be an integer or a PRNG key, got 'seed'"),
+        ({"key": "seed"}, "key must be a seed .*or one PRNG key .*got 'seed'"),
         ({"activation": "rleu"}, "activation must be one of"),
         ({"proxy": "other"}, "proxy: its spaces differ from the task's"),
     ],
@@ -314,7 +317,7 @@ def test_bad_arguments_are_named_before_compilation(arguments, message, monkeypa
         ("validation_agents", (0, -1)),
         ("validation_episodes", (0, -1)),
         ("std", (0.0, -1.0, float("nan"))),
-        ("learning_rate", (0.0, -1.0, float("nan"))),
+        ("strategy_learning_rate", (0.0, -1.0, float("nan"))),
     ],
 )
 def test_budgets_must_be_positive(name, values):

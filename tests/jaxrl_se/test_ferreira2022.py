@@ -256,9 +256,9 @@ def test_common_random_numbers_are_a_choice(common):
     task = envs.make("CartPole-v0")
     config = TINY.replace(common_random_numbers=common)
     proxy = config.proxy.make(*task)
-    program = Generation.build(task, proxy, config, population_mesh())
+    program, params = Generation.build(task, proxy, config, population_mesh())
     state = program.init(jax.random.key(0))
-    _, log = jax.jit(program.step)(jax.random.key(1), state, jnp.int32(0))
+    _, log = jax.jit(program.step)(jax.random.key(1), state, jnp.int32(0), params)
     assert (log.fitness[0] == log.fitness[1]) == common
 
 
@@ -277,7 +277,7 @@ def test_presets_fit_their_tasks(task, tuned, num_weights, generations):
     proxy = config.proxy.make(env, params)
     Generation.build((env, params), proxy, config, population_mesh())
     assert sum(x.size for x in jax.tree.leaves(proxy[1].weights)) == num_weights
-    assert proxy[0].max_steps == params.max_steps_in_episode
+    assert proxy[1].max_steps_in_episode == params.max_steps_in_episode
     assert config.max_generations == generations
     assert config.population_size == 48
 

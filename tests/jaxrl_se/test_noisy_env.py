@@ -7,11 +7,11 @@ import pytest
 from gymnax.wrappers import FlattenObservationWrapper
 
 import envs
-from jaxrl_se import MultiStepEnv, OneStepEnv, Spaces
+from jaxrl_se import Spaces, SyntheticConfig
 from jaxrl_se.noisy_env import NoisyEnv, NoisyParams
 
 SPACES = Spaces(obs_size=3, num_actions=2)
-ENV = OneStepEnv(SPACES, hidden_sizes=())
+ENV = SyntheticConfig(hidden_sizes=()).build(SPACES)
 NUM = 4000
 
 
@@ -42,7 +42,7 @@ def test_noise_has_the_deviation_that_was_asked_for():
 
 
 def test_noise_is_not_fed_back():
-    env = MultiStepEnv(SPACES, hidden_sizes=(), max_steps=3)
+    env = SyntheticConfig("multi-step", (), max_steps=3).build(SPACES)
     params = NoisyParams(params=env.default_params, obs_std=jnp.full(3, 10.0))
     noisy = NoisyEnv(env)
     _, state = noisy.reset_env(jax.random.key(0), params)
@@ -54,7 +54,7 @@ def test_noise_is_not_fed_back():
 
 
 def test_time_limits_and_spaces_are_the_inner_environments():
-    env = MultiStepEnv(SPACES, hidden_sizes=(), max_steps=2)
+    env = SyntheticConfig("multi-step", (), max_steps=2).build(SPACES)
     noisy = NoisyEnv(env)
     params = NoisyParams(params=env.default_params)
     assert Spaces.of(noisy, params) == SPACES
@@ -68,10 +68,10 @@ def test_time_limits_and_spaces_are_the_inner_environments():
 
 
 def test_equal_environments_compile_once():
-    again = OneStepEnv(SPACES, hidden_sizes=())
+    again = SyntheticConfig(hidden_sizes=()).build(SPACES)
     assert NoisyEnv(ENV) == NoisyEnv(again)
     assert hash(NoisyEnv(ENV)) == hash(NoisyEnv(again))
-    assert NoisyEnv(ENV) != NoisyEnv(OneStepEnv(SPACES, hidden_sizes=(2,)))
+    assert NoisyEnv(ENV) != NoisyEnv(SyntheticConfig(hidden_sizes=(2,)).build(SPACES))
 
 
 def test_a_step_of_its_own_would_be_lost():

@@ -11,17 +11,17 @@ from probe_env import PROBES, Probe
 import envs
 from jaxrl_se import PPO, Solved, Spaces, evaluate, train
 from jaxrl_se.agents import Variation
-from jaxrl_se.agents.ppo import Minibatch, Rollout, advantages, watch
+from jaxrl_se.agents.ppo import Minibatch, Rollout, advantages
 from jaxrl_se.networks import MLP, NetworkShape
-from jaxrl_se.training import train_group
+from jaxrl_se.training import train_group, train_once
 
 
 @struct.dataclass
 class Watched(PPO):
     """PPO whose snapshots hold the critic too."""
 
-    def policy_weights(self, learner):
-        return learner.weights
+    def policy_weights(self, spaces, state):
+        return state.learner.weights
 
 
 class ContinuousProbe(Probe):
@@ -76,9 +76,8 @@ def random_rollout(steps=9, num_envs=3):
         action=None,
         reward=numbers.normal(size=shape),
         next_obs=None,
-        terminated=terminated.astype(np.float32),
+        bootstrap_weight=1 - terminated.astype(np.float32),
         done=(terminated | truncated).astype(np.float32),
-        episode_return=None,
     )
     return rollout, numbers.normal(size=shape), numbers.normal(size=shape)
 
@@ -93,8 +92,8 @@ def test_advantages_by_a_plain_loop():
             weight = 1.0
             for k in range(t, steps):
                 target = rollout.reward[k, n]
-                if not rollout.terminated[k, n]:
-                    target += discount * next_value[k, n]
+                weighted = rollout.bootstrap_weight[k, n] * next_value[k, n]
+                target += discount * weighted
                 expected[t, n] += weight * (target - value[k, n])
                 if rollout.done[k, n]:
                     break
@@ -108,7 +107,7 @@ def test_loss_by_hand(discrete):
     """In float64 numpy, with ratios on both sides of the clip."""
     spaces = Spaces(3, 4) if discrete else Spaces(3, None, (-1.0,) * 2, (1.0,) * 2)
     agent = PPO(hidden_sizes=(8,), entropy_coef=0.3, value_coef=0.7, initial_std=0.6)
-    weights = agent.start(spaces, jax.random.key(0)).weights
+    weights = agent.init(spaces, jax.random.key(0)).weights
     weights["actor"] = MLP(3, (8,), 4 if discrete else 2, "tanh").init(
         jax.random.key(1)
     )
@@ -224,7 +223,9 @@ def test_a_member_of_a_group_equals_an_agent_alone():
         )
     )(stacked)
     single = jax.jit(
-        lambda params: AGENT.train(PROBE, params, keys[0], num_steps=4 * ITERATION)
+        lambda params: train_once(
+            AGENT, PROBE, params, keys[0], num_steps=4 * ITERATION
+        )
     )
     for member, name in enumerate(names[:2]):
         weights = single(PROBES[name]).weights
@@ -259,8 +260,8 @@ def test_snapshots_are_the_policies_along_the_way():
 def test_stop_rules_end_training_after_an_iteration():
     @jax.jit
     def trained(params, stop):
-        return AGENT.train(
-            PROBE, params, jax.random.key(0), num_steps=4 * ITERATION, stop=stop
+        return train_once(
+            AGENT, PROBE, params, jax.random.key(0), num_steps=4 * ITERATION, stop=stop
         )
 
     def taken(probe, stop):
@@ -276,19 +277,6 @@ def test_stop_rules_end_training_after_an_iteration():
     # Episodes go on from one iteration to the next: 20 steps do not fit in 16.
     paid = paid.replace(terminates_after=20)
     assert taken(paid, Solved(threshold=1.0, min_episodes=1)) == (256, 12)
-
-
-def test_stop_rules_see_episodes_by_step_then_environment():
-    def rollout(total, done):
-        nothing = dict.fromkeys(("obs", "action", "reward", "next_obs", "terminated"))
-        return Rollout(**nothing, episode_return=total, done=done)
-
-    total = np.float32([[1, 2, 3], [4, 5, 6]])
-    done = np.float32([[0, 1, 1], [1, 0, 1]])
-    state = watch(
-        Solved(0.0, window=4), Solved(0.0, window=4).init(), rollout(total, done)
-    )
-    assert state.returns.tolist() == [6, 4, 3, 2]
 
 
 def test_learns_cartpole():
@@ -325,12 +313,12 @@ def test_padded_networks_equal_small_ones():
         advantage=numbers.normal(size=10).astype(np.float32),
         value_target=numbers.normal(size=10).astype(np.float32),
     )
-    learner = padded.start(spaces, key)
-    other = small.start(spaces, key)
+    learner = padded.init(spaces, key)
+    other = small.init(spaces, key)
     weights = {name: cut(learner.weights[name]) for name in ("actor", "critic")}
     other = other.replace(weights=weights)
     update, update_small = (
-        jax.jit(lambda learner, a=agent: a.update(spaces, learner, batch))
+        jax.jit(lambda learner, a=agent: a.learn(spaces, learner, batch))
         for agent in (padded, small)
     )
     for _ in range(3):

@@ -192,7 +192,7 @@ def test_without_zero_at_termination_the_optimal_policy_changes():
 def test_all_kinds(kind):
     """What is paid is the formula of the kind, and everything else is the task's."""
     env, params = RewardConfig(kind, (3,)).make(Maze(), Maze().default_params, 0.8)
-    assert env.info_keys == (("bump", "speed") if "info" in kind else ())
+    assert env.config.info_keys == (("bump", "speed") if "info" in kind else None)
     obs, state = env.reset(jax.random.key(1), params)
     action = jnp.int32(1)
     next_obs, _, reward, terminated, info = env.step_env(

@@ -17,7 +17,7 @@ from jaxrl_se.agents.off_policy import Progress, Variation
 from jaxrl_se.agents.replay import Batch
 from jaxrl_se.agents.sac import sample
 from jaxrl_se.networks import NetworkShape
-from jaxrl_se.training import train_group
+from jaxrl_se.training import train_group, train_once
 
 PROBE, DISCRETE_PROBE = ContinuousProbe(), probe_env.Probe()
 SPACES, DISCRETE = Spaces.of(PROBE, PROBE.default_params), Spaces(2, 2)
@@ -28,7 +28,7 @@ NUM_STEPS = 1500
 class OpenSAC(SAC):
     """Its training returns the whole learner, so that tests see the critics."""
 
-    def policy_weights(self, learner):
+    def learned_weights(self, spaces, learner):
         return learner
 
 
@@ -48,12 +48,14 @@ WARM = COLD.replace(initial_temperature=0.1)
 
 @jax.jit
 def _train_continuous(agent, params, key):
-    return _last(agent.train(PROBE, params, key, num_steps=NUM_STEPS, spaces=SPACES))
+    return _last(
+        train_once(agent, PROBE, params, key, num_steps=NUM_STEPS, spaces=SPACES)
+    )
 
 
 @jax.jit
 def _train_discrete(agent, params, key):
-    return _last(agent.train(DISCRETE_PROBE, params, key, num_steps=NUM_STEPS))
+    return _last(train_once(agent, DISCRETE_PROBE, params, key, num_steps=NUM_STEPS))
 
 
 def _last(trained):
@@ -132,7 +134,7 @@ def a_batch(spaces, num_rows):
         next_obs=np.float32(next(draws)[:, : spaces.obs_size]),
         action=np.float32(np.tanh(next(draws)[:, :2])),
         reward=np.float32(next(draws)[:, 0]),
-        terminated=np.float32([0, 0.25, 0, 1] * num_rows)[:num_rows],
+        bootstrap_weight=np.float32([1, 0.75, 1, 0] * num_rows)[:num_rows],
         mask=np.ones(num_rows, np.float32),
     )
     if spaces.num_actions is None:
@@ -182,7 +184,7 @@ def test_updates_are_the_papers(spaces):
         inputs = np.concatenate([batch.obs, batch.action], axis=1)
         return reference.mlp(critic, inputs)[:, 0]
 
-    learner = agent.start(spaces, jax.random.key(0))
+    learner = agent.init(spaces, jax.random.key(0))
     actor = reference.arrays(learner.weights.actor)
     critics = [reference.arrays(critic) for critic in learner.weights.critics]
     targets = [list(critic) for critic in critics]
@@ -190,7 +192,7 @@ def test_updates_are_the_papers(spaces):
     adams = [
         reference.Adam(network, 1e-2) for network in (actor, *critics, log_temperature)
     ]
-    update = jax.jit(agent.update, static_argnums=0)
+    update = jax.jit(agent.learn, static_argnums=0)
     for index in range(3):
         uniform = np.random.default_rng(index).uniform(size=(2, 6, 2))
         draws = uniform[..., :0] if discrete else uniform
@@ -198,7 +200,7 @@ def test_updates_are_the_papers(spaces):
         normal = scipy.stats.norm.ppf(uniform)
         temperature = np.exp(log_temperature[0][0])
         value, _ = soft_value(actor, targets, temperature, batch.next_obs, normal[0])
-        target = batch.reward + 0.9 * (1 - batch.terminated) * value
+        target = batch.reward + 0.9 * batch.bootstrap_weight * value
         _, log_prob = soft_value(actor, critics, temperature, batch.obs, normal[1])
 
         def critic_loss(critic, target=target):
@@ -251,13 +253,13 @@ def test_density_of_extreme_samples_is_finite_and_right():
 
 
 def test_exploring_actions_stay_within_asymmetric_bounds():
-    learner = WARM.start(SPACES, jax.random.key(0))
+    learner = WARM.init(SPACES, jax.random.key(0))
     uniform = jax.random.uniform(jax.random.key(1), (2000, 2))
     obs = 30 * jnp.ones(2)  # spreads of many units: most samples are at the bounds
     for step in (0, WARM.learning_starts):
         progress = Progress(jnp.int32(step), jnp.int32(0))
         action, stored = jax.vmap(
-            lambda u, p=progress: WARM.act(SPACES, learner, obs, u, p)
+            lambda u, p=progress: WARM.explore(SPACES, learner, obs, u, p)
         )(uniform)
         assert (action >= LOW).all()
         assert (action <= HIGH).all()
@@ -270,13 +272,13 @@ def test_exploring_actions_stay_within_asymmetric_bounds():
 
 def test_discrete_actions_are_draws_from_the_policy():
     spaces, agent = Spaces(3, 4), SAC(hidden_sizes=(8,))
-    learner = agent.start(spaces, jax.random.key(0))
+    learner = agent.init(spaces, jax.random.key(0))
     uniform = jax.random.uniform(jax.random.key(1), (4000, 4))
     logits = agent.actor(spaces)(learner.weights.actor, 3 * jnp.ones(3))
     for step, expected in ((0, [0.25] * 4), (1000, jax.nn.softmax(logits))):
         progress = Progress(jnp.int32(step), jnp.int32(0))
         action, _ = jax.vmap(
-            lambda u, p=progress: agent.act(spaces, learner, 3 * jnp.ones(3), u, p)
+            lambda u, p=progress: agent.explore(spaces, learner, 3 * jnp.ones(3), u, p)
         )(uniform)
         frequencies = np.bincount(action, minlength=4) / 4000
         np.testing.assert_allclose(frequencies, expected, atol=0.03)
@@ -341,7 +343,7 @@ def test_sizes_inside_padded_shapes_equal_the_small_agent():
     padded = SAC(hidden_sizes=(8, 8), batch_size=12, variation=variation)
     small = SAC(hidden_sizes=(5,), batch_size=7)
     start, start_small = (
-        jax.jit(agent.start, static_argnums=0)(spaces, jax.random.key(0))
+        jax.jit(agent.init, static_argnums=0)(spaces, jax.random.key(0))
         for agent in (padded, small)
     )
     critics = tuple(small_of(weights, 5) for weights in start.weights.critics)
@@ -355,7 +357,7 @@ def test_sizes_inside_padded_shapes_equal_the_small_agent():
     batch = batch.replace(mask=np.float32([1] * 7 + [0] * 5))
     uniform = np.float32(np.random.default_rng(0).uniform(size=(2, 12, 2)))
     update, update_small = (
-        jax.jit(agent.update, static_argnums=0) for agent in (padded, small)
+        jax.jit(agent.learn, static_argnums=0) for agent in (padded, small)
     )
     for _ in range(3):
         start = update(spaces, start, batch, uniform.ravel())

@@ -50,16 +50,17 @@ def rollout(env, key, params, num_steps=4):
 def test_golden_cartpole():
     """The reference implementation of Ferreira et al., tuned CartPole, three steps."""
     target, target_params = envs.make("CartPole-v0")
-    env = MultiStepEnv(
-        DISCRETE,
+    config = SyntheticConfig(
+        variant="multi-step",
         hidden_sizes=(83,),
         activation="leaky_relu",
-        target=target,
+        initial_states="target",
         reward_heads=False,
         obs_bound=None,
         learn_termination=True,
         max_steps=200,
     )
+    env = MultiStepEnv(config, DISCRETE, target)
     nets = env.networks()
     weights = {
         name: sine_weights(nets[name], first=4 * i)
@@ -194,7 +195,7 @@ def test_observations_stay_within_the_bound():
     # The range of CartPole's position and angle, and as it is what has no range.
     half = np.float32([4.8, 1, 0.41887903, 1])
     largest = np.abs(info["final_observation"]).max(axis=0)
-    np.testing.assert_allclose(largest, env.obs_bound * half, rtol=1e-6)
+    np.testing.assert_allclose(largest, env.config.obs_bound * half, rtol=1e-6)
 
 
 def test_initial_states_come_from_where_the_config_says():
@@ -217,7 +218,7 @@ def test_initial_states_come_from_where_the_config_says():
 )
 @pytest.mark.parametrize("heads", [True, False])
 def test_reward_depends_on_the_action(spaces, actions, heads):
-    env = OneStepEnv(spaces, (5,), reward_heads=heads)
+    env = SyntheticConfig(hidden_sizes=(5,), reward_heads=heads).build(spaces)
     params = env.default_params
     assert Spaces.of(env, params) == spaces
     _, state = env.reset(jax.random.key(0), params)
@@ -236,11 +237,12 @@ def test_networks_see_the_tasks_range_as_one(variant):
     config = SyntheticConfig(variant, (5,))
     task = envs.make("MountainCar-v0")
     env, params = config.make(*task)
-    np.testing.assert_allclose(np.float32(env.obs_range), np.stack([low, high], 1))
+    np.testing.assert_allclose(params.obs_range, np.stack([low, high], 1))
     plain = dataclasses.replace(config, obs_range=None).build(spaces)
+    assert plain == env
     key = jax.random.key(0)
     obs, outputs = rollout(env, key, params)
-    unit_obs, unit_outputs = rollout(plain, key, params)
+    unit_obs, unit_outputs = rollout(plain, key, params.replace(obs_range=None))
 
     def to_unit(obs):
         return (2 * obs - low - high) / (high - low)
@@ -254,7 +256,7 @@ def test_networks_see_the_tasks_range_as_one(variant):
 def test_quadratic_heads_are_highest_at_the_heads():
     """For continuous actions: concave, and highest at the clipped network output."""
     spaces = Spaces(2, None, (-2.0, 0.0), (2.0, 1.0))
-    env = OneStepEnv(spaces, ())
+    env = SyntheticConfig(hidden_sizes=()).build(spaces)
     params = env.default_params
     obs = np.float32([0.3, -0.7])
     state = env.reset(jax.random.key(0), params)[1].replace(obs=obs)
@@ -277,14 +279,22 @@ def test_equality_is_by_configuration():
         assert twin is not env and twin == env and hash(twin) == hash(env)
         assert copy.deepcopy(env) == env
     environments = [c.make(*CARTPOLE)[0] for c in CONFIGS.values()]
-    environments += [
-        MultiStepEnv(DISCRETE, (5,), max_steps=3, obs_bound=None),
-        MultiStepEnv(DISCRETE, (5,), max_steps=4),
-        MultiStepEnv(DISCRETE, (5,), "gelu", max_steps=3),
-        OneStepEnv(DISCRETE, (5,), reward_heads=False),
-        OneStepEnv(CONTINUOUS, (5,)),
-    ]
+    multi_step = CONFIGS["multi-step"]
+    changes = ({"obs_bound": None}, {"max_steps": 4}, {"activation": "gelu"})
+    others = [dataclasses.replace(multi_step, **change) for change in changes]
+    others += [SyntheticConfig(hidden_sizes=(5,), reward_heads=False)]
+    environments += [config.build(DISCRETE) for config in others]
+    environments += [SyntheticConfig(hidden_sizes=(5,)).build(CONTINUOUS)]
     assert len(set(environments)) == len(environments)
+    # Ranges of observations are params, for which nothing is compiled anew.
+    elsewhere = dataclasses.replace(multi_step, obs_range=((-2.0, 2.0),) * 4)
+    env, params = elsewhere.make(*CARTPOLE)
+    assert env == multi_step.make(*CARTPOLE)[0]
+    np.testing.assert_array_equal(params.obs_range, [[-2, 2]] * 4)
+    with pytest.raises(ValueError, match=r"config\.variant must be 'one-step'"):
+        OneStepEnv(multi_step, DISCRETE)
+    with pytest.raises(ValueError, match="target must be given where"):
+        OneStepEnv(CONFIGS["one-step, target's states"], DISCRETE)
 
 
 def test_bad_configurations_are_named():

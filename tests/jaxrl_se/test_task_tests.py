@@ -23,6 +23,8 @@ from jaxrl_se import (
 from jaxrl_se.agents.off_policy import Progress
 from jaxrl_se.agents.replay import Batch
 from jaxrl_se.agents.tabular import Learner
+from jaxrl_se.evaluation import Episodes
+from jaxrl_se.scoring import Trial
 
 CLIFF = envs.make("Cliff")
 SPACES = Spaces.of(*CLIFF)
@@ -58,8 +60,16 @@ def test_area_and_curve_agree(tested):
     rest = (NUM_STEPS - tests.step) * tests.curve[:, -1]
     area = (tests.area + rest) / NUM_STEPS
     np.testing.assert_allclose(area, tests.curve.mean(axis=1), atol=2.0)
-    score = AreaUnderCurve()(tests, NUM_STEPS, tests.curve[:, -1])
-    np.testing.assert_allclose(score, area, rtol=1e-6)
+    for i in range(3):
+        one = jax.tree.map(lambda leaf, i=i: leaf[i], tests)
+        score = AreaUnderCurve().scores(trial(one, NUM_STEPS, one.curve[-1]))
+        np.testing.assert_allclose(score, area[i : i + 1], rtol=1e-6)
+
+
+def trial(tests, steps, *returns):
+    """An agent whose test episodes had these returns."""
+    episodes = Episodes(jnp.float32(returns), jnp.int32([1] * len(returns)))
+    return Trial(episodes, jnp.int32(steps), jnp.bool_(True), tests)
 
 
 def test_training_ends_when_solved():
@@ -80,15 +90,18 @@ def test_ppo_is_tested_after_each_iteration(key):
 
 def test_scores_by_hand(tested):
     one = jax.tree.map(lambda leaf: leaf[0], tested.tests)
-    steps = jnp.int32(700)
     rule = StepsToSolve().for_task(-20.0)
     assert rule.solved_return == -20.0
-    assert rule(one, steps, jnp.float32(-12.0)) == -700
-    assert rule(one, steps, jnp.float32(-50.0)) == -700 - 100 * 30
+    assert rule.scores(trial(one, 700, -12.0)).tolist() == [-700]
+    assert rule.scores(trial(one, 700, -13.0, -11.0)).tolist() == [-700]
+    assert rule.scores(trial(one, 700, -50.0)).tolist() == [-700 - 100 * 30]
+    failed = trial(one, 700, -12.0).replace(is_finite=jnp.bool_(False))
+    assert np.isnan(rule.scores(failed)).all()
     assert StepsToSolve(solved_return=5.0).for_task(1.0).solved_return == 5.0
-    assert FinalReturn()(one, steps, jnp.float32(3.0)) == 3.0
-    floored = FinalReturn(floor=0.0).floored(jnp.array([-80.0, 93.0]))
-    assert floored.tolist() == [0.0, 93.0]
+    floored, both = FinalReturn(floor=0.0), trial(None, 700, -80.0, 93.0)
+    assert floored.scores(both).tolist() == [0.0, 93.0]
+    assert floored.validated(both).tolist() == [-80.0, 93.0]
+    assert floored.default_stop(5.0) == 5.0 and rule.default_stop(5.0) is None
     with pytest.raises(ValueError, match="solved_return"):
         StepsToSolve().for_task(None)
 
@@ -111,7 +124,7 @@ def batch(obs, action, reward, next_obs, terminated):
         next_obs=jax.nn.one_hot(jnp.array([next_obs]), 48),
         action=jnp.array([[action]], jnp.float32),
         reward=jnp.array([reward], jnp.float32),
-        terminated=jnp.array([terminated], jnp.float32),
+        bootstrap_weight=1.0 - jnp.array([terminated], jnp.float32),
         mask=jnp.ones(1),
     )
 
@@ -125,7 +138,7 @@ def test_updates_by_hand():
     for reward, terminated, count in ((1.0, 0.0, 1), (1.0, 0.0, 2), (-1.0, 1.0, 3)):
         before = learner.values[7, 2]
         step = batch(7, 2, reward, 3, terminated)
-        learner = agent.update(SPACES, learner, step, uniform)
+        learner = agent.learn(SPACES, learner, step, uniform)
         target = reward + 2 / np.sqrt(count) + 0.8 * 4.0 * (1 - terminated)
         expected = before + 0.5 * (target - before)
         np.testing.assert_allclose(learner.values[7, 2], expected, rtol=1e-5)
@@ -134,7 +147,7 @@ def test_updates_by_hand():
     sarsa = SARSA(learning_rate=1.0, discount=0.8, epsilon=0.1)
     for number, expected in ((0.05, 1 + 0.8 * 2.0), (0.5, 1 + 0.8 * 4.0)):
         start = Learner(values=values, visits=learner.visits)
-        new = sarsa.update(
+        new = sarsa.learn(
             SPACES, start, batch(7, 2, 1.0, 3, 0.0), jnp.array([number, 0.6])
         )
         np.testing.assert_allclose(new.values[7, 2], expected, rtol=1e-5)
@@ -142,12 +155,12 @@ def test_updates_by_hand():
 
 def test_ties_go_to_the_first_action():
     """Hence a fresh greedy agent walks right, into the cliff, at once."""
-    learner = AGENT.start(SPACES, jax.random.key(0))
+    learner = AGENT.init(SPACES, jax.random.key(0))
     progress = Progress(jnp.int32(0), jnp.int32(0))
     obs = CLIFF[0].reset(jax.random.key(0), CLIFF[1])[0]
-    action, _ = AGENT.act(SPACES, learner, obs, jnp.array([0.9, 0.9]), progress)
+    action, _ = AGENT.explore(SPACES, learner, obs, jnp.array([0.9, 0.9]), progress)
     assert action == 0
-    action, _ = AGENT.act(SPACES, learner, obs, jnp.array([0.0, 0.9]), progress)
+    action, _ = AGENT.explore(SPACES, learner, obs, jnp.array([0.0, 0.9]), progress)
     assert action == 3
 
 

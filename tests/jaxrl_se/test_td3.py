@@ -17,7 +17,7 @@ from jaxrl_se import DDPG, DDQN, TD3, DiscreteTD3, Spaces, evaluate, train
 from jaxrl_se.agents.off_policy import Progress, Variation
 from jaxrl_se.agents.replay import Batch
 from jaxrl_se.networks import NetworkShape
-from jaxrl_se.training import train_group
+from jaxrl_se.training import train_group, train_once
 
 PROBE, DISCRETE_PROBE = ContinuousProbe(), probe_env.Probe()
 SPACES = Spaces.of(PROBE, PROBE.default_params)
@@ -28,7 +28,7 @@ NUM_STEPS = 1500
 class OpenTD3(TD3):
     """Its training returns the whole learner, so that tests see the critics."""
 
-    def policy_weights(self, learner):
+    def learned_weights(self, spaces, learner):
         return learner
 
 
@@ -36,7 +36,7 @@ class OpenTD3(TD3):
 class OpenDiscreteTD3(DiscreteTD3):
     """Likewise."""
 
-    def policy_weights(self, learner):
+    def learned_weights(self, spaces, learner):
         return learner
 
 
@@ -62,7 +62,8 @@ DISCRETE = OpenDiscreteTD3(
 @jax.jit
 def _train(agent, params, key):
     env = DISCRETE_PROBE if isinstance(agent, DiscreteTD3) else PROBE
-    trained = agent.train(env, params, key, num_steps=NUM_STEPS, spaces=_spaces(agent))
+    spaces = _spaces(agent)
+    trained = train_once(agent, env, params, key, num_steps=NUM_STEPS, spaces=spaces)
     return jax.tree.map(lambda leaf: leaf[-1], trained.weights)
 
 
@@ -142,7 +143,7 @@ def a_batch(spaces, action_size, num_rows):
         next_obs=np.float32(next(draws)[:, : spaces.obs_size]),
         action=np.float32(np.tanh(next(draws)[:, :action_size])),
         reward=np.float32(next(draws)[:, 0]),
-        terminated=np.float32([0, 0.25, 0, 1] * num_rows)[:num_rows],
+        bootstrap_weight=np.float32([1, 0.75, 1, 0] * num_rows)[:num_rows],
         mask=np.ones(num_rows, np.float32),
     )
 
@@ -180,12 +181,12 @@ def test_updates_are_the_papers(kind):
     def value(critic, obs, action):
         return reference.mlp(critic, np.concatenate([obs, action], axis=1))[:, 0]
 
-    learner = agent.start(spaces, jax.random.key(0))
+    learner = agent.init(spaces, jax.random.key(0))
     actor = reference.arrays(learner.actor)
     critics = [reference.arrays(critic) for critic in learner.critics]
     targets = [list(network) for network in (actor, *critics)]
     adams = [reference.Adam(network, 1e-2) for network in (actor, *critics)]
-    update = jax.jit(agent.update, static_argnums=0)
+    update = jax.jit(agent.learn, static_argnums=0)
     for index in range(3):
         draws = np.random.default_rng(index).uniform(size=(6, 6 if discrete else 2))
         noise = agent.target_noise * scipy.stats.norm.ppf(draws[:, 2:4])
@@ -201,7 +202,7 @@ def test_updates_are_the_papers(kind):
         bootstrap = np.min(
             [value(critic, batch.next_obs, action) for critic in targets[1:]], axis=0
         )
-        target = batch.reward + 0.9 * (1 - batch.terminated) * bootstrap
+        target = batch.reward + 0.9 * batch.bootstrap_weight * bootstrap
 
         def critic_loss(critic, target=target):
             error = value(critic, batch.obs, batch.action) - target
@@ -255,12 +256,12 @@ def test_hard_samples_are_one_hot_with_the_soft_gradient():
 
 def test_exploring_actions_stay_within_asymmetric_bounds():
     agent = AGENT.replace(exploration_noise=1.0)
-    learner = agent.start(SPACES, jax.random.key(0))
+    learner = agent.init(SPACES, jax.random.key(0))
     uniform = jax.random.uniform(jax.random.key(1), (2000, 2))
 
     def actions(step):
         progress = Progress(jnp.int32(step), jnp.int32(0))
-        act = lambda u: agent.act(SPACES, learner, jnp.ones(2), u, progress)  # noqa: E731
+        act = lambda u: agent.explore(SPACES, learner, jnp.ones(2), u, progress)  # noqa: E731
         action, stored = jax.vmap(act)(uniform)
         scaled = LOW + (stored + 1) / 2 * (HIGH - LOW)
         np.testing.assert_allclose(action, scaled, atol=1e-6)
@@ -280,13 +281,13 @@ def test_exploring_actions_stay_within_asymmetric_bounds():
 
 def test_discrete_actions_and_what_is_stored():
     spaces = Spaces(3, 4)
-    learner = DiscreteTD3().start(spaces, jax.random.key(0))
+    learner = DiscreteTD3().init(spaces, jax.random.key(0))
     uniform = jax.random.uniform(jax.random.key(1), (4000, 8))
 
     def actions(step, **changes):
         agent = DiscreteTD3(**changes)
         progress = Progress(jnp.int32(step), jnp.int32(0))
-        act = lambda u: agent.act(spaces, learner, jnp.ones(3), u, progress)  # noqa: E731
+        act = lambda u: agent.explore(spaces, learner, jnp.ones(3), u, progress)  # noqa: E731
         action, stored = jax.device_get(jax.vmap(act)(uniform))
         np.testing.assert_array_equal(action, np.argmax(stored, axis=1))
         return action, stored
@@ -396,10 +397,10 @@ def test_sizes_inside_padded_shapes_equal_the_small_agent():
         hidden_sizes=(8, 8), batch_size=12, policy_delay=1, variation=variation
     )
     small = TD3(hidden_sizes=(5,), batch_size=7, policy_delay=1)
-    learner = jax.jit(padded.start, static_argnums=0)(spaces, jax.random.key(0))
+    learner = jax.jit(padded.init, static_argnums=0)(spaces, jax.random.key(0))
     actor = small_of(learner.actor, 5)
     critics = tuple(small_of(weights, 5) for weights in learner.critics)
-    start = jax.jit(small.start, static_argnums=0)(spaces, jax.random.key(0)).replace(
+    start = jax.jit(small.init, static_argnums=0)(spaces, jax.random.key(0)).replace(
         actor=actor, critics=critics, target_actor=actor, target_critics=critics
     )
     batch = a_batch(spaces, 2, 12)
@@ -407,7 +408,7 @@ def test_sizes_inside_padded_shapes_equal_the_small_agent():
     batch = batch.replace(mask=np.float32([1] * 7 + [0] * 5))
     uniform = np.float32(np.random.default_rng(0).uniform(size=(12, 2)))
     update, update_small = (
-        jax.jit(agent.update, static_argnums=0) for agent in (padded, small)
+        jax.jit(agent.learn, static_argnums=0) for agent in (padded, small)
     )
     for _ in range(3):
         learner = update(spaces, learner, batch, uniform.ravel())
@@ -444,7 +445,7 @@ def test_ddpg_is_td3_with_other_defaults():
     assert agent.num_critics == 1
     assert agent.policy_delay == 1
     assert agent.target_noise == 0.0
-    assert len(agent.start(SPACES, jax.random.key(0)).critics) == 1
+    assert len(agent.init(SPACES, jax.random.key(0)).critics) == 1
 
 
 def test_bad_arguments_are_named_before_compilation():

@@ -25,6 +25,7 @@ from jaxrl_se import (
 
 CARTPOLE = envs.make("CartPole-v1")
 DISCRETE = Spaces(4, 2)
+MULTI_STEP = SyntheticConfig("multi-step", (3,), max_steps=7, obs_bound=None)
 
 
 def with_weights(env, **changes):
@@ -37,25 +38,36 @@ def with_weights(env, **changes):
 @pytest.mark.parametrize(
     "env",
     [
-        OneStepEnv(DISCRETE, (3, 2), "tanh"),
-        OneStepEnv(DISCRETE, (), target=CARTPOLE[0], reward_heads=False),
-        OneStepEnv(Spaces(2, None, (-1.0, -2.0), (1.0, 2.0)), (3,), reward_bound=2.0),
-        MultiStepEnv(DISCRETE, (3,), max_steps=7, obs_bound=None),
-        MultiStepEnv(DISCRETE, (3,), obs_bound=1.5, learn_termination=True),
+        OneStepEnv(SyntheticConfig(hidden_sizes=(3, 2)), DISCRETE),
+        OneStepEnv(
+            SyntheticConfig(
+                hidden_sizes=(), initial_states="target", reward_heads=False
+            ),
+            DISCRETE,
+            CARTPOLE[0],
+        ),
+        OneStepEnv(
+            SyntheticConfig(hidden_sizes=(3,), reward_bound=2.0),
+            Spaces(2, None, (-1.0, -2.0), (1.0, 2.0)),
+        ),
+        MultiStepEnv(MULTI_STEP, DISCRETE),
+        MultiStepEnv(
+            SyntheticConfig("multi-step", (3,), obs_bound=1.5, learn_termination=True),
+            DISCRETE,
+        ),
     ],
 )
 def test_round_trip(tmp_path, env):
-    params = with_weights(env, max_steps_in_episode=9)
+    ranges = np.float32([[-2, 2]] * env.spaces.obs_size)
+    params = with_weights(env, max_steps_in_episode=9, obs_range=ranges)
     if env.target is not None:
         params = params.replace(target_params=CARTPOLE[1])
     report = {"return_mean": 499.5, "seeds": [0, 1], "note": "\u03b8"}
-    path = save(
-        tmp_path / "new" / "mine", env, params, task="CartPole-v1", report=report
-    )
+    path = save(tmp_path / "new" / "mine", env, params, task="CartPole-v1", card=report)
     assert path == tmp_path / "new" / "mine.npz"
     assert [p.name for p in path.parent.iterdir()] == ["mine.npz"]
     loaded, loaded_params = load(path)
-    assert loaded == env and jaxrl_se.report(path) == report
+    assert loaded == env and jaxrl_se.read_card(path) == report
     assert jax.tree.structure(loaded_params) == jax.tree.structure(params)
     for a, b in zip(*map(jax.tree.leaves, (loaded_params, params)), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -77,10 +89,10 @@ def test_reward_networks_round_trip(tmp_path, config, task, repeat):
     env, params = config.make(target, target_params, 0.8)
     weights = jax.tree.map(lambda x: jnp.full(x.shape, 0.25), params.weights)
     params = params.replace(weights=weights)
-    path = save(tmp_path / "mine", env, params, task=task, report={"note": 1})
+    path = save(tmp_path / "mine", env, params, task=task, card={"note": 1})
     loaded, loaded_params = load(path)
     assert loaded == env and loaded.target == target
-    assert jaxrl_se.report(path) == {"note": 1}
+    assert jaxrl_se.read_card(path) == {"note": 1}
     for a, b in zip(*map(jax.tree.leaves, (loaded_params, params)), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -121,7 +133,7 @@ def test_two_loads_share_one_compilation(tmp_path):
 
 @pytest.fixture
 def path(tmp_path):
-    env = OneStepEnv(DISCRETE, (3,))
+    env = SyntheticConfig(hidden_sizes=(3,)).build(DISCRETE)
     return save(tmp_path / "good", env, with_weights(env), task="CartPole-v1")
 
 
@@ -147,7 +159,7 @@ def test_damaged_files_are_refused(path):
     good = path.read_bytes()
     for content in (b"", b"not a zip", good[: len(good) // 2], good[:-40]):
         path.write_bytes(content)
-        assert_refused(path, "not a readable synthetic environment")
+        assert_refused(path, "not readable as a synthetic environment")
     num_refused = 0
     for position in range(0, len(good), 97):
         flipped = bytearray(good)
@@ -180,9 +192,9 @@ def test_pickles_are_refused(path):
         with zipfile.ZipFile(other, "w") as archive:
             for member, content in {**members, name: buffer.getvalue()}.items():
                 archive.writestr(member, content)
-        assert_refused(other, "not a readable")
+        assert_refused(other, "not readable as|announces object")
     other.write_bytes(pickle.dumps(Bomb()))
-    assert_refused(other, "not a readable")
+    assert_refused(other, "not readable as")
 
 
 def test_another_format_version_is_named(path):
@@ -193,13 +205,13 @@ def test_another_format_version_is_named(path):
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        (lambda m: [m], "format version None"),
+        (lambda m: [m], "metadata is no object"),
         (lambda m: {k: v for k, v in m.items() if k != "spaces"}, "KeyError: 'spaces'"),
         (lambda m: {**m, "config": {"width": 3}}, "width"),
         (lambda m: {**m, "config": {**m["config"], "variant": "x"}}, "variant must be"),
         (lambda m: {**m, "config": {**m["config"], "activation": "x"}}, "activation"),
-        (lambda m: {**m, "config": {**m["config"], "hidden_sizes": [4]}}, "shapes"),
-        (lambda m: {**m, "config": {**m["config"], "hidden_sizes": None}}, "TypeError"),
+        (lambda m: {**m, "config": {**m["config"], "hidden_sizes": [4]}}, "have shape"),
+        (lambda m: {**m, "config": {**m["config"], "hidden_sizes": None}}, "None"),
         (lambda m: {**m, "max_steps_in_episode": "many"}, "many"),
         (
             lambda m: {
@@ -219,12 +231,12 @@ def test_descriptions_that_do_not_fit_are_refused(path, change, match):
 @pytest.mark.parametrize(
     ("array", "match"),
     [
-        (None, "shapes"),
-        (np.zeros((2, 3), np.float32), "shapes"),
-        (np.zeros(3, np.float64), "shapes"),
+        (None, "is missing"),
+        (np.zeros((2, 3), np.float32), "must have shape"),
+        (np.zeros(3, np.float64), "must be float32, got float64"),
         (np.array([0, np.nan, 0], np.float32), r"\['reward'\].*NaN or infinity"),
         (np.array([0, 0, np.inf], np.float32), r"\['reward'\].*NaN or infinity"),
-        (np.array(["a", "b", "c"]), "shapes"),
+        (np.array(["a", "b", "c"]), "must be float32"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused(path, array, match):
@@ -233,7 +245,7 @@ def test_weights_that_do_not_fit_are_refused(path, array, match):
 
 
 def test_saving_what_could_not_be_loaded_is_refused(tmp_path):
-    env = OneStepEnv(DISCRETE, (3,))
+    env = SyntheticConfig(hidden_sizes=(3,)).build(DISCRETE)
     params = env.default_params
     weights = jax.tree.map(lambda x: np.asarray(x) * np.inf, params.weights)
     with pytest.raises(
@@ -248,7 +260,7 @@ def test_saving_what_could_not_be_loaded_is_refused(tmp_path):
 
 
 def test_unknown_names_are_named(tmp_path):
-    with pytest.raises(ValueError, match=r"name: no shipped .*'CartPole-v9'"):
+    with pytest.raises(ValueError, match=r"name_or_path must name .*'CartPole-v9'"):
         load("CartPole-v9")
     with pytest.raises(ValueError, match=r"variant must be one of .*got 'two-step'"):
         load("CartPole-v1", variant="two-step")
@@ -275,9 +287,20 @@ def test_shipped_environments(name_and_variant):
     name, variant = name_and_variant
     env, params = load(name, variant=variant)
     is_reward = variant == "reward-network"
-    assert variant == ("reward-network" if is_reward else env.variant)
+    assert variant == ("reward-network" if is_reward else env.config.variant)
     assert Spaces.of(env, params) == Spaces.of(*envs.make(name))
-    report = jaxrl_se.report(name, variant)
+    report = jaxrl_se.read_card(name, variant)
     floors = MULTI_STEP_FLOORS if variant == "multi-step" else FLOORS
     assert report["return_mean"] >= (REWARD_FLOORS if is_reward else floors)[name]
-    assert jaxrl_se.available()[name_and_variant] == report["return_mean"]
+
+
+def test_a_saved_file_is_found_without_its_suffix(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    env = SyntheticConfig(hidden_sizes=(3,)).build(DISCRETE)
+    for name in ("dbl", "CartPole-v1"):
+        save(name, env, with_weights(env), card={"name": name})
+    assert load("dbl")[0] == env and jaxrl_se.read_card("dbl") == {"name": "dbl"}
+    # A shipped environment of that name and a file: neither is guessed.
+    with pytest.raises(ValueError, match=r"the file is '\./CartPole-v1.npz'"):
+        load("CartPole-v1")
+    assert jaxrl_se.read_card("./CartPole-v1.npz") == {"name": "CartPole-v1"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -88,6 +89,7 @@ _CLIFF_EVOLUTION = EvolutionConfig(
     num_seeds=1,
     std=1.0,
     max_generations=240,
+    stop_return=math.inf,
 )
 _ANYWHERE_CLIFF_EVOLUTION = _CLIFF_EVOLUTION.replace(
     scoring=FinalReturn(), fitness_episodes=16

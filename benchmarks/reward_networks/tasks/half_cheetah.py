@@ -60,6 +60,7 @@ HALF_CHEETAH = RewardTask(
             num_seeds=1,
             std=0.1,
             max_generations=50,
+            stop_return=math.inf,
         ),
         hidden_sizes=(128,),
     ),

@@ -138,6 +138,7 @@ _MCC_EVOLUTION = EvolutionConfig(
     fitness_episodes=8,
     std=0.3,
     max_generations=80,
+    stop_return=math.inf,
 )
 
 MOUNTAIN_CAR_CONTINUOUS = RewardTask(

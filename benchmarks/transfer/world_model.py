@@ -21,7 +21,7 @@ from flax import struct
 from envs import Transitions
 from envs.spaces import Spaces
 from jaxrl_se.networks import Weights
-from jaxrl_se.synthetic_env import MultiStepEnv
+from jaxrl_se.synthetic_env import MultiStepEnv, SyntheticConfig
 
 
 @struct.dataclass
@@ -55,7 +55,7 @@ class WorldModel(MultiStepEnv):
       activation: Their activation.
     """
 
-    variant = "world-model"
+    task_kind = "model"
 
     def __init__(
         self,
@@ -64,15 +64,17 @@ class WorldModel(MultiStepEnv):
         hidden_sizes: tuple[int, ...] = (64, 64),
         activation: str = "tanh",
     ):
-        super().__init__(
-            spaces,
-            hidden_sizes,
-            activation,
-            target,
+        config = SyntheticConfig(
+            variant="multi-step",
+            hidden_sizes=hidden_sizes,
+            activation=activation,
+            initial_states="target",
             reward_heads=False,
+            obs_range=None,
             obs_bound=None,
             learn_termination=True,
         )
+        super().__init__(config, spaces, target)
 
     @classmethod
     def of(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import envs
-from jaxrl_se.supervised import WorldModel, errors, fit
+from benchmarks.transfer.world_model import WorldModel, errors, fit
 
 TASK = envs.make("CartPole-v1")
 

@@ -1,0 +1,1 @@
+"""Any task, any agent: what evolves, and who learns in it, with nothing set for it."""

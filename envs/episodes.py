@@ -1,0 +1,313 @@
+"""Where episodes begin and end in a log, and whether its rows are in order at all.
+
+Flags decide. Where rows follow each other without one, numbers do: a row continues the
+one before if its observation is the other's next observation, within the precision
+that the log itself shows (last bits, rounded decimals).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+
+import numpy as np
+
+from envs.transitions import Transitions
+
+_SAME = 0.1  # Of a typical step: closer than this, two observations are one.
+_MOST_COLUMNS = 256  # Of a picture, as many pixels are looked at.
+_MOST_ENVIRONMENTS = 256  # In parallel, of which rows take turns.
+_MOST_DECIMALS = 7
+_ALONE = 1
+_MOST_SEARCHED = 20_000  # Rows among which those that continue others are searched for.
+
+
+class OrderError(ValueError):
+    """Rows are not in order of time, so that where episodes start cannot be known."""
+
+
+class SwappedError(OrderError):
+    """Rows are in order once `obs` and `next_obs` change places."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LogEpisodes:
+    """The episodes of a log, of which the last may be cut.
+
+    Attributes:
+        rows: The transitions, ordered: by episode, and by time in each.
+        starts: Row of each first step, int [E].
+        lengths: Steps of each, int [E].
+        terminated: Whether the task ended it, bool [E].
+        truncated: Whether a time limit is marked at its end, bool [E].
+        is_ordered: False if rows have no order and each is an episode of its own.
+    """
+
+    rows: Transitions
+    starts: np.ndarray
+    lengths: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+    is_ordered: bool = True
+
+    @property
+    def time_limit(self) -> int | None:
+        """The length of the longest truncated episode, or None if nothing shows it.
+
+        Where no truncation is marked, a greatest length at which several episodes end
+        without termination counts as one.
+        """
+        if not self.is_ordered:
+            return None
+        if self.truncated.any():
+            return int(self.lengths[self.truncated].max())
+        cut = self.lengths[:-1][~self.terminated[:-1]]
+        if (
+            cut.size
+            and cut.max() == self.lengths.max()
+            and (cut == cut.max()).sum() > 1
+        ):
+            return int(cut.max())
+        return None
+
+
+def in_order(transitions: Transitions) -> Transitions:
+    """The rows by episode and by time, or as they are if nothing tells their order.
+
+    Warns:
+        UserWarning: As `episodes_of`, and where `obs` and `next_obs` look swapped.
+
+    Raises:
+        ValueError: The transitions are not valid.
+    """
+    try:
+        return episodes_of(transitions).rows
+    except SwappedError as error:
+        warnings.warn(str(error), stacklevel=3)
+    except OrderError:
+        pass  # Whoever needs episodes will ask for them.
+    return transitions.validate()
+
+
+def episodes_of(transitions: Transitions) -> LogEpisodes:
+    """Find the episodes of transitions.
+
+    Warns:
+        UserWarning: Rows are those of several environments in turn, or no row continues
+            any other (both is said, and assumed); or they go on after a termination as
+            if there was none.
+
+    Raises:
+        OrderError: The rows are not in order of time, or `obs` and `next_obs` are
+            swapped.
+        ValueError: The transitions are not valid.
+    """
+    rows = transitions.validate()
+    ended = np.asarray(rows.terminated) | np.asarray(rows.truncated)
+    breaks = ended[:-1].copy()
+    if rows.episode is not None:
+        episode = np.asarray(rows.episode)
+        breaks |= episode[1:] != episode[:-1]
+    if not breaks.all():
+        trace = _Trace.of(rows)
+        follows = trace.follows(1)
+        if follows[~breaks].mean() >= 0.5:
+            breaks |= ~follows
+        elif (num_parallel := _check_order(rows, trace, breaks)) == _ALONE:
+            return _each_alone(rows)
+        elif num_parallel:
+            return episodes_of(
+                rows.replace(episode=np.arange(len(rows)) % num_parallel)  # type: ignore
+            )
+        _check_ends(rows, follows)
+    starts = np.flatnonzero(np.insert(breaks, 0, True))
+    lengths = np.diff(np.append(starts, len(rows)))
+    last = starts + lengths - 1
+    return LogEpisodes(
+        rows,
+        starts,
+        lengths,
+        np.asarray(rows.terminated)[last],
+        np.asarray(rows.truncated)[last],
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Trace:
+    """Observations as columns of float64, and how close two have to be to be one.
+
+    Attributes:
+        obs: [N, D].
+        next_obs: [N, D].
+        spread: Standard deviation of each column, 1 for constants, [D].
+        precision: How far a column's two records of one number may differ, [D].
+        same: The same for whole rows, in units of the spread.
+    """
+
+    obs: np.ndarray
+    next_obs: np.ndarray
+    spread: np.ndarray
+    precision: np.ndarray
+    same: float
+
+    @classmethod
+    def of(cls, rows: Transitions) -> _Trace:
+        obs, next_obs = (_columns(x) for x in (rows.obs, rows.next_obs))
+        dtype = np.asarray(rows.obs).dtype
+        precision = np.zeros(obs.shape[1])
+        if dtype.kind == "f":
+            largest = np.maximum(np.abs(obs).max(0), np.abs(next_obs).max(0))
+            precision = 4 * np.finfo(dtype).eps * largest
+            for column in range(obs.shape[1]):
+                decimals = [_decimals(x[:, column], dtype) for x in (obs, next_obs)]
+                if decimals[0] != decimals[1]:  # one of them was rounded
+                    precision[column] += 0.501 * 10.0 ** -min(decimals)
+        obs, next_obs = obs - obs.mean(0), next_obs - obs.mean(0)
+        spread = obs.std(0)
+        spread = np.where(spread > 0, spread, 1.0)
+        moves = _size((next_obs - obs) / spread)
+        moves = moves[moves > 0]
+        same = _SAME * float(np.median(moves)) if moves.size else 0.0
+        return cls(obs, next_obs, spread, precision, same)
+
+    def first(self, num_rows: int) -> _Trace:
+        """The same of the first rows."""
+        obs, next_obs = self.obs[:num_rows], self.next_obs[:num_rows]
+        return dataclasses.replace(self, obs=obs, next_obs=next_obs)
+
+    def equal(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """Whether observations [K, D] are the same ones, [K]."""
+        gaps = np.abs(first - second)
+        is_close = _size(gaps / self.spread) <= self.same
+        return is_close | (gaps <= self.precision).all(axis=1)
+
+    def follows(self, distance: int) -> np.ndarray:
+        """Whether row i + distance continues row i, [N - distance]."""
+        return self.equal(self.next_obs[:-distance], self.obs[distance:])
+
+    def backwards(self) -> np.ndarray:
+        """Whether row i continues row i + 1."""
+        return self.equal(self.next_obs[1:], self.obs[:-1])
+
+
+def _check_order(rows: Transitions, trace: _Trace, breaks: np.ndarray) -> int | None:
+    """Finds out why rows without a flag between them do not follow each other.
+
+    Returns:
+        The number of environments whose rows take turns; `_ALONE` if no row continues
+        another; None if flags can be trusted: observations are noisy or were thinned
+        out, but in order.
+    """
+    num_rows = len(rows)
+    told = (
+        "rows do not follow each other in time: of "
+        f"{(~breaks).sum()} rows that end no episode, "
+        f"{(trace.follows(1) & ~breaks).sum()} have the obs of the next row as next_obs"
+    )
+    if trace.backwards()[~breaks].mean() >= 0.5:
+        raise SwappedError(
+            f"transitions: {told}, while obs is the next_obs of the next row: obs and "
+            "next_obs are swapped, or the rows run backwards in time"
+        )
+    if rows.episode is None:
+        first = trace.first(_MOST_SEARCHED)
+        ended = (np.asarray(rows.terminated) | np.asarray(rows.truncated))[
+            :_MOST_SEARCHED
+        ]
+        for distance in range(2, min(_MOST_ENVIRONMENTS, num_rows // 2) + 1):
+            goes_on = ~ended[:-distance]
+            if goes_on.any() and first.follows(distance)[goes_on].mean() >= 0.5:
+                warnings.warn(
+                    f"transitions: {told}; each continues {distance} rows later, so "
+                    f"they are taken for {distance} environments in turn. To say so, "
+                    "give an episode (or env_id) for each row, or arrays [steps, "
+                    "environments, ...]",
+                    stacklevel=4,
+                )
+                return distance
+    if _is_shuffled(trace):
+        raise OrderError(
+            f"transitions: {told}. Where episodes start and how long they may last "
+            "cannot be known then: give rows in order of time with an episode (or "
+            "env_id) for each, or pass both max_steps and initial_obs"
+        )
+    if (rows.terminated | rows.truncated).any() and _is_smooth(trace):
+        return None
+    warnings.warn(
+        f"transitions: {told}, nor of any other row. Each row is taken for an episode "
+        "of its own, of which the time limit is not known; pass max_steps and "
+        "initial_obs if that is not so",
+        stacklevel=4,
+    )
+    return _ALONE
+
+
+def _is_shuffled(trace: _Trace) -> bool:
+    """Whether rows have their continuation elsewhere, number for number."""
+    # Imported here: it takes longer than all else in this module.
+    from scipy.spatial import KDTree
+
+    sample = np.linspace(0, len(trace.obs) - 2, 200).astype(int)
+    known = slice(0, _MOST_SEARCHED)
+    nearest = KDTree(trace.obs[known] / trace.spread).query(
+        trace.next_obs[sample] / trace.spread
+    )[1]
+    gaps = np.abs(trace.next_obs[sample] - trace.obs[known][nearest])
+    return bool((gaps <= trace.precision).all(axis=1).mean() >= 0.2)
+
+
+def _is_smooth(trace: _Trace) -> bool:
+    """Whether a row's observation is at least near the one that comes before it."""
+    sample = np.linspace(0, len(trace.obs) - 2, 200).astype(int)
+    other = np.random.default_rng(0).permutation(len(trace.obs))[: len(sample)]
+    gap = _size((trace.next_obs[sample] - trace.obs[sample + 1]) / trace.spread)
+    far = _size((trace.next_obs[sample] - trace.obs[other]) / trace.spread)
+    return bool(np.median(gap) < 0.5 * np.median(far))
+
+
+def _each_alone(rows: Transitions) -> LogEpisodes:
+    """Rows without order: a truncation tells nothing about the time limit."""
+    ones = np.ones(len(rows), int)
+    terminated = np.asarray(rows.terminated)
+    return LogEpisodes(
+        rows, np.arange(len(rows)), ones, terminated, np.zeros(len(rows), bool), False
+    )
+
+
+def _check_ends(rows: Transitions, follows: np.ndarray) -> None:
+    """Warns where rows go on after the task is said to have ended an episode."""
+    terminated = np.asarray(rows.terminated)[:-1]
+    if rows.episode is not None:
+        terminated = terminated & (np.diff(np.asarray(rows.episode)) == 0)
+    if terminated.sum() < 3 or follows[terminated].mean() < 0.9:
+        return
+    warnings.warn(
+        f"transitions: after {(follows & terminated).sum()} of {terminated.sum()} "
+        "terminations the next row starts from next_obs, as if the episode went on. "
+        "Vectorised loggers write this: either next_obs of a last row is already the "
+        "first observation of the next episode (use the final observation instead), or "
+        "a row without an action stands between episodes (leave it out)",
+        stacklevel=3,
+    )
+
+
+def _columns(values: np.ndarray) -> np.ndarray:
+    values = np.asarray(values)
+    values = values.reshape(len(values), -1)
+    if values.shape[1] > _MOST_COLUMNS:
+        chosen = np.linspace(0, values.shape[1] - 1, _MOST_COLUMNS).astype(int)
+        values = values[:, chosen]
+    return values.astype(np.float64)
+
+
+def _size(rows: np.ndarray) -> np.ndarray:
+    return np.sqrt(np.mean(np.square(rows), axis=1))
+
+
+def _decimals(column: np.ndarray, dtype: np.dtype) -> int:
+    """To how many decimals all numbers of a column are rounded."""
+    exact = column.astype(dtype)
+    for decimals in range(_MOST_DECIMALS):
+        if (np.round(column, decimals).astype(dtype) == exact).all():
+            return decimals
+    return _MOST_DECIMALS

@@ -1,0 +1,253 @@
+"""Playing inside JAX: policies with and without memory, episodes, transitions."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from envs.stepping import has_raw_step, raw_step, step
+from envs.transitions import Transitions
+
+
+class Policy(Protocol):
+    """A policy without memory: any callable from an observation to an action."""
+
+    def __call__(self, obs: Any, key: jax.Array, /) -> Any:
+        """Returns the action for a single observation."""
+        ...
+
+
+@runtime_checkable
+class RecurrentPolicy(Protocol):
+    """A policy that remembers; whoever has `start` and `step` is one.
+
+    Both are pure JAX, and the policy a pytree, as for policies without memory.
+    """
+
+    def start(self) -> Any:
+        """Returns the memory at the start of an episode, a pytree of arrays."""
+        ...
+
+    def step(self, memory: Any, obs: Any, key: jax.Array, /) -> tuple[Any, Any]:
+        """Returns the action for a single observation, and the memory after it."""
+        ...
+
+
+@struct.dataclass
+class Episodes:
+    """The outcome of evaluation episodes.
+
+    Attributes:
+      returns: float32 `[..., num_episodes]`, undiscounted sums of rewards.
+      lengths: int32 `[..., num_episodes]`, environment steps.
+    """
+
+    returns: Any
+    lengths: Any
+
+
+def memory_and_step(policy: Any) -> tuple[Any, Callable[..., tuple[Any, Any]]]:
+    """A policy of either kind as the memory it starts with and a step.
+
+    Returns:
+      The memory, `()` for a policy without one, and a function
+      `(memory, obs, key) -> (action, memory)`.
+    """
+    if isinstance(policy, RecurrentPolicy):
+        return policy.start(), policy.step
+    return (), lambda memory, obs, key: (policy(obs, key), memory)
+
+
+def play(
+    policy: Any,
+    env: Any,
+    params: Any,
+    key: jax.Array,
+    num_episodes: int,
+    active: Any = True,
+) -> Episodes:
+    """Plays whole episodes; not jitted, to be used inside a larger jitted program.
+
+    Args:
+      policy: One `Policy` or `RecurrentPolicy`, pure JAX.
+      env: A gymnax environment.
+      params: Its params.
+      key: A PRNG key. Episode `i` is reset with `split(key, (num_episodes, 2))[i, 0]`;
+        the second key of the pair, folded with the time, is split for the action and
+        the step.
+      num_episodes: How many, side by side.
+      active: Nothing is played where it is False, which under `jax.vmap` saves the
+        time.
+
+    Returns:
+      `Episodes` with arrays `[num_episodes]`.
+    """
+    step_once = _step_without_reset(env)
+    keys = jax.random.split(key, (num_episodes, 2))
+    obs, state = jax.vmap(env.reset, (0, None))(keys[:, 0], params)
+    memory, act = memory_and_step(policy)
+    memory = jax.tree.map(
+        lambda x: jnp.broadcast_to(x, (num_episodes, *jnp.shape(x))), memory
+    )
+
+    def advance(key, memory, obs, state, time):
+        key_action, key_step = jax.random.split(jax.random.fold_in(key, time))
+        action, memory = act(memory, obs, key_action)
+        return memory, *step_once(key_step, state, action, params)
+
+    def one_step(carry):
+        memory, obs, state, alive, episodes, time = carry
+        memory, obs, state, reward, done = jax.vmap(advance, (0, 0, 0, 0, None))(
+            keys[:, 1], memory, obs, state, time
+        )
+        episodes = Episodes(
+            returns=episodes.returns + jnp.where(alive, reward, 0.0),
+            lengths=episodes.lengths + alive,
+        )
+        return memory, obs, state, alive & ~done, episodes, time + 1
+
+    start = Episodes(
+        returns=jnp.zeros(num_episodes, jnp.float32),
+        lengths=jnp.zeros(num_episodes, jnp.int32),
+    )
+    alive = jnp.broadcast_to(jnp.asarray(active, bool), (num_episodes,))
+    carry = (memory, obs, state, alive, start, jnp.int32(0))
+    *_, episodes, _ = jax.lax.while_loop(lambda c: jnp.any(c[3]), one_step, carry)
+    return episodes
+
+
+@functools.partial(jax.jit, static_argnames=("env", "num_transitions"))
+def record(
+    policy: Any, env: Any, params: Any, key: jax.Array, num_transitions: int
+) -> Transitions:
+    """Plays one episode after another in one compiled scan.
+
+    Args:
+      policy: One `Policy` or `RecurrentPolicy`; None for actions drawn uniformly.
+      env: A gymnax environment.
+      params: Its params.
+      key: A PRNG key.
+      num_transitions: How many steps.
+
+    Returns:
+      `Transitions` with arrays `[num_transitions, ...]`.
+    """
+    reset_key, scan_key = jax.random.split(key)
+    if policy is None:
+        fresh, act = (), _uniform(env, params)
+    else:
+        fresh, act = memory_and_step(policy)
+    fresh = jax.tree.map(jnp.asarray, fresh)
+
+    def one(carry, key):
+        memory, obs, state = carry
+        policy_key, step_key = jax.random.split(key)
+        action, memory = act(memory, obs, policy_key)
+        outputs = step(env, step_key, state, action, params)
+        done = jnp.logical_or(outputs.terminated, outputs.truncated)
+        memory = jax.tree.map(lambda a, b: jnp.where(done, a, b), fresh, memory)
+        transition = Transitions(
+            obs=obs,
+            action=action,
+            reward=jnp.asarray(outputs.reward, float),
+            next_obs=outputs.next_obs,
+            terminated=jnp.asarray(outputs.terminated, bool),
+            truncated=jnp.asarray(outputs.truncated, bool),
+        )
+        return (memory, outputs.obs, outputs.state), transition
+
+    start = (fresh, *env.reset(reset_key, params))
+    if not jax.tree_util.all_leaves([start[1]]):
+        raise TypeError(
+            "task: observations must be single arrays, got "
+            f"{type(start[1]).__name__}; flatten them first"
+        )
+    keys = jax.random.split(scan_key, num_transitions)
+    return jax.lax.scan(one, start, keys)[1]
+
+
+def _uniform(env: Any, params: Any) -> Callable[..., tuple[Any, Any]]:
+    space = env.action_space(params)
+    return lambda memory, obs, key: (space.sample(key), memory)
+
+
+def _step_without_reset(env: Any):
+    """A step that leaves out gymnax's autoreset where the environment allows it.
+
+    `Environment.step` computes a reset at every step, which doubles its cost.
+    """
+
+    def without_reset(key, state, action, params):
+        taken = raw_step(env, key, state, action, params)
+        return taken.obs, taken.state, taken.reward, taken.terminated | taken.truncated
+
+    def with_reset(key, state, action, params):
+        taken = step(env, key, state, action, params)
+        return taken.obs, taken.state, taken.reward, taken.terminated | taken.truncated
+
+    return without_reset if has_raw_step(env) else with_reset
+
+
+def as_pytree(policy: Any) -> Any:
+    """A policy that `jax.jit` takes: a plain function becomes a pytree."""
+    if jax.tree_util.all_leaves([policy]) and callable(policy):
+        return jax.tree_util.Partial(policy)
+    return policy
+
+
+def batch_shape(
+    policies: Any,
+    action_of: Callable[[Any], jax.ShapeDtypeStruct],
+    action_shape: tuple[int, ...] | None,
+) -> tuple[int, ...]:
+    """The leading axes of a batch of policies; `()` for a single one.
+
+    A pytree does not say which axes of its leaves count policies. Where all leaves
+    share leading axes, as many of them are taken off as it needs for the policy to
+    give a single action. Nothing is computed, shapes alone are looked at.
+
+    Args:
+      policies: A pytree policy, or a batch of them.
+      action_of: From the shapes of a policy to the shape of its action for a single
+        observation.
+      action_shape: The shape of the task's actions; None for composite ones, whose
+        policies are taken for a single one.
+
+    Raises:
+      ValueError: Actions have another shape, however many axes are taken off.
+    """
+    leaves = jax.tree.leaves(policies)
+    shapes = [np.shape(leaf) for leaf in leaves]
+    num_shared = 0
+    for sizes in zip(*shapes, strict=False):
+        if len(set(sizes)) > 1:
+            break
+        num_shared += 1
+    if action_shape is None or not num_shared:
+        return ()
+    found, problem = [], None
+    for num_axes in range(num_shared + 1):
+        one = jax.tree.map(
+            lambda x, n=num_axes: jax.ShapeDtypeStruct(x.shape[n:], x.dtype), policies
+        )
+        try:
+            found.append(action_of(one).shape)
+        except Exception as error:  # It is no single policy, or a faulty one.
+            problem = problem or error
+            continue
+        if found[-1] == action_shape:
+            return shapes[0][:num_axes]
+    if not found and problem is not None:
+        raise problem
+    if np.prod(found[0]) == np.prod(action_shape) == 1:
+        return ()
+    raise ValueError(
+        f"policy must give actions of shape {action_shape}, got {found[0]}, and no "
+        "number of leading axes for a batch of policies explains it"
+    )

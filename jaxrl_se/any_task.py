@@ -1,0 +1,101 @@
+"""Before and after an evolution for which nothing was set: a probe and a last test."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from envs.steps import StepKind, Steps
+from jaxrl_se.agents import BestResponse
+from jaxrl_se.config import EvolutionConfig
+from jaxrl_se.defaults import Budget, default_config
+from jaxrl_se.evaluation import evaluate
+from jaxrl_se.evolution_run import Run
+from jaxrl_se.outcome import ENOUGH, Confirmation, warn_of
+from jaxrl_se.probing import Probe, probe
+from jaxrl_se.training import train
+
+_PROBE, _CONFIRMATION = 1_000_001, 1_000_002  # Purposes of keys that evolution has not.
+_AGENTS, _EPISODES = 16, 32
+
+
+def look_at(
+    task: tuple[Any, Any], key: jax.Array, budget: Budget | None, with_agents: bool
+) -> tuple[Probe, EvolutionConfig]:
+    """Probes a task and chooses a configuration for it.
+
+    Args:
+      task: A gymnax pair `(env, params)`.
+      key: The evolution's key.
+      budget: See `default_config`.
+      with_agents: See `default_config`.
+
+    Returns:
+      The probe and the configuration.
+
+    Raises:
+      ValueError: The task is none to evolve on, or the budget is too small for it.
+    """
+    found = probe(task, jax.random.fold_in(key, _PROBE))
+    config = default_config(task, found, budget, with_agents=with_agents)
+    trouble = warn_of(found)
+    if trouble is not None:
+        warnings.warn(f"task: {trouble}", stacklevel=3)
+    return found, config
+
+
+def confirm(
+    run: Run, found: Probe, result: tuple[Any, Any]
+) -> tuple[Confirmation, Steps]:
+    """Trains fresh agents in the result and tests them on keys that nothing else used.
+
+    Args:
+      run: The evolution, at its end.
+      found: The probe before it.
+      result: The evolved environment and its params.
+
+    Returns:
+      What came out and the steps that the tests took.
+    """
+    config, task = run.program.config, (run.program.task, run.params.task)
+    key = jax.random.fold_in(run.key, _CONFIRMATION)
+    returns, taken = {}, 0
+    for place, agent in enumerate(config.validated_agents):
+        key_agent = jax.random.fold_in(key, place)
+        _, episodes = run.test(key_agent, _AGENTS, algorithm=place)
+        scores = np.asarray(episodes.returns, np.float64).mean(axis=1)
+        returns[type(agent).__name__] = tuple(scores.tolist())
+        taken += int(jnp.sum(episodes.lengths))
+    response = None
+    if isinstance(config.agents[0], BestResponse):
+        policy = train(config.agents[0], *result, key, 1).policy
+        episodes = evaluate(policy, *task, key, _EPISODES)
+        response = float(episodes.returns.mean())
+        taken += int(jnp.sum(episodes.lengths))
+    confirmation = Confirmation(
+        returns=returns,
+        random_return=found.random_return,
+        best_response=response,
+        solved_return=config.stop_return,
+    )
+    return confirmation, Steps.of(run.program.kind, taken)
+
+
+def lags(confirmation: Confirmation | None) -> bool:
+    """Whether agents do clearly less than the best response says is possible."""
+    return confirmation is not None and confirmation.closed < ENOUGH
+
+
+def spent(found: Probe | None, kind: StepKind) -> Steps:
+    """The steps of a probe, by where they were taken."""
+    return Steps() if found is None else Steps.of(kind, found.steps)
+
+
+def with_steps(progress: Any, steps: Steps) -> Any:
+    """A progress that counts further steps."""
+    return dataclasses.replace(progress, **(progress.steps + steps).as_dict())

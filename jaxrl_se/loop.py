@@ -1,0 +1,164 @@
+"""Training that one holds in one's hands: `start` gives a state, `advance` goes on.
+
+The bits do not depend on where a training is cut, and a state is a pytree: it can be
+kept, saved and gone on from.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from envs.spaces import Spaces
+from jaxrl_se.agents.agent import Agent
+from jaxrl_se.agents.stopping import StopRule
+from jaxrl_se.rounds import TrainState, begin, check_rounds, proceed
+from jaxrl_se.task_tests import TaskTest
+
+
+@struct.dataclass
+class Metrics:
+    """What happened in one call of `advance`.
+
+    Attributes:
+      steps: int32, environment steps taken, fewer than asked for where a rule fired.
+      episodes: int32, episodes finished.
+      episode_return: float32, mean return of these episodes, NaN without any.
+      agent: What the agent says about itself, by name.
+    """
+
+    steps: jax.Array
+    episodes: jax.Array
+    episode_return: jax.Array
+    agent: dict[str, jax.Array]
+
+
+def start(
+    agent: Agent,
+    env: Any,
+    params: Any,
+    key: jax.Array | int,
+    *,
+    num_steps: int,
+    num_snapshots: int = 1,
+    stop: StopRule | None = None,
+    test: TaskTest | None = None,
+) -> TrainState:
+    """The beginning of a training run, to be taken further by `advance`.
+
+    Args:
+      agent: An algorithm with its hyperparameters.
+      env: A gymnax environment.
+      params: Its params.
+      key: A PRNG key or a seed.
+      num_steps: Environment steps of the whole training, which size buffers and
+        learning curves.
+      num_snapshots: With the same number of snapshots `jaxrl_se.train` gives the same
+        bits: the piece in which randomness is drawn divides the steps between them.
+      stop: A rule that ends training earlier, or None.
+      test: Tests on the real task, or None.
+
+    Returns:
+      A `TrainState`: a pytree of arrays (and of PRNG keys).
+
+    Raises:
+      ValueError: The agent cannot learn in the environment's spaces, or `num_steps` is
+        no multiple of its rounds.
+    """
+    spaces = Spaces.of(env, params)
+    agent.check(spaces)
+    check_rounds(agent, num_steps, num_snapshots)
+    key = as_key(key)
+    return _start(agent, params, key, stop, test, env, spaces, num_steps, num_snapshots)
+
+
+def advance(
+    agent: Agent,
+    env: Any,
+    params: Any,
+    state: TrainState,
+    num_steps: int,
+    *,
+    stop: StopRule | None = None,
+    test: TaskTest | None = None,
+) -> tuple[TrainState, Metrics]:
+    """Takes a training run further, compiled once for any `num_steps`.
+
+    Advancing twice by 500 steps gives the bits of advancing once by 1,000. A state can
+    be kept and advanced again, with the same result.
+
+    Args:
+      agent: The agent that `start` was given; numbers among its hyperparameters may
+        have changed since, unless they are drawn (`Varied`).
+      env: Its environment.
+      params: The environment's params.
+      state: Where the run is.
+      num_steps: Environment steps to take, over all of the agent's environments.
+      stop: The stop rule that `start` was given.
+      test: The tests that `start` was given.
+
+    Returns:
+      The state afterwards and `Metrics` of these steps.
+
+    Raises:
+      ValueError: `num_steps` is no multiple of the agent's rounds, or a rule or test
+        was not there at the start.
+    """
+    check_rounds(agent, num_steps)
+    for name, rule, has in (
+        ("stop", stop, state.stopping),
+        ("test", test, state.tests),
+    ):
+        if (rule is None) != (has is None):
+            raise ValueError(
+                f"{name} must be what start was given, which was "
+                f"{'none' if has is None else 'one'}, got {rule!r}"
+            )
+    running = agent if state.drawn is None else state.drawn
+    round_steps = running.num_envs * running.rollout_steps
+    num_rounds = num_steps // round_steps if round_steps else 0
+    return _advance(agent, params, state, stop, test, num_rounds, env)
+
+
+def as_key(key: jax.Array | int) -> jax.Array:
+    """A PRNG key, given one or a seed."""
+    return jax.random.key(int(key)) if isinstance(key, int | np.integer) else key
+
+
+@partial(jax.jit, static_argnames=("env", "spaces", "num_steps", "num_snapshots"))
+def _start(agent, params, key, stop, test, env, spaces, num_steps, num_snapshots):
+    return begin(
+        agent,
+        env,
+        params,
+        key,
+        spaces=spaces,
+        num_steps=num_steps,
+        num_snapshots=num_snapshots,
+        stop=stop,
+        test=test,
+    )
+
+
+@partial(jax.jit, static_argnames="env")
+def _advance(agent, params, state, stop, test, num_rounds, env):
+    state = state.replace(finished_return=jnp.float32(0.0))
+    after = proceed(agent, env, params, state, num_rounds, stop=stop, test=test)
+    return after, _metrics(agent, state, after)
+
+
+def _metrics(agent: Agent, before: TrainState, after: TrainState) -> Metrics:
+    """What happened between two states of one run."""
+    agent = agent if after.drawn is None else after.drawn
+    episodes = after.episodes - before.episodes
+    return Metrics(
+        steps=after.steps - before.steps,
+        episodes=episodes,
+        episode_return=after.finished_return / episodes,
+        agent=agent.metrics(after.spaces, after.agent),
+    )

@@ -1,0 +1,70 @@
+"""Observations in units of their ranges, as evolved networks see them.
+
+Ranges are params, float32 `[obs_size, 2]`: they can differ between candidates or change
+during an evolution, and nothing is compiled for one of them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from envs.spaces import obs_range
+
+Ranges = tuple[tuple[float, float], ...] | Literal["task"] | None
+"""Low and high of each observation, or where to read them; None for no ranges."""
+
+
+def ranges_of(ranges: Ranges | str, env: Any, params: Any) -> np.ndarray | None:
+    """Ranges as params.
+
+    Args:
+      ranges: Pairs of low and high; "task" for the ends of the task's observation
+        space, [-1, 1] where they are infinite; or None.
+      env: The task's environment.
+      params: Its params.
+
+    Returns:
+      float32 `[obs_size, 2]`, or None.
+
+    Raises:
+      ValueError: There is not one pair per observation, or a range is empty.
+    """
+    if ranges is None:
+        return None
+    size = int(env.observation_space(params).shape[0])
+    if isinstance(ranges, str):
+        if ranges != "task":
+            raise ValueError(f"obs_range must be pairs, 'task' or None, got {ranges!r}")
+        ranges = obs_range(env, params)
+    return checked(ranges, size)
+
+
+def checked(ranges: Any, size: int) -> np.ndarray:
+    """Pairs as an array `[size, 2]`; raises ValueError, see `ranges_of`."""
+    array = np.asarray(ranges, np.float32)
+    if array.shape != (size, 2) or not (array[:, 0] < array[:, 1]).all():
+        raise ValueError(
+            f"obs_range must have {size} pairs of low and high, one per observation, "
+            f"got {ranges}"
+        )
+    return array
+
+
+def to_unit(ranges: Any, obs: jax.Array) -> jax.Array:
+    """Observations `[..., obs_size]` with their ranges as [-1, 1]."""
+    if ranges is None:
+        return obs
+    low, high = jnp.asarray(ranges, jnp.float32).T
+    return (2 * obs - low - high) / (high - low)
+
+
+def from_unit(ranges: Any, obs: jax.Array) -> jax.Array:
+    """The inverse of `to_unit`."""
+    if ranges is None:
+        return obs
+    low, high = jnp.asarray(ranges, jnp.float32).T
+    return (low + high + obs * (high - low)) / 2

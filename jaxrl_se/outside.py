@@ -1,0 +1,206 @@
+"""Evolution on a task outside of JAX: two jitted halves, and play in between.
+
+Agents train in the proxy, which is inside JAX, as ever. Their test episodes are the
+task's: it gets all policies of a generation at once and steps its own environments.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from envs.spaces import Spaces
+from envs.steps import StepKind, Steps
+from jaxrl_se.config import EvolutionConfig
+from jaxrl_se.evaluation import Episodes
+from jaxrl_se.generation import Generation, GenerationLog, Validation
+from jaxrl_se.obs_ranges import ranges_of
+from jaxrl_se.synthetic_env import SyntheticConfig
+from jaxrl_se.trials import Params, Scored, Trained, trial_of
+
+# Folded from the keys of a generation and of a validation, for the task's own draws.
+_PLAY = 1
+
+
+class OutsideTask(Protocol):
+    """What evolution asks of a task that is not inside JAX."""
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        ...
+
+    @property
+    def kind(self) -> StepKind:
+        """What its steps are."""
+        ...
+
+    @property
+    def solved_return(self) -> float | None:
+        """Mean return at which it counts as solved, if there is one."""
+        ...
+
+    @property
+    def is_external(self) -> bool:
+        """Whether it is played between jitted programs; True."""
+        ...
+
+    @property
+    def spaces(self) -> Spaces:
+        """Its spaces."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """A SHA-256 of what the task is."""
+        ...
+
+    def observation_space(self, params: Any = None) -> Any:
+        """A space with `low`, `high` and `shape`."""
+        ...
+
+    def play(self, policies: Any, key: jax.Array, num_episodes: int) -> tuple:
+        """Plays with policies of leading axes `[...]`.
+
+        Returns:
+          `returns` and `lengths` `[..., num_episodes]` as one object's attributes, and
+          the `Steps` that were taken.
+        """
+        ...
+
+
+def is_outside(task: Any) -> bool:
+    """Whether a task has to be played outside of jitted programs."""
+    return bool(getattr(task, "is_external", False))
+
+
+def check_outside(config: EvolutionConfig, proxy: Any) -> None:
+    """Raises ValueError for what only a task inside JAX allows."""
+    if config.scoring.task_test(None, None) is not None:
+        raise ValueError(
+            "scoring must test agents after training only where the task is outside "
+            f"JAX, got {config.scoring}"
+        )
+    if config.horizon is not None:
+        raise ValueError(
+            f"horizon must be None where the task is outside JAX, got {config.horizon}"
+        )
+    if proxy is not None:
+        return
+    if not isinstance(config.proxy, SyntheticConfig):
+        raise ValueError(
+            "proxy must be a SyntheticConfig where the task is outside JAX: a reward "
+            f"network steps the task inside of it, got {config.proxy}"
+        )
+    if config.proxy.initial_states == "target":
+        raise ValueError(
+            "initial_states must be 'learned' or 'normal' where the task is outside "
+            "JAX, got 'target'"
+        )
+
+
+def proxy_of(config: EvolutionConfig, task: OutsideTask) -> tuple[Any, Any]:
+    """The untrained synthetic environment of a task outside JAX."""
+    assert isinstance(config.proxy, SyntheticConfig), "it was checked"
+    env = config.proxy.build(task.spaces)
+    ranges = ranges_of(config.proxy.obs_range, task, None)
+    return env, dataclasses.replace(env.default_params, obs_range=ranges)
+
+
+class OutsidePrograms:
+    """`Generation.step` and `Generation.validate` with the task's play in between.
+
+    Args:
+      program: The pure functions; its `task` is the one outside.
+    """
+
+    def __init__(self, program: Generation):
+        self.program = program
+        self._propose = jax.jit(self._propose_and_train, static_argnames="algorithm")
+        self._conclude = jax.jit(self._score_and_conclude)
+        self._fresh = jax.jit(self._train_fresh, static_argnames="algorithm")
+        self._judge = jax.jit(self._validated)
+
+    def step(
+        self, key: jax.Array, state: Any, generation: jax.Array, params: Params
+    ) -> tuple[Any, GenerationLog]:
+        """See `Generation.step`."""
+        config = self.program.config
+        algorithms: Any = range(len(config.agents))
+        if config.algorithms != "mixed":
+            algorithms = [int(self.program.turn(generation))]
+        key_play = jax.random.fold_in(key, _PLAY)
+        played, played_steps = [], Steps()
+        population = None
+        for algorithm in algorithms:
+            population, trained, policies = self._propose(
+                key, state, params, algorithm=algorithm
+            )
+            episodes, taken = self._play(policies, key_play, config.fitness_episodes)
+            played.append((trained, episodes))
+            played_steps = played_steps + taken
+        state, log = self._conclude(key, state, population, played)
+        return state, log.replace(steps=log.steps + played_steps)
+
+    def validate(
+        self, keys: jax.Array, weights: Any, params: Params, algorithm: int = 0
+    ) -> Validation:
+        """See `Generation.validate`."""
+        trained, policies = self._fresh(keys, weights, params, algorithm=algorithm)
+        key = jax.random.fold_in(keys[0], _PLAY)
+        num_episodes = self.program.config.validation_episodes
+        episodes, taken = self._play(policies, key, num_episodes)
+        score, steps = self._judge(trained, episodes)
+        return Validation(policies, episodes, score, steps + taken)
+
+    def _play(self, policies: Any, key: jax.Array, num_episodes: int):
+        played, steps = self.program.task.play(policies, key, num_episodes)
+        returns = jnp.asarray(played.returns, jnp.float32)
+        return Episodes(returns, jnp.asarray(played.lengths, jnp.int32)), steps
+
+    def _propose_and_train(self, key, state, params, *, algorithm: int):
+        program = self.program
+        key_ask, key_score, _ = jax.random.split(key, 3)
+        population, _ = program.propose(key_ask, state)
+        keys = program.agent_keys(key_score)
+        agent = program.config.agents[algorithm]
+        trained = program.sharded(program.train, agent, population, keys, params)
+        policies = jax.vmap(jax.vmap(partial(program.policy, agent)))(trained)
+        return population, trained, policies
+
+    def _score_and_conclude(self, key, state, population, played):
+        program = self.program
+        key_ask, _, key_tell = jax.random.split(key, 3)
+        _, state = program.propose(key_ask, state)
+        scored = [
+            jax.vmap(jax.vmap(self._score_one))(trained, episodes)
+            for trained, episodes in played
+        ]
+        scored = jax.tree.map(lambda *x: jnp.concatenate(x, axis=1), *scored)
+        state, fitness = program.conclude(key_tell, state, population, scored.scores)
+        return state, GenerationLog(fitness, program.training_steps(scored))
+
+    def _score_one(self, trained: Trained, episodes: Episodes) -> Scored:
+        return self.program.score_one(trained, episodes)
+
+    def _train_fresh(self, keys, weights, params, *, algorithm: int):
+        program = self.program
+        agent = program.config.validated_agents[algorithm]
+        proxy = params.proxy.replace(weights=weights)
+
+        def one(key):
+            return program.train_one(agent, key, proxy, task_params=None)
+
+        trained = jax.lax.map(one, keys)
+        return trained, jax.vmap(partial(program.policy, agent))(trained)
+
+    def _validated(self, trained, episodes):
+        program = self.program
+        validated = program.config.scoring.validated
+        scores = jax.vmap(lambda t, e: validated(trial_of(t, e)))(trained, episodes)
+        scored = jax.vmap(self._score_one)(trained, episodes)
+        return jnp.mean(scores), program.training_steps(scored)

@@ -1,0 +1,187 @@
+"""What a few thousand random steps say about a task that nobody knows."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from envs.spaces import Spaces
+from jaxrl_se.policies import RandomPolicy
+
+_PERCENTILES = (2.0, 98.0)
+_NUM_ENVS = 16
+_CHUNK = 64  # Steps of each environment between two looks at what is known.
+
+
+@dataclasses.dataclass(frozen=True)
+class Probe:
+    """What random play showed.
+
+    Attributes:
+      spaces: Spaces of the task.
+      obs_range: Second and 98th percentile of each observation, in the task's units.
+        One that hardly varies gets its median -+ 1.
+      steps: Steps taken in the task.
+      episodes: Finished episodes.
+      mean_length: Their mean length, in steps; without one, the steps that each
+        environment took, which is less than the length.
+      max_length: The longest.
+      random_return: Their mean undiscounted return; NaN without one.
+      random_std: Its standard deviation over episodes.
+      reward_min: Smallest reward of a step.
+      reward_max: Largest.
+    """
+
+    spaces: Spaces
+    obs_range: tuple[tuple[float, float], ...]
+    steps: int
+    episodes: int
+    mean_length: float
+    max_length: int
+    random_return: float
+    random_std: float
+    reward_min: float
+    reward_max: float
+
+    @property
+    def reward_varies(self) -> bool:
+        """Whether random play ever saw two different rewards or returns."""
+        return self.reward_max > self.reward_min or self.random_std > 0
+
+    def __str__(self) -> str:
+        """One line for a log."""
+        if not self.episodes:
+            return f"{self.steps:,} random steps, no episode ended"
+        return (
+            f"{self.steps:,} random steps: {self.episodes} episodes of "
+            f"{self.mean_length:.0f} steps, return {self.random_return:.4g} "
+            f"(deviation {self.random_std:.2g})"
+        )
+
+
+@struct.dataclass
+class _Play:
+    """Where the random environments are: arrays `[num_envs]` and sums so far."""
+
+    obs: jax.Array
+    state: Any
+    total: jax.Array
+    length: jax.Array
+
+
+def probe(
+    task: tuple[Any, Any],
+    key: jax.Array,
+    *,
+    min_episodes: int = 16,
+    min_steps: int = 4096,
+    max_steps: int = 32_768,
+) -> Probe:
+    """Plays a task at random until its episodes have been seen.
+
+    Args:
+      task: A gymnax pair `(env, params)` with vector observations.
+      key: A PRNG key.
+      min_episodes: Finished episodes to see.
+      min_steps: Steps to take at least.
+      max_steps: Steps after which it ends all the same; all of these are rounded up to
+        whole chunks of 64 steps in 16 environments.
+
+    Returns:
+      A `Probe`; its `steps` are steps in the real task and count as such.
+
+    Raises:
+      ValueError: The task has other than vector observations, unbounded actions, or
+        returns observations or rewards that are not finite.
+    """
+    if not 1 <= min_steps <= max_steps:
+        raise ValueError(
+            f"min_steps must be in 1..max_steps ({max_steps}), got {min_steps}"
+        )
+    env, params = task
+    spaces = Spaces.of(env, params)
+    if not np.isfinite(spaces.action_low + spaces.action_high).all():
+        raise ValueError(
+            "task: random play needs bounded actions, but this task's bounds are "
+            f"{spaces.action_low}, {spaces.action_high}; clip them in the task"
+        )
+    key_reset, key = jax.random.split(key)
+    play = _start(env, params, key_reset)
+    seen = []
+    while True:
+        play, chunk = _advance(
+            env, spaces, params, jax.random.fold_in(key, len(seen)), play
+        )
+        seen.append(jax.device_get(chunk))
+        steps = len(seen) * _CHUNK * _NUM_ENVS
+        episodes = sum(int(ended.sum()) for *_, ended in seen)
+        if steps >= max_steps or (steps >= min_steps and episodes >= min_episodes):
+            break
+    obs, reward, total, length, ended = map(np.concatenate, zip(*seen, strict=True))
+    if not (np.isfinite(obs).all() and np.isfinite(reward).all()):
+        raise ValueError(
+            f"task {env.name!r}: random play met an observation or a reward that is "
+            "not finite"
+        )
+    returns, lengths = total[ended].astype(np.float64), length[ended]
+    if not episodes:
+        lengths = np.array([steps // _NUM_ENVS])
+    return Probe(
+        spaces=spaces,
+        obs_range=_range(obs.reshape(-1, spaces.obs_size)),
+        steps=steps,
+        episodes=episodes,
+        mean_length=float(lengths.mean()),
+        max_length=int(lengths.max()),
+        random_return=float(returns.mean()) if episodes else float("nan"),
+        random_std=float(returns.std()) if episodes else 0.0,
+        reward_min=float(reward.min()),
+        reward_max=float(reward.max()),
+    )
+
+
+def _range(obs: np.ndarray) -> tuple[tuple[float, float], ...]:
+    """Percentiles of observations `[N, obs_size]`, never of no width."""
+    low, high = np.percentile(obs.astype(np.float64), _PERCENTILES, axis=0)
+    middle = np.median(obs, axis=0).astype(np.float64)
+    # Numerical noise is no range, and neither is a flag that is hardly ever set.
+    flat = high - low <= 1e-5 * np.maximum(np.abs(middle), 1.0)
+    low, high = np.where(flat, middle - 1, low), np.where(flat, middle + 1, high)
+    return tuple(zip(low.tolist(), high.tolist(), strict=True))
+
+
+@partial(jax.jit, static_argnames="env")
+def _start(env: Any, params: Any, key: jax.Array) -> _Play:
+    keys = jax.random.split(key, _NUM_ENVS)
+    obs, state = jax.vmap(env.reset, (0, None))(keys, params)
+    zero = jnp.zeros(_NUM_ENVS, jnp.float32)
+    return _Play(obs.astype(jnp.float32), state, zero, zero.astype(jnp.int32))
+
+
+@partial(jax.jit, static_argnames=("env", "spaces"))
+def _advance(env: Any, spaces: Spaces, params: Any, key: jax.Array, play: _Play):
+    """Takes a chunk of steps; also observations, rewards, sums and ends `[T, N]`."""
+    policy = RandomPolicy(spaces)
+
+    def one(obs, state, key):
+        key_action, key_step = jax.random.split(key)
+        out = env.step(key_step, state, policy(obs, key_action), params)
+        obs, state, reward, terminated, truncated, _ = out
+        reward = jnp.asarray(reward, jnp.float32)
+        return obs.astype(jnp.float32), state, reward, terminated | truncated
+
+    def step(play, key):
+        keys = jax.random.split(key, _NUM_ENVS)
+        obs, state, reward, done = jax.vmap(one)(play.obs, play.state, keys)
+        total, length = play.total + reward, play.length + 1
+        seen = (play.obs, reward, total, length, done)
+        kept = 1 - done.astype(jnp.int32)
+        return _Play(obs, state, total * kept, length * kept), seen
+
+    return jax.lax.scan(step, play, jax.random.split(key, _CHUNK))

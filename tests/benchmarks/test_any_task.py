@@ -1,0 +1,83 @@
+"""Commands that take any task and any agent."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import envs
+from benchmarks.any_task.foreign_agents import PPO_RANGE, draw_settings, fits
+from benchmarks.any_task.rival_environments import load_rival
+from benchmarks.any_task.task_names import module_of, task_of
+from benchmarks.any_task.unseen_tasks import TASKS, make
+from envs.spaces import Spaces
+
+
+def test_tasks_by_name_or_by_module():
+    assert task_of("CartPole-v1") == envs.make("CartPole-v1")
+    env, params = task_of("examples.tasks.inventory:make")
+    assert (env.name, params.max_steps_in_episode) == ("Inventory", 60)
+    assert callable(module_of("examples.tasks.inventory:make").controller)
+    assert module_of("CartPole-v1") is None
+    with pytest.raises(ValueError, match="cannot be imported"):
+        task_of("examples.tasks.inventory:nothing")
+    with pytest.raises(ValueError, match="unknown task"):
+        task_of("CartPol-v1")
+
+
+def test_all_unseen_tasks_can_be_made():
+    assert len(TASKS) == 12
+    for text in TASKS:
+        Spaces.of(*make(text))
+
+
+def test_settings_are_drawn_from_the_written_range():
+    settings = draw_settings(24, seed=1)
+    assert settings == draw_settings(24, seed=1) != draw_settings(24, seed=2)
+    low, high = PPO_RANGE["learning_rate"]
+    for drawn in settings:
+        assert low <= drawn["learning_rate"] <= high
+        assert drawn["num_envs"] * drawn["num_steps"] in PPO_RANGE["batch"]
+        assert drawn["num_epochs"] in PPO_RANGE["num_epochs"]
+
+
+def test_agents_fit_the_actions():
+    discrete, continuous = Spaces(4, 2), Spaces(3, None, (-1.0,), (1.0,))
+    kinds = ("DDQN", "PPO", "SAC", "TD3", "DDPG", "DiscreteTD3")
+    assert [fits(kind, discrete) for kind in kinds] == [1, 1, 1, 0, 0, 1]
+    assert [fits(kind, continuous) for kind in kinds] == [0, 1, 1, 1, 1, 0]
+
+
+def test_a_rival_environment_computes_what_its_arrays_say(tmp_path):
+    generator = np.random.default_rng(0)
+    sizes = {"initial_state": (4, 32, 4), "reward": (6, 32, 1)}
+    arrays = {}
+    for network, (size, hidden, out) in sizes.items():
+        for layer, shape in enumerate([(size, hidden), (hidden, out)]):
+            name = f"CartPole-v1/{network}/Dense_{layer}"
+            arrays[f"{name}/kernel"] = generator.normal(size=shape)
+            arrays[f"{name}/bias"] = generator.normal(size=shape[1])
+    arrays = {name: array.astype(np.float32) for name, array in arrays.items()}
+    np.savez(tmp_path / "rival.npz", allow_pickle=False, **arrays)
+    env, params = load_rival(tmp_path / "rival.npz", "CartPole-v1")
+    key = jax.random.key(0)
+    obs, state = env.reset(key, params)
+
+    def network(name, x):
+        layers = [f"CartPole-v1/{name}/Dense_{layer}" for layer in range(2)]
+        hidden = np.maximum(
+            x @ arrays[f"{layers[0]}/kernel"] + arrays[f"{layers[0]}/bias"], 0
+        )
+        return hidden @ arrays[f"{layers[1]}/kernel"] + arrays[f"{layers[1]}/bias"]
+
+    noise = np.asarray(jax.random.normal(key, (4,)))
+    np.testing.assert_allclose(
+        state.obs, network("initial_state", noise), rtol=1e-4, atol=1e-4
+    )
+    _, _, reward, terminated, truncated, _ = env.step(key, state, 1, params)
+    expected = network("reward", np.concatenate([np.asarray(obs), [0.0, 1.0]]))[0]
+    assert reward == pytest.approx(expected, rel=1e-4)
+    assert bool(terminated) and not bool(truncated)
+    assert isinstance(jnp.asarray(reward), jax.Array)
+    with pytest.raises(ValueError, match="no environment"):
+        load_rival(tmp_path / "rival.npz", "Acrobot-v1")

@@ -1,0 +1,170 @@
+"""The recipe for tasks that nobody has set anything for."""
+
+import importlib
+
+import jax
+import numpy as np
+import pytest
+
+import envs
+import jaxrl_se
+from envs.spaces import Spaces
+from jaxrl_se.agents import DDQN, PPO, SAC, BestResponse
+from jaxrl_se.config import EvolutionConfig
+from jaxrl_se.defaults import Budget, default_config, whole_steps
+from jaxrl_se.outcome import Confirmation
+from jaxrl_se.patience import next_index, stalled
+from jaxrl_se.policies import RandomPolicy
+from jaxrl_se.probing import Probe
+
+TASKS = (
+    "double_integrator",
+    "cart_pole_swing_up",
+    "inventory",
+    "delayed_chain",
+    "two_queues",
+    "planar_reach",
+)
+
+
+def _probe(task, length=50) -> Probe:
+    spaces = Spaces.of(*task)
+    return Probe(
+        spaces=spaces,
+        obs_range=((-1.0, 2.0),) * spaces.obs_size,
+        steps=4096,
+        episodes=80,
+        mean_length=length,
+        max_length=length,
+        random_return=-10.0,
+        random_std=1.0,
+        reward_min=-1.0,
+        reward_max=0.0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "first"), [("CartPole-v1", DDQN), ("Pendulum-v1", SAC)]
+)
+def test_agents_fit_the_actions_and_budgets_fit_the_agents(name, first):
+    task = envs.make(name)
+    config = default_config(task, _probe(task))
+    assert [type(agent) for agent in config.agents] == [BestResponse, first, PPO]
+    for agent in config.agents:
+        agent.check(Spaces.of(*task))
+    assert config.train_steps % config.agents[-1].iteration_steps == 0
+    assert config.proxy.obs_range == ((-1.0, 2.0),) * Spaces.of(*task).obs_size
+    env, params = config.proxy.make(*task)
+    assert Spaces.of(env, params) == Spaces.of(*task)
+
+
+def test_a_budget_decides_the_generations():
+    task = envs.make("Pendulum-v1")  # 200 steps
+    config = default_config(task, _probe(task), Budget(32 * 200 * 50 + 4096))
+    assert config.max_generations == 50
+    assert config.stages == (50, 50)
+    assert [type(agent) for agent in config.scored_agents] == [BestResponse]
+    budget = Budget(32 * 4 * 200 * 48 + 4096)
+    config = default_config(task, _probe(task), budget, with_agents=True)
+    assert config.max_generations == 48
+    assert config.stages == (36, 44)
+    assert config.scored_agents == config.agents
+    with pytest.raises(ValueError, match="real_steps must be at least"):
+        default_config(task, _probe(task), Budget(10_000))
+
+
+def test_steps_are_rounded_up_to_whole_iterations():
+    assert whole_steps(1001, (DDQN(), PPO(num_envs=10, rollout_steps=10))) == 1100
+    assert whole_steps(1000, (DDQN(), PPO(num_envs=10, rollout_steps=10))) == 1000
+
+
+def test_a_rising_series_has_not_stalled_and_a_flat_one_has():
+    noise = np.random.default_rng(0).normal(size=40)
+    rising = np.arange(40.0) + noise
+    assert not stalled(rising, 10)
+    assert stalled([*rising, *(40 + noise[:20] - noise[:20].mean())], 10)
+    assert stalled(-rising, 10)
+    assert not stalled(rising[:19], 10)  # Too short to tell.
+    assert not stalled([-200.0] * 100, 10)  # Has not begun.
+    assert stalled([0.0, *[500.0] * 40], 10)
+
+
+def _row(index, fitness):
+    return {"index": index, "generation": index + 1, "fitness_mean": fitness}
+
+
+def test_a_stalled_stage_gives_way_to_the_next_one():
+    config = EvolutionConfig(
+        agent=(BestResponse(), DDQN()),
+        algorithms="stages",
+        stages=(50,),
+        patience=5,
+        max_generations=80,
+    )
+    assert next_index([], config) == 0
+    rising = [_row(i, float(i)) for i in range(20)]
+    assert next_index(rising, config) == 20
+    flat = [*rising, *(_row(20 + i, 20.0 - i % 2) for i in range(12))]
+    assert next_index(flat, config) == 50
+    # What the first stage did is not held against the second.
+    second = [*flat, *(_row(50 + i, float(i)) for i in range(10))]
+    assert next_index(second, config) == 60
+    third = [*second, *(_row(60 + i, 10.0 - i % 2) for i in range(12))]
+    assert next_index(third, config) is None
+    patient = config.replace(patience=None)
+    assert next_index(flat, patient) == 32
+    assert next_index([_row(79, 0.0)], patient) is None
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_example_tasks_have_a_controller_that_beats_chance(name):
+    module = importlib.import_module(f"examples.tasks.{name}")
+    task = module.make()
+    key = jax.random.key(0)
+    env, params = task
+    random = jaxrl_se.evaluate(RandomPolicy(Spaces.of(*task)), env, params, key, 32)
+    good = jaxrl_se.evaluate(module.controller, env, params, key, 32)
+    margin = 2 * random.returns.std() / 32**0.5
+    assert good.returns.mean() > random.returns.mean() + margin
+    assert (good.lengths == task[1].max_steps_in_episode).all()
+
+
+def test_an_outcome_says_what_is_wrong():
+    good = Confirmation({"SAC": (9.0, 10.0), "PPO": (9.5, 9.8)}, 0.0, 10.0)
+    assert (good.worst_kind, good.mean, good.problem()) == ("SAC", 9.5, None)
+    assert good.is_solved is None
+    assert "random 0" in str(good)
+    lost = Confirmation({"SAC": (0.1, -0.2)}, 0.0, 0.0)
+    assert "no better than random" in str(lost.problem())
+    dull = Confirmation({"SAC": (5.0, 5.0)}, 0.0, 10.0)
+    assert dull.closed == 0.5 and "learns less" in str(dull.problem())
+    short = Confirmation({"SAC": (9.9, 9.9)}, 0.0, 10.0, solved_return=12.0)
+    assert "not solved" in str(short.problem())
+
+
+def test_a_task_alone_is_enough(capsys):
+    """Probed, evolved, tested and described; steps add up and seeds repeat."""
+    task = importlib.import_module("examples.tasks.delayed_chain").make()
+    budget = Budget(4096 + 32 * 40 * 25)
+    result = jaxrl_se.evolve(task, key=3, budget=budget, with_agents=False)
+    assert result.config.max_generations == 25
+    assert result.progress.generation == 25
+    confirmed, found = result.confirmation, result.probe
+    assert confirmed is not None and found is not None
+    assert confirmed.best_response is not None
+    assert set(confirmed.returns) == {"DDQN", "PPO"}
+    assert confirmed.best_response > confirmed.random_return
+    # 16 agents of each kind with 8 episodes, 32 of the best response.
+    tested = 2 * 16 * 8 * 40 + 32 * 40
+    validated = result.progress.rows[-1]["real_steps"] - found.steps
+    validated -= 25 * 32 * 40
+    assert validated == 2 * 8 * 8 * 40
+    assert result.progress.real_steps == (
+        found.steps + 25 * 32 * 40 + validated + tested
+    )
+    text = repr(result)
+    assert "25 generations" in text and "fresh agents" in text
+    printed = capsys.readouterr().err
+    assert "random steps" in printed and "generation 25" in printed
+    with pytest.raises(ValueError, match="budget and with_agents must be None"):
+        jaxrl_se.evolve(task, result.config, budget=budget)
