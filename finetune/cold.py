@@ -42,7 +42,7 @@ class ColdConfig:
             grown by this factor.
     """
 
-    halving_share: float = 0.25
+    halving_share: float = 0.5
     eta: int = 3
     random_every: int = 2
     strength: float = 3.0

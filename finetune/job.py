@@ -136,7 +136,7 @@ def _check(train_epoch: Any, budget: Any, workers: Any, timeout: Any) -> None:
         if value is None and name == "timeout":
             continue
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not is_number or not value > 0 or np.isnan(value):
+        if not is_number or not float(value or 0) > 0:
             raise ValueError(f"{name} must be a positive number, got {value!r}")
     if not isinstance(workers, int) or isinstance(workers, bool) or workers < 1:
         raise ValueError(f"workers must be a whole number, 1 or more, got {workers!r}")

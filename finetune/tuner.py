@@ -314,7 +314,8 @@ class Tuner:
             where a cold tuner looks at fewer).
         """
         _check_whole("trial_id", trial_id, 0, len(self._runs) - 1)
-        return self._policy.predict(self._runs, self._meta(), trial_id)
+        epochs, mean, std = self._policy.predict(self._runs, self._meta(), trial_id)
+        return epochs, np.asarray(mean), np.asarray(std)
 
     # ------------------------------------------------------------------ history
 
