@@ -119,6 +119,15 @@ class ColdPolicy:
         if run in self._goals and self._goals[run].by_halving:
             self._seconds_of_halving += seconds
 
+    def learn(self, runs: TaskRuns) -> None:
+        """Bring the model up to date, after every epoch that was told.
+
+        What is known then follows from what was told, not from what was asked in
+        between, and a job that resumes makes the choices of one that was never stopped.
+        """
+        if runs.lengths.any():
+            self._scores(runs, runs.is_open)
+
     def _halve(self, runs: TaskRuns, is_open: np.ndarray) -> tuple[int, int]:
         """Asynchronous halving over all runs: what to train, until which epoch.
 

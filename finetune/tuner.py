@@ -248,8 +248,7 @@ class Tuner:
 
     def _tell(self, run: int, value: float, seconds: float, is_last: bool) -> None:
         self._runs.observe(run, value, seconds, is_last)
-        self._policy.observe(run, seconds)
-        del self._runs.pending[run]
+        self._told(run, seconds)
 
     def observe_failure(self, trial: Trial, seconds: float = 0.0) -> None:
         """Tell that a trial failed; its configuration is not suggested again.
@@ -266,8 +265,13 @@ class Tuner:
 
     def _fail(self, run: int, seconds: float) -> None:
         self._runs.fail(run, seconds)
+        self._told(run, seconds)
+
+    def _told(self, run: int, seconds: float) -> None:
         self._policy.observe(run, seconds)
         del self._runs.pending[run]
+        if isinstance(self._policy, ColdPolicy):
+            self._policy.learn(self._runs)
 
     def _check_pending(self, trial: Trial) -> None:
         if self._runs.pending.get(trial.id) != trial.epoch:
