@@ -8,9 +8,9 @@ say whether they can learn them. Where they cannot, candidates are scored by age
 
 One episode per candidate and a first deviation of 1, because on Pendulum-v1 the best
 response of the search mean then had -157, -146 and -190 after 2 M steps, and -512, -147
-and -816 with two episodes (three seeds of each). Known limits, one seed each: Pendulum's
-agents learn too little of it in 1,000 steps (with candidates scored by agents -599 and
--859, with four episodes no better), and the delayed chain of `examples.tasks` is left
+and -816 with two episodes (three seeds of each). Known limits, one seed each: agents
+learn too little of Pendulum in 1,000 steps (-599 and -859 with candidates scored by
+agents, with four episodes no better), and the delayed chain of `examples.tasks` is left
 half way.
 """
 
