@@ -64,10 +64,10 @@ def test_a_budget_decides_the_generations():
     assert config.max_generations == 50
     assert config.stages == (50, 50)
     assert [type(agent) for agent in config.scored_agents] == [BestResponse]
-    budget = Budget(32 * 4 * 200 * 48 + 4096)
+    budget = Budget(32 * 200 * 50 + 4096)
     config = default_config(task, _probe(task), budget, with_agents=True)
-    assert config.max_generations == 48
-    assert config.stages == (36, 44)
+    assert config.max_generations == 50
+    assert config.stages == (40, 45)
     assert config.scored_agents == config.agents
     with pytest.raises(ValueError, match="real_steps must be at least"):
         default_config(task, _probe(task), Budget(10_000))
