@@ -47,7 +47,7 @@ def _score(
     """Score candidates ``[R]``; seconds are NaN where one was never trained."""
     inputs = performance.encoder(vectors, meta_features)
     num_epochs = performance.num_epochs
-    features = jax.vmap(history_features)(state.curves)
+    features = jax.vmap(history_features)(jnp.asarray(state.curves))
     start = jnp.minimum(state.epochs, num_epochs - 1)
     history = features[jnp.arange(len(start)), start]
     target = horizon_targets(start, num_epochs)
