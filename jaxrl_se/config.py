@@ -91,6 +91,9 @@ class EvolutionConfig:
       patience: A stage, and the evolution with its last one, is over before its time
         when the mean fitness of so many generations is no better than that of as many
         before them (see `jaxrl_se.patience`); None to take all generations.
+      restarts: With `patience`: how often the first stage begins again from freshly
+        drawn weights when it is over before its time. The attempt of the highest mean
+        fitness goes on.
       max_generations: The evolution ends here at the latest.
       stop_return: Mean return on the real task (with another scoring rule, the score)
         at which it ends earlier, reached by the agents of every algorithm; None for
@@ -123,6 +126,7 @@ class EvolutionConfig:
     std: float = 0.5
     strategy_learning_rate: float = 1.0
     patience: int | None = None
+    restarts: int = 0
     max_generations: int = 100
     stop_return: float | None = None
     validation_every: int = 5
@@ -179,6 +183,11 @@ class EvolutionConfig:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         if self.patience is not None and self.patience < 2:
             raise ValueError(f"patience must be at least 2, got {self.patience}")
+        if self.restarts < 0 or (self.restarts and self.patience is None):
+            raise ValueError(
+                "restarts must not be negative, and 0 without patience, got "
+                f"{self.restarts}"
+            )
         for name in ("std", "strategy_learning_rate"):
             value = getattr(self, name)
             if not value > 0:

@@ -19,7 +19,7 @@ from jaxrl_runs.run_folder import RunFolder
 from jaxrl_se.compiled import compile_together
 from jaxrl_se.generation import Generation, GenerationLog
 from jaxrl_se.outside import OutsidePrograms, is_outside
-from jaxrl_se.patience import next_index
+from jaxrl_se.patience import attempt_fitness, begins_again, next_index
 from jaxrl_se.trials import Params
 
 # Purposes of keys folded from the run's key; testing has one that evolution never uses.
@@ -82,11 +82,24 @@ class SearchState:
       strategy: The strategy's state.
       best_weights: The search mean whose validation was the best so far.
       best_score: float32 scalar, its mean score; minus infinity before the first.
+      attempt: With restarts, the strategy's state at the end of the best attempt so
+        far; else None.
+      attempt_fitness: With restarts, float32 scalar, how good that one was; else None.
     """
 
     strategy: Any
     best_weights: Any
     best_score: jax.Array
+    attempt: Any = None
+    attempt_fitness: Any = None
+
+    def attempted(self, fitness: float) -> SearchState:
+        """The state after an attempt of this fitness."""
+        if self.attempt is None or not fitness > float(self.attempt_fitness):
+            return self
+        return self.replace(  # type: ignore
+            attempt=self.strategy, attempt_fitness=jnp.float32(fitness)
+        )
 
     def validated(self, weights: Any, score: float) -> SearchState:
         """The state after a validation of these weights."""
@@ -126,10 +139,12 @@ class Run:
         self._validates: list[Callable] = []
         state = program.init(jax.random.fold_in(key, INIT))
         mean = program.strategy.mean(state)
-        self.now = (
-            SearchState(state, mean, jnp.float32(-jnp.inf)),
-            Progress().counted(spent),
-        )
+        search = SearchState(state, mean, jnp.float32(-jnp.inf))
+        if program.config.restarts:
+            search = search.replace(  # type: ignore
+                attempt=state, attempt_fitness=jnp.float32(-jnp.inf)
+            )
+        self.now = search, Progress().counted(spent)
         if folder is not None:
             restored = folder.restore(self.now[0])
             if restored is not None:
@@ -220,20 +235,48 @@ class Run:
         row = _row(index, log)
         if self.program.config.patience is not None:
             row["index"] = number
+        again = False
+        if self.program.config.restarts:
+            search, again = self._attempted(search, row, progress.rows)
         steps, stop_return = log.steps, self.program.config.stop_return
         num_means = self.program.strategy.num_means
         if num_means:
             own = np.asarray(log.fitness, np.float64)[:num_means]
             row["validation_mean"] = float(np.mean(own))
         elif self._is_due(row, progress.rows):
-            weights = self.program.strategy.mean(state)
+            weights = self.program.strategy.mean(search.strategy)
             attempts = 1 if stop_return is None else 2
             score, taken = self._validate(index, weights, attempts)
             row["validation_mean"], steps = score, steps + taken
             search = search.validated(weights, score)
         solved = stop_return is not None and row["validation_mean"] >= stop_return
         row |= (progress.steps + Steps(**_ints(steps))).as_dict()
+        if again and not solved:
+            key = jax.random.fold_in(self.key, INIT)
+            fresh = self.program.init(jax.random.fold_in(key, row["attempt"] + 1))
+            search = search.replace(strategy=fresh)  # type: ignore
         return search, row, solved
+
+    def _attempted(
+        self, search: SearchState, row: dict, earlier: list[dict]
+    ) -> tuple[SearchState, bool]:
+        """Says in the row which attempt it is of, and keeps the best attempt.
+
+        Returns:
+          The search, which goes on from the best attempt after the last one, and
+          whether another begins.
+        """
+        config, row["attempt"] = self.program.config, 0
+        if earlier:
+            row["attempt"] = earlier[-1]["attempt"] + begins_again(earlier, config)
+        rows = [*earlier, row]
+        fitness = attempt_fitness(rows, config)
+        if fitness is None:
+            return search, False
+        search, again = search.attempted(fitness), begins_again(rows, config)
+        if not again:
+            search = search.replace(strategy=search.attempt)  # type: ignore
+        return search, again
 
     def _is_due(self, row: dict, earlier: list[dict]) -> bool:
         """Whether the search mean is validated after this generation."""

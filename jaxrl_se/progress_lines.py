@@ -45,7 +45,8 @@ class ProgressLines:
         if self.config.stages:
             place = sum(start <= self._laps[-1][0] for start in self.config.stages)
             agent = self.config.agents[place]
-            stage = f" ({type(agent).__name__})"
+            again = f", attempt {row['attempt'] + 1}" * (row.get("attempt", 0) > 0)
+            stage = f" ({type(agent).__name__}{again})"
         return (
             f"generation {row['generation']}{stage}: fitness best "
             f"{row['fitness_best']:.4g}, mean {row['fitness_mean']:.4g}; validation "

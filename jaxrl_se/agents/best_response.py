@@ -19,7 +19,8 @@ class BestResponsePolicy:
     """Takes the action of the highest learned reward.
 
     Attributes:
-      weights: Weights of the reward network, and the affine map to what it sees.
+      weights: Weights of the reward network, the affine map to what it sees, and the
+        deviation of noise on that, if there is any.
       network: Static; the reward network.
       spaces: Static.
       reward_bound: Static; of the network's outputs.
@@ -31,8 +32,14 @@ class BestResponsePolicy:
     reward_bound: float | None = struct.field(pytree_node=False)
 
     def __call__(self, obs: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """Returns the best action for one observation `[obs_size]`."""
+        """Returns the best action for one observation `[obs_size]`.
+
+        Without a key there is no noise.
+        """
         seen = self.weights["scale"] * obs + self.weights["shift"]
+        if key is not None and "noise" in self.weights:
+            noise = jax.random.normal(key, seen.shape)
+            seen = seen + self.weights["noise"] * noise
         heads = bounded(self.network(self.weights["reward"], seen), self.reward_bound)
         if self.spaces.num_actions is None:
             return self.spaces.scaled_action(heads)
@@ -49,15 +56,22 @@ class BestResponse(Agent):
     is neuroevolution of the reward network as a policy; it is meant for the first
     stage of one that goes on with agents that train (`EvolutionConfig.stages`).
 
+    Agents that train know the reward only about. With `obs_noise` the response errs as
+    well, and an evolution finds rewards whose near-maximisers do well, not only the
+    maximiser itself.
+
     Attributes:
       hidden_sizes: Static; the environment's own.
       activation: Static; the environment's own.
       reward_bound: Static; the environment's own.
+      obs_noise: Deviation of Gaussian noise on what the reward network sees when the
+        policy acts with a key, 1 for half of an observation's range; 0 for none.
     """
 
     hidden_sizes: tuple[int, ...] = struct.field(pytree_node=False, default=(16,))
     activation: str = struct.field(pytree_node=False, default="tanh")
     reward_bound: float | None = struct.field(pytree_node=False, default=None)
+    obs_noise: float | jax.Array = 0.0
 
     @property
     def rollout_steps(self) -> int:
@@ -65,7 +79,13 @@ class BestResponse(Agent):
         return 0
 
     def check(self, spaces: Spaces) -> None:
-        """It fits all spaces."""
+        """It fits all spaces.
+
+        Raises:
+          ValueError: `obs_noise` is negative.
+        """
+        if isinstance(self.obs_noise, (int, float)) and not self.obs_noise >= 0:
+            raise ValueError(f"obs_noise must not be negative, got {self.obs_noise}")
 
     def policy(self, spaces: Spaces, weights: Weights) -> BestResponsePolicy:
         """Greedy on the learned reward."""
@@ -126,8 +146,11 @@ class BestResponse(Agent):
         if ranges is None:
             ranges = ((-1.0, 1.0),) * size
         low, high = jnp.asarray(ranges, jnp.float32).T
-        return {
+        weights = {
             "reward": params.weights["reward"],
             "scale": 2 / (high - low),
             "shift": -(high + low) / (high - low),
         }
+        if isinstance(self.obs_noise, (int, float)) and self.obs_noise == 0:
+            return weights  # Nothing has to be drawn.
+        return weights | {"noise": jnp.asarray(self.obs_noise, jnp.float32)}
