@@ -32,11 +32,9 @@ class SubContexts:
 
     def __post_init__(self):
         if self.num_members < 2:
-            raise ValueError(
-                f"num_members: expected at least 2, got {self.num_members}"
-            )
+            raise ValueError(f"num_members must be at least 2, got {self.num_members}")
         if not 0 < self.fraction <= 1:
-            raise ValueError(f"fraction: expected one in (0, 1], got {self.fraction}")
+            raise ValueError(f"fraction must be in (0, 1], got {self.fraction}")
 
     def fit(self, context: Context) -> Any:
         """Fit each member, one after the other; a leading axis of members."""

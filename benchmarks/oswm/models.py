@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import oswm
-from oswm.environment import default_model
+from oswm.conditioning import default_model
 
 BASELINES = ("persistence", "ridge", "quadratic_ridge", "kernel_ridge", "knn")
 MODELS = ("oswm", *BASELINES, "mlp_ensemble")
