@@ -83,15 +83,17 @@ def confirm(
         random_return=found.random_return,
         best_response=response,
         solved_return=config.stop_return,
+        policy=found.policy,
+        kind=run.program.kind,
     )
-    return confirmation, Steps.of(kind_of_steps(task[0]), taken)
+    return confirmation, Steps.of(run.program.kind, taken)
 
 
 def spent(found: Probe | None, task: tuple[Any, Any]) -> Steps:
     """The steps of a probe, by where they were taken."""
     if found is None:
         return Steps()
-    return Steps.of(kind_of_steps(task[0]), found.steps)
+    return Steps.of(found.kind or kind_of_steps(task[0]), found.steps)
 
 
 def with_steps(progress: Any, steps: Steps) -> Any:

@@ -19,7 +19,7 @@ from jaxrl_runs.run_folder import RunFolder
 from jaxrl_runs.values import as_key
 from jaxrl_se.any_task import confirm, look_at, spent, with_steps
 from jaxrl_se.config import EvolutionConfig
-from jaxrl_se.defaults import Budget
+from jaxrl_se.defaults import Budget, default_config
 from jaxrl_se.evolution_run import TEST, Progress, Run
 from jaxrl_se.generation import Generation
 from jaxrl_se.outcome import Confirmation
@@ -97,7 +97,9 @@ def evolve(
     key: int | jax.Array = 0,
     *,
     budget: Budget | None = None,
+    real_steps: int | None = None,
     with_agents: bool = False,
+    probe: Probe | None = None,
     progress: bool = True,
     proxy: tuple[Any, Any] | None = None,
     out: str | Path | RunFolder | None = None,
@@ -127,8 +129,15 @@ def evolve(
       config: Sizes, budgets and strategy; None to have them chosen.
       key: A seed or a PRNG key.
       budget: What a run with a chosen configuration may cost.
+      real_steps: Instead of a budget: take no more steps than this in the task, ten
+        thousand say, and evolve inside world models of their rows
+        (`jaxrl_se.evolve_in_rounds`, which has more options). `config`, `budget`,
+        `probe`, `proxy`, `on_generation` and `mesh` are not for it.
       with_agents: Whether agents that train score the last generations of such a run,
         which costs more and is for tasks whose agents learn too little without it.
+      probe: What is known of the task already, so that it need not be looked at;
+        without a configuration it chooses one, and with one it only asks for the test
+        at the end.
       progress: Whether to print a line every few seconds to standard error; an
         `on_generation` takes its place.
       proxy: The environment to evolve, a pair whose env has `init_weights(key)` and
@@ -156,6 +165,28 @@ def evolve(
             f"what it costs, got {budget}"
         )
     key = as_key(key)
+    if real_steps is not None:
+        others = (config, budget, probe, proxy, on_generation, mesh)
+        if any(each is not None for each in others):
+            raise ValueError(
+                "real_steps must be None where config, budget, probe, proxy, "
+                f"on_generation or mesh is given, got {real_steps:,}"
+            )
+        from jaxrl_se.from_log import LogConfig
+        from jaxrl_se.log_rounds import (  # Uses this file.
+            RoundsConfig,
+            evolve_in_rounds,
+        )
+
+        rounds = RoundsConfig(real_steps, log=LogConfig(with_agents=with_agents))
+        return evolve_in_rounds(
+            task,
+            rounds,
+            key,
+            out=out,
+            resume=resume,
+            progress=progress,  # type: ignore
+        )
     solved_return, kind, vary = None, None, None
     task_name = task if isinstance(task, str) else None
     if isinstance(task, str):
@@ -172,8 +203,10 @@ def evolve(
             "task must be the name of a task or a gymnax pair (env, params), got "
             f"{task!r}"
         )
-    found = None
-    if config is None and proxy is None and not is_outside(task):
+    found = probe
+    if found is not None:
+        config = config or default_config(task, found, budget, with_agents=with_agents)  # type: ignore
+    elif config is None and proxy is None and not is_outside(task):
         found, config = look_at(task, key, budget, with_agents)  # type: ignore
         if progress:
             print(found, file=sys.stderr, flush=True)
