@@ -1,4 +1,4 @@
-"""What a few thousand steps say about a task that nobody knows: random ones or a log."""
+"""What a few thousand steps, random or logged, say about a task that nobody knows."""
 
 from __future__ import annotations
 

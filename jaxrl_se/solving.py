@@ -76,11 +76,10 @@ class Solution:
         return float(worlds.min()), float(worlds.max())
 
     def __repr__(self) -> str:
-        """The model and its errors, the agent, what it earns inside, how sure that is."""
+        """Model and errors, agent, return inside, and how sure that is."""
         low, high = self.range_of_worlds
         errors = ", ".join("-" if np.isnan(e) else f"{e:.2g}" for e in self.left_out)
         others = np.delete(self.returns[:, 0], self.chosen)
-        doubt = self.doubt()
         return "\n".join(
             [
                 f"Solution: {type(self.agent).__name__} trained for {self.num_steps:,} "
@@ -91,7 +90,7 @@ class Solution:
                 f"{low:.4g} to {high:.4g}; logged episodes {self.logged_return:.4g}",
                 f"  {len(others)} other agents inside: "
                 + ", ".join(f"{r:.4g}" for r in others),
-                f"  {doubt or 'models agree; a test in the task itself is still due'}",
+                f"  {self.doubt() or 'models agree; a test in the task itself is still due'}",
                 f"  {self.cpu_seconds:.0f} CPU-s",
             ]
         )
