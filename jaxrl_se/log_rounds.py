@@ -21,7 +21,8 @@ import envs
 from envs import Transitions
 from envs.steps import Steps
 from jaxrl_runs.values import COUNT, as_key
-from jaxrl_se.defaults import TRAIN_STEPS, default_agents, whole_steps
+from jaxrl_se.agents import BestResponse
+from jaxrl_se.config import EvolutionConfig
 from jaxrl_se.from_log import LogConfig, LogEvolutionResult, evolve_from_log
 from jaxrl_se.log_evidence import novelty, says_where_to_go
 from jaxrl_se.outcome import Confirmation
@@ -42,6 +43,7 @@ class RoundsConfig:
       agree: Part of the way from random to the return inside that the return in the
         task may lack, or exceed, for the model to be right.
       log: How each round's worlds are made and what its evolution may cost.
+      evolution: The configuration of each round's evolution; None to have it chosen.
     """
 
     real_steps: int = 10_000
@@ -49,6 +51,7 @@ class RoundsConfig:
     max_rounds: int = 6
     agree: float = 0.1
     log: LogConfig = dataclasses.field(default_factory=LogConfig)
+    evolution: EvolutionConfig | None = None
 
     def __post_init__(self):
         for name in ("real_steps", "first_rows", "max_rounds"):
@@ -229,6 +232,7 @@ class _Player:
             rows,
             config,
             jax.random.fold_in(jax.random.fold_in(self.key, _ROUND), number),
+            evolution=self.config.evolution,
             action_space=self.task.action_space(),
             max_steps=self.task.time_limit,
             progress=self.progress,
@@ -249,19 +253,19 @@ class _Player:
         left; the agents come first.
         """
         key = jax.random.fold_in(jax.random.fold_in(self.key, _PLAY), number)
-        assert result.probe is not None
-        agents = default_agents(result.probe.spaces)
-        num_steps = whole_steps(TRAIN_STEPS, agents)
+        agents = result.config.validated_agents
+        if isinstance(result.config.agents[0], BestResponse):
+            agents = (*agents, result.config.agents[0])
         left = self.config.real_steps - len(rows)
         each = self.task.time_limit or _NO_LIMIT
         each = min(each if each <= 2 * _NO_LIMIT else _NO_LIMIT, left)
         parts, returns = [], {}
-        for place, agent in enumerate((*agents, result.config.agents[0])):
+        for place, agent in enumerate(agents):
             size = min(each, left)
             if not size:
                 break
             key_train, key_play = jax.random.split(jax.random.fold_in(key, place))
-            steps = num_steps if getattr(agent, "rollout_steps", 1) else 1
+            steps = 1 if agent.rollout_steps == 0 else result.config.train_steps
             policy = train(agent, result.env, result.params, key_train, steps).policy
             part = self._kept(
                 f"rows_{number}_{type(agent).__name__}",
