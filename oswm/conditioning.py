@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from gymnax.environments import spaces
 
-from envs import Transitions, episodes_of
+from envs import Transitions, episodes_of, in_order
 from jaxrl_runs.values import Integer, Number
 from oswm.context import Context
 from oswm.environment import DEFAULT_MAX_STEPS, WorldModelEnv, WorldModelParams
@@ -86,7 +86,7 @@ def condition(
         ValueError: Names the argument or the field that does not fit.
     """
     _check_arguments(max_steps, uncertainty_penalty, margin, terminated, reward)
-    transitions = read_log(log)
+    transitions = in_order(read_log(log))
     context = Context.of(transitions, action_space)
     starts, why = _initial_obs(context, transitions, initial_obs)
     if max_steps is None:

@@ -11,6 +11,7 @@ import numpy as np
 from flax import struct
 from gymnax.environments import environment, spaces
 
+from envs.spaces import action_vector
 from oswm.context import Prediction
 from oswm.support import Support
 from oswm.world_model import WorldModel
@@ -217,7 +218,7 @@ class WorldModelEnv(environment.Environment):
                     f"action must be one of the integers 0 ... {self.num_actions - 1} "
                     f"of the context's task, got {action.dtype} of shape {action.shape}"
                 )
-            return jax.nn.one_hot(action, self._num_actions, dtype=jnp.float32)
+            return action_vector(action, self._num_actions, 0)
         if action.size != self.num_actions:
             raise ValueError(
                 f"action must be a vector of size {self.num_actions}, as in the "

@@ -30,6 +30,7 @@ from oswm.kernel_ridge import (
 from oswm.linalg import matmul
 from oswm.relevance import RelevanceSearch
 
+_HELPED = 0.5  # Share of a polynomial's error below which a kernel is worth having.
 _TYPICAL = 0.9  # Share of the rows whose deviation counts as that of the context.
 
 
@@ -203,22 +204,28 @@ class FastKernelRidge(ClosedForm):
         relevances = self._relevances(inputs, views)
         few = min(size, 48)
 
+        alone = jnp.sum(jnp.square(polynomials.left_out), axis=1)  # [degrees, O]
+
         def screen(relevance):
             columns, _ = kernel_features(inputs, mask, (relevance, None), few)
-            each = jax.vmap(lambda p: self._tried(p, columns)[1])(polynomials)
-            return _total(each)
+            return jax.vmap(lambda p: self._tried(p, columns)[1])(polynomials)
 
-        errors = jax.lax.map(screen, relevances)  # [candidates, degrees]
-        candidate, degree = jnp.divmod(least(errors.ravel()), errors.shape[1])
+        errors = jax.lax.map(screen, relevances)  # [candidates, degrees, O]
+        # What a polynomial leaves nothing of, or noise alone, has no say.
+        helped = jnp.min(errors, axis=(0, 1)) < _HELPED * jnp.min(alone, axis=0)
+        weights = jnp.where(jnp.any(helped), helped, jnp.ones_like(helped))
+        total = _total(errors, weights)
+        candidate, degree = jnp.divmod(least(total.ravel()), total.shape[1])
         polynomial = jax.tree.map(lambda x: x[degree], polynomials)
         start = relevances[candidate]
         is_linear = jnp.arange(features.shape[1]) <= inputs.shape[1]
         basis = jnp.where(degree == 0, is_linear, 1.0) * features
-        found = self.search(inputs, basis, polynomial.residual, mask, start)
+        asked = polynomial.residual * weights
+        found = self.search(inputs, basis, asked, mask, start)
 
         def whole(relevance):
-            columns, landmarks = kernel_features(inputs, mask, (relevance, None), size)
-            return _total(self._tried(polynomial, columns)[1])
+            columns, _ = kernel_features(inputs, mask, (relevance, None), size)
+            return _total(self._tried(polynomial, columns)[1], weights)
 
         tried = jnp.stack([start, 2.0 * start, found])
         relevance = tried[least(jax.lax.map(whole, tried))]
@@ -290,6 +297,6 @@ class FastKernelRidge(ClosedForm):
         return expansion, left_out, noise / jnp.sqrt(left_over(leverage))
 
 
-def _total(errors: jax.Array) -> jax.Array:
+def _total(errors: jax.Array, weights: jax.Array) -> jax.Array:
     """One number for squared errors [..., O] of targets of unlike difficulty, [...]."""
-    return jnp.sum(jnp.log(errors + 1e-9), axis=-1)
+    return jnp.sum(weights * jnp.log(errors + 1e-9), axis=-1)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from envs import Transitions, in_order, read_transitions
+from envs import Transitions, read_transitions
 
 Log = Transitions | Mapping[str, Any] | Sequence[Any] | str | os.PathLike[str] | Any
 _FIELDS = ("obs", "action", "reward", "next_obs", "terminated", "truncated")
@@ -21,7 +21,7 @@ def read_log(log: Log) -> Transitions:
         log: Transitions; a mapping, a DataFrame or a path, as `envs.read_transitions`
             takes them; or a tuple of arrays in the order of the fields of
             `Transitions`, of which `terminated` and `truncated` may be missing: no row
-            then ends its episode.
+            then ends its episode. A list of arrays is taken like a tuple.
 
     Raises:
         FileNotFoundError: There is no file at the path.
@@ -29,8 +29,8 @@ def read_log(log: Log) -> Transitions:
         ValueError: Names the field that does not fit.
     """
     if isinstance(log, tuple | list):
-        log = _of_arrays(log)
-    return in_order(read_transitions(log))
+        return _of_arrays(log)
+    return read_transitions(log)
 
 
 def _of_arrays(arrays: Sequence[Any]) -> Transitions:
@@ -40,11 +40,6 @@ def _of_arrays(arrays: Sequence[Any]) -> Transitions:
             f"got {len(arrays)} arrays"
         )
     fields = dict(zip(_FIELDS, map(np.asarray, arrays), strict=False))
-    obs = fields["obs"]
-    num_rows = obs.shape[0] if obs.ndim else 0
     for name in _FIELDS[4:]:
-        ends = fields.get(name, np.zeros(num_rows, bool))
-        fields[name] = ends.astype(bool) if ends.dtype.kind in "biuf" else ends
-    fields["reward"] = fields["reward"].astype(np.float32)
-    fields["next_obs"] = fields["next_obs"].astype(obs.dtype)
+        fields.setdefault(name, np.zeros(np.shape(fields["reward"]), bool))
     return Transitions(**fields).validate()

@@ -34,8 +34,8 @@ class RelevanceSearch:
         learning_rate: Of Adam, in natural logarithms of relevances.
     """
 
-    num_steps: int = 40
-    num_rows: int = 256
+    num_steps: int = 30
+    num_rows: int = 192
     learning_rate: float = 0.15
 
     def __call__(
@@ -52,7 +52,8 @@ class RelevanceSearch:
         Args:
             inputs: Standardised, float32 [N, D], 0 in rows that are not in use.
             basis: Features of the polynomial, float32 [N, 1 + P], likewise.
-            targets: float32 [N, O], likewise; they share the relevances.
+            targets: float32 [N, O], likewise; they share the relevances, on which those
+                that are 0 everywhere have no say.
             mask: 1 for rows in use, float32 [N].
             start: Relevances to start from, float32 [D]; what is 0 stays 0.
             additive: As for `oswm.landmarks.kernel`.
@@ -151,19 +152,17 @@ def _likelihood(inputs, flat: _Flattened, place, is_used, additive):
     """Log marginal likelihood, up to a constant, and its gradient at `place`."""
     noise = jnp.exp(place[-1])
     outer = flat.mask[:, None] * flat.mask
-
-    def matrix(log_relevance):
-        relevance = is_used * jnp.exp(log_relevance)
-        return kernel_matrix(relevance * inputs, is_used, additive)
-
-    values, pull_back = jax.vjp(matrix, place[:-1])
+    points = is_used * jnp.exp(place[:-1]) * inputs
+    values = _by_share(additive, points, is_used, kernel_matrix)
     size = len(inputs)
     covariance = flat.project(outer * values) + noise * jnp.eye(size)
     half = inverse_factor(covariance)
     inverse = matmul(half.T, half)
     solved = matmul(inverse, flat.targets)
-    power = jnp.sum(flat.targets * solved, axis=0) / flat.num_free + 1e-12
-    num_targets = flat.targets.shape[1]
+    power = jnp.sum(flat.targets * solved, axis=0) / flat.num_free
+    is_asked = power > 0
+    num_targets = jnp.sum(is_asked)
+    power = jnp.where(is_asked, power, 1.0)
     # Rows not in use and directions of the basis are noise alone, by construction.
     log_det = -2 * jnp.sum(jnp.log(jnp.diag(half)))
     log_det = log_det - (size - flat.num_free) * place[-1]
@@ -172,8 +171,41 @@ def _likelihood(inputs, flat: _Flattened, place, is_used, additive):
     of_matrix = 0.5 * (matmul(weighted, weighted.T) - num_targets * inverse)
     of_noise = noise * jnp.trace(of_matrix)
     of_noise = of_noise + 0.5 * num_targets * (size - flat.num_free)
-    (of_relevance,) = pull_back(outer * flat.project(of_matrix))
-    return value, jnp.append(is_used * of_relevance, of_noise)
+    of_values = outer * flat.project(of_matrix)
+
+    def of_relevance(points, is_used, additive):
+        if additive is None:
+            return _joint_gradient(points, of_values * values)
+        _, pull_back = jax.vjp(
+            lambda log: kernel_matrix(jnp.exp(log) * points, is_used, additive),
+            jnp.zeros(points.shape[1]),
+        )
+        return pull_back(of_values)[0]
+
+    slope = is_used * _by_share(additive, points, is_used, of_relevance)
+    return value, jnp.append(slope, of_noise)
+
+
+def _by_share(additive, points, is_used, function):
+    """`function` with the additive share, or, to save time, without one that is 0."""
+    if additive is None:
+        return function(points, is_used, None)
+    return jax.lax.cond(
+        additive > 0,
+        lambda: function(points, is_used, additive),
+        lambda: function(points, is_used, None),
+    )
+
+
+def _joint_gradient(points: jax.Array, weights: jax.Array) -> jax.Array:
+    """Of a Gaussian kernel with respect to the logarithms of relevances, [D].
+
+    Args:
+        points: In units of the kernel, [N, D].
+        weights: What the kernel's values weigh, times these values; symmetric, [N, N].
+    """
+    own = jnp.sum(jnp.square(points) * jnp.sum(weights, axis=1)[:, None], axis=0)
+    return 2 * (jnp.sum(points * matmul(weights, points), axis=0) - own)
 
 
 def _adam(moments, gradient, index):

@@ -6,6 +6,7 @@ err differently, so that what holds in all of them is the log's.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -79,4 +80,5 @@ def draw_world(
     """
     count = jax.tree.leaves(params.members)[0].shape[0]
     row = jax.random.randint(jax.random.fold_in(key, generation), (), 0, count)
-    return params.replace(cache=jax.tree.map(lambda x: x[row], params.members))
+    cache = jax.tree.map(lambda x: x[row], params.members)
+    return dataclasses.replace(params, cache=cache)
