@@ -22,6 +22,7 @@ from jaxrl_se.log_evidence import check_log
 from jaxrl_se.training import train
 
 _EPISODES = 16
+_AGREED = "models of parts agree; a test in the task itself is still due"
 # Kernels fit what is smooth. Where more than this share of a target's variance is left
 # out of reach, walls or grids are likely, for which the transformer was trained.
 _SMOOTH = 0.1
@@ -90,7 +91,7 @@ class Solution:
                 f"{low:.4g} to {high:.4g}; logged episodes {self.logged_return:.4g}",
                 f"  {len(others)} other agents inside: "
                 + ", ".join(f"{r:.4g}" for r in others),
-                f"  {self.doubt() or 'models agree; a test in the task itself is still due'}",
+                f"  {self.doubt() or _AGREED}",
                 f"  {self.cpu_seconds:.0f} CPU-s",
             ]
         )

@@ -140,7 +140,7 @@ def _rows(num_rows=400, **changes):
 def test_what_a_log_lacks_is_said_before_anything_is_fitted():
     with pytest.raises(ValueError, match="at least 50 transitions, got 20"):
         evolve_from_log(_rows(20))
-    with pytest.raises(ValueError, match="reward never varies .* no row terminates"):
+    with pytest.raises(ValueError, match=r"reward never varies .* no row terminates"):
         evolve_from_log(_rows())
     with pytest.raises(ValueError, match="reward never varies"):
         jaxrl_se.solve(_rows())
