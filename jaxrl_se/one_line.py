@@ -14,7 +14,6 @@ import binascii
 import dataclasses
 import struct
 import zlib
-from typing import Any
 
 import jax
 import jax.numpy as jnp

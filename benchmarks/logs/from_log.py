@@ -82,43 +82,38 @@ def rows_of(options: Options) -> tuple[Transitions, str]:
     return collect(options.task, options.rows, 1_000 + options.seed, kind), kind
 
 
-def summary_of(
+def test_unseen(
     result: LogEvolutionResult,
-    returns: dict[str, tuple[float, ...]],
-    options: Options,
-    **others: Any,
+    task: envs.Task,
+    seed: int,
+    num_agents: int,
+    num_episodes: int,
 ) -> dict[str, Any]:
-    """What is kept of a run; `real_steps` are those that the environment cost."""
+    """What unseen agents do in the task after training in the result."""
+    returns, steps = play_with_unseen(
+        (result.env, result.params),
+        task,
+        jax.random.fold_in(jax.random.key(seed), _TEST),
+        num_agents=num_agents,
+        num_episodes=num_episodes,
+    )
     scores = np.concatenate(list(returns.values()))
-    inside = result.confirmation
-    assert inside is not None
     return {
-        "task": options.task,
-        "seed": options.seed,
-        "rows": result.rows,
-        "real_steps": result.progress.real_steps,
-        "model_steps": result.progress.model_steps,
-        "synthetic_steps": result.progress.synthetic_steps,
         "real_return_mean": float(scores.mean()),
         "real_return_ci95": list(bootstrap_ci95(scores)),
         "real_return_p10": float(np.percentile(scores, 10)),
         "real_return_worst": float(scores.min()),
         "agents": len(scores),
         "returns": {kind: list(each) for kind, each in returns.items()},
-        "inside_return_mean": inside.mean,
-        "inside_best_response": inside.best_response,
-        "generations": result.progress.generation,
-        "world_model": result.model_name,
-        "log_sha256": result.log_digest,
-        "num_weights": sum(
-            leaf.size for leaf in jax.tree.leaves(result.params.weights)
-        ),
-        **others,
+        "test_steps": steps.real,
     }
 
 
 def measure(options: Options, log: Transitions) -> tuple[LogEvolutionResult, dict]:
-    """Evolves from a log and tests unseen agents in the task."""
+    """Evolves from a log and tests unseen agents in the task.
+
+    `real_steps` are what the environment cost; those of the test are `test_steps`.
+    """
     task = envs.open_task(options.task)
     started = time.process_time()
     result = evolve_from_log(
@@ -129,22 +124,27 @@ def measure(options: Options, log: Transitions) -> tuple[LogEvolutionResult, dic
         max_steps=task.time_limit,
     )
     evolved = time.process_time()
-    returns, steps = play_with_unseen(
-        (result.env, result.params),
-        task,
-        jax.random.fold_in(jax.random.key(options.seed), _TEST),
-        num_agents=options.agents,
-        num_episodes=options.episodes,
-    )
-    summary = summary_of(
-        result,
-        returns,
-        options,
-        test_steps=steps.real,
-        cpu_seconds=evolved - started,
-        test_cpu_seconds=time.process_time() - evolved,
-    )
-    return result, summary
+    tested = test_unseen(result, task, options.seed, options.agents, options.episodes)
+    inside = result.confirmation
+    assert inside is not None
+    return result, {
+        "task": options.task,
+        "seed": options.seed,
+        "rows": result.rows,
+        **result.progress.steps.as_dict(),
+        **tested,
+        "inside_return_mean": inside.mean,
+        "inside_best_response": inside.best_response,
+        "generations": result.progress.generation,
+        "world_model": result.model_name,
+        "log_sha256": result.log_digest,
+        "num_weights": sum(
+            int(np.size(leaf)) for leaf in jax.tree.leaves(result.params.weights)
+        ),
+        "cpu_seconds": evolved - started,
+        "evolution_cpu_seconds": result.progress.cpu_seconds,
+        "test_cpu_seconds": time.process_time() - evolved,
+    }
 
 
 def main() -> None:
