@@ -197,6 +197,7 @@ def evolve(
     elif hasattr(task, "pair"):
         opened: Any = task
         solved_return, kind = opened.solved_return, opened.kind
+        task_name = opened.name
         vary, task = opened.vary, opened.pair
     if not is_outside(task) and not (isinstance(task, tuple) and len(task) == 2):
         raise ValueError(

@@ -11,6 +11,7 @@ import envs
 import jaxrl_se
 import oswm
 from envs.spaces import Spaces
+from envs.transitions import FIELDS
 from jaxrl_se import LogConfig, evolve_from_log, from_log, log_evidence, unseen
 from jaxrl_se.probing import Probe
 
@@ -95,7 +96,7 @@ def test_an_interrupted_run_goes_on_with_the_same_bits(result, log, tmp_path):
 
 
 def test_a_mapping_is_a_log_too(result, log):
-    fields = {f: np.asarray(getattr(log, f)) for f in envs.FIELDS}
+    fields = {f: np.asarray(getattr(log, f)) for f in FIELDS}
     again = _evolve(fields)
     assert again.log_digest == result.log_digest
 
