@@ -101,7 +101,7 @@ def default_config(
       ValueError: The budget does not pay for the smallest search.
     """
     budget = budget or Budget()
-    population, episodes = 32, 1
+    population, episodes = 32, 4 if with_agents else 1
     # Good agents' episodes may be as long as the limit where random ones end early.
     limit = getattr(task[1], "max_steps_in_episode", None)
     length = int(limit) if limit is not None else max(2 * probe.max_length, 1)
@@ -114,14 +114,14 @@ def default_config(
             f"{length} steps ({MIN_GENERATIONS} generations of {population} candidates "
             f"with {episodes} episodes each), got {budget.real_steps:,}"
         )
-    last = min(MAX_GENERATIONS_WITH_AGENTS, affordable // 5) if with_agents else 0
+    last = min(MAX_GENERATIONS_WITH_AGENTS, affordable // 4) if with_agents else 0
     alone = min(MAX_GENERATIONS_ALONE, affordable - last)
     values, sampled = default_agents(probe.spaces)
     return EvolutionConfig(
         proxy=default_proxy(probe),
         agent=(BestResponse(HIDDEN_SIZES, ACTIVATION, REWARD_BOUND), values, sampled),
         algorithms="stages",
-        stages=(alone, alone + last // 2),
+        stages=(alone, alone + 2 * last // 3),
         train_steps=whole_steps(TRAIN_STEPS, (values, sampled)),
         population_size=population,
         num_seeds=1,
@@ -138,7 +138,7 @@ def default_config(
 MIN_GENERATIONS = 12
 PATIENCE = 50
 MAX_GENERATIONS_ALONE = 300
-MAX_GENERATIONS_WITH_AGENTS = 16
+MAX_GENERATIONS_WITH_AGENTS = 24
 
 
 def whole_steps(num_steps: int, agents: tuple[Any, ...]) -> int:

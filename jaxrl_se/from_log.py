@@ -21,12 +21,13 @@ import envs
 import oswm
 from envs import Transitions
 from envs.spaces import Spaces
+from envs.steps import Steps
 from jaxrl_runs.run_folder import RunFolder
 from jaxrl_runs.values import COUNT, Number, as_key
-from jaxrl_se.any_task import with_steps
+from jaxrl_se.any_task import lags, with_steps
 from jaxrl_se.config import EvolutionConfig, SyntheticConfig
 from jaxrl_se.defaults import Budget, default_config
-from jaxrl_se.evolution import EvolutionResult, evolve
+from jaxrl_se.evolution import EvolutionResult, better, evolve
 from jaxrl_se.log_evidence import check_log, digest_of, survival_return
 from jaxrl_se.outcome import Confirmation
 from jaxrl_se.probing import Probe
@@ -51,7 +52,8 @@ class LogConfig:
       sample: See `oswm.condition`.
       initial_obs: See `oswm.condition`.
       model_steps: Steps in the models that the evolution may take, about.
-      with_agents: Whether agents that train score the last generations.
+      with_agents: Whether agents that train score the last generations. None: in a
+        second run where agents cannot learn what the first one found (`evolve`).
       test_agents: Agents of each of three kinds in the last test, in a real task.
       test_episodes: Episodes of each.
     """
@@ -63,7 +65,7 @@ class LogConfig:
     sample: bool = False
     initial_obs: Any = None
     model_steps: int = 3_000_000
-    with_agents: bool = False
+    with_agents: bool | None = None
     test_agents: int = 8
     test_episodes: int = 10
 
@@ -206,13 +208,12 @@ def evolve_from_log(
     )
     if progress:
         print(found, file=sys.stderr, flush=True)
-    evolution, proxy = _chosen(task, found, config, evolution)
-    inside = evolve(
+    inside = _evolved(
         task,
+        found,
+        config,
         evolution,
-        key,
-        probe=found,
-        proxy=proxy,
+        key=key,
         progress=progress,
         out=out,
         resume=resume,
@@ -259,6 +260,30 @@ def world_of(
     )
 
 
+def _evolved(
+    task: envs.Task,
+    found: Probe,
+    config: LogConfig,
+    evolution: EvolutionConfig | None,
+    **options: Any,
+) -> EvolutionResult:
+    """Evolves inside the worlds, twice where agents lag behind (see `evolve`)."""
+    chosen, proxy = _chosen(task, found, config, evolution)
+    result = evolve(task, chosen, probe=found, proxy=proxy, **options)
+    is_free = evolution is None and config.with_agents is None
+    if not is_free or options["out"] is not None or not lags(result.confirmation):
+        return result
+    if options["progress"]:
+        print("agents lag behind: once more, scored by agents", file=sys.stderr)
+    chosen, proxy = _chosen(task, found, config.replace(with_agents=True), None)
+    again = evolve(task, chosen, probe=found, proxy=proxy, **options)
+    # The rows of the log count once.
+    again = dataclasses.replace(
+        again, progress=with_steps(again.progress, Steps(real=-found.steps))
+    )
+    return better(result, again)
+
+
 def _chosen(
     task: envs.Task,
     found: Probe,
@@ -273,7 +298,7 @@ def _chosen(
     if evolution is None:
         budget = Budget(config.model_steps + found.steps)
         evolution = default_config(
-            task.pair, found, budget, with_agents=config.with_agents
+            task.pair, found, budget, with_agents=bool(config.with_agents)
         )
     proxy = evolution.proxy.make(*task.pair)
     if isinstance(evolution.proxy, SyntheticConfig):

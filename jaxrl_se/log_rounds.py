@@ -175,6 +175,18 @@ def evolve_in_rounds(
     return _result(results, rounds, best, rows, task, random_return)
 
 
+def with_few_steps(
+    task: Any,
+    real_steps: int,
+    key: jax.Array,
+    with_agents: bool | None,
+    **options: Any,
+) -> RoundsResult:
+    """`evolve` with `real_steps`."""
+    log = LogConfig(with_agents=with_agents)
+    return evolve_in_rounds(task, RoundsConfig(real_steps, log=log), key, **options)
+
+
 def is_over(rounds: list[Round], random_return: float, config: RoundsConfig) -> bool:
     """Whether inside and outside agree and the last round was no better.
 

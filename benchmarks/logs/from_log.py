@@ -59,7 +59,7 @@ class Options:
     worlds: int = LogConfig().num_worlds
     model_steps: int = LogConfig().model_steps
     uncertainty_penalty: float = LogConfig().uncertainty_penalty
-    with_agents: bool = False
+    with_agents: bool | None = None
     out: Path | None = None
     cache: bool = True
 

@@ -48,7 +48,7 @@ class Options:
     episodes: int = 10
     worlds: int = LogConfig().num_worlds
     model_steps: int = LogConfig().model_steps
-    with_agents: bool = False
+    with_agents: bool | None = None
     out: Path | None = None
     cache: bool = True
 
