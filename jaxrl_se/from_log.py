@@ -51,6 +51,7 @@ class LogConfig:
       uncertainty_penalty: See `oswm.condition`.
       sample: See `oswm.condition`.
       initial_obs: See `oswm.condition`.
+      fitness_episodes: Episodes in a model by which a candidate is scored.
       model_steps: Steps in the models that the evolution may take, about.
       with_agents: Whether agents that train score the last generations. None: in a
         second run where agents cannot learn what the first one found (`evolve`).
@@ -64,13 +65,20 @@ class LogConfig:
     uncertainty_penalty: float = 1.0
     sample: bool = False
     initial_obs: Any = None
-    model_steps: int = 3_000_000
+    fitness_episodes: int = 4
+    model_steps: int = 8_000_000
     with_agents: bool | None = None
     test_agents: int = 8
     test_episodes: int = 10
 
     def __post_init__(self):
-        for name in ("num_worlds", "model_steps", "test_agents", "test_episodes"):
+        for name in (
+            "num_worlds",
+            "fitness_episodes",
+            "model_steps",
+            "test_agents",
+            "test_episodes",
+        ):
             COUNT.check(name, getattr(self, name))
         Number(above=0, at_most=1).check("fraction", self.fraction)
 
@@ -296,10 +304,12 @@ def _chosen(
     log then serve the next log of the same task.
     """
     if evolution is None:
-        budget = Budget(config.model_steps + found.steps)
-        evolution = default_config(
-            task.pair, found, budget, with_agents=bool(config.with_agents)
-        )
+        budget = Budget(config.model_steps // config.fitness_episodes + found.steps)
+        evolution = default_config(task.pair, found, budget)
+        if config.with_agents:
+            budget = Budget(config.model_steps + found.steps)
+            evolution = default_config(task.pair, found, budget, with_agents=True)
+        evolution = evolution.replace(fitness_episodes=config.fitness_episodes)
     proxy = evolution.proxy.make(*task.pair)
     if isinstance(evolution.proxy, SyntheticConfig):
         shape = dataclasses.replace(evolution.proxy, obs_range=None)
