@@ -73,7 +73,7 @@ class Round:
       inside: Mean return inside of agents that train in the environment, in the unit
         of novelty where it explored.
       best_response: Mean return in the task of the policy that the learned reward asks
-        for.
+        for, None where it has not played.
       returns: Returns in the task of its agents' episodes, by kind.
       steps: Real steps that they took.
     """
@@ -81,7 +81,7 @@ class Round:
     rows: int
     explored: bool
     inside: float
-    best_response: float
+    best_response: float | None
     returns: dict[str, tuple[float, ...]]
     steps: int
 
@@ -94,9 +94,10 @@ class Round:
         """One line for a log."""
         what = "novelty" if self.explored else "return"
         kinds = ", ".join(f"{k} {np.mean(v):.4g}" for k, v in self.returns.items())
+        if self.best_response is not None:
+            kinds = f"best response {self.best_response:.4g}, {kinds}"
         return (
-            f"{self.rows:,} rows: {what} inside {self.inside:.4g}; in the task, best "
-            f"response {self.best_response:.4g}, {kinds}"
+            f"{self.rows:,} rows: {what} inside {self.inside:.4g}; in the task {kinds}"
         )
 
 
@@ -288,7 +289,7 @@ class _Player:
             left -= size
             parts.append(part)
             returns[type(agent).__name__] = episode_returns(part)
-        responses = returns.pop("BestResponse", (float("nan"),))
+        responses = returns.pop("BestResponse", None)
         played = parts[0]
         for part in parts[1:]:
             played = joined(played, part)
@@ -297,7 +298,7 @@ class _Player:
             rows=len(rows),
             explored=explored,
             inside=result.confirmation.mean,
-            best_response=float(np.mean(responses)),
+            best_response=None if responses is None else float(np.mean(responses)),
             returns=returns,
             steps=len(played),
         )
