@@ -73,7 +73,8 @@ def confirm(
         taken += int(jnp.sum(episodes.lengths))
     response = None
     if isinstance(config.agents[0], BestResponse):
-        policy = train(config.agents[0], *result, key, 1).policy
+        agent = dataclasses.replace(config.agents[0], obs_noise=0.0)
+        policy = train(agent, *result, key, 1).policy
         episodes = evaluate(policy, *task, key, _EPISODES)
         response = float(episodes.returns.mean())
         taken += int(jnp.sum(episodes.lengths))

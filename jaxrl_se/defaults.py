@@ -27,6 +27,7 @@ from jaxrl_se.probing import Probe
 HIDDEN_SIZES = (32,)
 ACTIVATION = "tanh"
 REWARD_BOUND = 2.0  # Normalised actions are in [-1, 1]; see `SyntheticEnv`.
+OBS_NOISE = 0.1  # 1 would be half of the probed range.
 TRAIN_STEPS = 1000
 
 
@@ -121,7 +122,7 @@ def default_config(
     values, sampled = default_agents(probe.spaces)
     return EvolutionConfig(
         proxy=default_proxy(probe),
-        agent=(BestResponse(HIDDEN_SIZES, ACTIVATION, REWARD_BOUND), values, sampled),
+        agent=(_best_response(), values, sampled),
         algorithms="stages",
         stages=(alone, alone + last // 2),
         train_steps=whole_steps(TRAIN_STEPS, (values, sampled)),
@@ -130,6 +131,7 @@ def default_config(
         fitness_episodes=episodes,
         std=1.0,
         patience=PATIENCE,
+        restarts=RESTARTS,
         max_generations=alone + last,
         validation_every=4 if with_agents else 20,
         validation_agents=8,
@@ -137,9 +139,14 @@ def default_config(
     )
 
 
+def _best_response() -> BestResponse:
+    return BestResponse(HIDDEN_SIZES, ACTIVATION, REWARD_BOUND, OBS_NOISE)
+
+
 MIN_GENERATIONS = 12
 PATIENCE = 50
-MAX_GENERATIONS_ALONE = 300
+RESTARTS = 3
+MAX_GENERATIONS_ALONE = 600
 MAX_GENERATIONS_WITH_AGENTS = 16
 
 

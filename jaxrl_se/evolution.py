@@ -214,6 +214,8 @@ def evolve(
     report = on_generation or lines
 
     def finish(folder: RunFolder | None) -> EvolutionResult:
+        if lines is not None and report is lines:
+            lines.compiling()
         start = spent(found, program.kind)
         run = Run(program, params, key, folder, checkpoint_every, report, start)
         return _result(run, found, opened.name)
@@ -251,7 +253,7 @@ def _result(run: Run, found: Probe | None, task_name: str) -> EvolutionResult:
     """Finishes a run and tests what came of it, if it began with a probe."""
     done = run.finish()
     program = run.program
-    evolved = program.env, run.params.proxy.replace(weights=run.weights)
+    evolved = program.env, run.result_params.proxy.replace(weights=run.weights)
     confirmation = None
     if found is not None:
         confirmation, taken = confirm(run, found, evolved)
