@@ -27,7 +27,7 @@ from jaxrl_se.probing import Probe
 HIDDEN_SIZES = (32,)
 ACTIVATION = "tanh"
 REWARD_BOUND = 2.0  # Normalised actions are in [-1, 1]; see `SyntheticEnv`.
-OBS_NOISE = 0.1  # 1 would be half of the probed range.
+OBS_NOISE = 0.2  # 1 would be half of the probed range.
 TRAIN_STEPS = 1000
 
 
