@@ -92,9 +92,8 @@ class EvolutionConfig:
         when the mean fitness of so many generations is no better than that of as many
         before them (see `jaxrl_se.patience`); None to take all generations.
       restarts: With `patience`: how often the first stage begins again from freshly
-        drawn weights when it is over before its time. With a `BestResponse` the range
-        of observations grows to what the best attempt met (`params.obs_range` has it).
-        The attempt of the highest mean fitness goes on.
+        drawn weights when it is over before its time. The attempt of the highest mean
+        fitness goes on.
       max_generations: The evolution ends here at the latest.
       stop_return: Mean return on the real task (with another scoring rule, the score)
         at which it ends earlier, reached by the agents of every algorithm; None for

@@ -253,7 +253,7 @@ def _result(run: Run, found: Probe | None, task_name: str) -> EvolutionResult:
     """Finishes a run and tests what came of it, if it began with a probe."""
     done = run.finish()
     program = run.program
-    evolved = program.env, run.result_params.proxy.replace(weights=run.weights)
+    evolved = program.env, run.params.proxy.replace(weights=run.weights)
     confirmation = None
     if found is not None:
         confirmation, taken = confirm(run, found, evolved)

@@ -12,10 +12,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import struct
 
 from envs.steps import Steps
 from jaxrl_runs.run_folder import RunFolder
-from jaxrl_se.attempts import Attempt, SearchState, wider_range
 from jaxrl_se.compiled import compile_together
 from jaxrl_se.generation import Generation, GenerationLog
 from jaxrl_se.outside import OutsidePrograms, is_outside
@@ -74,6 +74,42 @@ class Progress:
         )
 
 
+@struct.dataclass
+class SearchState:
+    """What a checkpoint keeps of a search.
+
+    Attributes:
+      strategy: The strategy's state.
+      best_weights: The search mean whose validation was the best so far.
+      best_score: float32 scalar, its mean score; minus infinity before the first.
+      attempt: With restarts, the strategy's state at the end of the best attempt so
+        far; else None.
+      attempt_fitness: With restarts, float32 scalar, how good that one was; else None.
+    """
+
+    strategy: Any
+    best_weights: Any
+    best_score: jax.Array
+    attempt: Any = None
+    attempt_fitness: Any = None
+
+    def attempted(self, fitness: float) -> SearchState:
+        """The state after an attempt of this fitness."""
+        if self.attempt is None or not fitness > float(self.attempt_fitness):
+            return self
+        return self.replace(  # type: ignore
+            attempt=self.strategy, attempt_fitness=jnp.float32(fitness)
+        )
+
+    def validated(self, weights: Any, score: float) -> SearchState:
+        """The state after a validation of these weights."""
+        if not score > float(self.best_score):
+            return self
+        return self.replace(  # type: ignore
+            best_weights=weights, best_score=jnp.float32(score)
+        )
+
+
 class Run:
     """One evolution from its first generation, or its last checkpoint, to its end.
 
@@ -105,12 +141,8 @@ class Run:
         mean = program.strategy.mean(state)
         search = SearchState(state, mean, jnp.float32(-jnp.inf))
         if program.config.restarts:
-            own = getattr(params.proxy, "obs_range", None)
-            own = None if own is None else np.asarray(own, np.float32)
             search = search.replace(  # type: ignore
-                obs_range=own,
-                best_range=own,
-                attempt=Attempt(state, own, jnp.float32(-jnp.inf)),
+                attempt=state, attempt_fitness=jnp.float32(-jnp.inf)
             )
         self.now = search, Progress().counted(spent)
         if folder is not None:
@@ -197,9 +229,7 @@ class Run:
         index = progress.generation
         key = jax.random.fold_in(jax.random.fold_in(self.key, GENERATION), index)
         state, log = jax.block_until_ready(
-            self._step(
-                key, search.strategy, jnp.int32(number), search.params(self.params)
-            )
+            self._step(key, search.strategy, jnp.int32(number), self.params)
         )
         search = search.replace(strategy=state)  # type: ignore
         row = _row(index, log)
@@ -216,14 +246,15 @@ class Run:
         elif self._is_due(row, progress.rows):
             weights = self.program.strategy.mean(search.strategy)
             attempts = 1 if stop_return is None else 2
-            score, taken = self._validate(index, weights, attempts, search)
+            score, taken = self._validate(index, weights, attempts)
             row["validation_mean"], steps = score, steps + taken
             search = search.validated(weights, score)
         solved = stop_return is not None and row["validation_mean"] >= stop_return
-        if again and not solved:
-            search, taken = self._afresh(search, row["attempt"] + 1)
-            steps = steps + taken
         row |= (progress.steps + Steps(**_ints(steps))).as_dict()
+        if again and not solved:
+            key = jax.random.fold_in(self.key, INIT)
+            fresh = self.program.init(jax.random.fold_in(key, row["attempt"] + 1))
+            search = search.replace(strategy=fresh)  # type: ignore
         return search, row, solved
 
     def _attempted(
@@ -244,16 +275,8 @@ class Run:
             return search, False
         search, again = search.attempted(fitness), begins_again(rows, config)
         if not again:
-            search = search.resumed()
+            search = search.replace(strategy=search.attempt)  # type: ignore
         return search, again
-
-    def _afresh(self, search: SearchState, attempt: int) -> tuple[SearchState, Steps]:
-        """A search at the beginning of another attempt, and the steps to prepare it."""
-        key = jax.random.fold_in(jax.random.fold_in(self.key, INIT), attempt)
-        assert search.attempt is not None
-        obs_range, taken = wider_range(self.program, self.params, search.attempt, key)
-        fresh = self.program.init(key)
-        return search.replace(strategy=fresh, obs_range=obs_range), taken  # type: ignore
 
     def _is_due(self, row: dict, earlier: list[dict]) -> bool:
         """Whether the search mean is validated after this generation."""
@@ -268,9 +291,7 @@ class Run:
             return is_last or (is_due and not is_early)
         return self.stops and is_due and row["fitness_best"] >= config.stop_return
 
-    def _validate(
-        self, index: int, weights: Any, attempts: int, search: SearchState
-    ) -> tuple[float, Steps]:
+    def _validate(self, index: int, weights: Any, attempts: int) -> tuple[float, Steps]:
         """Scores a search mean, a second time with other agents if it was good enough.
 
         Returns:
@@ -279,10 +300,12 @@ class Run:
         config = self.program.config
         stop_return = config.stop_return
         key = jax.random.fold_in(jax.random.fold_in(self.key, VALIDATION), index)
-        score, steps, params = math.nan, Steps(), search.params(self.params)
+        score, steps = math.nan, Steps()
         for attempt_key in jax.random.split(key, 2)[:attempts]:
             keys = jax.random.split(attempt_key, self.program.config.validation_agents)
-            found = [validate(keys, weights, params) for validate in self._validates]
+            found = [
+                validate(keys, weights, self.params) for validate in self._validates
+            ]
             steps = sum((Steps(**_ints(each.steps)) for each in found), steps)
             score = min(float(each.score) for each in found)
             if stop_return is not None and not score >= stop_return:
@@ -292,27 +315,14 @@ class Run:
     @property
     def weights(self) -> Any:
         """The result, on no particular device: whatever runs next can use it."""
-        search, _ = self.now
-        if self._is_best_validated:
+        search, progress = self.now
+        strategy = self.program.strategy
+        by_validation = not (progress.solved or strategy.num_means)
+        if by_validation and float(search.best_score) > -math.inf:
             weights = search.best_weights
         else:
-            weights = self.program.strategy.result(search.strategy)
+            weights = strategy.result(search.strategy)
         return jax.tree.map(jnp.asarray, jax.device_get(weights))
-
-    @property
-    def result_params(self) -> Params:
-        """The params that go with `weights`."""
-        search, _ = self.now
-        if self._is_best_validated:
-            search = search.replace(obs_range=search.best_range)  # type: ignore
-        return search.params(self.params)
-
-    @property
-    def _is_best_validated(self) -> bool:
-        """Whether the result is the search mean of the best validation."""
-        search, progress = self.now
-        is_chosen = not (progress.solved or self.program.strategy.num_means)
-        return is_chosen and float(search.best_score) > -math.inf
 
     @property
     def validation(self) -> float | None:
@@ -330,7 +340,7 @@ class Run:
         self, key: jax.Array, num_agents: int, task_params: Any = None, algorithm=0
     ) -> tuple[Any, Any]:
         """See `EvolutionResult.test`."""
-        params = self.result_params
+        params = self.params
         if task_params is not None:
             params = params.replace(task=task_params)  # type: ignore
         chunk = self.program.config.validation_agents

@@ -14,7 +14,6 @@ import numpy as np
 
 from envs.spaces import obs_range
 
-_PERCENTILES = (2.0, 98.0)
 Ranges = tuple[tuple[float, float], ...] | Literal["task"] | None
 """Low and high of each observation, or where to read them; None for no ranges."""
 
@@ -53,23 +52,6 @@ def checked(ranges: Any, size: int) -> np.ndarray:
             f"got {ranges}"
         )
     return array
-
-
-def percentiles(obs: np.ndarray) -> tuple[tuple[float, float], ...]:
-    """Ranges that hold most of what was seen: the second and 98th percentiles.
-
-    Args:
-      obs: `[N, obs_size]`.
-
-    Returns:
-      Pairs of low and high, never of no width.
-    """
-    low, high = np.percentile(obs.astype(np.float64), _PERCENTILES, axis=0)
-    middle = np.median(obs, axis=0).astype(np.float64)
-    # Numerical noise is no range, and neither is a flag that is hardly ever set.
-    flat = high - low <= 1e-5 * np.maximum(np.abs(middle), 1.0)
-    low, high = np.where(flat, middle - 1, low), np.where(flat, middle + 1, high)
-    return tuple(zip(low.tolist(), high.tolist(), strict=True))
 
 
 def to_unit(ranges: Any, obs: jax.Array) -> jax.Array:

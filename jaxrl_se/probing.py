@@ -14,9 +14,9 @@ from flax import struct
 from envs import Transitions, episodes_of
 from envs.spaces import Spaces
 from envs.steps import StepKind
-from jaxrl_se.obs_ranges import percentiles
 from jaxrl_se.policies import RandomPolicy
 
+_PERCENTILES = (2.0, 98.0)
 _NUM_ENVS = 16
 _CHUNK = 64  # Steps of each environment between two looks at what is known.
 
@@ -81,7 +81,7 @@ class Probe:
         lengths = found.lengths[ended] if ended.any() else found.lengths
         return cls(
             spaces=spaces,
-            obs_range=percentiles(obs),
+            obs_range=_range(obs),
             steps=len(rows),
             episodes=int(ended.sum()),
             mean_length=float(lengths.mean()),
@@ -179,7 +179,7 @@ def probe(
         lengths = np.array([steps // _NUM_ENVS])
     return Probe(
         spaces=spaces,
-        obs_range=percentiles(obs.reshape(-1, spaces.obs_size)),
+        obs_range=_range(obs.reshape(-1, spaces.obs_size)),
         steps=steps,
         episodes=episodes,
         mean_length=float(lengths.mean()),
@@ -189,6 +189,16 @@ def probe(
         reward_min=float(reward.min()),
         reward_max=float(reward.max()),
     )
+
+
+def _range(obs: np.ndarray) -> tuple[tuple[float, float], ...]:
+    """Percentiles of observations `[N, obs_size]`, never of no width."""
+    low, high = np.percentile(obs.astype(np.float64), _PERCENTILES, axis=0)
+    middle = np.median(obs, axis=0).astype(np.float64)
+    # Numerical noise is no range, and neither is a flag that is hardly ever set.
+    flat = high - low <= 1e-5 * np.maximum(np.abs(middle), 1.0)
+    low, high = np.where(flat, middle - 1, low), np.where(flat, middle + 1, high)
+    return tuple(zip(low.tolist(), high.tolist(), strict=True))
 
 
 @partial(jax.jit, static_argnames="env")

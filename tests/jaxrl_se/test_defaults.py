@@ -182,12 +182,6 @@ def test_the_best_attempt_goes_on(monkeypatch, tmp_path):
     first = jaxrl_se.evolve("CartPole-v1", alone, 1, progress=False)
     same = jax.tree.map(np.array_equal, whole.params.weights, first.params.weights)
     assert all(jax.tree.leaves(same)) == (np.argmax(means) == 0)
-    # Each attempt after the first looks where the best one before it has been.
-    known, wide = first.params.obs_range, whole.params.obs_range
-    assert (wide[:, 0] <= known[:, 0]).all() and (wide[:, 1] >= known[:, 1]).all()
-    steps = [row["real_steps"] for row in rows]
-    assert steps[3] - steps[2] > 2048 and steps[7] - steps[6] > 2048
-    assert steps[11] - steps[10] < 2048
 
     def stop(row):
         if row["generation"] == 7:
