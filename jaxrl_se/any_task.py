@@ -10,13 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from envs.steps import Steps, kind_of_steps
+from envs.steps import StepKind, Steps
 from jaxrl_se.agents import BestResponse
 from jaxrl_se.config import EvolutionConfig
 from jaxrl_se.defaults import Budget, default_config
 from jaxrl_se.evaluation import evaluate
 from jaxrl_se.evolution_run import Run
 from jaxrl_se.outcome import Confirmation, warn_of
+from jaxrl_se.outside import OutsideTask, is_outside
 from jaxrl_se.probing import Probe, probe
 from jaxrl_se.training import train
 
@@ -25,12 +26,15 @@ _AGENTS, _EPISODES = 16, 32
 
 
 def look_at(
-    task: tuple[Any, Any], key: jax.Array, budget: Budget | None, with_agents: bool
+    task: tuple[Any, Any] | OutsideTask,
+    key: jax.Array,
+    budget: Budget | None,
+    with_agents: bool,
 ) -> tuple[Probe, EvolutionConfig]:
     """Probes a task and chooses a configuration for it.
 
     Args:
-      task: A gymnax pair `(env, params)`.
+      task: A gymnax pair `(env, params)`, or a task outside JAX.
       key: The evolution's key.
       budget: See `default_config`.
       with_agents: See `default_config`.
@@ -63,7 +67,8 @@ def confirm(
     Returns:
       What came out and the steps that the tests took.
     """
-    config, task = run.program.config, (run.program.task, run.params.task)
+    config, task = run.program.config, run.program.task
+    pair = () if is_outside(task) else (run.params.task,)
     key = jax.random.fold_in(key, _CONFIRMATION)
     returns, taken = {}, 0
     for place, agent in enumerate(config.validated_agents):
@@ -75,7 +80,7 @@ def confirm(
     response = None
     if isinstance(config.agents[0], BestResponse):
         policy = train(config.agents[0], *result, key, 1).policy
-        episodes = evaluate(policy, *task, key, _EPISODES)
+        episodes = evaluate(policy, task, *pair, key, _EPISODES, num_axes=0)
         response = float(episodes.returns.mean())
         taken += int(jnp.sum(episodes.lengths))
     confirmation = Confirmation(
@@ -84,14 +89,12 @@ def confirm(
         best_response=response,
         solved_return=config.stop_return,
     )
-    return confirmation, Steps.of(kind_of_steps(task[0]), taken)
+    return confirmation, Steps.of(run.program.kind, taken)
 
 
-def spent(found: Probe | None, task: tuple[Any, Any]) -> Steps:
+def spent(found: Probe | None, kind: StepKind) -> Steps:
     """The steps of a probe, by where they were taken."""
-    if found is None:
-        return Steps()
-    return Steps.of(kind_of_steps(task[0]), found.steps)
+    return Steps() if found is None else Steps.of(kind, found.steps)
 
 
 def with_steps(progress: Any, steps: Steps) -> Any:

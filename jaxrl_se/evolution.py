@@ -13,6 +13,7 @@ import jax
 from jax.sharding import Mesh
 
 import envs
+from envs.task import is_gymnasium
 from jaxrl_runs.describe import describe
 from jaxrl_runs.devices import population_mesh
 from jaxrl_runs.run_folder import RunFolder
@@ -123,7 +124,8 @@ def evolve(
       task: A name for `envs.make`, any gymnax pair `(env, params)`, or an opened task,
         with `pair`, `kind`, `solved_return` and `vary`: `(params, key, generation) ->
         params` for the fitness episodes of a generation, or None. One outside JAX
-        (`is_external`) is played between jitted programs.
+        (`envs.external`, or an environment of Gymnasium's) is played between jitted
+        programs.
       config: Sizes, budgets and strategy; None to have them chosen.
       key: A seed or a PRNG key.
       budget: What a run with a chosen configuration may cost.
@@ -161,6 +163,8 @@ def evolve(
     if isinstance(task, str):
         solved_return = envs.solved_return(task)
         task = envs.make(task)
+    elif is_gymnasium(task):
+        task = envs.open_task(task)
     if is_outside(task):
         solved_return = task.solved_return  # type: ignore
     elif hasattr(task, "pair"):
@@ -173,7 +177,7 @@ def evolve(
             f"{task!r}"
         )
     found = None
-    if config is None and proxy is None and not is_outside(task):
+    if config is None and proxy is None:
         found, config = look_at(task, key, budget, with_agents)  # type: ignore
         if progress:
             print(found, file=sys.stderr, flush=True)
@@ -205,10 +209,11 @@ def evolve(
             folder,
             checkpoint_every,
             on_generation,
-            spent=spent(found, task),  # type: ignore
+            spent=spent(found, program.kind),
         )
         done = run.finish()
-        evolved = program.env, params.proxy.replace(weights=run.weights)
+        proxy_params = run.params_of_result.proxy.replace(weights=run.weights)
+        evolved = program.env, proxy_params
         confirmation = None
         if found is not None:
             confirmation, taken = confirm(run, found, key, evolved)

@@ -55,10 +55,13 @@ class GenerationLog:
     Attributes:
       fitness: float32 `[P]`, mean score per candidate; NaN for a failed one.
       steps: What it took.
+      seen: The observations that policies met, where ranges follow them
+        (`envs.moments.Moments`, outside JAX); None otherwise.
     """
 
     fitness: jax.Array
     steps: Steps
+    seen: Any = None
 
 
 @struct.dataclass
@@ -140,9 +143,8 @@ class Generation(Trials):
             agent.check(spaces)
             check_shaping(params, agent)
         real, real_params = (task, None) if is_outside else task
-        if config.horizon is not None and not hasattr(
-            real_params, "max_steps_in_episode"
-        ):
+        has_limit = is_outside or hasattr(real_params, "max_steps_in_episode")
+        if config.horizon is not None and not has_limit:
             raise ValueError(
                 "horizon must be None for a task whose params have no "
                 f"max_steps_in_episode to change, got {config.horizon}"
