@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,6 +20,25 @@ def population_mesh(devices: Sequence[Any] | None = None) -> Mesh:
     joined some: every process then runs the same program with the same arguments.
     """
     return Mesh(np.array(devices or jax.devices()), (AXIS,))
+
+
+def join(
+    address: str | None = None,
+    num_processes: int | None = None,
+    process: int | None = None,
+) -> None:
+    """Joins this process to a job of several, before anything else asks JAX.
+
+    It is `jax.distributed.initialize` with collectives for CPUs. Under SLURM, on a TPU
+    pod slice and the like JAX finds the arguments by itself.
+
+    Args:
+      address: `host:port` of the first process.
+      num_processes: Of the job.
+      process: The number of this one, from 0.
+    """
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.distributed.initialize(address, num_processes, process)
 
 
 def on_accelerator(mesh: Mesh) -> bool:
@@ -39,6 +59,51 @@ def replicate(tree: Any, mesh: Mesh) -> Any:
     if not spans_processes(mesh):
         return tree
     return jax.lax.with_sharding_constraint(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+def own_share(number: int) -> np.ndarray:
+    """Places of those of `number` things that this process works on.
+
+    Every process has as many; where they do not divide, some work on what another one
+    does as well.
+
+    Returns:
+      int `[ceil(number / processes)]`.
+    """
+    size = -(-number // jax.process_count())
+    return (np.arange(size) + size * jax.process_index()) % number
+
+
+def gather_shares(rows: Any, number: int) -> Any:
+    """What all processes found for their shares, whole on each of them.
+
+    Args:
+      rows: A pytree of arrays `[ceil(number / processes), ...]`, this process's.
+      number: Of things in all.
+
+    Returns:
+      NumPy arrays `[number, ...]` in the order of the things.
+    """
+    from jax.experimental.multihost_utils import process_allgather
+
+    return jax.tree.map(
+        lambda x: np.reshape(x, (-1, *np.shape(x)[2:]))[:number],
+        process_allgather(jax.tree.map(np.asarray, rows)),
+    )
+
+
+def gather_objects(content: Any) -> list[Any]:
+    """Something JSON-serialisable of every process, in order, on each of them."""
+    from jax.experimental.multihost_utils import process_allgather
+
+    text = np.frombuffer(json.dumps(content).encode(), np.uint8)
+    sizes = process_allgather(np.array([text.size], np.int32)).ravel()
+    padded = np.zeros(sizes.max(), np.uint8)
+    padded[: text.size] = text
+    texts = process_allgather(padded)
+    return [
+        json.loads(bytes(one[:size])) for one, size in zip(texts, sizes, strict=True)
+    ]
 
 
 def shard(fn: Callable, mesh: Mesh, num_sharded: int = 1) -> Callable:

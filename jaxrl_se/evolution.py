@@ -16,7 +16,7 @@ import envs
 from envs.task import is_gymnasium
 from jaxrl_runs.describe import describe
 from jaxrl_runs.devices import population_mesh
-from jaxrl_runs.run_folder import RunFolder
+from jaxrl_runs.run_folder import RunFolder, is_writer
 from jaxrl_runs.values import as_key
 from jaxrl_se.any_task import confirm, look_at, spent, with_steps
 from jaxrl_se.config import EvolutionConfig
@@ -179,7 +179,7 @@ def evolve(
     found = None
     if config is None and proxy is None:
         found, config = look_at(task, key, budget, with_agents)  # type: ignore
-        if progress:
+        if progress and is_writer():
             print(found, file=sys.stderr, flush=True)
     config = config or EvolutionConfig()
     config = config.for_task(solved_return)
@@ -198,7 +198,7 @@ def evolve(
             stacklevel=2,
         )
 
-    if on_generation is None and progress:
+    if on_generation is None and progress and is_writer():
         on_generation = ProgressLines(config)
 
     def finish(folder: RunFolder | None) -> EvolutionResult:

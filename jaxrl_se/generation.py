@@ -232,7 +232,9 @@ class Generation(Trials):
             ]
         ).all(axis=0)
         fitness = jnp.where(is_finite & jnp.isfinite(fitness), fitness, jnp.nan)
-        return self.strategy.tell(key, population, fitness, state), fitness
+        state = self.strategy.tell(key, population, fitness, state)
+        # Whole on every process, for the next generation and for checkpoints.
+        return replicate(state, self.mesh), fitness
 
     def task_params(self, key: jax.Array, generation: jax.Array, params: Any) -> Any:
         """Params of the task as the fitness episodes of a generation have them."""

@@ -12,10 +12,18 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from envs.moments import Moments
 from envs.spaces import Spaces
 from envs.steps import StepKind, Steps
+from jaxrl_runs.devices import (
+    gather_objects,
+    gather_shares,
+    own_share,
+    replicate,
+    spans_processes,
+)
 from jaxrl_se.config import EvolutionConfig
 from jaxrl_se.evaluation import Episodes
 from jaxrl_se.generation import Generation, GenerationLog, Validation
@@ -169,7 +177,8 @@ class OutsidePrograms:
             played.append((trained, episodes))
             played_steps = played_steps + taken
             if keeps_ranges(config):
-                seen.merge(self.program.task.seen)
+                for part in self._seen():
+                    seen.merge(part)
         state, log = self._conclude(key, state, population, played)
         return state, log.replace(steps=log.steps + played_steps, seen=seen)
 
@@ -186,11 +195,36 @@ class OutsidePrograms:
         return Validation(policies, episodes, score, steps + taken)
 
     def _play(self, policies: Any, keys: jax.Array, num_episodes: int, **options: Any):
-        played, steps = self.program.task.play(
-            policies, keys, num_episodes, num_axes=keys.ndim, **options
-        )
+        task, options = self.program.task, options | {"num_axes": keys.ndim}
+        if spans_processes(self.program.mesh):
+            return self._play_share(policies, keys, num_episodes, options)
+        played, steps = task.play(policies, keys, num_episodes, **options)
         returns = jnp.asarray(played.returns, jnp.float32)
         return Episodes(returns, jnp.asarray(played.lengths, jnp.int32)), steps
+
+    def _play_share(self, policies: Any, keys: Any, num_episodes: int, options: dict):
+        """Plays with the policies of this process, and hears of the others'."""
+        number, own = len(keys), own_share(len(keys))
+        policies = jax.tree.map(lambda leaf: leaf[own], jax.device_get(policies))
+        keys = jax.random.key_data(keys)
+        keys = jax.random.wrap_key_data(jax.device_get(keys)[own])
+        played, steps = self.program.task.play(policies, keys, num_episodes, **options)
+        episodes = Episodes(
+            np.asarray(played.returns, np.float32),
+            np.asarray(played.lengths, np.int32),
+        )
+        episodes = gather_shares(episodes, number)
+        taken = [Steps(**one) for one in gather_objects(steps.as_dict())]
+        return episodes, sum(taken, Steps())
+
+    def _seen(self) -> list[Moments]:
+        """The observations that policies met, of each process."""
+        seen = self.program.task.seen
+        if not spans_processes(self.program.mesh):
+            return [seen]
+        content = [seen.count, seen.mean.tolist(), seen.variance.tolist()]
+        found = gather_objects(content)
+        return [Moments(n, *map(np.asarray, rest)) for n, *rest in found]
 
     def _propose_and_train(self, key, state, params, *, algorithm: int):
         program = self.program
@@ -204,6 +238,7 @@ class OutsidePrograms:
         # candidates' agents of one seed meet the same ones.
         keys = _play_keys(keys)
         shape = (program.config.population_size, program.config.num_seeds)
+        policies = replicate(policies, program.mesh)
         return population, trained, policies, jnp.broadcast_to(keys, shape)
 
     def _score_and_conclude(self, key, state, population, played):

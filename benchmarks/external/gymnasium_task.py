@@ -142,9 +142,10 @@ def test(result: EvolutionResult, options: Options) -> tuple[dict[str, Any], int
 def summary_of(
     options: Options, result: EvolutionResult, task: Any, returns: dict, taken: int
 ) -> dict[str, Any]:
-    """What is kept of a run; `gymnasium_return_mean` is over the agents of all kinds."""
+    """What is kept of a run; `gymnasium_return_mean` is over agents of all kinds."""
     settings, progress, cost = settings_of(options), result.progress, task.cost
-    trained = {k: x for k, x in returns.items() if k not in ("best response", "random")}
+    others = ("best response", "random")
+    trained = {kind: x for kind, x in returns.items() if kind not in others}
     pooled = np.concatenate(list(trained.values()))
     worst = min(trained, key=lambda kind: trained[kind].mean())
     mean = float(pooled.mean())
