@@ -16,6 +16,7 @@ from flax import struct
 
 from envs.moments import Moments
 from envs.steps import Steps
+from jaxrl_runs.devices import naming_lost_processes
 from jaxrl_runs.run_folder import RunFolder
 from jaxrl_se.compiled import compile_together
 from jaxrl_se.generation import Generation, GenerationLog
@@ -255,7 +256,8 @@ class Run:
                 number = next_index(progress.rows, config)
                 if progress.solved or number is None:
                     return progress
-                search, row, solved = self._generation(search, progress, number)
+                with naming_lost_processes():
+                    search, row, solved = self._generation(search, progress, number)
                 seconds, cpu_seconds = clock.lap()
                 row["seconds"] = progress.seconds + seconds
                 row["cpu_seconds"] = progress.cpu_seconds + cpu_seconds

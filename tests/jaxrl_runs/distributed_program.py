@@ -3,6 +3,8 @@
 python distributed_program.py ADDRESS NUM_PROCESSES PROCESS OUT [DIES_AFTER]
 """
 
+import json
+import math
 import os
 import sys
 
@@ -10,15 +12,15 @@ address, num_processes, process, out = sys.argv[1:5]
 dies_after = int(sys.argv[5]) if len(sys.argv) > 5 else None
 num_processes, process = int(num_processes), int(process)
 os.environ["JAX_NUM_CPU_DEVICES"] = str(2 // num_processes)
-os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=1"
 
 import jax
 
 from jaxrl_runs.devices import join
 
 if num_processes > 1:
-    join(address, num_processes, process)
+    join(address, num_processes, process, timeout=30)
 
+import envs
 from jaxrl_runs.checkpoints import tree_sha256
 from jaxrl_se import EvolutionConfig, SyntheticConfig, evolve
 from jaxrl_se.agents import BestResponse
@@ -52,6 +54,18 @@ result = evolve(
     on_generation=on_generation,
 )
 assert jax.device_count() == 2
-print("sha256", tree_sha256(result.params.weights))
-print("validations", [row["validation_mean"] for row in result.progress.rows])
-print("real_steps", result.progress.real_steps)
+# Outside JAX each process plays with its own share of the candidates.
+task = envs.external("CartPole-v1", engine="gymnasium", time_limit=30)
+config = CONFIG.replace(stop_return=math.inf, max_generations=2)
+outside = evolve(task, config, 0, progress=False)
+report = {
+    "sha256": tree_sha256(result.params.weights),
+    "outside_sha256": tree_sha256(outside.params.weights),
+    "outside_steps": outside.progress.real_steps,
+    "own_outside_steps": task.cost.steps,
+    "rows": [
+        {k: v for k, v in row.items() if "seconds" not in k}
+        for row in result.progress.rows
+    ],
+}
+print(json.dumps(report))
