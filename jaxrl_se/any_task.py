@@ -68,7 +68,6 @@ def confirm(
       What came out and the steps that the tests took.
     """
     config, task = run.program.config, run.program.task
-    pair = () if is_outside(task) else (run.params.task,)
     key = jax.random.fold_in(key, _CONFIRMATION)
     returns, taken = {}, 0
     for place, agent in enumerate(config.validated_agents):
@@ -80,7 +79,8 @@ def confirm(
     response = None
     if isinstance(config.agents[0], BestResponse):
         policy = train(config.agents[0], *result, key, 1).policy
-        episodes = evaluate(policy, task, *pair, key, _EPISODES, num_axes=0)
+        played: Any = task if is_outside(task) else (task, run.params.task)
+        episodes = evaluate(policy, played, key, _EPISODES, num_axes=0)
         response = float(episodes.returns.mean())
         taken += int(jnp.sum(episodes.lengths))
     confirmation = Confirmation(

@@ -185,10 +185,11 @@ class Run:
         self._validates: list[Callable] = []
         state = program.init(jax.random.fold_in(key, INIT))
         mean = program.strategy.mean(state)
-        search = SearchState(state, mean, jnp.float32(-jnp.inf))
+        search: Any = SearchState(state, mean, jnp.float32(-jnp.inf))
         if keeps_ranges(program.config):
             search = RangedState.start(search, params.proxy.obs_range)
-        self.now = search, Progress(**spent.as_dict())
+        counts: dict[str, Any] = spent.as_dict()
+        self.now = search, Progress(**counts)
         if folder is not None:
             restored = folder.restore(self.now[0])
             if restored is not None:

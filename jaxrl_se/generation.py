@@ -231,7 +231,8 @@ class Generation(Trials):
                 for leaf in jax.tree.leaves(population)
             ]
         ).all(axis=0)
-        fitness = jnp.where(is_finite & jnp.isfinite(fitness), fitness, jnp.nan)
+        is_finite = is_finite & jnp.isfinite(fitness)
+        fitness = replicate(jnp.where(is_finite, fitness, jnp.nan), self.mesh)
         state = self.strategy.tell(key, population, fitness, state)
         # Whole on every process, for the next generation and for checkpoints.
         return replicate(state, self.mesh), fitness

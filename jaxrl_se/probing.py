@@ -115,7 +115,7 @@ def probe(
             "task: random play needs bounded actions, but this task's bounds are "
             f"{spaces.action_low}, {spaces.action_high}; clip them in the task"
         )
-    chunks = _chunks_outside(task, key) if outside else _chunks(*task, spaces, key)
+    chunks = _chunks_outside(task, key) if outside else _chunks(task, spaces, key)
     seen, taken = [], []
     for chunk, steps in chunks:
         seen.append(chunk)
@@ -148,8 +148,9 @@ def probe(
     )
 
 
-def _chunks(env: Any, params: Any, spaces: Spaces, key: jax.Array) -> Iterator:
+def _chunks(task: tuple[Any, Any], spaces: Spaces, key: jax.Array) -> Iterator:
     """Observations, rewards, sums, lengths and ends of random play, and its steps."""
+    env, params = task
     key_reset, key = jax.random.split(key)
     play = _start(env, params, key_reset)
     for number in itertools.count():

@@ -120,9 +120,9 @@ def test_agents(spaces: Spaces) -> dict[str, Any]:
         "learning_starts": 64,
         "batch_size": 64,
     }
-    sampled = Varied(
+    sampled = Varied.of(
         PPO(**shared, num_envs=10, rollout_steps=10, num_epochs=4, num_minibatches=4),
-        (("learning_rate", LogUniform(1e-3, 1e-2)),),
+        learning_rate=LogUniform(1e-3, 1e-2),
     )
     if spaces.num_actions is not None:
         return {
