@@ -214,7 +214,7 @@ class OutsidePrograms:
             np.asarray(played.lengths, np.int32),
         )
         episodes = gather_shares(episodes, number)
-        taken = [Steps(**one) for one in gather_objects(steps.as_dict())]
+        taken = [Steps(*one) for one in gather_objects(dataclasses.astuple(steps))]
         return episodes, sum(taken, Steps())
 
     def _seen(self) -> list[Moments]:
