@@ -54,7 +54,8 @@ def test_two_processes_lose_one_and_resume_to_the_bits_of_one(one_process, tmp_p
     for report in found:
         own = report.pop("own_outside_steps")
         assert 0 < own < report["outside_steps"]
-    assert found[0] == found[1]
     assert one_process.pop("own_outside_steps") == one_process["outside_steps"]
-    assert found[0] == one_process
+    # As text: a generation without a validation has not-a-number there.
+    first, second, alone = map(json.dumps, [*found, one_process])
+    assert first == second == alone
     assert any(row["validation_mean"] > 0 for row in one_process["rows"])
