@@ -60,6 +60,11 @@ class Progress:
         """The three counts."""
         return Steps(self.real_steps, self.model_steps, self.synthetic_steps)
 
+    def counted(self, steps: Steps) -> Progress:
+        """The progress with these counts of steps."""
+        counts: dict[str, Any] = steps.as_dict()
+        return dataclasses.replace(self, **counts)
+
     def after(self, row: dict, solved: bool) -> Progress:
         """The progress with one more row, whose counts are totals."""
         kept = ("generation", "seconds", "cpu_seconds", *Steps().as_dict())
@@ -188,8 +193,7 @@ class Run:
         search: Any = SearchState(state, mean, jnp.float32(-jnp.inf))
         if keeps_ranges(program.config):
             search = RangedState.start(search, params.proxy.obs_range)
-        counts: dict[str, Any] = spent.as_dict()
-        self.now = search, Progress(**counts)
+        self.now = search, Progress().counted(spent)
         if folder is not None:
             restored = folder.restore(self.now[0])
             if restored is not None:

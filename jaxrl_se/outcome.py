@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 
+from envs.steps import StepKind
 from jaxrl_runs.statistics import bootstrap_ci95
 from jaxrl_se.probing import Probe
 
 # Less of the way from random to the best response, and agents do not learn well.
-_ENOUGH = 0.9
+ENOUGH = 0.9
+_PLACES = {"real": "task", "model": "world model", "synthetic": "environment"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,12 +26,16 @@ class Confirmation:
       best_response: Mean return of the policy that the learned reward asks for, or None
         where the environment has none.
       solved_return: The return that counts as solved, or None.
+      policy: Whose `random_return` it is, in words.
+      kind: Whether the task was real or a model.
     """
 
     returns: dict[str, tuple[float, ...]]
     random_return: float
     best_response: float | None = None
     solved_return: float | None = None
+    policy: str = "random"
+    kind: StepKind = "real"
 
     @property
     def worst_kind(self) -> str:
@@ -51,24 +58,32 @@ class Confirmation:
         """Whether the worst kind reaches the threshold; None if there is none."""
         return None if self.solved_return is None else self.mean >= self.solved_return
 
+    @property
+    def closed(self) -> float:
+        """Share of the way from random to the best response that the worst kind goes.
+
+        1 where that way is not known, or where the best response is no better.
+        """
+        response = -math.inf if self.best_response is None else self.best_response
+        if not response > self.random_return:
+            return 1.0
+        return (self.mean - self.random_return) / (response - self.random_return)
+
     def problem(self) -> str | None:
         """What is wrong with the result and what to try; None if nothing is."""
         low, _ = self.ci95
-        if self.random_return == self.random_return and low <= self.random_return:
+        if self.closed < ENOUGH:
             return (
-                "failed: agents do no better than random play "
+                f"{self.worst_kind} learns less than the environment knows (its best "
+                f"response has {self.best_response:.4g}). Try with_agents=True, or "
+                "train agents for longer"
+            )
+        if low <= self.random_return:
+            return (
+                f"failed: agents do no better than {self.policy} play "
                 f"({self.random_return:.4g}). Try another seed, more real steps "
                 "(budget), or a task whose reward says earlier what is good"
             )
-        response = self.best_response
-        if response is not None and self.random_return == self.random_return:
-            gap = response - self.random_return
-            if gap > 0 and self.mean - self.random_return < _ENOUGH * gap:
-                return (
-                    f"{self.worst_kind} learns less than the environment knows (its "
-                    f"best response has {response:.4g}). Try with_agents=True, "
-                    "or train agents for longer"
-                )
         if self.is_solved is False:
             return (
                 f"not solved: {self.solved_return:g} is the threshold. Try more real "
@@ -84,9 +99,11 @@ class Confirmation:
             kinds.append(
                 f"{len(returns)} {kind} {np.mean(returns):.4g} [{low:.4g}, {high:.4g}]"
             )
-        text = "fresh agents in the task: " + ", ".join(kinds)
-        if self.random_return == self.random_return:
-            text += f"; random {self.random_return:.4g}"
+        text = f"fresh agents in the {_PLACES[self.kind]}: " + ", ".join(kinds)
+        if self.best_response is not None:
+            text += f"; best response {self.best_response:.4g}"
+        if not math.isnan(self.random_return):
+            text += f"; {self.policy} {self.random_return:.4g}"
         return text
 
 

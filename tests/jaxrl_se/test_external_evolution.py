@@ -109,7 +109,7 @@ def test_random_episodes_of_a_task_outside_are_probed():
 def test_nothing_but_a_task_outside_jax():
     task = envs.external("CartPole-v1", engine="gymnasium", time_limit=20)
     budget = Budget(12 * 32 * 20 + 6_000)
-    result = evolve(task, key=0, budget=budget, progress=False)
+    result = evolve(task, key=0, budget=budget, with_agents=False, progress=False)
     assert result.confirmation is not None and result.probe is not None
     assert set(result.confirmation.returns) == {"DDQN", "PPO"}
     assert result.confirmation.best_response is not None
