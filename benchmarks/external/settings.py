@@ -46,11 +46,10 @@ class Settings:
 _NO_BONUS = {"healthy_reward": 0.0}
 SETTINGS = {
     "LunarLander-v3": Settings(
+        # With 32 hidden units the search mean was at -60 after 49 generations.
         must=200.0,
         stop_return=260.0,
-        hidden_sizes=(32,),
         episodes=4,
-        std=1.0,
     ),
     "Swimmer-v5": Settings(must=300.0, stop_return=355.0, population=16),
     "HalfCheetah-v5": Settings(must=4000.0, horizon=(100, 1000, 150), generations=300),
