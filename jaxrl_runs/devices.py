@@ -178,24 +178,24 @@ def map_agents(
       agents: What differs between agents, keys for instance: a pytree whose leaves
         have a leading `[num_agents]` axis.
       *shared: Shared arguments.
-      mesh: Devices to use: as many of them as divide `num_agents` where one process
-        owns them, all of them otherwise, some with agents that nobody asked for.
+      mesh: Devices to use: all of them, the last ones with agents that nobody asked for
+        where they do not divide `num_agents`. Where one process owns them, no more
+        than there are agents.
       batch_size: Agents that a CPU device vectorises, 8 by default.
 
     Returns:
       The outputs of `fn` with a leading `[num_agents]` axis, whole on every process.
     """
     mesh = mesh or population_mesh()
-    num_asked = num_agents = jax.tree.leaves(agents)[0].shape[0]
-    if spans_processes(mesh):
-        # No process may be left out: it would wait for the others for ever.
-        num_agents = -(-num_asked // mesh.devices.size) * mesh.devices.size
+    num_asked = jax.tree.leaves(agents)[0].shape[0]
+    # No process may be left out: it would wait for the others for ever. A device has
+    # as many agents in one process as in several: the same program, the same bits.
+    if not spans_processes(mesh):
+        mesh = Mesh(mesh.devices[:num_asked], (AXIS,))
+    num_agents = -(-num_asked // mesh.devices.size) * mesh.devices.size
+    if num_agents != num_asked:
         places = np.arange(num_agents) % num_asked
         agents = jax.tree.map(lambda leaf: leaf[places], agents)
-    else:
-        sizes = range(1, mesh.devices.size + 1)
-        num_devices = max(n for n in sizes if num_agents % n == 0)
-        mesh = Mesh(mesh.devices[:num_devices], (AXIS,))
     batch_size = num_agents if on_accelerator(mesh) else batch_size or 8
     if batch_size == 1:
         # Under a `vmap` of one, `while_loop` and `cond` copy what they carry.

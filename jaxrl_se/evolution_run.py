@@ -347,6 +347,8 @@ class Run:
         config = self.program.config
         stop_return = config.stop_return
         key = jax.random.fold_in(jax.random.fold_in(self.key, VALIDATION), index)
+        # From no device in particular: a validation of few agents has fewer of them.
+        weights = jax.device_get(weights)
         score, steps = math.nan, Steps()
         for attempt_key in jax.random.split(key, 2)[:attempts]:
             keys = jax.random.split(attempt_key, self.program.config.validation_agents)
