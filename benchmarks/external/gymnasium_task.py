@@ -20,7 +20,7 @@ import tyro
 import envs
 import jaxrl_se
 from benchmarks.external.card import write_card
-from benchmarks.external.settings import SETTINGS, Settings, config_of, test_agents
+from benchmarks.external.settings import SETTINGS, Settings, agents_to_test, config_of
 from benchmarks.shared import runtime
 from jaxrl_runs.checkpoints import tree_sha256
 from jaxrl_runs.run_folder import RunFolder, next_run_folder
@@ -104,7 +104,7 @@ def evolve(options: Options, folder: RunFolder) -> tuple[EvolutionResult, Any]:
 def test(result: EvolutionResult, options: Options) -> tuple[dict[str, Any], int]:
     """Mean returns of fresh agents of each kind, in Gymnasium, and synthetic steps."""
     task = envs.external(options.task, engine="gymnasium")
-    agents = test_agents(task.spaces)
+    agents = agents_to_test(task.spaces)
     num_steps = whole_steps(options.steps, tuple(agents.values()))
     key = jax.random.fold_in(jax.random.key(options.seed), _TEST)
     returns, taken = {}, 0

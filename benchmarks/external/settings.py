@@ -107,7 +107,7 @@ def config_of(settings: Settings) -> EvolutionConfig:
     )
 
 
-def test_agents(spaces: Spaces) -> dict[str, Any]:
+def agents_to_test(spaces: Spaces) -> dict[str, Any]:
     """Agents of several kinds, the same for all tasks; none has trained in evolution.
 
     Learning rates are high because training is short; PPO's is drawn for every agent.
