@@ -6,12 +6,11 @@ import dataclasses
 import functools
 import os
 import warnings
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import gymnasium
 import numpy as np
 
-from envs.keys import as_key
 from envs.outside import Policies
 from envs.play import Episodes
 from envs.rounds import Fault, collect_rounds, play_rounds
@@ -21,6 +20,17 @@ from envs.spaces import Spaces
 from envs.steps import StepKind, Steps
 from envs.task import Task, check_num_episodes, keys_of, not_a_pair, sha256
 from envs.transitions import Transitions
+from jaxrl_runs.values import (
+    MANY,
+    POSITIVE_OR_NONE,
+    Integer,
+    Number,
+    OneOf,
+    Text,
+    as_key,
+    as_keys,
+    shown,
+)
 
 EngineName = Literal["envpool", "gymnasium", "gymnasium-processes"]
 ENGINES: tuple[EngineName, ...] = ("envpool", "gymnasium", "gymnasium-processes")
@@ -131,9 +141,11 @@ class ExternalTask(Task):
         """
         check_num_episodes(num_episodes)
         if params is not None:
-            raise ValueError(f"params must be None for {self.name!r}, got {params!r}")
+            raise ValueError(
+                f"params must be None for {self.name!r}, got {shown(params)}"
+            )
         found = Policies.of(policies, self.obs_space, self.act_space.shape)
-        keys = keys_of(as_key(key), found.batch).reshape(-1)
+        keys = keys_of(as_keys(key), found.batch).reshape(-1)
         limit = self.limit if self.adds_limit else None
         played = play_rounds(
             self.session, found, self.act_space, keys, num_episodes, limit
@@ -157,6 +169,7 @@ class ExternalTask(Task):
 
         An episode whose environment fails, or whose policy gives NaN, is left out.
         """
+        MANY.check("num_transitions", num_transitions)
         found = None
         if policy is not None:
             found = Policies.of(policy, self.obs_space, self.act_space.shape)
@@ -234,9 +247,14 @@ def external(
       >>> task.time_limit
       200
     """
-    _check(num_envs=num_envs, time_limit=time_limit, timeout=timeout)
-    if engine not in (None, *ENGINES):
-        raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}")
+    Integer(at_most=2**16, optional=True).check("num_envs", num_envs)
+    Integer(at_most=1024, optional=True).check("num_threads", num_threads)
+    Integer(optional=True).check("time_limit", time_limit)
+    POSITIVE_OR_NONE.check("timeout", timeout)
+    OneOf(ENGINES, optional=True).check("engine", engine)
+    Text(optional=True).check("name", name)
+    OneOf(get_args(StepKind)).check("kind", kind)
+    Number(optional=True, infinite=True).check("solved_return", solved_return)
     if engine is None:
         engine = "envpool" if envpool_has(task) else "gymnasium"
     if engine == "envpool":
@@ -275,9 +293,3 @@ def external(
         adds_limit=adds_limit,
         engine=f"{engine} {source.version} {sorted(options.items())}",
     )
-
-
-def _check(**numbers: float | None) -> None:
-    for name, number in numbers.items():
-        if number is not None and not number > 0:
-            raise ValueError(f"{name} must be positive, got {number}")

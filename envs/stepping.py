@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from gymnax.environments.environment import Environment
 
+from jaxrl_runs.values import Like
+
 
 class Step(NamedTuple):
     """What ``env.step`` gives, sorted into the episode it belongs to.
@@ -121,6 +123,27 @@ def _restarted(taken: Step, restart: tuple[Any, Any]) -> Step:
         (taken.obs, taken.state),
     )
     return taken._replace(obs=obs, state=state)
+
+
+_ENV = Like(
+    "a gymnax environment",
+    ("reset", "step", "observation_space", "action_space", "default_params"),
+)
+
+
+def check_env(env: Any, name: str = "env") -> None:
+    """Raises TypeError, with a remedy, for what is no gymnax environment."""
+    if isinstance(env, tuple):
+        raise TypeError(
+            f"{name} must be a gymnax environment, got a tuple; pass the two parts of "
+            "a pair: f(*pair)"
+        )
+    if isinstance(env, str):
+        raise TypeError(
+            f"{name} must be a gymnax environment, got {env!r}; envs.make({env!r}) "
+            "gives a pair (env, params)"
+        )
+    _ENV.check(name, env)
 
 
 def has_raw_step(env: Any) -> bool:

@@ -16,7 +16,8 @@ import envs
 from jaxrl_runs.describe import describe
 from jaxrl_runs.devices import population_mesh
 from jaxrl_runs.run_folder import RunFolder
-from jaxrl_runs.values import as_key
+from jaxrl_runs.values import COUNT, FLAG, Function, Like, PathLike, as_key, shown
+from jaxrl_se.agents.agent import AGENT
 from jaxrl_se.any_task import confirm, look_at, spent, with_steps
 from jaxrl_se.config import EvolutionConfig
 from jaxrl_se.defaults import Budget
@@ -148,8 +149,11 @@ def evolve(
       ValueError: Arguments that do not fit together, before anything is compiled.
       RunFolderError: The output folder cannot be used.
     """
-    if checkpoint_every < 1:
-        raise ValueError(f"checkpoint_every must be at least 1, got {checkpoint_every}")
+    _check_options(
+        config, budget, out, resume, checkpoint_every, on_generation, mesh, proxy
+    )
+    FLAG.check("with_agents", with_agents)
+    FLAG.check("progress", progress)
     if budget is not None and config is not None:
         raise ValueError(
             "budget must be None where a config is given, whose max_generations says "
@@ -168,10 +172,7 @@ def evolve(
         solved_return, kind = opened.solved_return, opened.kind
         vary, task = opened.vary, opened.pair
     if not is_outside(task) and not (isinstance(task, tuple) and len(task) == 2):
-        raise ValueError(
-            "task must be the name of a task or a gymnax pair (env, params), got "
-            f"{task!r}"
-        )
+        task = envs.as_pair(task, argument="task")
     found = None
     if config is None and proxy is None and not is_outside(task):
         found, config = look_at(task, key, budget, with_agents)  # type: ignore
@@ -236,6 +237,35 @@ def evolve(
     }
     with RunFolder(out, identity, resume=resume) as folder:
         return finish(folder)
+
+
+def _check_options(
+    config, budget, out, resume, checkpoint_every, on_generation, mesh, proxy
+) -> None:
+    """Raises ValueError or TypeError, naming the argument of `evolve`."""
+    if not isinstance(config, EvolutionConfig | None):
+        hint = ""
+        if all(hasattr(config, method) for method in AGENT.methods):
+            hint = "; an agent goes into it: EvolutionConfig(agent=...)"
+        elif isinstance(config, int | jax.Array):
+            hint = "; a seed or key is named: key=..."
+        raise TypeError(
+            f"config must be an EvolutionConfig or None, got {shown(config)}{hint}"
+        )
+    Like("a Budget", kinds=(Budget,), optional=True).check("budget", budget)
+    COUNT.check("checkpoint_every", checkpoint_every)
+    Function("(row) -> None", optional=True).check("on_generation", on_generation)
+    Like("a jax.sharding.Mesh", kinds=(Mesh,), optional=True).check("mesh", mesh)
+    if proxy is not None and not (isinstance(proxy, tuple) and len(proxy) == 2):
+        raise TypeError(f"proxy must be a pair (env, params), got {shown(proxy)}")
+    FLAG.check("resume", resume)
+    if not isinstance(out, RunFolder):
+        PathLike(optional=True).check("out", out)
+    if resume and out is None:
+        raise ValueError(
+            "out must be the folder of the run that is resumed, got None with "
+            "resume=True"
+        )
 
 
 def _identity(pair: tuple[Any, Any]) -> dict[str, Any]:
