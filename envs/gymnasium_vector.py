@@ -199,7 +199,7 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv):
             seed = [int(seed) + i for i in range(self.num_envs)]
         if len(seed) != self.num_envs:
             raise ValueError(
-                f"seed: expected one seed or {self.num_envs} (one for each copy), got "
+                f"seed must be one seed or {self.num_envs} (one for each copy), got "
                 f"{len(seed)}"
             )
         seeds = [draw_seed(self.np_random) if s is None else s for s in seed]

@@ -132,7 +132,7 @@ def register(
         raise ValueError(f"name: a task called {name!r} is already registered")
     if not callable(factory):
         raise TypeError(
-            "factory: expected a function without arguments that returns (env, "
+            "factory must be a function without arguments that returns (env, "
             f"params), got {type(factory).__name__}"
         )
     _specs[name] = TaskSpec(name, gymnasium_id, solved_return)

@@ -55,7 +55,7 @@ def step(env: Any, key: jax.Array, state: Any, action: Any, params: Any) -> Step
     outputs = env.step(key, state, action, params)
     if len(outputs) != 6:
         raise ValueError(
-            "env: expected the six values of gymnax 1.x's step (obs, state, reward, "
+            "env must give the six values of gymnax 1.x's step (obs, state, reward, "
             f"terminated, truncated, info), got {len(outputs)}"
         )
     obs, state, reward, terminated, truncated, info = outputs

@@ -290,8 +290,8 @@ def _not_a_task(task: Any) -> str:
     if isinstance(task, type):
         found = f"the class {task.__name__}; write {task.__name__}()"
     return (
-        "task must be the name of a task, a gymnax pair (env, params), an envs.Task, or "
-        f"a gymnasium.Env, VectorEnv or a function that makes one, got {found}"
+        "task must be the name of a task, a gymnax pair (env, params), an envs.Task, "
+        f"or a gymnasium.Env, VectorEnv or a function that makes one, got {found}"
     )
 
 

@@ -104,8 +104,6 @@ class Integer:
 
     def __str__(self) -> str:
         text = f"an integer of at least {self.at_least}"
-        if self.at_most != 2**31 - 1:
-            text += f" and at most {self.at_most}"
         return f"{text} or None" if self.optional else text
 
     def check(self, name: str, value: Any) -> None:
@@ -117,7 +115,9 @@ class Integer:
             or isinstance(value, bool)
             or not self.at_least <= value <= self.at_most
         ):
-            raise ValueError(f"{name} must be {self}, got {shown(value)}")
+            is_too_large = isinstance(value, int) and value > self.at_most
+            most = f" and at most {self.at_most}" * is_too_large
+            raise ValueError(f"{name} must be {self}{most}, got {shown(value)}")
 
 
 @dataclasses.dataclass(frozen=True)
