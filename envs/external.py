@@ -23,8 +23,8 @@ from envs.transitions import Transitions
 from jaxrl_runs.values import (
     MANY,
     POSITIVE_OR_NONE,
+    THRESHOLD_OR_NONE,
     Integer,
-    Number,
     OneOf,
     Text,
     as_key,
@@ -254,7 +254,7 @@ def external(
     OneOf(ENGINES, optional=True).check("engine", engine)
     Text(optional=True).check("name", name)
     OneOf(get_args(StepKind)).check("kind", kind)
-    Number(optional=True, infinite=True).check("solved_return", solved_return)
+    THRESHOLD_OR_NONE.check("solved_return", solved_return)
     if engine is None:
         engine = "envpool" if envpool_has(task) else "gymnasium"
     if engine == "envpool":

@@ -35,8 +35,8 @@ from jaxrl_runs.checkpoints import tree_sha256
 from jaxrl_runs.values import (
     MANY,
     REQUIRED,
+    THRESHOLD_OR_NONE,
     Function,
-    Number,
     OneOf,
     Text,
     as_key,
@@ -67,7 +67,7 @@ class Task:
     env: Any
     params: Any
     kind: StepKind = setting("real", OneOf(get_args(StepKind)))
-    solved_return: float | None = setting(None, Number(optional=True, infinite=True))
+    solved_return: float | None = setting(None, THRESHOLD_OR_NONE)
     vary: Callable[[Any, jax.Array, Any], Any] | None = setting(
         None, Function("(params, key, generation) -> params", optional=True)
     )

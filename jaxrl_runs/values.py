@@ -61,7 +61,7 @@ class Number:
                 ("below", self.below),
                 ("of at most", self.at_most),
             )
-            if bound is not None
+            if bound is not None and math.isfinite(bound)
         ]
         text = " ".join([kind, " and ".join(bounds)]).strip()
         return f"{text} or None" if self.optional else text
@@ -77,7 +77,8 @@ class Number:
         number = _number(value)
         if number is None:
             return False
-        if math.isnan(number) or (abs(number) > _LARGEST and not self.infinite):
+        is_infinite = self.infinite and math.isinf(number)
+        if math.isnan(number) or (abs(number) > _LARGEST and not is_infinite):
             return False
         return (
             (self.above is None or number > self.above)
@@ -284,7 +285,8 @@ RATE = Number(above=0.0, at_most=1.0)
 RATE_OR_NONE = Number(above=0.0, at_most=1.0, optional=True)
 STEPS = Number(at_least=0.0, at_most=2**31 - 1, whole=True)
 ANY_NUMBER = Number()
-NEVER_MINUS_INFINITY = Number(above=-math.inf, infinite=True)
+THRESHOLD = Number(above=-math.inf, infinite=True)  # Infinity is never reached.
+THRESHOLD_OR_NONE = Number(above=-math.inf, infinite=True, optional=True)
 COUNT = Integer()
 MANY = Integer(at_most=2**24)  # Whatever there is side by side in memory.
 WIDTH = Integer(at_most=2**16)
@@ -377,7 +379,7 @@ def shown(value: Any) -> str:
 
 
 def _number(value: Any) -> float | None:
-    """A number of Python, NumPy or JAX, infinite if it is beyond all floats."""
+    """A number of Python, NumPy or JAX; NaN if it is beyond all floats."""
     if isinstance(value, np.ndarray | jax.Array):
         if value.shape or value.dtype == bool:
             return None
@@ -387,7 +389,7 @@ def _number(value: Any) -> float | None:
     try:
         return float(value)
     except OverflowError:
-        return math.inf if value > 0 else -math.inf
+        return math.nan
 
 
 def _is_numeric(dtype: Any) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Any, Literal
 
 import jax
@@ -17,9 +16,9 @@ from jaxrl_runs.values import (
     MANY,
     POSITIVE,
     REQUIRED,
+    THRESHOLD_OR_NONE,
     Integer,
     Like,
-    Number,
     OneOf,
     TupleOf,
     setting,
@@ -71,7 +70,6 @@ _HORIZON = Like("a HorizonCurriculum", kinds=(HorizonCurriculum,), optional=True
 _PROXY = Like(
     "a SyntheticConfig or a RewardConfig", kinds=(SyntheticConfig, RewardConfig)
 )
-_STOP_RETURN = Number(above=-math.inf, infinite=True, optional=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +145,7 @@ class EvolutionConfig:
     strategy_learning_rate: float = setting(1.0, POSITIVE)
     patience: int | None = setting(None, Integer(at_least=2, optional=True))
     max_generations: int = setting(100, COUNT)
-    stop_return: float | None = setting(None, _STOP_RETURN)
+    stop_return: float | None = setting(None, THRESHOLD_OR_NONE)
     validation_every: int = setting(5, COUNT)
     validation_agents: int = setting(64, MANY)
     validation_episodes: int = setting(10, MANY)

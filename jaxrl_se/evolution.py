@@ -171,7 +171,7 @@ def evolve(
         opened: Any = task
         solved_return, kind = opened.solved_return, opened.kind
         vary, task = opened.vary, opened.pair
-    if not is_outside(task) and not (isinstance(task, tuple) and len(task) == 2):
+    if not is_outside(task):
         task = envs.as_pair(task, argument="task")
     found = None
     if config is None and proxy is None and not is_outside(task):

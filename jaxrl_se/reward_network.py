@@ -164,7 +164,7 @@ class RewardConfig:
         values.check(self)
         check_ranges(self.obs_range)
         if self.info_keys is not None:
-            TupleOf(Text()).check("RewardConfig.info_keys", self.info_keys)
+            TupleOf(Text(), min_size=1).check("RewardConfig.info_keys", self.info_keys)
 
     @property
     def is_potential(self) -> bool:

@@ -10,7 +10,7 @@ from flax import struct
 
 from envs.task import as_pair
 from jaxrl_runs import values
-from jaxrl_runs.values import MANY, NEVER_MINUS_INFINITY, static, traced
+from jaxrl_runs.values import MANY, THRESHOLD, static, traced
 from jaxrl_se.evaluation import play
 
 
@@ -56,7 +56,7 @@ class TaskTest:
     """
 
     params: Any
-    solved_return: Any = traced(jnp.inf, NEVER_MINUS_INFINITY)
+    solved_return: Any = traced(jnp.inf, THRESHOLD)
     env: Any = struct.field(pytree_node=False, default=None)
     num_episodes: int = static(1, MANY)
     window: int = static(10, MANY)
