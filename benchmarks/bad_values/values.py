@@ -210,7 +210,7 @@ BAD: dict[str, list[Any]] = {
         jaxrl_se.DDQN(),
     ],
     "numbers": [None, 3, "x", [], (), ("a",), (None,), (float("nan"),), Odd(), {1}],
-    "choices": [None, 3, "resnet", b"x", (), [], {}, Odd(), (1, 1), ([1],), 1.5, int],
+    "choices": [None, 3, "resnet", b"x", (), [], {}, Odd(), (1, 1), 1.5, int],
     "values": [None, 3, "resnet", b"x", (), [], {}, Odd(), 1.5, int],
     "names": [None, 3, "resnet", b"x", (), [], {}, Odd(), 1.5, int, ("a", 1), ("",)],
     "increasing": [
