@@ -1,17 +1,17 @@
 """Target tasks and the seam to Gymnasium.
 
-A task is gymnax's pair ``(env, params)``. :func:`make` gives one by its Gymnasium
+A task is gymnax's pair ``(env, params)``. `make` gives one by its Gymnasium
 name; everything else here takes any other pair as well:
 
-* :class:`GymnasiumEnv` and :class:`GymnasiumVectorEnv` for code that expects
-  Gymnasium, :class:`LegacyEnv` for code that expects gymnax 0.0.x;
-* :func:`check` for whether it keeps the contract;
-* :class:`ActionRepeat` for each action several times in a row, :class:`Wrapper` for
+* `GymnasiumEnv` and `GymnasiumVectorEnv` for code that expects
+  Gymnasium, `LegacyEnv` for code that expects gymnax 0.0.x;
+* `check` for whether it keeps the contract;
+* `ActionRepeat` for each action several times in a row, `Wrapper` for
   wrappers of your own;
-* :func:`open_task` for a :class:`Task`, the one thing that is played, scored and
-  collected from, be it a pair or, by :func:`external`, outside JAX;
-* :func:`collect` for :class:`Transitions` under any policy;
-* :func:`read_transitions` for logs of other programs, :func:`episodes_of` for what
+* `open_task` for a `Task`, the one thing that is played, scored and
+  collected from, be it a pair or, by `external`, outside JAX;
+* `collect` for `Transitions` under any policy;
+* `read_transitions` for logs of other programs, `episodes_of` for what
   episodes they hold.
 """
 

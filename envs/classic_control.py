@@ -1,9 +1,9 @@
 """Classic control tasks: gymnax's dynamics, typed and comparable.
 
-Each class only adds :class:`envs.typed.TypedEnvironment` to the gymnax environment
+Each class only adds `envs.typed.TypedEnvironment` to the gymnax environment
 of the same name. Where gymnax departs from Gymnasium it is said here; the one task
 whose dynamics had to be corrected has its own module,
-:mod:`envs.mountain_car_continuous`.
+`envs.mountain_car_continuous`.
 """
 
 import jax.numpy as jnp

@@ -30,7 +30,7 @@ class CliffState(environment.EnvState):
 
 @struct.dataclass
 class CliffParams(environment.EnvParams):
-    """Parameters of :class:`Cliff`; all of them are traced.
+    """Parameters of `Cliff`; all of them are traced.
 
     Attributes:
         step_reward: Paid at every step that ends on ordinary ground.
@@ -106,7 +106,7 @@ class Cliff(TypedEnvironment, _Cliff):
     let the episode go on, as Gymnasium's CliffWalking does; there is no counterpart of
     this variant in Gymnasium.
 
-    Observations are one-hot vectors (:class:`envs.OneHot`), so that agents with
+    Observations are one-hot vectors (`envs.OneHot`), so that agents with
     networks learn here as well as agents with tables.
     """
 

@@ -39,15 +39,15 @@ def collect(task: Any, *args: Any, **kwargs: Any) -> Transitions:
     and its params ``collect(env, params, num_transitions, key, policy=None)``.
 
     Args:
-        task: Whatever :func:`open_task` takes: a name, a gymnax pair ``(env, params)``,
-            which is stepped in one compiled scan, a :class:`Task`; or outside JAX a
+        task: Whatever `open_task` takes: a name, a gymnax pair ``(env, params)``,
+            which is stepped in one compiled scan, a `Task`; or outside JAX a
             ``gymnasium.Env``, a ``gymnasium.vector.VectorEnv`` or an
-            :class:`ExternalTask`, whose environments play whole episodes side by side.
+            `ExternalTask`, whose environments play whole episodes side by side.
         *args: Params, if ``task`` is a gymnax environment; the number of rows, exactly
             (the last episode is cut there without being marked); a PRNG key or a seed
             (the same key gives the same transitions); and the policy,
             ``policy(obs, key) -> action``, or one that remembers
-            (:class:`RecurrentPolicy`). Inside JAX it must be a pure JAX function, or a
+            (`RecurrentPolicy`). Inside JAX it must be a pure JAX function, or a
             callable pytree: its arrays are traced, so it compiles once for all weights
             (``jax.tree_util.Partial(apply, weights)`` is one). Default: actions drawn
             uniformly from the action space.

@@ -12,7 +12,7 @@ from envs.stepping import check_env, has_raw_step, step
 
 
 def flat_observations(env: Any, params: Any, known: Spaces | None = None) -> Any:
-    """The task with observations flattened by :meth:`Spaces.flatten_obs`.
+    """The task with observations flattened by `Spaces.flatten_obs`.
 
     Args:
         env: A gymnax environment of which an observation is one array or a state by
@@ -35,7 +35,7 @@ def flat_observations(env: Any, params: Any, known: Spaces | None = None) -> Any
 
 
 class FlatEnv(environment.Environment):
-    """See :func:`flat_observations`.
+    """See `flat_observations`.
 
     Args:
         env: The environment, with gymnax's own ``step``.

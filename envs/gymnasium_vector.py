@@ -29,7 +29,7 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv):
     """N copies of any gymnax pair, stepped as one batch.
 
     Step for step it equals ``gymnasium.vector.SyncVectorEnv`` over N
-    :class:`envs.GymnasiumEnv` with the same autoreset mode:
+    `envs.GymnasiumEnv` with the same autoreset mode:
 
     * *same step*, the default and what gymnax does: an episode that ends is reset
       within that step, ``obs`` is the first observation of the next episode, and the
@@ -45,7 +45,7 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv):
         num_envs: Number of copies.
         autoreset_mode: One of the two, of ``gymnasium.vector.AutoresetMode`` or by its
             value, "SameStep" or "NextStep".
-        observation_space: As for :class:`envs.GymnasiumEnv`.
+        observation_space: As for `envs.GymnasiumEnv`.
 
     Raises:
         ValueError: If ``num_envs`` is less than 1, the mode is another one, or

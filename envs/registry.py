@@ -30,7 +30,7 @@ class TaskSpec:
     """What is known about a registered task.
 
     Attributes:
-        name: The name that :func:`make` takes.
+        name: The name that `make` takes.
         gymnasium_id: The id of the same task for ``gymnasium.make``; None if it has
             no counterpart there.
         solved_return: Mean return at which the task counts as solved; None if nobody
@@ -53,7 +53,7 @@ def make(name: str) -> Pair:
     """Make a registered task.
 
     Args:
-        name: One of :func:`available`, for instance ``"CartPole-v1"``.
+        name: One of `available`, for instance ``"CartPole-v1"``.
 
     Returns:
         The environment and its default params. Each name is built once and the same
@@ -83,7 +83,7 @@ def available() -> tuple[str, ...]:
 
 
 def spec(name: str) -> TaskSpec:
-    """Return the :class:`TaskSpec` of a registered task.
+    """Return the `TaskSpec` of a registered task.
 
     Raises:
         ValueError: If no task of this name is registered.
@@ -102,7 +102,7 @@ def solved_return(name: str) -> float | None:
 
 
 def name_of(env: Any, params: Any) -> str | None:
-    """Return the name under which :func:`make` gave this very pair, or None."""
+    """Return the name under which `make` gave this very pair, or None."""
     for name, (made, default) in _made.items():
         if made is env and default is params:
             return name
@@ -116,7 +116,7 @@ def register(
     solved_return: float | None = None,
     gymnasium_id: str | None = None,
 ) -> None:
-    """Register a task of your own, so that :func:`make` finds it.
+    """Register a task of your own, so that `make` finds it.
 
     Args:
         name: A name that is not registered yet.

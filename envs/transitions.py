@@ -26,7 +26,7 @@ class Transitions:
 
     Arrays of several environments in parallel, ``[T, N, ...]``, are taken as well, and
     what loggers write (lists, flags and rewards of any numeric dtype or as a column
-    ``[N, 1]``): :meth:`validate` brings them into the form below.
+    ``[N, 1]``): `validate` brings them into the form below.
 
     Attributes:
         obs: Observations [N, ...], floats, integers or bools.
@@ -93,7 +93,7 @@ class Transitions:
     def load(
         cls, path: str | os.PathLike[str], max_bytes: int = MAX_BYTES
     ) -> Transitions:
-        """Read what :meth:`save`, or ``numpy.savez`` under the same names, wrote.
+        """Read what `save`, or ``numpy.savez`` under the same names, wrote.
 
         Args:
             path: File to read. Arrays of other names in it are left alone.
@@ -126,7 +126,7 @@ class Transitions:
     def from_dataframe(
         cls, frame: Any, *, columns: Mapping[str, str | Sequence[str]] | None = None
     ) -> Transitions:
-        """Read a table with named columns; see :func:`envs.read_transitions`."""
+        """Read a table with named columns; see `envs.read_transitions`."""
         from envs.readers import read_table
 
         return read_table({str(c): np.asarray(frame[c]) for c in frame}, columns)
@@ -139,7 +139,7 @@ class Transitions:
         columns: Mapping[str, str | Sequence[str]] | None = None,
         max_bytes: int = MAX_BYTES,
     ) -> Transitions:
-        """Read a CSV file with a header; see :func:`envs.read_transitions`."""
+        """Read a CSV file with a header; see `envs.read_transitions`."""
         from envs.readers import read_transitions
 
         return read_transitions(path, columns=columns, max_bytes=max_bytes)

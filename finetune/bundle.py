@@ -79,7 +79,7 @@ class LearnedArrays(struct.PyTreeNode):
         cost: Cost surrogate.
         zero_shot: Ranking network.
         single_best: Regression on the hyperparameters alone.
-        reference_weights: Of :mod:`finetune.reference`; empty where it was left out.
+        reference_weights: Of `finetune.reference`; empty where it was left out.
         reference_scaling: Its scaling of the hyperparameters.
     """
 
@@ -93,7 +93,7 @@ class LearnedArrays(struct.PyTreeNode):
 
 @dataclasses.dataclass(frozen=True)
 class Surrogates:
-    """What :class:`finetune.Tuner` needs to know about the past.
+    """What `finetune.Tuner` needs to know about the past.
 
     Attributes:
         space: The search space.
@@ -177,7 +177,7 @@ class Surrogates:
 
 
 def available() -> tuple[str, ...]:
-    """Names of the surrogates that are shipped, for :func:`load`."""
+    """Names of the surrogates that are shipped, for `load`."""
     return ("quick-tune-extended",)
 
 

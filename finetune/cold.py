@@ -1,9 +1,9 @@
 """Choices from the task's own runs alone: what a tuner does that knows no past.
 
 Nothing is trained beforehand. What a curve may become comes from a wide prior of shapes
-(:mod:`finetune.curves`) whose frequencies are learned from this task's curves; what an
+(`finetune.curves`) whose frequencies are learned from this task's curves; what an
 untouched configuration may reach, and cost, from Gaussian processes on this task's runs
-(:mod:`finetune.response`). The choice is the expected improvement per second, as with
+(`finetune.response`). The choice is the expected improvement per second, as with
 meta-learned surrogates, with one difference: a run that disappoints will be given up,
 so the seconds that lie far ahead count by the chance that they are spent at all. A
 share of the seconds follows asynchronous halving, whatever the model believes, so that
@@ -44,7 +44,7 @@ class ColdConfig:
             grown by this factor.
     """
 
-    halving_share: float = setting(0.25, NOT_NEGATIVE)
+    halving_share: float = setting(0.5, NOT_NEGATIVE)
     eta: int = setting(3, Integer(at_least=2))
     random_every: int = setting(2, COUNT)
     strength: float = setting(3.0, POSITIVE)
@@ -123,6 +123,15 @@ class ColdPolicy:
         self._seconds += seconds
         if run in self._goals and self._goals[run].by_halving:
             self._seconds_of_halving += seconds
+
+    def learn(self, runs: TaskRuns) -> None:
+        """Bring the model up to date, after every epoch that was told.
+
+        What is known then follows from what was told, not from what was asked in
+        between, and a job that resumes makes the choices of one that was never stopped.
+        """
+        if runs.lengths.any():
+            self._scores(runs, runs.is_open)
 
     def _halve(self, runs: TaskRuns, is_open: np.ndarray) -> tuple[int, int]:
         """Asynchronous halving over all runs: what to train, until which epoch.

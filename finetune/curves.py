@@ -170,38 +170,44 @@ class CurveModel:
         """
         seen = np.arange(curves.shape[1]) < lengths[:, None]
         best = np.where(seen, curves, -np.inf).max()
-        self.low = np.quantile(curves[:, 0], 0.1)
-        self.scale = max(best - self.low, 0.05 * abs(best), 1e-9)
+        # a bad start, but not that of a run which exploded
+        middle = np.median(curves[:, 0])
+        worst = middle - 3 * (best - middle)
+        self.low = max(np.quantile(curves[:, 0], 0.1), worst)
+        self.scale = max(best - self.low, 1e-3 * abs(best), 1e-9)
         scaled = self.scale_scores(curves)
-        num = len(curves)
-        for _ in range(2):
-            mean, var = self.level_mean, self.level_var
-            found = fit_curves(
-                self.shapes,
-                scaled,
-                lengths,
-                self.base,
-                np.full(num, mean),
-                np.full(num, var),
-            )
-            self.shared = share_shapes(
-                found.log_evidence, lengths, self.prior, self.strength
-            )
-            weight = mix(found.log_evidence, self.shared)
-            m = (weight * found.level).sum((1, 2))
-            v = (weight * (found.var_level + found.level**2)).sum((1, 2)) - m**2
-            v = np.clip(v, 1e-6, 0.999 * var)
-            known = 1 - v / var
-            total = 2 + known.sum()
-            self.level_mean = (2 * 0.6 + (known * m).sum()) / total
-            spread = (known * ((m - self.level_mean) ** 2 + v)).sum()
-            self.level_var = max((2 * 0.16 + spread) / total, 1e-4)
-            base = (weight * found.base).sum((1, 2))
-            center = base.sum() / (num + 1)
-            spread = 0.02 + ((base - center) ** 2).sum()
-            self.base = (center, spread / (num + 1) + 1e-3)
+        self._learn(scaled, lengths)
+        mean, var, m, v = self._learn(scaled, lengths)
         noise = 1 / (1 / v - 1 / var)
         return noise * (m / v - mean / var), noise
+
+    def _learn(self, scaled, lengths):
+        """One round: levels of the runs given the task, then the task given these.
+
+        Returns:
+            Mean and variance of the prior of the levels that was used; mean and
+            variance of each run's level, ``[R]``.
+        """
+        mean, var, num = self.level_mean, self.level_var, len(scaled)
+        prior = np.full(num, mean), np.full(num, var)
+        found = fit_curves(self.shapes, scaled, lengths, self.base, *prior)
+        self.shared = share_shapes(
+            found.log_evidence, lengths, self.prior, self.strength
+        )
+        weight = mix(found.log_evidence, self.shared)
+        m = (weight * found.level).sum((1, 2))
+        v = (weight * (found.var_level + found.level**2)).sum((1, 2)) - m**2
+        v = np.clip(v, 1e-6, 0.999 * var)
+        known = 1 - v / var
+        total = 2 + known.sum()
+        self.level_mean = (2 * 0.6 + (known * m).sum()) / total
+        spread = (known * ((m - self.level_mean) ** 2 + v)).sum()
+        self.level_var = max((2 * 0.16 + spread) / total, 1e-4)
+        base = (weight * found.base).sum((1, 2))
+        center = base.sum() / (num + 1)
+        spread = 0.02 + ((base - center) ** 2).sum()
+        self.base = (center, spread / (num + 1) + 1e-3)
+        return mean, var, m, v
 
     def condition(self, curves, lengths, level_mean, level_var):
         """Posterior of some runs, with the weights of shapes and noise levels."""
@@ -226,7 +232,7 @@ class CurveModel:
         return _moments(*self._ahead(posterior, run, epochs))
 
     def look_ahead_fresh(self, level_mean, level_var, epochs, best):
-        """As :meth:`look_ahead`, for runs that were never trained, ``[F, O]``."""
+        """As `look_ahead`, for runs that were never trained, ``[F, O]``."""
         weight, mean, var = self._ahead_fresh(level_mean, level_var, epochs)
         gain, chance = gaussian_gain(mean, np.sqrt(var), best)
         return (
@@ -235,7 +241,7 @@ class CurveModel:
         )
 
     def moments_fresh(self, level_mean, level_var, epochs):
-        """As :meth:`moments`, for one run that was never trained."""
+        """As `moments`, for one run that was never trained."""
         level = np.array([level_mean]), np.array([level_var])
         weight, mean, var = self._ahead_fresh(*level, epochs)
         return _moments(weight, mean[0], var[0])

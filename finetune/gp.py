@@ -128,7 +128,7 @@ def log_marginal(
 ) -> jax.Array:
     """Log marginal likelihood of the unmasked observations, a scalar.
 
-    Arguments as in :func:`gather_evidence` and :func:`predict`.
+    Arguments as in `gather_evidence` and `predict`.
     """
     evidence = gather_evidence(features, residual, noise, mask)
     precision = evidence.precision + jnp.diag(1 / ard)

@@ -16,8 +16,8 @@ _KEYS = ("space", "num_epochs", "candidates", "runs")
 
 def describe_runs(runs: TaskRuns) -> dict[str, Any]:
     """What a history file says of a task, without the order of events."""
-    started = sorted(set(np.flatnonzero(runs.lengths)) | set(runs.epoch_seconds))
-    started = sorted({*started, *np.flatnonzero(runs.is_failed)})
+    is_known = (runs.lengths > 0) | runs.is_failed
+    started = [int(i) for i in np.flatnonzero(is_known)]
     return {
         "space": json.loads(runs.space.to_json()),
         "num_epochs": runs.num_epochs,
@@ -25,9 +25,9 @@ def describe_runs(runs: TaskRuns) -> dict[str, Any]:
         "candidates": runs.configs,
         "runs": [
             {
-                "id": int(i),
+                "id": i,
                 "accuracies": runs.values(i),
-                "seconds": runs.epoch_seconds.get(int(i), []),
+                "seconds": runs.epoch_seconds.get(i, []),
                 "failed": bool(runs.is_failed[i]),
                 "finished": bool(runs.is_finished[i]),
             }

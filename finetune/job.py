@@ -80,16 +80,16 @@ def run(
     to the choices it would have made, given the same scores and seconds.
 
     Args:
-        train_epoch: Trains one epoch: gets an :class:`Epoch`, goes on from what the
+        train_epoch: Trains one epoch: gets an `Epoch`, goes on from what the
             epoch before has left in ``epoch.previous``, saves its own state to
-            ``epoch.folder`` and returns the validation score, or an :class:`Outcome`.
+            ``epoch.folder`` and returns the validation score, or an `Outcome`.
             Epochs may take unequal time. With ``workers`` above 1 or a ``timeout`` it
             must be a function of a module, which worker processes import.
         space: Search space of the user's own, or give ``surrogates``.
         meta_features: Of the task, where there are surrogates.
         budget: Seconds of wall time, over all resumes together.
         out: Folder of the job.
-        surrogates: Of the search space; :meth:`Surrogates.load` gives shipped ones.
+        surrogates: Of the search space; `Surrogates.load` gives shipped ones.
         meta_dataset: Past runs on ``space``.
         num_epochs: Most epochs of a run; with surrogates it is theirs.
         direction: Whether the score is to "maximize" or "minimize" (any scale, from a
@@ -101,7 +101,7 @@ def run(
         resume: Go on with the job in ``out``.
         progress: Whether a line tells how it goes.
         seed: Of the tuner and of the runs.
-        **settings: Of :class:`Tuner`.
+        **settings: Of `Tuner`.
 
     Returns:
         The best configuration with its checkpoint, and the log.

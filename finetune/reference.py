@@ -1,7 +1,7 @@
 """The Quick-Tune surrogate as published, as a compatibility setting.
 
 Deep-kernel Gaussian process of the QuickTune repository (hpo/surrogates) with its
-scaling, its training and its quirks; :mod:`finetune.surrogate` is ours. Shapes: ``H``
+scaling, its training and its quirks; `finetune.surrogate` is ours. Shapes: ``H``
 columns, budget 50 epochs. Differences from torch are float32 rounding and random
 numbers only.
 

@@ -306,8 +306,8 @@ def replay_reference(
 
     Args:
         key: Random key (the first configuration is random).
-        weights: Meta-trained, of :func:`finetune.reference.train_reference`.
-        inputs: From :func:`finetune.reference.reference_inputs`, ``[R, H]``.
+        weights: Meta-trained, of `finetune.reference.train_reference`.
+        inputs: From `finetune.reference.reference_inputs`, ``[R, H]``.
         meta_features: Scaled, ``[4]``.
         seconds: Predicted seconds of an epoch of each run, ``[R]``.
         table: The runs.

@@ -424,7 +424,7 @@ class SearchSpace:
 
     @classmethod
     def from_json(cls, text: str) -> SearchSpace:
-        """Read a space written by :meth:`to_json`."""
+        """Read a space written by `to_json`."""
         found = []
         for row in json.loads(text):
             kind = _KINDS[row.pop("kind")]

@@ -65,7 +65,7 @@ class Surrogate(struct.PyTreeNode):
     """A meta-trained ensemble; a leading axis ``E`` on every leaf of ``weights``.
 
     Attributes:
-        weights: Of :class:`DeepKernel`, and ``log_ard`` ``[E, F]``.
+        weights: Of `DeepKernel`, and ``log_ard`` ``[E, F]``.
         encoder: Scaling of the inputs.
         evidence: Of meta-training examples (the N1 reading of "no refit"), ``[E, ..]``.
         target_mean: Mean of the targets of the cost surrogate.
@@ -101,7 +101,7 @@ def apply_member(
         surrogate: The surrogate; its ``weights`` are not looked at.
         weights: Of one member.
         inputs: Encoded configuration and meta-features, ``[..., C]``.
-        history: Row of :func:`finetune.encoding.history_features`, ``[..., K]``.
+        history: Row of `finetune.encoding.history_features`, ``[..., K]``.
         start: Number of observed epochs, ``[...]``.
         target: Epoch to predict, ``[...]``.
     """

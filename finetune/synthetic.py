@@ -66,7 +66,7 @@ def make_synthetic(
     """Generate a meta-dataset.
 
     Args:
-        space: Search space; None: :func:`example_space`.
+        space: Search space; None: `example_space`.
         num_datasets: Datasets.
         num_runs: Runs of each dataset.
         num_epochs: Budget.

@@ -59,7 +59,7 @@ class Tuner:
         space: Search space of the user's own.
         meta_dataset: Past runs on that space to meta-learn from. None: a cold start,
             which learns from the task's own runs alone.
-        meta_features: Of the task; needed by :meth:`suggest` unless the tuner starts
+        meta_features: Of the task; needed by `suggest` unless the tuner starts
             cold.
         num_candidates: Configurations drawn from the space; fewer where it holds fewer.
         candidates: Configurations to choose from, instead of drawn ones.
@@ -259,8 +259,7 @@ class Tuner:
 
     def _tell(self, run: int, value: float, seconds: float, is_last: bool) -> None:
         self._runs.observe(run, value, seconds, is_last)
-        self._policy.observe(run, seconds)
-        del self._runs.pending[run]
+        self._told(run, seconds)
 
     def observe_failure(self, trial: Trial, seconds: float = 0.0) -> None:
         """Tell that a trial failed; its configuration is not suggested again.
@@ -277,8 +276,13 @@ class Tuner:
 
     def _fail(self, run: int, seconds: float) -> None:
         self._runs.fail(run, seconds)
+        self._told(run, seconds)
+
+    def _told(self, run: int, seconds: float) -> None:
         self._policy.observe(run, seconds)
         del self._runs.pending[run]
+        if isinstance(self._policy, ColdPolicy):
+            self._policy.learn(self._runs)
 
     def _check_pending(self, trial: Trial) -> None:
         if self._runs.pending.get(trial.id) != trial.epoch:
@@ -325,7 +329,8 @@ class Tuner:
             where a cold tuner looks at fewer).
         """
         _check_whole("trial_id", trial_id, 0, len(self._runs) - 1)
-        return self._policy.predict(self._runs, self._meta(), trial_id)
+        epochs, mean, std = self._policy.predict(self._runs, self._meta(), trial_id)
+        return epochs, np.asarray(mean), np.asarray(std)
 
     # ------------------------------------------------------------------ history
 
@@ -345,7 +350,7 @@ class Tuner:
         write_history(Path(path), self.history())
 
     def load_history(self, path: str | Path) -> None:
-        """Go on from a file; see :meth:`restore`."""
+        """Go on from a file; see `restore`."""
         path = Path(path)
         self.restore(read_history(path), path.name)
 
@@ -356,7 +361,7 @@ class Tuner:
         told are pending no longer.
 
         Args:
-            content: Of :meth:`history`.
+            content: Of `history`.
             name: For error messages.
 
         Raises:

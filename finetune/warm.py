@@ -47,7 +47,7 @@ def _score(
     """Score candidates ``[R]``; seconds are NaN where one was never trained."""
     inputs = performance.encoder(vectors, meta_features)
     num_epochs = performance.num_epochs
-    features = jax.vmap(history_features)(state.curves)
+    features = jax.vmap(history_features)(jnp.asarray(state.curves))
     start = jnp.minimum(state.epochs, num_epochs - 1)
     history = features[jnp.arange(len(start)), start]
     target = horizon_targets(start, num_epochs)
@@ -126,7 +126,7 @@ class WarmPolicy:
         found = self.acquire(runs, meta_features)
         start = min(int(runs.lengths[run]), runs.num_epochs - 1)
         target = np.asarray(horizon_targets(jnp.asarray(start), runs.num_epochs))
-        return target, found.mean[run], found.std[run]
+        return target, np.asarray(found.mean[run]), np.asarray(found.std[run])
 
     def recommend(self, runs: TaskRuns, meta_features) -> np.ndarray:
         """Order of the candidates before any observation, best first."""
@@ -180,7 +180,7 @@ class WarmPolicy:
             self.refit != "no_refit_meta",
             best,
         )
-        return Acquisition(*[np.asarray(x)[: len(runs)] for x in found])
+        return jax.tree.map(lambda x: np.asarray(x)[: len(runs)], found)
 
     def _history(self, vectors, state: _State, meta_features) -> History:
         """Two examples per started run, padded to a power of two."""
@@ -190,7 +190,7 @@ class WarmPolicy:
         index[: len(started)] = started
         real = (np.arange(size) < len(started)).astype(np.float32)
         length = np.maximum(state.epochs[index], 1)
-        features = _features(state.curves[index])
+        features = _features(jnp.asarray(state.curves[index]))
         encoder = self.surrogates.learned.performance.encoder
         inputs = np.where(real[:, None] > 0, vectors[index], 0)
         whole = History(

@@ -117,7 +117,7 @@ class Here:
         return int(self._epoch is None)
 
     def start(self, epoch: Epoch) -> None:
-        """Take an epoch; it is trained by :meth:`wait`."""
+        """Take an epoch; it is trained by `wait`."""
         self._epoch = epoch
 
     def wait(self) -> list[tuple[Epoch, Done]]:

@@ -122,7 +122,7 @@ def train_zero_shot(
         folds: For each fold the datasets to learn from; None: one fold, all datasets.
 
     Returns:
-        One :class:`ZeroShot` per fold.
+        One `ZeroShot` per fold.
     """
     folds = [range(data.num_datasets)] if folds is None else folds
     padded, index = pad_runs(data)

@@ -2,11 +2,11 @@
 
 It imports none of the other packages.
 
-* :class:`RunFolder` is the one folder format: a lock, an identity, metrics,
+* `RunFolder` is the one folder format: a lock, an identity, metrics,
   checkpoints with checksums, resume;
-* :mod:`jaxrl_runs.checkpoints` keeps arrays so that damage is noticed;
-* :mod:`jaxrl_runs.devices` spreads a population over a mesh;
-* :mod:`jaxrl_runs.statistics` gives means, interquartile means and intervals.
+* `jaxrl_runs.checkpoints` keeps arrays so that damage is noticed;
+* `jaxrl_runs.devices` spreads a population over a mesh;
+* `jaxrl_runs.statistics` gives means, interquartile means and intervals.
 """
 
 from jaxrl_runs.devices import map_agents, population_mesh

@@ -293,6 +293,7 @@ WIDTH = Integer(at_most=2**16)
 INDEX = Integer(at_least=0)
 FLAG = Flag()
 LAYERS = TupleOf(WIDTH)
+SCALES = TupleOf(POSITIVE, min_size=1)
 PATH = PathLike()
 REQUIRED: Any = dataclasses.MISSING  # The default of a field that has none.
 

@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from envs.steps import Steps, kind_of_steps
+from envs.steps import StepKind, Steps
 from jaxrl_se.agents import BestResponse
 from jaxrl_se.config import EvolutionConfig
 from jaxrl_se.defaults import Budget, default_config
 from jaxrl_se.evaluation import evaluate
 from jaxrl_se.evolution_run import Run
-from jaxrl_se.outcome import Confirmation, warn_of
+from jaxrl_se.outcome import ENOUGH, Confirmation, warn_of
 from jaxrl_se.probing import Probe, probe
 from jaxrl_se.training import train
 
@@ -50,21 +50,20 @@ def look_at(
 
 
 def confirm(
-    run: Run, found: Probe, key: jax.Array, result: tuple[Any, Any]
+    run: Run, found: Probe, result: tuple[Any, Any]
 ) -> tuple[Confirmation, Steps]:
     """Trains fresh agents in the result and tests them on keys that nothing else used.
 
     Args:
       run: The evolution, at its end.
       found: The probe before it.
-      key: The evolution's key.
       result: The evolved environment and its params.
 
     Returns:
       What came out and the steps that the tests took.
     """
     config, task = run.program.config, (run.program.task, run.params.task)
-    key = jax.random.fold_in(key, _CONFIRMATION)
+    key = jax.random.fold_in(run.key, _CONFIRMATION)
     returns, taken = {}, 0
     for place, agent in enumerate(config.validated_agents):
         key_agent = jax.random.fold_in(key, place)
@@ -84,14 +83,17 @@ def confirm(
         best_response=response,
         solved_return=config.stop_return,
     )
-    return confirmation, Steps.of(kind_of_steps(task[0]), taken)
+    return confirmation, Steps.of(run.program.kind, taken)
 
 
-def spent(found: Probe | None, task: tuple[Any, Any]) -> Steps:
+def lags(confirmation: Confirmation | None) -> bool:
+    """Whether agents do clearly less than the best response says is possible."""
+    return confirmation is not None and confirmation.closed < ENOUGH
+
+
+def spent(found: Probe | None, kind: StepKind) -> Steps:
     """The steps of a probe, by where they were taken."""
-    if found is None:
-        return Steps()
-    return Steps.of(kind_of_steps(task[0]), found.steps)
+    return Steps() if found is None else Steps.of(kind, found.steps)
 
 
 def with_steps(progress: Any, steps: Steps) -> Any:

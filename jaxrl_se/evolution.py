@@ -18,7 +18,7 @@ from jaxrl_runs.devices import population_mesh
 from jaxrl_runs.run_folder import RunFolder
 from jaxrl_runs.values import COUNT, FLAG, Function, Like, PathLike, as_key, shown
 from jaxrl_se.agents.agent import AGENT
-from jaxrl_se.any_task import confirm, look_at, spent, with_steps
+from jaxrl_se.any_task import confirm, lags, look_at, spent, with_steps
 from jaxrl_se.config import EvolutionConfig
 from jaxrl_se.defaults import Budget
 from jaxrl_se.evolution_run import TEST, Progress, Run
@@ -98,7 +98,7 @@ def evolve(
     key: int | jax.Array = 0,
     *,
     budget: Budget | None = None,
-    with_agents: bool = False,
+    with_agents: bool | None = None,
     progress: bool = True,
     proxy: tuple[Any, Any] | None = None,
     out: str | Path | RunFolder | None = None,
@@ -129,7 +129,9 @@ def evolve(
       key: A seed or a PRNG key.
       budget: What a run with a chosen configuration may cost.
       with_agents: Whether agents that train score the last generations of such a run,
-        which costs more and is for tasks whose agents learn too little without it.
+        which costs tens of CPU-seconds more. None: a second run with them follows
+        where agents cannot learn what the first one found, and the better result is
+        returned, with the steps of both; not with `out`, which holds one run.
       progress: Whether to print a line every few seconds to standard error; an
         `on_generation` takes its place.
       proxy: The environment to evolve, a pair whose env has `init_weights(key)` and
@@ -152,41 +154,33 @@ def evolve(
     _check_options(
         config, budget, out, resume, checkpoint_every, on_generation, mesh, proxy
     )
-    FLAG.check("with_agents", with_agents)
+    if with_agents is not None:
+        FLAG.check("with_agents", with_agents)
     FLAG.check("progress", progress)
-    if budget is not None and config is not None:
+    if config is not None and (budget is not None or with_agents is not None):
         raise ValueError(
-            "budget must be None where a config is given, whose max_generations says "
-            f"what it costs, got {budget}"
+            "budget and with_agents must be None where a config is given, which says "
+            f"both, got {budget} and {with_agents}"
         )
     key = as_key(key)
-    solved_return, kind, vary = None, None, None
-    task_name = task if isinstance(task, str) else None
-    if isinstance(task, str):
-        solved_return = envs.solved_return(task)
-        task = envs.make(task)
-    if is_outside(task):
-        solved_return = task.solved_return  # type: ignore
-    elif hasattr(task, "pair"):
-        opened: Any = task
-        solved_return, kind = opened.solved_return, opened.kind
-        vary, task = opened.vary, opened.pair
-    if not is_outside(task):
-        task = envs.as_pair(task, argument="task")
+    opened = _Opened.of(task)
     found = None
-    if config is None and proxy is None and not is_outside(task):
-        found, config = look_at(task, key, budget, with_agents)  # type: ignore
+    if config is None and proxy is None and not opened.is_outside:
+        found, config = look_at(opened.task, key, budget, bool(with_agents))
         if progress:
             print(found, file=sys.stderr, flush=True)
-    config = config or EvolutionConfig()
-    config = config.for_task(solved_return)
-    if is_outside(task):
+    config = (config or EvolutionConfig()).for_task(opened.solved_return)
+    if opened.is_outside:
         check_outside(config, proxy)
-        proxy = proxy or proxy_of(config, task)  # type: ignore
-    else:
-        proxy = proxy or config.proxy.make(*task)  # type: ignore
-    mesh = mesh or population_mesh()
-    program, params = Generation.build(task, proxy, config, mesh, kind=kind, vary=vary)
+    proxy = proxy or opened.proxy(config)
+    program, params = Generation.build(
+        opened.task,
+        proxy,
+        config,
+        mesh or population_mesh(),
+        kind=opened.kind,
+        vary=opened.vary,
+    )
     if config.stop_return is None and found is None:
         warnings.warn(
             "stop_return: none is known for this task and scoring, so nothing ends the "
@@ -194,49 +188,116 @@ def evolve(
             "infinity if that is meant",
             stacklevel=2,
         )
-
-    if on_generation is None and progress:
-        on_generation = ProgressLines(config)
+    lines = ProgressLines(config) if progress else None
+    report = on_generation or lines
 
     def finish(folder: RunFolder | None) -> EvolutionResult:
-        run = Run(
-            program,
-            params,
-            key,
-            folder,
-            checkpoint_every,
-            on_generation,
-            spent=spent(found, task),  # type: ignore
-        )
-        done = run.finish()
-        evolved = program.env, params.proxy.replace(weights=run.weights)
-        confirmation = None
-        if found is not None:
-            confirmation, taken = confirm(run, found, key, evolved)
-            done = with_steps(done, taken)
-        return EvolutionResult(
-            *evolved,
-            config=config,
-            progress=done,
-            compile_seconds=run.compile_seconds,
-            validation=run.validation,
-            test=run.test,
-            task_name=task_name or getattr(program.task, "name", "a task"),
-            probe=found,
-            confirmation=confirmation,
-        )
+        start = spent(found, program.kind)
+        run = Run(program, params, key, folder, checkpoint_every, report, start)
+        return _result(run, found, opened.name)
 
     if out is None or isinstance(out, RunFolder):
-        return finish(out)
-    identity = {
-        "evolution": describe(config),
-        "task": task.digest if is_outside(task) else _identity(task),  # type: ignore
-        "proxy": _identity(proxy),
-        "vary": describe(vary),
-        "key": jax.random.key_data(key).tolist(),
-    }
-    with RunFolder(out, identity, resume=resume) as folder:
-        return finish(folder)
+        result = finish(out)
+    else:
+        identity = {
+            "evolution": describe(config),
+            "task": opened.identity(),
+            "proxy": _identity(proxy),
+            "vary": describe(opened.vary),
+            "key": jax.random.key_data(key).tolist(),
+        }
+        with RunFolder(out, identity, resume=resume) as folder:
+            return finish(folder)
+    if out is None and with_agents is None and lags(result.confirmation):
+        if progress:
+            print("agents lag behind: once more, scored by agents", file=sys.stderr)
+        again = evolve(
+            task,
+            None,
+            key,
+            budget=budget,
+            with_agents=True,
+            progress=progress,
+            on_generation=on_generation,
+            mesh=mesh,
+        )
+        return _better(result, again)
+    return result
+
+
+def _result(run: Run, found: Probe | None, task_name: str) -> EvolutionResult:
+    """Finishes a run and tests what came of it, if it began with a probe."""
+    done = run.finish()
+    program = run.program
+    evolved = program.env, run.params.proxy.replace(weights=run.weights)
+    confirmation = None
+    if found is not None:
+        confirmation, taken = confirm(run, found, evolved)
+        done = with_steps(done, taken)
+    return EvolutionResult(
+        *evolved,
+        config=program.config,
+        progress=done,
+        compile_seconds=run.compile_seconds,
+        validation=run.validation,
+        test=run.test,
+        task_name=task_name,
+        probe=found,
+        confirmation=confirmation,
+    )
+
+
+def _better(first: EvolutionResult, second: EvolutionResult) -> EvolutionResult:
+    """The better one of two attempts, with the steps of both."""
+    means = [result.confirmation.mean for result in (first, second)]  # type: ignore
+    kept, other = (second, first) if means[1] > means[0] else (first, second)
+    return dataclasses.replace(
+        kept, progress=with_steps(kept.progress, other.progress.steps)
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Opened:
+    """A task in whatever form it was given.
+
+    Attributes:
+      task: A gymnax pair, or a task outside JAX.
+      name: What it is called.
+      solved_return: Its threshold, or None.
+      kind: What a step of it is, or None for what it says itself.
+      vary: See `Generation`.
+      is_outside: Whether it is outside JAX.
+    """
+
+    task: Any
+    name: str
+    solved_return: float | None = None
+    kind: Any = None
+    vary: Any = None
+    is_outside: bool = False
+
+    @classmethod
+    def of(cls, task: Any) -> _Opened:
+        """Raises TypeError for what is no task."""
+        if isinstance(task, str):
+            return cls(envs.make(task), task, envs.solved_return(task))
+        name = getattr(task, "name", "a task")
+        if is_outside(task):
+            return cls(task, name, task.solved_return, is_outside=True)
+        if hasattr(task, "pair"):
+            return cls(task.pair, name, task.solved_return, task.kind, task.vary)
+        task = envs.as_pair(task, argument="task")
+        return cls(task, getattr(task[0], "name", name))
+
+    def proxy(self, config: EvolutionConfig) -> tuple[Any, Any]:
+        """The environment to evolve where none was given."""
+        if self.is_outside:
+            return proxy_of(config, self.task)
+        return config.proxy.make(*self.task)  # type: ignore
+
+    def identity(self) -> Any:
+        """What tells it from other tasks, as JSON."""
+        return self.task.digest if self.is_outside else _identity(self.task)
 
 
 def _check_options(

@@ -58,6 +58,11 @@ class Progress:
         """The three counts."""
         return Steps(self.real_steps, self.model_steps, self.synthetic_steps)
 
+    def counted(self, steps: Steps) -> Progress:
+        """The progress with these counts of steps."""
+        counts: dict[str, Any] = steps.as_dict()
+        return dataclasses.replace(self, **counts)
+
     def after(self, row: dict, solved: bool) -> Progress:
         """The progress with one more row, whose counts are totals."""
         kept = ("generation", "seconds", "cpu_seconds", *Steps().as_dict())
@@ -123,7 +128,7 @@ class Run:
         mean = program.strategy.mean(state)
         self.now = (
             SearchState(state, mean, jnp.float32(-jnp.inf)),
-            Progress(**spent.as_dict()),
+            Progress().counted(spent),
         )
         if folder is not None:
             restored = folder.restore(self.now[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from jaxrl_runs.statistics import bootstrap_ci95
 from jaxrl_se.probing import Probe
 
 # Less of the way from random to the best response, and agents do not learn well.
-_ENOUGH = 0.9
+ENOUGH = 0.9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,24 +52,32 @@ class Confirmation:
         """Whether the worst kind reaches the threshold; None if there is none."""
         return None if self.solved_return is None else self.mean >= self.solved_return
 
+    @property
+    def closed(self) -> float:
+        """Share of the way from random to the best response that the worst kind goes.
+
+        1 where that way is not known, or where the best response is no better.
+        """
+        response = -math.inf if self.best_response is None else self.best_response
+        if not response > self.random_return:
+            return 1.0
+        return (self.mean - self.random_return) / (response - self.random_return)
+
     def problem(self) -> str | None:
         """What is wrong with the result and what to try; None if nothing is."""
         low, _ = self.ci95
-        if self.random_return == self.random_return and low <= self.random_return:
+        if self.closed < ENOUGH:
+            return (
+                f"{self.worst_kind} learns less than the environment knows (its best "
+                f"response has {self.best_response:.4g}). Try with_agents=True, or "
+                "train agents for longer"
+            )
+        if low <= self.random_return:
             return (
                 "failed: agents do no better than random play "
                 f"({self.random_return:.4g}). Try another seed, more real steps "
                 "(budget), or a task whose reward says earlier what is good"
             )
-        response = self.best_response
-        if response is not None and self.random_return == self.random_return:
-            gap = response - self.random_return
-            if gap > 0 and self.mean - self.random_return < _ENOUGH * gap:
-                return (
-                    f"{self.worst_kind} learns less than the environment knows (its "
-                    f"best response has {response:.4g}). Try with_agents=True, "
-                    "or train agents for longer"
-                )
         if self.is_solved is False:
             return (
                 f"not solved: {self.solved_return:g} is the threshold. Try more real "
@@ -85,7 +94,9 @@ class Confirmation:
                 f"{len(returns)} {kind} {np.mean(returns):.4g} [{low:.4g}, {high:.4g}]"
             )
         text = "fresh agents in the task: " + ", ".join(kinds)
-        if self.random_return == self.random_return:
+        if self.best_response is not None:
+            text += f"; best response {self.best_response:.4g}"
+        if not math.isnan(self.random_return):
             text += f"; random {self.random_return:.4g}"
         return text
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxrl_se.config import EvolutionConfig
 
 
-def stalled(values: Sequence[float], patience: int) -> bool:
+def stalled(values: Sequence[float] | np.ndarray, patience: int) -> bool:
     """Whether a noisy series has stopped to rise.
 
     The mean of the last `patience` values is compared with that of as many before; the

@@ -9,9 +9,11 @@ import jaxrl_runs.placement  # noqa: F401  first: is `envs` ours?
 
 # isort: split
 from oswm.closed_form import Persistence, Ridge
+from oswm.conditioning import condition
 from oswm.context import Context, Prediction
-from oswm.environment import WorldModelEnv, WorldModelParams, condition
+from oswm.environment import WorldModelEnv, WorldModelParams
 from oswm.evolvable import EvolvableEnv, evolvable
+from oswm.fast_kernel_ridge import FastKernelRidge
 from oswm.kernel_ridge import KernelRidge
 from oswm.mlp_ensemble import MLPEnsemble
 from oswm.model import TransformerModel
@@ -20,11 +22,14 @@ from oswm.planning import CrossEntropyPlanner
 from oswm.selection import LeaveOneOut
 from oswm.sub_contexts import SubContexts
 from oswm.weights import load_model, read_card
+from oswm.world_model import WorldModel
+from oswm.worlds import WorldsParams, condition_worlds, draw_world
 
 __all__ = [
     "Context",
     "CrossEntropyPlanner",
     "EvolvableEnv",
+    "FastKernelRidge",
     "KernelRidge",
     "LeaveOneOut",
     "MLPEnsemble",
@@ -34,9 +39,13 @@ __all__ = [
     "Ridge",
     "SubContexts",
     "TransformerModel",
+    "WorldModel",
     "WorldModelEnv",
     "WorldModelParams",
+    "WorldsParams",
     "condition",
+    "condition_worlds",
+    "draw_world",
     "evolvable",
     "load_model",
     "read_card",

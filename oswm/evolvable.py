@@ -25,7 +25,7 @@ from oswm.linalg import matmul
 
 
 @struct.dataclass
-class Rows:
+class EvolvingRows:
     """The rows of a context that evolve.
 
     Attributes:
@@ -114,7 +114,7 @@ def evolvable(
         transitions: The context.
         env: What `condition` made of it.
         params: Its params.
-        num_rows: Rows whose outcomes evolve, K.
+        num_rows: EvolvingRows whose outcomes evolve, K.
         length_scale: How far they spread, in units of the root of the number of inputs.
 
     Returns:
@@ -126,7 +126,7 @@ def evolvable(
     context = Context.of(transitions, env.action_space(params))
     if not 0 < num_rows <= context.num_rows:
         raise ValueError(
-            f"num_rows: expected 1 ... {context.num_rows} (the context's rows), got "
+            f"num_rows must be in 1 ... {context.num_rows} (the context's rows), got "
             f"{num_rows}"
         )
     inputs = jnp.concatenate([context.obs, context.action], axis=1)
@@ -136,7 +136,7 @@ def evolvable(
     chosen, whitening = choose_landmarks(
         points, context.mask, num_rows, relevance > 0, None
     )
-    rows = Rows(
+    rows = EvolvingRows(
         scale,
         relevance,
         points[chosen],

@@ -20,6 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from jaxrl_runs import values
+from jaxrl_runs.values import FLAG, MANY, SCALES, setting
 from oswm.closed_form import (
     ClosedForm,
     least,
@@ -29,9 +31,10 @@ from oswm.closed_form import (
     targets_of,
 )
 from oswm.context import Scale
-from oswm.features import quadratic
+from oswm.features import pairs, quadratic
 from oswm.landmarks import choose_landmarks, kernel
 from oswm.linalg import inverse_factor, matmul
+from oswm.relevance import RelevanceSearch
 
 _PENALTY = 1e-5  # Of the base, per row; one-hot actions add up to a constant.
 # Observations whose kernels are evaluated one by one, which skips those that no target
@@ -163,12 +166,21 @@ class KernelRidge(ClosedForm):
         num_screening: Landmarks on which candidates are compared.
         length_scales: Candidates, in units of the root of the number of inputs.
         penalties: Candidates: variance of the noise over that of the kernel.
+        ard: Whether each target's length scales are then fitted per input, by the
+            marginal likelihood; of both kernels the one of the smaller leave-one-out
+            error is kept.
+        search: Settings of that fit.
     """
 
-    num_landmarks: int = 256
-    num_screening: int = 64
-    length_scales: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 4.0)
-    penalties: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+    num_landmarks: int = setting(256, MANY)
+    num_screening: int = setting(64, MANY)
+    length_scales: tuple[float, ...] = setting((0.25, 0.5, 1.0, 2.0, 4.0), SCALES)
+    penalties: tuple[float, ...] = setting((1e-4, 1e-3, 1e-2, 1e-1, 1.0), SCALES)
+    ard: bool = setting(False, FLAG)
+    search: RelevanceSearch = RelevanceSearch()  # noqa: RUF009 (frozen)
+
+    def __post_init__(self):
+        values.check(self)
 
     def fit_targets(self, context):
         """Fit changes from observation and action; the reward from all."""
@@ -189,7 +201,7 @@ class KernelRidge(ClosedForm):
         every = mask[:, None] * reward_scale.normalize(every)
         is_next = np.arange(every.shape[1]) >= inputs.shape[1]
         views = jnp.asarray(np.stack([~is_next, is_next, np.ones_like(is_next)]), float)
-        features = jax.vmap(_reward_features, (0, None))(every, context.obs_size)
+        features = jax.vmap(reward_features, (0, None))(every, context.obs_size)
         reward, *of_reward = self._fit(
             every, features, targets[:, -1:], mask, views, jnp.array([0.0, 0.5])
         )
@@ -225,7 +237,7 @@ class KernelRidge(ClosedForm):
             deviations [O, N].
         """
         features = mask[:, None] * jnp.insert(features, 0, 1.0, axis=1)
-        polynomials = _fit_polynomials(features, targets, mask, inputs.shape[1])
+        polynomials = fit_polynomials(features, targets, mask, inputs.shape[1])
         kernels = self._kernels(inputs, views, additive)
         penalties = jnp.asarray(self.penalties)
         size = min(self.num_landmarks, len(inputs))
@@ -233,11 +245,11 @@ class KernelRidge(ClosedForm):
 
         def screen(candidate):
             few = min(self.num_screening, size)
-            columns, _ = _kernel_features(inputs, mask, candidate, few)
+            columns, _ = kernel_features(inputs, mask, candidate, few)
 
             def errors(polynomial):
                 flat = polynomial.flatten(columns)
-                tried = jax.vmap(_solve_kernel, (None, None, None, 0))(
+                tried = jax.vmap(solve_kernel, (None, None, None, 0))(
                     flat, polynomial.residual, polynomial.leverage, penalties
                 )
                 return jnp.nanmin(jnp.sum(jnp.square(tried.left_out), axis=1), axis=0)
@@ -249,10 +261,27 @@ class KernelRidge(ClosedForm):
 
         def fit_one(target):
             candidate, degree = jnp.divmod(choice[target], errors.shape[1])
-            candidate = jax.tree.map(lambda x: x[candidate], kernels)
+            relevance, share = jax.tree.map(lambda x: x[candidate], kernels)
+            # Few landmarks favour long scales, so the next shorter one is tried, too.
+            tried = [relevance, 2.0 * relevance]
+            if self.ard:
+                terms = jnp.where(degree == 0, is_linear, 1.0) * features
+                residual = polynomials.residual[degree, :, target, None]
+                tried.append(
+                    self.search(inputs, terms, residual, mask, relevance, share)
+                )
             return _fit_one(
-                data, polynomials, target, degree, candidate, penalties, size
+                data,
+                polynomials,
+                target,
+                degree,
+                jnp.stack(tried),
+                share,
+                penalties,
+                size,
             )
+
+        is_linear = jnp.arange(features.shape[1]) <= inputs.shape[1]
 
         return jax.lax.map(fit_one, jnp.arange(targets.shape[1]))
 
@@ -285,21 +314,30 @@ class KernelRidge(ClosedForm):
         next_obs = obs + scale.restore(change)
         inputs = jnp.concatenate([obs, action, next_obs])
         inputs = fit.reward_scale.normalize(inputs)
-        features = _reward_features(inputs, len(obs))
+        features = reward_features(inputs, len(obs))
         reward, reward_std = fit.reward(inputs, features)
         mean = jnp.append(change, reward)
         std = jnp.append(change_std, reward_std)
         return fit.target_scale.restore(mean), fit.target_scale.std * std
 
 
-def _reward_features(inputs: jax.Array, obs_size: int) -> jax.Array:
+def reward_features(inputs: jax.Array, obs_size: int) -> jax.Array:
     """All inputs, then products within observation and action, and within the next."""
-    before, after = inputs[:-obs_size], inputs[-obs_size:]
-    products = quadratic(before)[len(before) :], quadratic(after)[len(after) :]
-    return jnp.concatenate([inputs, *products])
+    first, second = reward_pairs(len(inputs), obs_size)
+    return jnp.concatenate([inputs, inputs[first] * inputs[second]])
 
 
-def _fit_polynomials(features, targets, mask, num_inputs: int) -> Polynomial:
+def reward_pairs(num_inputs: int, obs_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which inputs of the reward are multiplied."""
+    num_before = num_inputs - obs_size
+    before, after = pairs(num_before), pairs(obs_size)
+    first, second = (
+        np.concatenate([x, num_before + y]) for x, y in zip(before, after, strict=True)
+    )
+    return first, second
+
+
+def fit_polynomials(features, targets, mask, num_inputs: int) -> Polynomial:
     """Of degree 1 and 2, a leading axis [2]."""
     penalty = _PENALTY * jnp.maximum(jnp.sum(mask), 1.0)
     size = features.shape[1]
@@ -319,7 +357,7 @@ def _fit_polynomials(features, targets, mask, num_inputs: int) -> Polynomial:
     return jax.tree.map(lambda *x: jnp.stack(x), *each)
 
 
-def _kernel_features(inputs, mask, candidate, num_landmarks: int):
+def kernel_features(inputs, mask, candidate, num_landmarks: int):
     """Orthonormal features [N, M] of a kernel; the landmarks and their whitening."""
     relevance, additive = candidate
     points, used = relevance * inputs, relevance > 0
@@ -331,7 +369,7 @@ def _kernel_features(inputs, mask, candidate, num_landmarks: int):
 
 
 @struct.dataclass
-class _Solution:
+class Solution:
     """Of one penalty: weights [M, O], and for rows leverage [N], residuals [N, O]."""
 
     weights: jax.Array
@@ -341,7 +379,7 @@ class _Solution:
     left_out: jax.Array
 
 
-def _solve_kernel(flat, residual, leverage, penalty) -> _Solution:
+def solve_kernel(flat, residual, leverage, penalty) -> Solution:
     """Fit what a polynomial leaves by flat columns, given with their Gram matrix."""
     flat, gram = flat
     half = inverse_factor(gram + penalty * jnp.eye(len(gram)))
@@ -355,10 +393,12 @@ def _solve_kernel(flat, residual, leverage, penalty) -> _Solution:
     leverage = leverage + jnp.sum(jnp.square(matmul(flat, half.T)), axis=1)
     residual = residual - matmul(flat, weights)
     left_out = residual / left_over(leverage)[:, None]
-    return _Solution(weights, half, leverage, residual, left_out)
+    return Solution(weights, half, leverage, residual, left_out)
 
 
-def _fit_one(data, polynomials, target, degree, candidate, penalties, num_landmarks):
+def _fit_one(
+    data, polynomials, target, degree, relevances, additive, penalties, num_landmarks
+):
     """Fit one target's chosen kernel on all landmarks, unless polynomials are better.
 
     Returns:
@@ -368,14 +408,13 @@ def _fit_one(data, polynomials, target, degree, candidate, penalties, num_landma
     chosen = jax.tree.map(lambda x: x[degree], polynomials)
     residual = chosen.residual[:, target, None]
 
-    def try_scale(factor):
-        relevance, additive = candidate[0] * factor, candidate[1]
-        columns, (landmarks, whitening) = _kernel_features(
+    def try_scale(relevance):
+        columns, (landmarks, whitening) = kernel_features(
             inputs, mask, (relevance, additive), num_landmarks
         )
         flat = chosen.flatten(columns)
         tried = jax.lax.map(
-            lambda penalty: _solve_kernel(flat, residual, chosen.leverage, penalty),
+            lambda penalty: solve_kernel(flat, residual, chosen.leverage, penalty),
             penalties,
         )
         best = least(jnp.sum(jnp.square(tried.left_out), axis=(1, 2)))
@@ -398,8 +437,7 @@ def _fit_one(data, polynomials, target, degree, candidate, penalties, num_landma
         )
         return expansion, found.left_out[:, 0], noise * jnp.sqrt(variance)
 
-    # Few landmarks favour long scales, so the next shorter one is tried, too.
-    tried = jax.lax.map(try_scale, jnp.array([1.0, 2.0]))
+    tried = jax.lax.map(try_scale, relevances)
     best = least(jnp.sum(jnp.square(tried[1]), axis=1))
     expansion, left_out, std = jax.tree.map(lambda x: x[best], tried)
     weights, tilt = expansion.weights, matmul(chosen.half.T, expansion.tilt)

@@ -26,7 +26,7 @@ from oswm.network import Network, NetworkCache, NetworkConfig, Output
 from oswm.prior.dataset import MAX_ACTIONS, MAX_STATES
 from oswm.selection import LeaveOneOut
 from oswm.termination import Termination
-from oswm.tokens import Rows, Scales, base_of, read_context, read_query
+from oswm.tokens import ContextScales, TokenRows, base_of, read_context, read_query
 
 _GATE_VARIANCE = 0.25
 _FAR_BETTER = 0.5  # Share of the squared error at which blending is given up.
@@ -49,7 +49,7 @@ class ModelCache:
 
     weights: Any
     fits: Any
-    scales: Scales
+    scales: ContextScales
     network: NetworkCache
     gate: jax.Array
     is_blended: jax.Array
@@ -76,7 +76,7 @@ class TransformerModel:
     def __post_init__(self):
         if len(self.base.models) != self.config.num_models:
             raise ValueError(
-                f"base: expected {self.config.num_models} models, as many as the "
+                f"base must have {self.config.num_models} models, as many as the "
                 f"network was trained to blend, got {len(self.base.models)}"
             )
 
@@ -104,12 +104,12 @@ class TransformerModel:
         """The distributions of residuals."""
         return HEADS[self.config.head]()
 
-    def _encode(self, weights, rows: Rows) -> NetworkCache:
+    def _encode(self, weights, rows: TokenRows) -> NetworkCache:
         network = Network(self.config)
         cache = network.apply({"params": weights}, rows, method="encode")
         return cast(NetworkCache, cache)
 
-    def _decode(self, weights, cache: NetworkCache, query: Rows) -> Output:
+    def _decode(self, weights, cache: NetworkCache, query: TokenRows) -> Output:
         network = Network(self.config)
         output = network.apply({"params": weights}, cache, query, method="decode")
         return cast(Output, output)
@@ -136,7 +136,9 @@ class TransformerModel:
             termination=Termination.fit(context),
         )
 
-    def _gate(self, weights, rows: Rows, queries: Rows) -> tuple[jax.Array, jax.Array]:
+    def _gate(
+        self, weights, rows: TokenRows, queries: TokenRows
+    ) -> tuple[jax.Array, jax.Array]:
         """From rows held out in turn: factors of the shifts, and whether to blend.
 
         Returns:
@@ -240,7 +242,7 @@ def check_sizes(context: Context) -> None:
     ):
         if size > most:
             raise ValueError(
-                f"{name}: the world model holds at most {most} dimensions, got {size}; "
+                f"{name} must have at most {most} dimensions, got {size}; "
                 "leave some out, or take a closed-form model such as "
                 "model=oswm.LeaveOneOut()"
             )

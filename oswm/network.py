@@ -23,7 +23,7 @@ from flax import struct
 
 from oswm.heads import HEADS
 from oswm.linalg import matmul
-from oswm.tokens import NUM_FEATURES, NUM_SLOTS, Rows, slots_of
+from oswm.tokens import NUM_FEATURES, NUM_SLOTS, TokenRows, feature, slots_of
 
 # Exponents of the closed-form blend: of a model's error in the context, and of its
 # standard deviation at the query.
@@ -107,6 +107,24 @@ class Output:
     scale: jax.Array
     params: jax.Array
     terminated: jax.Array
+
+
+@struct.dataclass
+class Read:
+    """What the R heads of the last attention read for M queries.
+
+    Attributes:
+        residual: Mean residual of each target, [M, S + 1, R].
+        squares: Mean squares of the residuals, and squared errors of each of the K
+            models, [M, 1 + K, S + 1, R].
+        end: Share of rows that end an episode, [M, R].
+        share: Attention of the row that weighs most, [M, R].
+    """
+
+    residual: jax.Array
+    squares: jax.Array
+    end: jax.Array
+    share: jax.Array
 
 
 def squared_distance(x: jax.Array, columns: jax.Array) -> jax.Array:
@@ -255,7 +273,7 @@ class Network(nn.Module):
     def _tokens(self, features):
         return self.embed_out(nn.gelu(self.embed(features)))
 
-    def encode(self, rows: Rows) -> NetworkCache:
+    def encode(self, rows: TokenRows) -> NetworkCache:
         """Everything that depends on the context alone."""
         tokens = self._tokens(rows.features)
         distance = squared_distance(rows.inputs, rows.inputs.T)
@@ -287,7 +305,7 @@ class Network(nn.Module):
             end_rate=jnp.sum(share * rows.terminated),
         )
 
-    def decode(self, cache: NetworkCache, query: Rows) -> Output:
+    def decode(self, cache: NetworkCache, query: TokenRows) -> Output:
         """Predict queries, each from the context alone."""
         tokens = self._tokens(query.features)
         distance = squared_distance(query.inputs, cache.inputs)
@@ -296,7 +314,26 @@ class Network(nn.Module):
         ):
             tokens = block(tokens, keys, values, distance, cache.mask)
         tokens = self.norm(tokens)
+        read = self._read(cache, query, tokens, distance)
+        nearest = jnp.min(jnp.where(cache.mask > 0, distance, 1e3), 1)
+        shared = [
+            self.summary(tokens),
+            jnp.log(read.share + 1e-4),
+            jnp.log(nearest + 1e-4)[:, None],
+        ]
+        shared = jnp.concatenate(shared, -1)
+        hidden = self._target_hidden(cache, query, tokens, read, shared)
+        blend, centre, scale = self._blend(cache, query, hidden)
+        return Output(
+            blend=blend,
+            shift=centre - blend + jnp.sum(self.mixing(hidden) * read.residual, -1),
+            scale=scale,
+            params=self.target_out(hidden).astype(jnp.float32),
+            terminated=self._end_logit(cache, read.end, shared),
+        )
 
+    def _read(self, cache, query, tokens, distance) -> Read:
+        """The last attention, from tokens [M, width] and distances [M, N]."""
         next_distance = squared_distance(query.next_obs, cache.next_obs)
         weights = attend(
             self.readout_query(tokens),
@@ -304,53 +341,73 @@ class Network(nn.Module):
             [(self.sharpness, distance), (self.next_sharpness, next_distance)],
             cache.mask,
         )
-        num_targets = query.residual.shape[1]
         read = jnp.einsum("hmn,tn->mth", weights, cache.read)
-        share = 1.0 / read[:, -1]  # of the row that weighs most, [M, R]
+        share = 1.0 / read[:, -1]
         read = read[:, :-1] * share[:, None]
-        end, read = read[:, -1], read[:, :-1]
-        read = read.reshape(len(read), -1, num_targets, read.shape[-1])
-        mean, errors = read[:, 0], jnp.log(read[:, 1:] + 1e-6)
-        focus = jnp.log(share + 1e-4)
-        nearest = jnp.min(jnp.where(cache.mask > 0, distance, 1e3), 1)
-        shared = [self.summary(tokens), focus, jnp.log(nearest + 1e-4)[:, None]]
-        shared = jnp.concatenate(shared, -1)
+        of_targets = read[:, :-1].reshape(
+            len(read), -1, query.residual.shape[1], read.shape[-1]
+        )
+        return Read(
+            residual=of_targets[:, 0],
+            squares=of_targets[:, 1:],
+            end=read[:, -1],
+            share=share,
+        )
 
+    def _target_hidden(self, cache, query, tokens, read: Read, shared) -> jax.Array:
+        """What the perceptron that all targets share makes of each, [M, S + 1, H]."""
+        num_targets = query.residual.shape[1]
         slots = slots_of(num_targets - 1)
-        own = query.features[:, -2 - 4 * NUM_SLOTS : -2].reshape(-1, 4, NUM_SLOTS)
-        own = own[:, :2, slots]  # the base's mean and strength
-        is_reward = jnp.broadcast_to(slots == NUM_SLOTS - 1, mean.shape[:2])
+        base = feature(query.features, "base")[:, None, slots]
+        strength = feature(query.features, "strength")[:, None, slots]
         error = jnp.broadcast_to(cache.error, query.models.shape)
-        of_models = [own, jnp.arcsinh(query.models) / 4, query.spread / 4, error / 4]
+        of_models = jnp.concatenate(
+            [
+                base,
+                strength,
+                jnp.arcsinh(query.models) / 4,
+                query.spread / 4,
+                error / 4,
+            ],
+            1,
+        )
+        is_reward = jnp.broadcast_to(slots == NUM_SLOTS - 1, read.residual.shape[:2])
         hidden = jnp.concatenate(
             [
-                jnp.arcsinh(mean),
-                _of_targets(errors) / 4,
+                jnp.arcsinh(read.residual),
+                _of_targets(jnp.log(read.squares + 1e-6)) / 4,
                 self.slot_features(tokens)[:, slots],
-                jnp.moveaxis(jnp.concatenate(of_models, 1), 1, 2),
+                jnp.moveaxis(of_models, 1, 2),
                 is_reward[..., None].astype(jnp.float32),
             ],
             -1,
         )
         hidden = self.target_in(hidden)
         hidden = nn.gelu(hidden + self.target_shared(shared)[:, None])
-        hidden = hidden + nn.gelu(self.target_hidden(hidden))
+        return hidden + nn.gelu(self.target_hidden(hidden))
+
+    def _blend(self, cache, query, hidden) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """The closed-form blend, the reconsidered one, and its deviation, [M, S + 1].
+
+        The closed-form blend weighs models by their errors in the context and by their
+        deviations at the query; the network adds to the logits of these weights.
+        """
+        error = jnp.broadcast_to(cache.error, query.models.shape)
         trust = _ERROR_TRUST * error + _SPREAD_TRUST * query.spread
         trust = -jnp.moveaxis(trust, 1, 2)
         models, spread = (jnp.moveaxis(x, 1, 2) for x in (query.models, query.spread))
         weights = jax.nn.softmax(4 * self.blending(hidden) + trust)
         blend = jnp.sum(jax.nn.softmax(trust) * models, -1)
         scale = jnp.exp(jnp.sum(weights * spread, -1))
-        shift = jnp.sum(weights * models, -1) - blend
-        shift = shift + jnp.sum(self.mixing(hidden) * mean, -1)
-        params = self.target_out(hidden).astype(jnp.float32)
+        return blend, jnp.sum(weights * models, -1), scale
 
+    def _end_logit(self, cache, end, shared) -> jax.Array:
+        """Of an end of the episode, [M]: the share of ends nearby, corrected."""
         rate = jnp.broadcast_to(jnp.log(cache.end_rate + 1e-4), (len(end), 1))
         ends = jnp.concatenate([end, jnp.log(end + 1e-4), rate, shared], -1)
         logit = self.end_out(nn.gelu(self.end_hidden(ends)))[:, 0]
         smooth = jnp.clip(jnp.mean(end, -1), 1e-4, 1 - 1e-4)
-        logit = logit + jnp.log(smooth) - jnp.log1p(-smooth)
-        return Output(blend, shift, scale, params, logit)
+        return logit + jnp.log(smooth) - jnp.log1p(-smooth)
 
 
 def _of_targets(read):
@@ -361,7 +418,7 @@ def _of_targets(read):
 
 def init_weights(key: jax.Array, config: NetworkConfig) -> dict:
     """Draw the weights of a network."""
-    rows = Rows(
+    rows = TokenRows(
         features=jnp.zeros((2, NUM_FEATURES)),
         inputs=jnp.zeros((2, 2)),
         next_obs=jnp.zeros((2, 1)),

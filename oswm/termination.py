@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from oswm.context import Context, Scale
-from oswm.features import quadratic
+from oswm.features import apply_form, form_of, pairs, quadratic
 from oswm.linalg import inverse_factor, matmul
 
 # Weak, so that few ends among a thousand rows are separated sharply from the others.
@@ -28,14 +28,13 @@ class Termination:
 
     Attributes:
         scale: Of next observation and action.
-        feature_scale: Of the features.
-        weights: float32 [1 + D], the intercept first.
+        form: Logit as a quadratic form of the standardised next observation and action,
+            float32 [1 + D, 1 + D].
         seen: 1 if some row of the context ended its episode, else 0.
     """
 
     scale: Scale
-    feature_scale: Scale
-    weights: jax.Array
+    form: jax.Array
     seen: jax.Array
 
     @classmethod
@@ -71,14 +70,12 @@ class Termination:
         start = jnp.zeros(features.shape[1])
         weights = jax.lax.fori_loop(0, _NUM_NEWTON_STEPS, step, start)
         seen = jnp.max(context.mask * context.terminated)
-        return cls(scale, feature_scale, weights, seen)
+        return cls(scale, _form(weights, feature_scale, context), seen)
 
     def logit(self, next_obs: jax.Array, action: jax.Array) -> jax.Array:
         """Of termination after one step, from vectors [S] and [A]."""
-        inputs = jnp.concatenate([next_obs, action])
-        features = _features(self.scale, inputs, len(next_obs))
-        features = self.feature_scale.normalize(features)
-        logit = self.weights[0] + matmul(features, self.weights[1:])
+        inputs = self.scale.normalize(jnp.concatenate([next_obs, action]))
+        logit = apply_form(self.form, inputs)
         return jnp.where(self.seen > 0, logit, _NEVER)
 
     def probability(self, next_obs: jax.Array, action: jax.Array) -> jax.Array:
@@ -89,3 +86,14 @@ class Termination:
 def _features(scale: Scale, inputs: jax.Array, obs_size: int) -> jax.Array:
     inputs = scale.normalize(inputs)
     return jnp.concatenate([quadratic(inputs[:obs_size]), inputs[obs_size:]])
+
+
+def _form(weights: jax.Array, scale: Scale, context: Context) -> jax.Array:
+    """Weights [1 + P] of standardised features, of which some are products."""
+    each = weights[1:] / scale.std
+    intercept = weights[0] - jnp.sum(each * scale.mean)
+    size = context.obs_size
+    num_products = len(each) - size - context.action_size
+    obs, products, action = jnp.split(each, [size, size + num_products])
+    ordered = jnp.concatenate([intercept[None], obs, action, products])
+    return form_of(ordered, size + context.action_size, *pairs(size))

@@ -22,9 +22,21 @@ from oswm.context import Context, Scale
 from oswm.prior.dataset import MAX_ACTIONS, MAX_STATES
 from oswm.selection import LeaveOneOut, choose
 
-NUM_INPUTS = MAX_STATES + MAX_ACTIONS
 NUM_SLOTS = MAX_STATES + 1  # targets: changes of observations, then the reward
-NUM_FEATURES = NUM_INPUTS + 4 * NUM_SLOTS + 2
+# What a row's features say, in this order: what it is, then for each target the base's
+# prediction, how strong its residuals are in the context, the first model's difference
+# from the base and the residual, then whether it ended and is in use.
+FEATURE_SIZES = {
+    "obs": MAX_STATES,
+    "action": MAX_ACTIONS,
+    "base": NUM_SLOTS,
+    "strength": NUM_SLOTS,
+    "first_model": NUM_SLOTS,
+    "residual": NUM_SLOTS,
+    "terminated": 1,
+    "mask": 1,
+}
+NUM_FEATURES = sum(FEATURE_SIZES.values())
 _LEAST_RESIDUAL = 1e-5  # of a target's standard deviation; float32 has no more digits
 _LEAST_SPREAD = 1e-3  # units
 _LARGEST_INPUT = 10.0
@@ -32,7 +44,7 @@ _LARGEST_RESIDUAL = 30.0
 
 
 @struct.dataclass
-class Scales:
+class ContextScales:
     """Statistics of a context, for its S observations, A actions and S + 1 targets.
 
     Attributes:
@@ -57,7 +69,7 @@ class Scales:
 
 
 @struct.dataclass
-class Rows:
+class TokenRows:
     """Rows as the network reads them; of queries, residual and terminated are unknown.
 
     Attributes:
@@ -82,12 +94,21 @@ class Rows:
     mask: jax.Array
 
 
+def feature(features: jax.Array, name: str) -> jax.Array:
+    """One of FEATURE_SIZES of features [..., NUM_FEATURES], [..., its size]."""
+    names = list(FEATURE_SIZES)
+    start = sum(FEATURE_SIZES[other] for other in names[: names.index(name)])
+    return features[..., start : start + FEATURE_SIZES[name]]
+
+
 def slots_of(obs_size: int) -> jax.Array:
     """The slots of S observations and the reward, [S + 1]."""
     return jnp.append(jnp.arange(obs_size), MAX_STATES)
 
 
-def read_context(base: LeaveOneOut, context: Context) -> tuple[Any, Scales, Rows, Rows]:
+def read_context(
+    base: LeaveOneOut, context: Context
+) -> tuple[Any, ContextScales, TokenRows, TokenRows]:
     """Fit the models to a context and describe each row as the others leave it.
 
     Returns:
@@ -108,7 +129,7 @@ def read_context(base: LeaveOneOut, context: Context) -> tuple[Any, Scales, Rows
     least = _LEAST_RESIDUAL * target_scale.std
     unit = jnp.maximum(root_mean_square(residual, mask), least)
     errors = jax.vmap(root_mean_square, (0, None))(residuals, mask)
-    scales = Scales(
+    scales = ContextScales(
         obs=Scale(scale.mean[:size], scale.std[:size]),
         action=Scale(scale.mean[size:], scale.std[size:]),
         target=target_scale,
@@ -135,12 +156,12 @@ def read_context(base: LeaveOneOut, context: Context) -> tuple[Any, Scales, Rows
 
 
 def read_query(
-    scales: Scales,
+    scales: ContextScales,
     obs: jax.Array,
     action: jax.Array,
     means: jax.Array,
     stds: jax.Array,
-) -> Rows:
+) -> TokenRows:
     """Describe queries.
 
     Args:
@@ -159,14 +180,14 @@ def read_query(
     )
 
 
-def base_of(scales: Scales, means: jax.Array) -> jax.Array:
+def base_of(scales: ContextScales, means: jax.Array) -> jax.Array:
     """The base's predictions [M, S + 1] among the models' [K, M, S + 1]."""
     return jnp.sum(scales.choice[:, None] * means, axis=0)
 
 
 def _describe(
     scales, obs, action, next_obs, means, stds, residual, terminated, mask
-) -> Rows:
+) -> TokenRows:
     obs = _within(scales.obs.normalize(obs), _LARGEST_INPUT)
     action = _within(scales.action.normalize(action), _LARGEST_INPUT)
     next_obs = _within(scales.obs.normalize(next_obs), _LARGEST_INPUT)
@@ -185,22 +206,22 @@ def _describe(
         between = jnp.zeros((len(x), missing))
         return jnp.concatenate([x[:, :-1], between, x[:, -1:]], axis=1)
 
-    features = jnp.concatenate(
-        [
-            jnp.pad(obs, ((0, 0), (0, missing))),
-            jnp.pad(action, no_action),
-            in_slots(base),
-            in_slots(jnp.broadcast_to(strength, base.shape)),
-            in_slots(jnp.arcsinh(models[:, 0])),
-            in_slots(jnp.arcsinh(residual)),
-            terminated[:, None],
-            mask[:, None],
-        ],
-        axis=1,
-    )
+    features = {
+        "obs": jnp.pad(obs, ((0, 0), (0, missing))),
+        "action": jnp.pad(action, no_action),
+        "base": in_slots(base),
+        "strength": in_slots(jnp.broadcast_to(strength, base.shape)),
+        "first_model": in_slots(jnp.arcsinh(models[:, 0])),
+        "residual": in_slots(jnp.arcsinh(residual)),
+        "terminated": terminated[:, None],
+        "mask": mask[:, None],
+    }
+    features = jnp.concatenate([features[name] for name in FEATURE_SIZES], axis=1)
     inputs = jnp.concatenate([obs, action], axis=1) * jnp.sqrt(0.5 / scales.num_inputs)
     next_obs = next_obs * jnp.sqrt(0.5 / scales.num_inputs)
-    return Rows(features, inputs, next_obs, residual, models, spread, terminated, mask)
+    return TokenRows(
+        features, inputs, next_obs, residual, models, spread, terminated, mask
+    )
 
 
 def _within(x: jax.Array, largest: float) -> jax.Array:

@@ -30,7 +30,7 @@ from oswm.network import Network, NetworkConfig, Output, init_weights
 from oswm.prior.dataset import Dataset
 from oswm.prior.default import draw_batch
 from oswm.selection import LeaveOneOut
-from oswm.tokens import Rows, Scales, base_of, read_context, read_query
+from oswm.tokens import ContextScales, TokenRows, base_of, read_context, read_query
 
 STEPS_PER_CALL = 24
 _LARGEST_REST = 30.0  # Beyond it a likelihood says no more.
@@ -54,7 +54,7 @@ QUICK_BASE = LeaveOneOut(
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainConfig:
+class TransformerTraining:
     """Settings of a training.
 
     Attributes:
@@ -85,7 +85,7 @@ class TrainConfig:
 
 
 @struct.dataclass
-class TrainState:
+class TransformerState:
     """What a checkpoint holds.
 
     Attributes:
@@ -115,13 +115,13 @@ class Lesson:
         scales: Of the context.
     """
 
-    context: Rows
-    queries: Rows
+    context: TokenRows
+    queries: TokenRows
     residual: jax.Array
     terminated: jax.Array
     weight: jax.Array
     mask: jax.Array
-    scales: Scales
+    scales: ContextScales
 
 
 def make_lesson(dataset: Dataset, base: LeaveOneOut) -> Lesson:
@@ -145,7 +145,7 @@ def make_lesson(dataset: Dataset, base: LeaveOneOut) -> Lesson:
     )
 
 
-def loss_of(weights: dict, lesson: Lesson, config: TrainConfig) -> jax.Array:
+def loss_of(weights: dict, lesson: Lesson, config: TransformerTraining) -> jax.Array:
     """Loss of one lesson."""
     network, head = Network(config.network), HEADS[config.network.head]()
     variables = {"params": weights}
@@ -174,7 +174,9 @@ def loss_of(weights: dict, lesson: Lesson, config: TrainConfig) -> jax.Array:
     )
 
 
-def make_optimizer(config: TrainConfig, num_steps: int) -> optax.GradientTransformation:
+def make_optimizer(
+    config: TransformerTraining, num_steps: int
+) -> optax.GradientTransformation:
     """AdamW with a warm-up and a cosine, gradients cut off at a norm of 1."""
     schedule = optax.warmup_cosine_decay_schedule(
         init_value=0.0,
@@ -189,10 +191,10 @@ def make_optimizer(config: TrainConfig, num_steps: int) -> optax.GradientTransfo
     )
 
 
-def start(config: TrainConfig, num_steps: int) -> TrainState:
+def start(config: TransformerTraining, num_steps: int) -> TransformerState:
     """The state before the first step."""
     weights = init_weights(_key(config, "weights"), config.network)
-    return TrainState(
+    return TransformerState(
         weights=weights,
         optimizer=make_optimizer(config, num_steps).init(weights),
         step=jnp.int32(0),
@@ -201,10 +203,10 @@ def start(config: TrainConfig, num_steps: int) -> TrainState:
 
 
 def make_advance(
-    config: TrainConfig,
+    config: TransformerTraining,
     num_steps: int,
     draw: Callable[..., Dataset] = draw_batch,
-) -> Callable[[TrainState], tuple[TrainState, jax.Array]]:
+) -> Callable[[TransformerState], tuple[TransformerState, jax.Array]]:
     """Compile STEPS_PER_CALL steps, data-parallel over all devices.
 
     Args:
@@ -223,13 +225,12 @@ def make_advance(
     num_devices = mesh.devices.size
     if config.num_datasets % num_devices:
         raise ValueError(
-            f"num_datasets: expected a multiple of the {num_devices} devices, got "
+            f"num_datasets must be a multiple of the {num_devices} devices, got "
             f"{config.num_datasets}"
         )
     if STEPS_PER_CALL % config.num_passes:
         raise ValueError(
-            f"num_passes: expected a divisor of {STEPS_PER_CALL}, got "
-            f"{config.num_passes}"
+            f"num_passes must be a divisor of {STEPS_PER_CALL}, got {config.num_passes}"
         )
     share = config.num_datasets // num_devices
 
@@ -240,13 +241,13 @@ def make_advance(
         datasets = draw(key, share, config.num_context, config.num_query)
         return jax.vmap(lambda dataset: make_lesson(dataset, config.base))(datasets)
 
-    def one_step(state: TrainState, lessons):
+    def one_step(state: TransformerState, lessons):
         loss, gradient = jax.value_and_grad(batch_loss)(state.weights, lessons)
         loss, gradient = jax.lax.pmean((loss, gradient), "data")
         updates, optimizer_state = optimizer.update(
             gradient, state.optimizer, state.weights
         )
-        new = TrainState(
+        new = TransformerState(
             weights=cast(dict, optax.apply_updates(state.weights, updates)),
             optimizer=optimizer_state,
             step=state.step + 1,
@@ -291,7 +292,7 @@ def _norm(tree) -> jax.Array:
     return jnp.sqrt(sum(jnp.square(x).sum() for x in jax.tree.leaves(tree)))
 
 
-def _key(config: TrainConfig, purpose: str) -> jax.Array:
+def _key(config: TransformerTraining, purpose: str) -> jax.Array:
     number = {"weights": 0, "tasks": 1}[purpose]
     return jax.random.fold_in(jax.random.key(config.seed), number)
 

@@ -1,45 +1,53 @@
-"""Weights on disk: arrays in an npz file, sizes and card in json, nothing pickled."""
+"""Models on disk: one npz file with the network's arrays, sizes and card in it."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from flax import traverse_util
 
+from jaxrl_runs.weight_files import (
+    WeightFileError,
+    check_arrays,
+    read_weights,
+    write_weights,
+)
 from oswm.model import TransformerModel
-from oswm.network import NetworkConfig
+from oswm.network import NetworkConfig, init_weights
 
 FORMAT_VERSION = 3
 PRETRAINED = Path(__file__).parent / "pretrained"
+_WHAT = "a world model"
 
 
 def save_model(
     folder: str | Path, weights: Any, config: NetworkConfig, card: dict
-) -> None:
-    """Write `weights.npz` (float16) and `card.json`.
+) -> Path:
+    """Write `weights.npz` (float16, with sizes and card in its metadata).
 
     Args:
         folder: Made if it is missing.
         weights: Of the network.
         config: Its sizes.
         card: On what, how long and how well it was trained; JSON-serialisable.
+
+    Returns:
+        The path of the file.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     flat = traverse_util.flatten_dict(weights, sep="/")
     arrays: dict[str, Any] = {k: np.asarray(v, np.float16) for k, v in flat.items()}
-    np.savez_compressed(folder / "weights.npz", **arrays)
-    content = {
+    metadata = {
         "format_version": FORMAT_VERSION,
         "network": dataclasses.asdict(dataclasses.replace(config, dtype="float32")),
         "card": card,
     }
-    (folder / "card.json").write_text(json.dumps(content, indent=2) + "\n")
+    path = Path(folder) / "weights.npz"
+    return write_weights(path, arrays, metadata, compressed=True)
 
 
 def load_model(folder: str | Path | None = None, **settings: Any) -> TransformerModel:
@@ -54,58 +62,55 @@ def load_model(folder: str | Path | None = None, **settings: Any) -> Transformer
         FileNotFoundError: If there is no such model.
         ValueError: If the files are damaged or of another format version.
     """
-    folder = PRETRAINED if folder is None else Path(folder)
-    for name in ("card.json", "weights.npz"):
-        if not (folder / name).exists():
-            raise FileNotFoundError(
-                f"{folder}: no {name} there; train a model with "
-                "`python -m oswm.train --out DIR`"
-            )
-    content = read_card(folder)
+    path, metadata, arrays = _read(folder)
     try:
-        config = NetworkConfig(**content["network"])
-        with np.load(folder / "weights.npz", allow_pickle=False) as file:
-            flat = {name: np.asarray(file[name], np.float32) for name in file}
-    except (KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{folder}: not a readable model ({error})") from error
-    weights = traverse_util.unflatten_dict(flat, sep="/")
-    _check_shapes(folder, weights, config)
+        config = NetworkConfig(**metadata["network"])
+    except (KeyError, TypeError) as error:
+        raise WeightFileError(f"{path}: not readable as {_WHAT} ({error})") from error
+    wanted = jax.eval_shape(lambda: init_weights(jax.random.key(0), config))
+    check_arrays(path, arrays, traverse_util.flatten_dict(wanted, sep="/"))
+    arrays = {name: np.asarray(x, np.float32) for name, x in arrays.items()}
+    weights = traverse_util.unflatten_dict(arrays, sep="/")
     return TransformerModel(weights, config, **settings)
 
 
 def read_card(folder: str | Path | None = None) -> dict[str, Any]:
-    """What `card.json` says.
+    """What a model's file says about it: `format_version`, `network` and `card`.
 
     Raises:
+        FileNotFoundError: If there is no such model.
         ValueError: If it is damaged or of another format version.
     """
-    path = (PRETRAINED if folder is None else Path(folder)) / "card.json"
+    return _read(folder)[1]
+
+
+def _read(folder: str | Path | None) -> tuple[Path, dict[str, Any], dict[str, Any]]:
+    folder = PRETRAINED if folder is None else Path(folder)
+    path = folder / "weights.npz"
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{folder}: no weights.npz there; train a model with "
+            "`python -m oswm.train --out DIR`"
+        )
+    metadata, arrays = read_weights(path, what=_WHAT)
+    if not metadata:  # Written before the description moved into the file.
+        metadata = _read_separate_card(folder / "card.json")
+    found = metadata.get("format_version")
+    if found != FORMAT_VERSION:
+        raise WeightFileError(
+            f"{path}: format version {found!r}, this version reads {FORMAT_VERSION}; "
+            "train again with `python -m oswm.train`"
+        )
+    return path, metadata, arrays
+
+
+def _read_separate_card(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        raise FileNotFoundError(f"{path.parent}: no card.json beside weights.npz")
     try:
         content = json.loads(path.read_text())
-        version = content["format_version"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: not a model's card ({error!r})") from error
-    if version != FORMAT_VERSION:
-        raise ValueError(
-            f"{path}: format version {version!r}, this version of oswm reads "
-            f"{FORMAT_VERSION}; train again with `python -m oswm.train`"
-        )
+    except ValueError as error:
+        raise WeightFileError(f"{path}: not valid JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise WeightFileError(f"{path}: not a JSON object")
     return content
-
-
-def _check_shapes(folder: Path, weights: Any, config: NetworkConfig) -> None:
-    import jax
-
-    from oswm.network import init_weights
-
-    wanted = jax.eval_shape(lambda: init_weights(jax.random.key(0), config))
-    found_flat: Any = traverse_util.flatten_dict(weights, sep="/")
-    wanted_flat: Any = traverse_util.flatten_dict(wanted, sep="/")
-    for name in sorted(found_flat.keys() | wanted_flat.keys()):
-        found, expected = found_flat.get(name), wanted_flat.get(name)
-        if found is None or expected is None or found.shape != expected.shape:
-            raise ValueError(
-                f"{folder / 'weights.npz'}: {name}: expected shape "
-                f"{None if expected is None else expected.shape}, found "
-                f"{None if found is None else found.shape}"
-            )

@@ -1,6 +1,7 @@
 """Shared test settings: two CPU devices, XLA flags, one compile cache per run."""
 
 import atexit
+import collections
 import os
 import shutil
 import tempfile
@@ -48,6 +49,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return next((i for i, x in enumerate(_FIRST) if x in parts), len(_FIRST))
 
     items.sort(key=place)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many tests were skipped, and why, in one line per reason."""
+    reasons = collections.Counter(
+        report.longrepr[2].removeprefix("Skipped: ")
+        for report in terminalreporter.getreports("skipped")
+        if isinstance(report.longrepr, tuple)
+    )
+    if reasons:
+        terminalreporter.section(f"{sum(reasons.values())} tests were skipped")
+        for reason, number in reasons.most_common():
+            terminalreporter.line(f"{number:>4}  {reason}")
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Do agents learn in an environment that was not made with them?
+"""Whether agents learn in an environment that was not made with them.
 
 For each of five tasks: agents of three libraries train in our one-step environment (the
 shipped one, or a file of --ours) and, if --rival names the file of their arrays, in

@@ -149,6 +149,7 @@ def run_task(text: str, options: Options) -> list[dict]:
             kind: (np.mean(values) - random) / (good - random)
             for kind, values in unseen.items()
         }
+        confirmation = result.confirmation
         rows.append(
             {
                 "task": text,
@@ -160,7 +161,7 @@ def run_task(text: str, options: Options) -> list[dict]:
                 "closed": closed,
                 "real_steps": result.progress.real_steps,
                 "cpu_seconds": cpu_seconds,
-                "problem": result.confirmation.problem(),
+                "problem": confirmation.problem() if confirmation else None,
             }
         )
         shares = "  ".join(f"{kind} {share:.2f}" for kind, share in closed.items())

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 import envs
 import finetune
 import jaxrl_se
+import oswm
 from benchmarks.bad_values.values import bad_values
 from benchmarks.bad_values.verdicts import Case, Untouched
 from jaxrl_se import DDPG, DDQN, ICM, PPO, RND, SAC, SARSA, TD3, DiscreteTD3, QLearning
@@ -212,6 +214,44 @@ CONFIGS: dict[Any, tuple[dict[str, Any], dict[str, str]]] = {
     ),
     jaxrl_se.Uniform: ({"low": 0, "high": 1}, {"low": "number", "high": "number"}),
     jaxrl_se.Choice: ({}, {"values": "numbers"}),
+    oswm.Ridge: ({}, {"quadratic": "flag", "penalties": "scales"}),
+    oswm.KernelRidge: (
+        {},
+        {
+            "num_landmarks": "count",
+            "num_screening": "count",
+            "length_scales": "scales",
+            "penalties": "scales",
+            "ard": "flag",
+        },
+    ),
+    oswm.FastKernelRidge: (
+        {},
+        {
+            "num_landmarks": "count",
+            "num_reward_landmarks": "count",
+            "num_known": "count",
+            "length_scales": "scales",
+            "penalties": "scales",
+        },
+    ),
+    oswm.MLPEnsemble: (
+        {},
+        {
+            "num_members": "count",
+            "hidden_sizes": "layers",
+            "num_updates": "count",
+            "batch_size": "count",
+            "learning_rate": "rate",
+            "weight_decay": "not negative",
+            "seed": "index",
+        },
+    ),
+    oswm.NearestNeighbours: ({}, {"num_neighbours": "count"}),
+    oswm.SubContexts: (
+        {"model": oswm.Ridge()},
+        {"num_members": "count", "fraction": "rate", "seed": "index"},
+    ),
     finetune.ColdConfig: (
         {},
         {
@@ -355,6 +395,8 @@ def unlisted() -> list[str]:
         "parent",
         "values",
         "name",
+        "model",
+        "search",
     }
     return [
         f"{kind.__name__}.{field.name}"
@@ -560,6 +602,29 @@ def _functions(folder: Path) -> Iterator[tuple[str, Any, dict, dict[str, str]]]:
         {"factory": "function", "name": "text"},
     )
     yield "read_transitions", envs.read_transitions, {}, {"source": "source"}
+    yield (
+        "condition",
+        oswm.condition,
+        {"log": _log(), "model": oswm.Persistence(), "progress": False},
+        {
+            "log": "log",
+            "action_space": "space",
+            "max_steps": "count or none",
+            "initial_obs": "starts",
+            "model": "model",
+            "terminated": "function",
+            "reward": "function",
+            "sample": "flag",
+            "uncertainty_penalty": "not negative",
+            "margin": "not negative",
+        },
+    )
+    yield (
+        "condition_worlds",
+        oswm.condition_worlds,
+        {"log": _log(), "model": oswm.Persistence(), "progress": False},
+        {"num_worlds": "count", "fraction": "rate", "seed": "index"},
+    )
     yield from _finetune(folder)
 
 
@@ -626,6 +691,19 @@ def _finetune(folder: Path) -> Iterator[tuple[str, Any, dict, dict[str, str]]]:
         finetune.fit_surrogates,
         {"key": 0, "data": None},
         {"key": "key", "data": "object", "config": "object"},
+    )
+
+
+def _log() -> envs.Transitions:
+    """A log of 40 rows."""
+    obs = np.arange(41, dtype=np.float32)[:, None] / 40
+    return envs.Transitions(
+        obs=obs[:-1],
+        action=np.arange(40) % 2,
+        reward=np.ones(40, np.float32),
+        next_obs=obs[1:],
+        terminated=np.arange(40) == 39,
+        truncated=np.zeros(40, bool),
     )
 
 

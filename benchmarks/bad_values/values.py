@@ -14,6 +14,7 @@ import numpy as np
 
 import envs
 import jaxrl_se
+import oswm
 
 
 class Odd:
@@ -231,6 +232,12 @@ BAD: dict[str, list[Any]] = {
 }
 
 BAD["varied agent"] = [x for x in BAD["agent"] if not isinstance(x, jaxrl_se.RND)]
+BAD["scales"] = [*BAD["numbers"], (0,), (-1.0,), (float("inf"),), [1.0], (True,)]
+BAD["model"] = [*BAD["object"], oswm.KernelRidge, oswm.Ridge, jaxrl_se.DDQN()]
+BAD["log"] = [None, 3, 1.5, [], (), {}, {"obs": 1}, Odd(), int, np.zeros(3), True]
+BAD["space"] = ["x", 3, 1.5, [], {}, Odd(), int, np.zeros(3), True, (0, 1)]
+BAD["starts"] = ["x", 3, 1.5, [], {}, Odd(), int, np.zeros(3), np.zeros((0, 1))]
+BAD["starts"] += [np.zeros((2, 2)), np.full((1, 1), np.nan), ["a"], True]
 BAD["budget"] = BAD["positive"]
 BAD["source"] = [x for x in BAD["object"] if not isinstance(x, str | dict)]
 _GOOD = {

@@ -5,7 +5,7 @@ hyperparameters there are and of which kind, which of them matter, where their o
 lies and how they interact, the share of good configurations, how fast curves rise
 (from a tenth of an epoch to beyond the budget), whether they start late, overfit,
 jump, are noisy or diverge, what an epoch costs, and whether accuracy or a loss is
-told. It shares no code with the prior of :mod:`finetune.curves`.
+told. It shares no code with the prior of `finetune.curves`.
 """
 
 from __future__ import annotations

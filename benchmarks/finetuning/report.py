@@ -123,7 +123,7 @@ def quality_table(quality: dict[str, dict]) -> str:
 
 
 def refit_table(comparison: dict) -> str:
-    """The table of :func:`compare_refit` as Markdown."""
+    """The table of `compare_refit` as Markdown."""
     lines = ["| refit minus | 1 h | 4 h | 8 h | 16 h |", "|---|---|---|---|---|"]
     for name, labels in comparison.items():
         for label, hours in labels.items():

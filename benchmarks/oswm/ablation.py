@@ -32,7 +32,7 @@ from oswm.selection import LeaveOneOut
 from oswm.training import (
     QUICK_BASE,
     STEPS_PER_CALL,
-    TrainConfig,
+    TransformerTraining,
     make_advance,
     paper_batch,
     start,
@@ -40,7 +40,7 @@ from oswm.training import (
 from oswm.unconditional import Unconditional
 from oswm.validation import errors_of, held_out
 
-SMALL = TrainConfig(
+SMALL = TransformerTraining(
     NetworkConfig(width=32, num_layers=2, num_hidden=32),
     num_context=96,
     num_query=32,
@@ -62,18 +62,18 @@ class Row:
     """
 
     what: str
-    config: TrainConfig = SMALL
+    config: TransformerTraining = SMALL
     draw: Callable = draw_batch
     is_trained: bool = True
 
 
-def _with_head(head: str) -> TrainConfig:
+def _with_head(head: str) -> TransformerTraining:
     return dataclasses.replace(
         SMALL, network=dataclasses.replace(SMALL.network, head=head)
     )
 
 
-def _with_base(model: ClosedForm) -> TrainConfig:
+def _with_base(model: ClosedForm) -> TransformerTraining:
     """One model, nothing to blend."""
     network = dataclasses.replace(SMALL.network, num_models=1)
     return dataclasses.replace(SMALL, network=network, base=LeaveOneOut((model,)))

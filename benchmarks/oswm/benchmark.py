@@ -21,7 +21,7 @@ import tyro
 
 from benchmarks.oswm import agents, evolved, held_out, one_step, pictures, speed
 from benchmarks.oswm.data import Data
-from benchmarks.oswm.models import MODELS
+from benchmarks.oswm.models import MODELS, OTHER_MODELS
 from benchmarks.oswm.tasks import KINDS, TASKS
 from benchmarks.shared import runtime
 from benchmarks.shared.cells import Cells
@@ -86,7 +86,7 @@ class Options:
         for name in ("contexts", "seeds", "planned", "episodes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name} must be at least 1")
-        for name, known in (("tasks", TASKS), ("models", MODELS)):
+        for name, known in (("tasks", TASKS), ("models", (*MODELS, *OTHER_MODELS))):
             for value in getattr(self, name):
                 if value not in known:
                     raise ValueError(

@@ -44,7 +44,7 @@ def _draw_evolution(axes: Any, summary: dict, rows: list[dict]) -> None:
         [row["validation_mean"] for row in validated],
         "o",
         color="black",
-        label="result so far, tested by fresh agents",
+        label="fresh agents",
     )
     axes.set(
         title="Evolution of the learned environment",
@@ -58,29 +58,30 @@ def _draw_evolution(axes: Any, summary: dict, rows: list[dict]) -> None:
         loc="upper center",
         bbox_to_anchor=(0.5, -0.16),
         ncols=3,
+        columnspacing=1.2,
+        handlelength=1.4,
     )
 
 
 def _draw_learning(axes: Any, summary: dict, curves: Curves) -> None:
     """Mean and middle 80 % of both groups, and how far apart they solve the task."""
     both = (
-        ("learned\nenvironment", figures.LEARNED, curves.synthetic),
-        ("real task", figures.REAL, curves.real),
+        ("learned\nenvironment", figures.LEARNED, curves.synthetic, (34, -14)),
+        ("real\ntask", figures.REAL, curves.real, (16, -24)),
     )
-    for name, color, curve in both:
+    for name, color, curve, offset in both:
         mean = curve.returns.mean(axis=0)
         axes.plot(curves.steps, mean, color=color)
         low, high = np.percentile(curve.returns, [10, 90], axis=0)
         axes.fill_between(curves.steps, low, high, color=color, alpha=0.15, lw=0)
         # Beside the curve where it has come half of its way.
-        half = (mean[0] + mean.max()) / 2
-        place = int(np.argmax(mean >= half))
+        place = int(np.argmax(mean >= (mean[0] + mean.max()) / 2))
         axes.annotate(
             name,
             (curves.steps[place], mean[place]),
-            xytext=(-8, 14),
+            xytext=offset,
             textcoords="offset points",
-            ha="right",
+            ha="left" if offset[0] > 0 else "right",
             color=color,
             fontweight="bold",
         )
@@ -94,19 +95,24 @@ def _draw_learning(axes: Any, summary: dict, curves: Curves) -> None:
 
 
 def _draw_ratio(axes: Any, summary: dict, curves: Curves) -> None:
-    """An arrow from one median number of steps to the other, with their ratio."""
-    first, second = curves.synthetic.median_steps, curves.real.median_steps
+    """Above the curves, how far apart both groups solve the task."""
     level = summary["curve_return"]
+    lowest, highest = axes.get_ylim()
+    top = highest + 0.06 * (highest - lowest)
+    ends = curves.synthetic.median_steps, curves.real.median_steps
+    for steps, color in zip(ends, (figures.LEARNED, figures.REAL), strict=True):
+        axes.plot([steps, steps], [level, top], color=color, ls=":", lw=1.2)
     style = {"arrowstyle": "<->", "color": "black", "shrinkA": 0, "shrinkB": 0}
-    axes.annotate("", (first, level), (second, level), arrowprops=style)
+    axes.annotate("", (ends[0], top), (ends[1], top), arrowprops=style)
     axes.annotate(
         f"{summary['step_speedup']:.0f} x fewer steps to {level:g}",
-        (np.sqrt(first * second), level),
-        xytext=(0, 5),
+        (np.sqrt(ends[0] * ends[1]), top),
+        xytext=(0, 4),
         textcoords="offset points",
         ha="center",
         fontweight="bold",
     )
+    axes.set_ylim(lowest, top + 0.1 * (highest - lowest))
 
 
 def _without_version(task: str) -> str:

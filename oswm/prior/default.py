@@ -128,7 +128,7 @@ FAMILIES = ((CONTINUOUS, 12), (CHAOS, 1), (GRID, 3))
 
 
 @struct.dataclass
-class Rollout:
+class PriorRollout:
     """Episodes of one task, without rewards: leading axes [E, T] unless noted.
 
     Attributes:
@@ -198,7 +198,7 @@ def is_held_out(num_episodes: int) -> jax.Array:
     return jnp.arange(num_episodes) % 4 == 0
 
 
-def draw_rollout(key: jax.Array, family: Family, num_episodes: int) -> Rollout:
+def draw_rollout(key: jax.Array, family: Family, num_episodes: int) -> PriorRollout:
     """Draw a task of a family and roll it out."""
     per_step = _NUM_STEP_DRAWS + _NUM_ACT_DRAWS
     per_episode = _NUM_RESET_DRAWS + MAX_ACTIONS * (_NUM_COLUMNS + 1) + 8
@@ -232,7 +232,7 @@ def draw_rollout(key: jax.Array, family: Family, num_episodes: int) -> Rollout:
     _, rows = jax.lax.scan(step, (starts, jax.vmap(actions.vector)(last)), u)
     rows = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), rows)
     mask = family.obs_mask(params)
-    return Rollout(*rows, obs_mask=jnp.pad(mask, (0, _NUM_COLUMNS - len(mask))))
+    return PriorRollout(*rows, obs_mask=jnp.pad(mask, (0, _NUM_COLUMNS - len(mask))))
 
 
 def _draw_policies(draws, num_episodes):
@@ -243,7 +243,7 @@ def _draw_policies(draws, num_episodes):
 
 
 def draw_rows(
-    key: jax.Array, rollout: Rollout, num_context: int, num_query: int
+    key: jax.Array, rollout: PriorRollout, num_context: int, num_query: int
 ) -> Dataset:
     """Draw rewards and ends for a rollout, and rows of context and queries."""
     num_rows = rollout.effect.shape[0] * rollout.effect.shape[1]
@@ -272,7 +272,9 @@ def draw_rows(
     return Dataset(chosen, obs_mask, num_context)
 
 
-def _describe(draws: Draws, rollout: Rollout) -> tuple[Context, jax.Array, jax.Array]:
+def _describe(
+    draws: Draws, rollout: PriorRollout
+) -> tuple[Context, jax.Array, jax.Array]:
     """Observations in random slots and units, rewards, and which rows there are."""
     # Columns in use come first, in a random order, and then go to random slots.
     u = draws.uniform(shape=(_NUM_COLUMNS,))

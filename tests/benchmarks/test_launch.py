@@ -64,7 +64,7 @@ def test_every_entry_is_listed_and_launches_a_module_with_a_main():
     assert listed == entries
     for lines in commands().values():
         for name, summary in lines:
-            assert summary.endswith((".", ":")), (name, summary)
+            assert summary.endswith((".", "?")), (name, summary)
     for entry in [*FOLDER.glob("*.py"), *FOLDER.glob("*/__main__.py")]:
         text = entry.read_text()
         if 'launch("' in text:

@@ -122,8 +122,9 @@ def test_example_tasks_have_a_controller_that_beats_chance(name):
     module = importlib.import_module(f"examples.tasks.{name}")
     task = module.make()
     key = jax.random.key(0)
-    random = jaxrl_se.evaluate(RandomPolicy(Spaces.of(*task)), *task, key, 32)
-    good = jaxrl_se.evaluate(module.controller, *task, key, 32)
+    env, params = task
+    random = jaxrl_se.evaluate(RandomPolicy(Spaces.of(*task)), env, params, key, 32)
+    good = jaxrl_se.evaluate(module.controller, env, params, key, 32)
     margin = 2 * random.returns.std() / 32**0.5
     assert good.returns.mean() > random.returns.mean() + margin
     assert (good.lengths == task[1].max_steps_in_episode).all()
@@ -134,9 +135,37 @@ def test_an_outcome_says_what_is_wrong():
     assert (good.worst_kind, good.mean, good.problem()) == ("SAC", 9.5, None)
     assert good.is_solved is None
     assert "random 0" in str(good)
-    lost = Confirmation({"SAC": (0.1, -0.2)}, 0.0, 10.0)
-    assert "no better than random" in lost.problem()
+    lost = Confirmation({"SAC": (0.1, -0.2)}, 0.0, 0.0)
+    assert "no better than random" in str(lost.problem())
     dull = Confirmation({"SAC": (5.0, 5.0)}, 0.0, 10.0)
-    assert "learns less" in dull.problem()
+    assert dull.closed == 0.5 and "learns less" in str(dull.problem())
     short = Confirmation({"SAC": (9.9, 9.9)}, 0.0, 10.0, solved_return=12.0)
-    assert "not solved" in short.problem()
+    assert "not solved" in str(short.problem())
+
+
+def test_a_task_alone_is_enough(capsys):
+    """Probed, evolved, tested and described; steps add up and seeds repeat."""
+    task = importlib.import_module("examples.tasks.delayed_chain").make()
+    budget = Budget(4096 + 32 * 40 * 25)
+    result = jaxrl_se.evolve(task, key=3, budget=budget, with_agents=False)
+    assert result.config.max_generations == 25
+    assert result.progress.generation == 25
+    confirmed, found = result.confirmation, result.probe
+    assert confirmed is not None and found is not None
+    assert confirmed.best_response is not None
+    assert set(confirmed.returns) == {"DDQN", "PPO"}
+    assert confirmed.best_response > confirmed.random_return
+    # 16 agents of each kind with 8 episodes, 32 of the best response.
+    tested = 2 * 16 * 8 * 40 + 32 * 40
+    validated = result.progress.rows[-1]["real_steps"] - found.steps
+    validated -= 25 * 32 * 40
+    assert validated == 2 * 8 * 8 * 40
+    assert result.progress.real_steps == (
+        found.steps + 25 * 32 * 40 + validated + tested
+    )
+    text = repr(result)
+    assert "25 generations" in text and "fresh agents" in text
+    printed = capsys.readouterr().err
+    assert "random steps" in printed and "generation 25" in printed
+    with pytest.raises(ValueError, match="budget and with_agents must be None"):
+        jaxrl_se.evolve(task, result.config, budget=budget)

@@ -78,7 +78,8 @@ def test_bad_tasks_are_named():
     with pytest.raises(ValueError, match="not finite"):
         probe((env, env.default_params), jax.random.key(0))
     env = _Odd(lambda obs: obs)
-    env.action_space = lambda params: spaces.Box(-jnp.inf, jnp.inf, (1,))
+    endless = spaces.Box(-jnp.inf, jnp.inf, (1,))
+    setattr(env, "action_space", lambda params: endless)  # noqa: B010
     with pytest.raises(ValueError, match="bounded actions"):
         probe((env, env.default_params), jax.random.key(0))
     with pytest.raises(ValueError, match="min_steps"):

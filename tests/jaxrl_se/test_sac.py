@@ -343,7 +343,7 @@ def test_sizes_inside_padded_shapes_equal_the_small_agent():
     padded = SAC(hidden_sizes=(8, 8), batch_size=12, variation=variation)
     small = SAC(hidden_sizes=(5,), batch_size=7)
     start, start_small = (
-        jax.jit(agent.start, static_argnums=0)(spaces, jax.random.key(0))
+        jax.jit(agent.init, static_argnums=0)(spaces, jax.random.key(0))
         for agent in (padded, small)
     )
     critics = tuple(small_of(weights, 5) for weights in start.weights.critics)

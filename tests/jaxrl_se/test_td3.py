@@ -397,10 +397,10 @@ def test_sizes_inside_padded_shapes_equal_the_small_agent():
         hidden_sizes=(8, 8), batch_size=12, policy_delay=1, variation=variation
     )
     small = TD3(hidden_sizes=(5,), batch_size=7, policy_delay=1)
-    learner = jax.jit(padded.start, static_argnums=0)(spaces, jax.random.key(0))
+    learner = jax.jit(padded.init, static_argnums=0)(spaces, jax.random.key(0))
     actor = small_of(learner.actor, 5)
     critics = tuple(small_of(weights, 5) for weights in learner.critics)
-    start = jax.jit(small.start, static_argnums=0)(spaces, jax.random.key(0)).replace(
+    start = jax.jit(small.init, static_argnums=0)(spaces, jax.random.key(0)).replace(
         actor=actor, critics=critics, target_actor=actor, target_critics=critics
     )
     batch = a_batch(spaces, 2, 12)

@@ -10,7 +10,7 @@ import pytest
 
 import envs
 import oswm
-from oswm.environment import fit
+from oswm.conditioning import fit
 from oswm.landmarks import choose_landmarks, kernel
 from oswm.linalg import inverse_factor
 from oswm.nearest_neighbours import least_rows

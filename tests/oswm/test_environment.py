@@ -14,7 +14,7 @@ import envs
 import jaxrl_se
 import oswm
 from envs import Transitions
-from oswm.environment import first_rows
+from oswm.conditioning import first_rows
 from oswm.support import Support
 
 CARTPOLE = envs.make("CartPole-v0")
@@ -288,20 +288,20 @@ def test_a_population_of_contexts_evolves():
 def test_evolvable_rows_have_to_exist(num_rows):
     rows = envs.collect(CARTPOLE, 100, key=0)
     pair = oswm.condition(rows, model=oswm.Ridge())
-    with pytest.raises(ValueError, match=r"num_rows: expected 1 \.\.\. 100"):
+    with pytest.raises(ValueError, match=r"num_rows must be in 1 \.\.\. 100"):
         oswm.evolvable(rows, *pair, num_rows=num_rows)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"max_steps": 0}, "max_steps: expected at least 1"),
-        ({"uncertainty_penalty": -1.0}, "uncertainty_penalty: expected"),
-        ({"margin": np.nan}, "margin: expected"),
-        ({"terminated": True}, "terminated: expected a function"),
-        ({"initial_obs": "first"}, "initial_obs: expected an array"),
-        ({"initial_obs": np.zeros((3, 2))}, r"initial_obs: .* \[K, 4\]"),
-        ({"initial_obs": np.full((3, 4), np.inf)}, "initial_obs: expected finite"),
+        ({"max_steps": 0}, "max_steps must be an integer"),
+        ({"uncertainty_penalty": -1.0}, "uncertainty_penalty must be"),
+        ({"margin": np.nan}, "margin must be"),
+        ({"terminated": True}, "terminated must be a function"),
+        ({"initial_obs": "first"}, "initial_obs must be an array"),
+        ({"initial_obs": np.zeros((3, 2))}, r"initial_obs must .* \[K, 4\]"),
+        ({"initial_obs": np.full((3, 4), np.inf)}, "initial_obs must be finite"),
         ({"action_space": gymnasium.spaces.Box(-1, 1, (1,))}, "action|dimension"),
     ],
 )
@@ -315,14 +315,14 @@ def test_bad_arguments(cartpole, arguments, message):
 def test_another_tasks_actions_are_refused(pair):
     env, params = pair
     _, state = env.reset(jax.random.key(0), params)
-    with pytest.raises(ValueError, match="action: expected one of the integers 0"):
+    with pytest.raises(ValueError, match="action must be one of the integers 0"):
         env.step(jax.random.key(0), state, jnp.zeros(1), params)
     rows = envs.collect(envs.make("Pendulum-v1"), 50, key=0)
     env, params = oswm.condition(rows, model=oswm.Ridge())
     _, state = env.reset(jax.random.key(0), params)
-    with pytest.raises(ValueError, match="action: expected a vector of size 1"):
+    with pytest.raises(ValueError, match="action must be a vector of size 1"):
         env.step(jax.random.key(0), state, jnp.zeros(2), params)
-    with pytest.raises(ValueError, match="params: their context has 3 observations"):
+    with pytest.raises(ValueError, match="params must be of a context with 4 obs"):
         other = pair[0]
         _, state = other.reset(jax.random.key(0), pair[1])
         other.step_env(jax.random.key(0), state, jnp.int32(0), params)

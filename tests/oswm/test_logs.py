@@ -201,7 +201,7 @@ def test_collected_rows_keep_their_episodes():
     """Two places of one program may differ in the last bit; flags decide."""
     rows = envs.collect(envs.make("MountainCar-v0"), 450, key=0)
     rows = changed(rows, next_obs=np.nextafter(rows.next_obs, np.float32(9)))
-    _, params = condition(rows)
+    _, params = condition(rows, initial_obs="starts")
     assert params.max_steps_in_episode == 200
     assert int(params.num_initial_obs) == 3
 

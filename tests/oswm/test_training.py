@@ -2,30 +2,32 @@
 
 import dataclasses
 import functools
-import json
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from oswm import train as command
+from jaxrl_runs.run_folder import RunFolderError
+from oswm import pretraining
 from oswm.closed_form import Persistence, Ridge
 from oswm.context import Context
 from oswm.nearest_neighbours import NearestNeighbours
+from oswm.pretraining import Validation, pretrain
 from oswm.prior.dataset import MAX_ACTIONS, MAX_STATES, Dataset
 from oswm.selection import LeaveOneOut
-from oswm.train import PRESETS, Options
+from oswm.train import Options, config_of
 from oswm.training import STEPS_PER_CALL, make_advance, paper_batch, start
-from oswm.validation import compare, errors_of, held_out
-from oswm.weights import load_model
+from oswm.validation import errors_of, held_out
+from oswm.weights import load_model, read_card
 
 # Kernel ridge regression and the prior take a minute to compile, and have their own
 # tests: here others stand in for them.
 BASE = LeaveOneOut(
     (Ridge(), Persistence(), Ridge(penalties=(0.1,)), NearestNeighbours())
 )
-TINY = dataclasses.replace(PRESETS["tiny"], base=BASE)
+TINY = dataclasses.replace(config_of(Options(out=Path(), preset="tiny")), base=BASE)
 
 
 def draw_tasks(key, num_datasets, num_context, num_query):
@@ -61,71 +63,57 @@ def make_cheap_advance(config, num_steps):
 
 @pytest.fixture
 def cheap(monkeypatch):
-    """The command with these tasks and models, validated as if it were ridge."""
-
-    def errors(folder, config, data):
-        ridge = errors_of(Ridge(), data)
-        return dict.fromkeys(("blend", "ridge", "kernel_ridge"), ridge)
-
-    def validate(state, config, data, baselines):
-        return compare({"oswm": baselines["ridge"], **baselines})
-
-    monkeypatch.setitem(PRESETS, "tiny", TINY)
-    monkeypatch.setattr(command, "_baseline_errors", errors)
-    monkeypatch.setattr(command, "_validate", validate)
-    draw = functools.partial(held_out, draw=draw_tasks)
-    monkeypatch.setattr(command, "held_out", draw)
-    monkeypatch.setattr(command, "make_advance", make_cheap_advance)
+    """A run with these tasks and models, validated against ridge and itself alone."""
+    monkeypatch.setattr(pretraining, "baselines_of", lambda config: {"ridge": Ridge()})
+    return functools.partial(
+        pretrain,
+        config=TINY,
+        num_validation=3,
+        draw=draw_tasks,
+        advance=make_cheap_advance,
+        say=lambda line: None,
+    )
 
 
-def test_a_run_learns_and_a_resumed_one_is_the_same(tmp_path, monkeypatch, cheap):
-    whole = Options(tmp_path / "whole", "tiny", steps=72, num_validation=3)
-    command.train(whole)
-    metrics = np.genfromtxt(whole.out / "metrics.csv", delimiter=",", names=True)
+def test_a_run_learns_and_a_resumed_one_is_the_same(tmp_path, cheap):
+    whole, parts, said = tmp_path / "whole", tmp_path / "parts", []
+    cheap(whole, steps=72, say=said.append)
+    assert any("of 72: loss" in line and "left" in line for line in said)
+    metrics = np.genfromtxt(whole / "metrics.csv", delimiter=",", names=True)
     assert metrics["loss"][-2:].mean() < metrics["loss"][0] - 0.2
-    parts = dataclasses.replace(whole, out=tmp_path / "parts")
 
-    calls = []
+    def stop_after_one(*args):
+        calls = iter([make_cheap_advance(*args)])
 
-    def stop(*args):
-        advance = make_cheap_advance(*args)
-
-        def advance_once(state):
-            if calls:
+        def advance(state):
+            found = next(calls, None)
+            if found is None:
                 raise KeyboardInterrupt
-            calls.append(1)
-            return advance(state)
+            return found(state)
 
-        return advance_once
+        return advance
 
-    with monkeypatch.context() as patch:
-        patch.setattr(command, "make_advance", stop)
-        with pytest.raises(KeyboardInterrupt):
-            command.train(parts)
-    with pytest.raises(ValueError, match="--resume"):
-        command.train(parts)
-    with pytest.raises(ValueError, match="other settings"):
-        command.train(dataclasses.replace(parts, resume=True, seed=1))
-    # --minutes is not looked at again: the folder says how many steps there are.
-    resumed = dataclasses.replace(parts, resume=True, steps=None, minutes=1e6)
-    report = command.train(resumed)
+    with pytest.raises(KeyboardInterrupt):
+        cheap(parts, steps=72, advance=stop_after_one)
+    with pytest.raises(RunFolderError, match="--resume"):
+        cheap(parts, steps=72)
+    with pytest.raises(RunFolderError, match=r"another configuration \(seed"):
+        cheap(parts, config=dataclasses.replace(TINY, seed=1), steps=72, resume=True)
+    # Minutes are not looked at again: the folder says how many steps there are.
+    report = cheap(parts, minutes=1e6, resume=True)
     assert report["step"] == 72
-    for name in ("weights.npz", "metrics.csv"):
-        with (
-            np.load(whole.out / name)
-            if name.endswith("npz")
-            else open(whole.out / name) as a
-        ):
-            if name.endswith("npz"):
-                with np.load(parts.out / name) as b:
-                    for key in a:
-                        np.testing.assert_array_equal(a[key], b[key])
-            else:
-                assert a.read() == (parts.out / name).read_text()
-    card = json.loads((parts.out / "card.json").read_text())["card"]
+    a, b = load_model(whole), load_model(parts)
+    assert a == b and a.config == TINY.network
+    metrics = [(folder / "metrics.csv").read_text() for folder in (whole, parts)]
+    assert metrics[0] == metrics[1]
+    card = read_card(parts)["card"]
     assert card["num_steps"] == 72 and 0 <= report["beats_ridge"] <= 1
-    assert load_model(parts.out).config == TINY.network
     check_that_steps_that_are_not_finite_are_skipped()
+
+
+def test_a_run_of_no_time_is_refused(tmp_path, cheap):
+    with pytest.raises(ValueError, match="minutes must be"):
+        cheap(tmp_path, minutes=0.0)
 
 
 def check_that_steps_that_are_not_finite_are_skipped():
@@ -140,8 +128,8 @@ def check_that_steps_that_are_not_finite_are_skipped():
     jax.tree.map(np.testing.assert_array_equal, new.optimizer, state.optimizer)
 
 
-def test_a_run_that_is_never_finite_says_so(tmp_path, monkeypatch, cheap):
-    def broken(*args, **kwargs):
+def test_a_run_that_is_never_finite_says_so(tmp_path, cheap):
+    def broken(*args):
         def advance(state):
             return state.replace(
                 step=state.step + STEPS_PER_CALL, num_skipped=jnp.int32(30)
@@ -149,9 +137,8 @@ def test_a_run_that_is_never_finite_says_so(tmp_path, monkeypatch, cheap):
 
         return advance
 
-    monkeypatch.setattr(command, "make_advance", broken)
     with pytest.raises(FloatingPointError, match="learning_rate"):
-        command.train(Options(tmp_path, "tiny", steps=10, num_validation=3))
+        cheap(tmp_path, steps=10, advance=broken)
 
 
 @pytest.mark.slow
@@ -162,7 +149,8 @@ def test_the_papers_prior_and_other_bases_train_too():
     state, losses = step(start(config, 12))
     assert np.isfinite(losses).all() and int(state.step) == STEPS_PER_CALL
     data = held_out(3, 32, 8, draw_tasks)
-    found = command._validate(state, config, data, {"ridge": errors_of(Ridge(), data)})
+    validation = Validation(config.base, data, {"ridge": errors_of(Ridge(), data)})
+    found = validation.measure(state.weights, config)
     assert 0 <= found["beats_ridge"] <= 1 and np.isfinite(found["error_oswm"])
 
 
@@ -173,5 +161,3 @@ def test_datasets_are_shared_out_evenly():
             make_advance(odd, 10)
     with pytest.raises(ValueError, match="num_passes"):
         make_advance(dataclasses.replace(TINY, num_passes=5), 10)
-    with pytest.raises(ValueError, match="minutes"):
-        command._steps_within(TINY, 0)

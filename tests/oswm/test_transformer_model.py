@@ -9,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxrl_runs.weight_files import read_weights, write_weights
 from oswm.closed_form import Persistence, Ridge
+from oswm.conditioning import default_model
 from oswm.context import Context
 from oswm.heads import Bars, Mixture
 from oswm.model import TransformerModel
@@ -18,7 +20,7 @@ from oswm.network import Network, NetworkConfig, attend, init_weights
 from oswm.prior.default import draw_batch
 from oswm.selection import LeaveOneOut
 from oswm.tokens import read_context, read_query
-from oswm.weights import FORMAT_VERSION, load_model, save_model
+from oswm.weights import FORMAT_VERSION, load_model, read_card, save_model
 
 TINY = NetworkConfig(width=16, num_layers=2, num_heads=2, num_hidden=16)
 # Without kernel ridge regression, which takes long to compile.
@@ -215,7 +217,7 @@ def test_an_untrained_network_takes_the_model_that_is_exact(untrained, linear):
 
 
 def test_as_many_models_as_the_network_blends(weights):
-    with pytest.raises(ValueError, match="base: expected 4 models"):
+    with pytest.raises(ValueError, match="base must have 4 models"):
         TransformerModel(weights, TINY, LeaveOneOut((Ridge(),)))
 
 
@@ -280,7 +282,7 @@ def test_too_many_dimensions_are_named(model):
     wide = Context(
         *(jnp.zeros(s) for s in ((8, 17), (8, 2), (8, 17), (8,), (8,), (8,)))
     )
-    with pytest.raises(ValueError, match=r"obs: .* at most 16"):
+    with pytest.raises(ValueError, match=r"obs must .* at most 16"):
         model.fit(wide)
 
 
@@ -301,21 +303,39 @@ def test_saved_models_come_back(model, context, tmp_path):
 def test_files_that_are_no_models_are_refused(model, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"oswm\.train"):
         load_model(tmp_path)
-    save_model(tmp_path, model.weights, TINY, {})
-    card = json.loads((tmp_path / "card.json").read_text())
-    (tmp_path / "card.json").write_text(json.dumps({**card, "format_version": 99}))
+    path = save_model(tmp_path, model.weights, TINY, {})
+    card, arrays = read_weights(path)
+    write_weights(path, arrays, {**card, "format_version": 99})
     with pytest.raises(ValueError, match=f"99.*{FORMAT_VERSION}"):
         load_model(tmp_path)
-    card["network"]["width"] = 32
+    wide = {**card["network"], "width": 32}
+    write_weights(path, arrays, {**card, "network": wide})
+    with pytest.raises(ValueError, match="must have shape"):
+        load_model(tmp_path)
+    path.write_bytes(b"not an npz file")
+    with pytest.raises(ValueError, match="not readable as a world model"):
+        load_model(tmp_path)
+
+
+def test_files_with_a_separate_card_are_read(model, tmp_path):
+    """As the shipped ones are, which were written before."""
+    path = save_model(tmp_path, model.weights, TINY, {"note": "test"})
+    card, arrays = read_weights(path)
+    write_weights(path, arrays)
+    with pytest.raises(FileNotFoundError, match=r"card\.json"):
+        load_model(tmp_path)
     (tmp_path / "card.json").write_text(json.dumps(card))
-    with pytest.raises(ValueError, match="expected shape"):
-        load_model(tmp_path)
-    (tmp_path / "weights.npz").write_bytes(b"not an npz file")
-    with pytest.raises(ValueError, match="not a readable model"):
-        load_model(tmp_path)
+    assert load_model(tmp_path, base=BASE).config == TINY
+    assert read_card(tmp_path)["card"] == {"note": "test"}
     (tmp_path / "card.json").write_text("{")
     with pytest.raises(ValueError, match="card"):
         load_model(tmp_path)
+
+
+def test_missing_shipped_weights_are_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr("oswm.weights.PRETRAINED", tmp_path)
+    with pytest.raises(FileNotFoundError, match="shipped weights are missing"):
+        default_model.__wrapped__()
 
 
 @pytest.mark.slow

@@ -56,7 +56,8 @@ PUBLISHED: dict[str, dict[str, tuple[float | None, ...]]] = {
 _QL = QLearning(learning_rate=1.0, discount=0.8, epsilon=0.1)
 _COUNTING_QL = dataclasses.replace(_QL, count_bonus=0.1)
 _SARSA = SARSA(learning_rate=1.0, discount=0.8, epsilon=0.01)
-_VARIED_QL = Varied.of(_QL, learning_rate=Uniform(0.1, 1.0), discount=Uniform(0.1, 1.0))
+_RANGES = {"learning_rate": Uniform(0.1, 1.0), "discount": Uniform(0.1, 1.0)}
+_VARIED_QL = Varied.of(_QL, **_RANGES)
 
 
 class _CliffFromAnywhere(Cliff):
@@ -132,7 +133,7 @@ CLIFF = RewardTask(
         ),
         "varied": Row(
             _VARIED_QL,
-            {"count-based": Varied(_COUNTING_QL, _VARIED_QL.ranges)},
+            {"count-based": Varied.of(_COUNTING_QL, **_RANGES)},
             settings=VARIED_SETTINGS,
             published=PUBLISHED["varied"],
         ),

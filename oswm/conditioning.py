@@ -1,0 +1,284 @@
+"""From a log to an environment: `condition`."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from typing import Any
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+from gymnax.environments import spaces
+
+from envs import Transitions, episodes_of, in_order
+from jaxrl_runs.values import FLAG, NOT_NEGATIVE, Function, Integer, Like
+from oswm.context import Context
+from oswm.environment import DEFAULT_MAX_STEPS, WorldModelEnv, WorldModelParams
+from oswm.inputs import Log, read_log
+from oswm.support import Support
+from oswm.weights import load_model
+from oswm.world_model import WorldModel, check_world_model
+
+# A log of fewer episodes shows too little of where they start: agents that start in
+# one of five states see too few others. Measured on Pendulum, MountainCar and Acrobot.
+FEW_STARTS = 10
+MODEL = Like(
+    "a world model, such as oswm.KernelRidge()",
+    ("fit", "predict", "sample"),
+    optional=True,
+)
+_STEP_FUNCTION = Callable[[Any, Any, Any], Any]
+
+
+def condition(
+    log: Log,
+    action_space: Any = None,
+    max_steps: int | None = None,
+    initial_obs: Any = None,
+    model: WorldModel[Any] | None = None,
+    terminated: _STEP_FUNCTION | None = None,
+    *,
+    reward: _STEP_FUNCTION | None = None,
+    sample: bool = False,
+    uncertainty_penalty: float = 1.0,
+    margin: float = 0.05,
+    progress: bool | None = None,
+) -> tuple[WorldModelEnv, WorldModelParams]:
+    """Turn transitions of a task into an environment that behaves like it.
+
+    Args:
+        log: About a thousand transitions, under any policy; what they do not show, the
+            model cannot know. Rows of one episode in order of time tell where episodes
+            start. `envs.Transitions`, a mapping or a DataFrame with its fields, a tuple
+            of arrays (obs, action, reward, next_obs, terminated, truncated), of which
+            the last two may be missing, or the path of a file.
+        action_space: The task's, of gymnax or Gymnasium. Without it integer actions are
+            discrete, and continuous ones are bounded by those in the context.
+        max_steps: Time limit, after which an episode is truncated. By default the
+            length of the longest truncated episode, or 200 without one.
+        initial_obs: Observations [K, S] to start episodes from; "starts" for the first
+            ones of the context's episodes; "context" for all of the context's, which
+            makes rare rewards easier to find. By default "starts" where the context
+            holds at least ten, else "context".
+        model: A world model, see `oswm.world_model`; the shipped one by default.
+        terminated: `(obs, action, next_obs) -> bool` where it is known when the task
+            ends an episode; by default it is learned from the context.
+        reward: `(obs, action, next_obs) -> float` where the reward is known; by default
+            it is learned from the context.
+        sample: Draw each step from the predicted distribution instead of taking its
+            mean.
+        uncertainty_penalty: See `WorldModelParams`; 0 trusts the model everywhere.
+        margin: How far predictions may leave the range of the context's observations,
+            as a share of that range.
+        progress: Whether to say on stderr what is done; by default in a terminal or a
+            notebook.
+
+    Returns:
+        A gymnax pair `(env, params)`. Context and fit are in params, so those of
+        another context with as many rows work with the same environment and compile
+        nothing.
+
+    Raises:
+        FileNotFoundError: There is no file at the path, or the installation lacks the
+            shipped weights.
+        TypeError: The model is no world model, or the log nothing that can be read.
+        ValueError: Names the argument or the field that does not fit.
+    """
+    _check_arguments(max_steps, uncertainty_penalty, margin, terminated, reward)
+    FLAG.check("sample", sample)
+    if progress is not None:
+        FLAG.check("progress", progress)
+    MODEL.check("model", model)
+    transitions = in_order(read_log(log))
+    context = Context.of(transitions, action_space)
+    starts, why = _initial_obs(context, transitions, initial_obs)
+    if max_steps is None:
+        max_steps = _longest_truncated(transitions) or DEFAULT_MAX_STEPS
+    model = default_model() if model is None else model
+    low, high = _action_bounds(context, action_space)
+    env = WorldModelEnv(
+        model,
+        context.obs_size,
+        context.num_actions,
+        low,
+        high,
+        sample=sample,
+        terminated=terminated,
+        reward=reward,
+        penalized=uncertainty_penalty > 0,
+    )
+    with _told(_summary(context, model, why), progress):
+        cache = jax.block_until_ready(fit(model, context))
+    support = jax.jit(Support.of)(context, margin).including(starts)
+    num_rows = max(len(starts), context.num_rows)
+    return env, WorldModelParams(
+        cache=cache,
+        support=support,
+        initial_obs=jnp.asarray(np.resize(starts, (num_rows, context.obs_size))),
+        num_initial_obs=jnp.int32(len(starts)),
+        uncertainty_penalty=jnp.float32(uncertainty_penalty),
+        max_steps_in_episode=max_steps,
+    )
+
+
+def fit(model: WorldModel[Any], context: Context) -> Any:
+    """A model's cache of a context, compiled once for each model and shape.
+
+    Raises:
+        TypeError: The model is no world model.
+        ValueError: What it predicts has another shape than a step.
+    """
+    fitter = _fitter(jax.default_backend())
+    check_world_model(model, context, fitter.eval_shape)
+    return fitter(model, context)
+
+
+@functools.cache
+def _fitter(backend: str) -> Any:
+    """`model.fit`, compiled for a backend.
+
+    A context is fitted once. On CPUs the optimised program takes 20 seconds longer to
+    compile than this one, and saves two when it runs.
+    """
+    options: dict[str, Any] = {}
+    if backend == "cpu":
+        options["xla_backend_optimization_level"] = 0
+        options["xla_llvm_disable_expensive_passes"] = True
+        if version("jaxlib").startswith("0.10."):  # Others may not know it.
+            options["xla_cpu_use_fusion_emitters"] = False
+    return jax.jit(
+        lambda model, context: model.fit(context),
+        static_argnums=0,
+        compiler_options=options,
+    )
+
+
+@functools.cache
+def default_model() -> WorldModel[Any]:
+    """The model that `condition` takes without one: the shipped transformer.
+
+    Raises:
+        FileNotFoundError: The installation lacks its weights.
+    """
+    try:
+        return load_model()
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"model: the shipped weights are missing ({error}); install the package "
+            "anew, or pass a model that needs none, such as model=oswm.LeaveOneOut()"
+        ) from error
+
+
+def first_rows(transitions: Transitions) -> np.ndarray:
+    """Rows [K] that start an episode.
+
+    Raises:
+        envs.OrderError: The rows are not in order of time.
+    """
+    return episodes_of(transitions).starts
+
+
+def _check_arguments(max_steps, uncertainty_penalty, margin, terminated, reward):
+    Integer(optional=True).check("max_steps", max_steps)
+    NOT_NEGATIVE.check("uncertainty_penalty", uncertainty_penalty)
+    NOT_NEGATIVE.check("margin", margin)
+    for name, function, value in (
+        ("terminated", terminated, "bool"),
+        ("reward", reward, "float"),
+    ):
+        Function(f"(obs, action, next_obs) -> {value}", optional=True).check(
+            name, function
+        )
+
+
+def _longest_truncated(transitions: Transitions) -> int:
+    return episodes_of(transitions).time_limit or 0
+
+
+def _initial_obs(
+    context: Context, transitions: Transitions, given: Any
+) -> tuple[np.ndarray, str]:
+    """Observations [K, S] that episodes start from, and in words which."""
+    everywhere = np.asarray(context.obs)
+    if given is None:
+        starts = everywhere[first_rows(transitions)]
+        if len(starts) >= FEW_STARTS:
+            return starts, f"episodes start as its {len(starts)} do"
+        return everywhere, (
+            f"episodes start anywhere in it, as it holds {len(starts)} starts alone"
+        )
+    if isinstance(given, str):
+        if given == "starts":
+            return everywhere[first_rows(transitions)], "episodes start as its own do"
+        if given == "context":
+            return everywhere, "episodes start anywhere in it"
+        raise ValueError(
+            f'initial_obs must be an array, "starts", "context" or None, got {given!r}'
+        )
+    try:
+        given = np.asarray(given, np.float32)
+    except (TypeError, ValueError):
+        given = np.zeros(0, np.float32)
+    if given.ndim != 2 or given.shape[1] != context.obs_size or not len(given):
+        raise ValueError(
+            f"initial_obs must be observations [K, {context.obs_size}], got shape "
+            f"{given.shape}"
+        )
+    if not np.isfinite(given).all():
+        raise ValueError("initial_obs must be finite, got NaN or infinity")
+    return given, f"episodes start from {len(given)} given observations"
+
+
+def _action_bounds(
+    context: Context, action_space: Any
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    if context.num_actions is not None:
+        return (), ()
+    action = np.asarray(context.action)
+    bounds = action.min(axis=0), action.max(axis=0)
+    if isinstance(action_space, gymnasium.spaces.Box | spaces.Box):
+        given = np.asarray(action_space.low), np.asarray(action_space.high)
+        shape = (context.action_size,)
+        given = [np.broadcast_to(x.reshape(-1), shape) for x in given]
+        bounds = [
+            np.where(np.isfinite(x), x, seen)
+            for x, seen in zip(given, bounds, strict=True)
+        ]
+    low, high = (tuple(np.asarray(x, np.float32).tolist()) for x in bounds)
+    return low, high
+
+
+def _summary(context: Context, model: WorldModel[Any], starts: str) -> str:
+    """What is about to happen, in words."""
+    actions = (
+        f"{context.action_size} action dimensions"
+        if context.num_actions is None
+        else f"{context.num_actions} actions"
+    )
+    return (
+        f"oswm: a context of {context.num_rows:,} rows, {context.obs_size} observations"
+        f" and {actions}; {starts}; fitting {type(model).__name__}"
+    )
+
+
+@contextmanager
+def _told(text: str, progress: bool | None) -> Iterator[None]:
+    """Says on stderr what is going on, and then how long it took."""
+    if progress is None:
+        progress = sys.stderr.isatty() or "ipykernel" in sys.modules
+    if not progress:
+        yield
+        return
+    started = time.monotonic()
+    sys.stderr.write(f"{text} (the first of its kind compiles) ... ")
+    sys.stderr.flush()
+    try:
+        yield
+    finally:
+        sys.stderr.write(f"{time.monotonic() - started:.1f} s\n")

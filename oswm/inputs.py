@@ -1,0 +1,45 @@
+"""What `condition` takes for a log, read as `envs.Transitions`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from envs import Transitions, read_transitions
+
+Log = Transitions | Mapping[str, Any] | Sequence[Any] | str | os.PathLike[str] | Any
+_FIELDS = ("obs", "action", "reward", "next_obs", "terminated", "truncated")
+
+
+def read_log(log: Log) -> Transitions:
+    """Valid transitions.
+
+    Args:
+        log: Transitions; a mapping, a DataFrame or a path, as `envs.read_transitions`
+            takes them; or a tuple of arrays in the order of the fields of
+            `Transitions`, of which `terminated` and `truncated` may be missing: no row
+            then ends its episode. A list of arrays is taken like a tuple.
+
+    Raises:
+        FileNotFoundError: There is no file at the path.
+        TypeError: It is none of these.
+        ValueError: Names the field that does not fit.
+    """
+    if isinstance(log, tuple | list):
+        return _of_arrays(log)
+    return read_transitions(log)
+
+
+def _of_arrays(arrays: Sequence[Any]) -> Transitions:
+    if not 4 <= len(arrays) <= len(_FIELDS):
+        raise ValueError(
+            f"log must be {', '.join(_FIELDS)}, of which the last two may be missing, "
+            f"got {len(arrays)} arrays"
+        )
+    fields = dict(zip(_FIELDS, map(np.asarray, arrays), strict=False))
+    for name in _FIELDS[4:]:
+        fields.setdefault(name, np.zeros(np.shape(fields["reward"]), bool))
+    return Transitions(**fields).validate()

@@ -1,0 +1,223 @@
+"""Length scales per input (automatic relevance determination), fitted to a context.
+
+The marginal likelihood of what a polynomial leaves of the targets is climbed by a few
+dozen steps of Adam on the logarithms of each input's relevance and of the noise. Some
+hundred rows are enough to tell inputs apart, and keep a step at a millisecond or two.
+Its gradient with respect to the kernel matrix is written out, so that nothing is
+differentiated through a factorisation.
+
+Source: Rasmussen and Williams, Gaussian Processes for Machine Learning (2006), sections
+2.7 (what a basis explains is projected out) and 5.4.1; the targets' variances are
+profiled out, so that several targets can share a kernel whatever their units.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl_runs import values
+from jaxrl_runs.values import INDEX, MANY, RATE, setting
+from oswm.linalg import inverse_factor, matmul
+
+_LARGEST_LOG_CHANGE = 5.0
+_FIRST_NOISE, _LEAST_NOISE, _LARGEST_NOISE = 1e-2, 1e-5, 1e2
+
+
+@dataclasses.dataclass(frozen=True)
+class RelevanceSearch:
+    """Settings of the climb.
+
+    Attributes:
+        num_steps: Steps of Adam.
+        num_rows: Rows of the context that are looked at, at most.
+        learning_rate: Of Adam, in natural logarithms of relevances.
+    """
+
+    num_steps: int = setting(30, INDEX)
+    num_rows: int = setting(192, MANY)
+    learning_rate: float = setting(0.15, RATE)
+
+    def __post_init__(self):
+        values.check(self)
+
+    def __call__(
+        self,
+        inputs: jax.Array,
+        basis: jax.Array,
+        targets: jax.Array,
+        mask: jax.Array,
+        start: jax.Array,
+        additive: jax.Array | None = None,
+    ) -> jax.Array:
+        """Relevances of the largest marginal likelihood that was met.
+
+        Args:
+            inputs: Standardised, float32 [N, D], 0 in rows that are not in use.
+            basis: Features of the polynomial, float32 [N, 1 + P], likewise.
+            targets: float32 [N, O], likewise; they share the relevances, on which those
+                that are 0 everywhere have no say.
+            mask: 1 for rows in use, float32 [N].
+            start: Relevances to start from, float32 [D]; what is 0 stays 0.
+            additive: As for `oswm.landmarks.kernel`.
+
+        Returns:
+            Relevances, float32 [D].
+        """
+        rows = choose_rows(mask, min(self.num_rows, len(mask)))
+        inputs, basis, targets, mask = (x[rows] for x in (inputs, basis, targets, mask))
+        flat = _Flattened.of(basis, targets, mask)
+        is_used = (start > 0).astype(inputs.dtype)
+        start_log = jnp.log(jnp.where(start > 0, start, 1.0))
+
+        def advance(index, carry):
+            place, best, moments = carry
+            value, gradient = _likelihood(inputs, flat, place, is_used, additive)
+            is_better = value > best[0]
+            best = jax.tree.map(
+                lambda new, old: jnp.where(is_better, new, old), (value, place), best
+            )
+            moments, direction = _adam(moments, gradient, index)
+            place = place + self.learning_rate * direction
+            relevance = jnp.clip(
+                place[:-1],
+                start_log - _LARGEST_LOG_CHANGE,
+                start_log + _LARGEST_LOG_CHANGE,
+            )
+            noise = jnp.clip(place[-1], jnp.log(_LEAST_NOISE), jnp.log(_LARGEST_NOISE))
+            return jnp.append(relevance, noise), best, moments
+
+        place = jnp.append(start_log, jnp.log(_FIRST_NOISE))
+        carry = place, (-jnp.inf, place), (jnp.zeros_like(place),) * 2
+        _, (_, best), _ = jax.lax.fori_loop(0, self.num_steps, advance, carry)
+        return is_used * jnp.exp(best[:-1])
+
+
+def choose_rows(mask: jax.Array, number: int) -> jax.Array:
+    """Rows [number] drawn from those in use, the same for the same mask."""
+    draws = jax.random.uniform(jax.random.key(0), mask.shape)
+    return jax.lax.top_k(jnp.where(mask > 0, draws, -1.0), number)[1]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class _Flattened:
+    """What a polynomial leaves.
+
+    Attributes:
+        targets: float32 [N, O].
+        basis: Orthonormal, float32 [N, 1 + P]; 0 where features repeat each other.
+        mask: float32 [N].
+        num_free: Rows in use minus those that the polynomial explains.
+    """
+
+    targets: jax.Array
+    basis: jax.Array
+    mask: jax.Array
+    num_free: jax.Array
+
+    @classmethod
+    def of(cls, features, targets, mask) -> _Flattened:
+        gram = matmul(features.T, features)
+        gram = gram + 1e-5 * jnp.sum(mask) * jnp.eye(len(gram))
+        basis = matmul(features, inverse_factor(gram).T)
+        targets = targets - matmul(basis, matmul(basis.T, targets))
+        num_free = jnp.sum(mask) - jnp.sum(jnp.square(basis))
+        return cls(targets, basis, mask, jnp.maximum(num_free, 1.0))
+
+    def project(self, matrix: jax.Array) -> jax.Array:
+        """Both sides of a symmetric matrix [N, N], rid of the basis."""
+        half = matrix - matmul(self.basis, matmul(self.basis.T, matrix))
+        return half - matmul(matmul(half, self.basis), self.basis.T)
+
+
+def kernel_matrix(
+    points: jax.Array, is_used: jax.Array, additive: jax.Array | None
+) -> jax.Array:
+    """`oswm.landmarks.kernel` of all pairs of points [N, D], [N, N]."""
+    square = jnp.sum(jnp.square(points), axis=1)
+    distance = square[:, None] + square - 2 * matmul(points, points.T)
+    joint = jnp.exp(-0.5 * jnp.maximum(distance, 0.0))
+    if additive is None:
+        return joint
+    num_used = jnp.maximum(jnp.sum(is_used), 1.0)
+
+    def one_input(total, column):
+        x, used = column
+        each = jnp.exp(-0.5 * num_used * jnp.square(x[:, None] - x))
+        return total + used * each / num_used, None
+
+    each, _ = jax.lax.scan(one_input, jnp.zeros_like(joint), (points.T, is_used))
+    return joint + additive * (each - joint)
+
+
+def _likelihood(inputs, flat: _Flattened, place, is_used, additive):
+    """Log marginal likelihood, up to a constant, and its gradient at `place`."""
+    noise = jnp.exp(place[-1])
+    outer = flat.mask[:, None] * flat.mask
+    points = is_used * jnp.exp(place[:-1]) * inputs
+    values = _by_share(additive, points, is_used, kernel_matrix)
+    size = len(inputs)
+    covariance = flat.project(outer * values) + noise * jnp.eye(size)
+    half = inverse_factor(covariance)
+    inverse = matmul(half.T, half)
+    solved = matmul(inverse, flat.targets)
+    power = jnp.sum(flat.targets * solved, axis=0) / flat.num_free
+    is_asked = power > 0
+    num_targets = jnp.sum(is_asked)
+    power = jnp.where(is_asked, power, 1.0)
+    # Rows not in use and directions of the basis are noise alone, by construction.
+    log_det = -2 * jnp.sum(jnp.log(jnp.diag(half)))
+    log_det = log_det - (size - flat.num_free) * place[-1]
+    value = -0.5 * flat.num_free * jnp.sum(jnp.log(power)) - 0.5 * num_targets * log_det
+    weighted = solved / jnp.sqrt(power)
+    of_matrix = 0.5 * (matmul(weighted, weighted.T) - num_targets * inverse)
+    of_noise = noise * jnp.trace(of_matrix)
+    of_noise = of_noise + 0.5 * num_targets * (size - flat.num_free)
+    of_values = outer * flat.project(of_matrix)
+
+    def of_relevance(points, is_used, additive):
+        if additive is None:
+            return _joint_gradient(points, of_values * values)
+        _, pull_back = jax.vjp(
+            lambda log: kernel_matrix(jnp.exp(log) * points, is_used, additive),
+            jnp.zeros(points.shape[1]),
+        )
+        return pull_back(of_values)[0]
+
+    slope = is_used * _by_share(additive, points, is_used, of_relevance)
+    return value, jnp.append(slope, of_noise)
+
+
+def _by_share(additive, points, is_used, function):
+    """`function` with the additive share, or, to save time, without one that is 0."""
+    if additive is None:
+        return function(points, is_used, None)
+    return jax.lax.cond(
+        additive > 0,
+        lambda: function(points, is_used, additive),
+        lambda: function(points, is_used, None),
+    )
+
+
+def _joint_gradient(points: jax.Array, weights: jax.Array) -> jax.Array:
+    """Of a Gaussian kernel with respect to the logarithms of relevances, [D].
+
+    Args:
+        points: In units of the kernel, [N, D].
+        weights: What the kernel's values weigh, times these values; symmetric, [N, N].
+    """
+    own = jnp.sum(jnp.square(points) * jnp.sum(weights, axis=1)[:, None], axis=0)
+    return 2 * (jnp.sum(points * matmul(weights, points), axis=0) - own)
+
+
+def _adam(moments, gradient, index):
+    """Adam's next moments and direction of ascent, of a size of about 1."""
+    first = 0.8 * moments[0] + 0.2 * gradient
+    second = 0.95 * moments[1] + 0.05 * jnp.square(gradient)
+    count = index + 1.0
+    mean = first / (1 - 0.8**count)
+    size = jnp.sqrt(second / (1 - 0.95**count))
+    return (first, second), mean / (size + 1e-8)

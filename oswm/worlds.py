@@ -1,0 +1,84 @@
+"""Several worlds from one log: each generation of an evolution is played in one.
+
+What is evolved in a single model learns to use its errors. Models of parts of the log
+err differently, so that what holds in all of them is the log's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+from flax import struct
+
+from oswm.conditioning import condition, fit
+from oswm.context import Context
+from oswm.environment import WorldModelEnv, WorldModelParams
+from oswm.inputs import Log, read_log
+from oswm.sub_contexts import SubContexts
+from oswm.world_model import WorldModel
+
+
+@struct.dataclass
+class WorldsParams(WorldModelParams):
+    """Params of the model of a whole log, with those of its parts beside it.
+
+    Attributes:
+        members: Caches of models of parts of the context, a leading axis [W] each.
+    """
+
+    members: Any = None
+
+
+def condition_worlds(
+    log: Log,
+    num_worlds: int = 5,
+    *,
+    fraction: float = 0.7,
+    seed: int = 0,
+    action_space: Any = None,
+    model: WorldModel[Any] | None = None,
+    **settings: Any,
+) -> tuple[WorldModelEnv, WorldsParams]:
+    """Like `condition`, with models of parts of the log to draw worlds from.
+
+    The pair is that of the whole log. `draw_world` puts a part's model in its place:
+
+        env, params = oswm.condition_worlds(log)
+        task = envs.Task("log", env, params, kind="model", vary=oswm.draw_world)
+
+    Args:
+        log: As for `condition`.
+        num_worlds: Parts, at least 2.
+        fraction: Share of the rows in each, drawn without replacement.
+        seed: Of the draw.
+        action_space: As for `condition`.
+        model: A world model; the shipped one by default.
+        **settings: Of `condition`.
+
+    Raises:
+        ValueError: As `condition`, or `num_worlds` or `fraction` are out of range.
+    """
+    log = read_log(log)
+    env, params = condition(log, action_space, model=model, **settings)
+    parts = SubContexts(env.model, num_worlds, fraction, seed)
+    members = fit(parts, Context.of(log, action_space))
+    fields = {name: getattr(params, name) for name in params.__dataclass_fields__}
+    return env, WorldsParams(**fields, members=members)
+
+
+def draw_world(
+    params: WorldsParams, key: jax.Array, generation: jax.Array | int
+) -> WorldsParams:
+    """The params of one of the worlds, for the `vary` of a task.
+
+    Args:
+        params: What `condition_worlds` returned.
+        key: A PRNG key.
+        generation: Counts; together with the key it decides.
+    """
+    count = jax.tree.leaves(params.members)[0].shape[0]
+    row = jax.random.randint(jax.random.fold_in(key, generation), (), 0, count)
+    cache = jax.tree.map(lambda x: x[row], params.members)
+    return dataclasses.replace(params, cache=cache)
