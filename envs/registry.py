@@ -19,7 +19,7 @@ from envs.grid_world import GridWorld
 from envs.half_cheetah import make_half_cheetah
 from envs.mountain_car_continuous import MountainCarContinuous
 from envs.simple_env import SimpleEnv
-from jaxrl_runs.values import THRESHOLD_OR_NONE, Function, Text
+from jaxrl_runs.values import THRESHOLD_OR_NONE, Function, Text, shown
 
 Pair = tuple[Environment, Any]
 """An environment and its params, as ``gymnax.make`` returns them."""
@@ -142,7 +142,8 @@ def register(
 
 
 def _check_registered(name: str) -> None:
-    Text().check("name", name)
+    if not isinstance(name, str):
+        raise ValueError(f"name must be a string, got {shown(name)}")
     if name in _factories:
         return
     close = difflib.get_close_matches(str(name), _factories, n=3, cutoff=0.5)

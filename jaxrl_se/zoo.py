@@ -68,6 +68,8 @@ def save(
         come from a task that `load` could not make by its name.
       TypeError: An argument is of another kind.
     """
+    if isinstance(params, str | Path):
+        raise TypeError("path must come first: save(path, env, params), got it last")
     PATH.check("path", path)
     _check_pair(env, params)
     Text(optional=True).check("task", task)
@@ -139,15 +141,11 @@ def available() -> tuple[tuple[str, str], ...]:
 def _check_pair(env: Any, params: Any) -> None:
     """Raises TypeError unless this is a pair that `save` knows how to write."""
     kinds = (SyntheticEnv, RewardEnv)
-    hint = ""
-    if isinstance(params, str | Path):
-        hint = "; the order is save(path, env, params)"
-    what = f"a OneStepEnv, MultiStepEnv or RewardEnv{hint}"
-    Like(what, kinds=kinds).check("env", env)
+    Like("a OneStepEnv, MultiStepEnv or RewardEnv", kinds=kinds).check("env", env)
     if not hasattr(params, "weights"):
         raise TypeError(
             f"params must be those of {type(env).__name__}, with weights, got "
-            f"{shown(params)}{hint}"
+            f"{shown(params)}"
         )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 from flax import struct
 
+from jaxrl_runs.values import INDEX, RATE, Integer
 from oswm.conditioning import condition, fit
 from oswm.context import Context
 from oswm.environment import WorldModelEnv, WorldModelParams
@@ -60,6 +61,9 @@ def condition_worlds(
     Raises:
         ValueError: As `condition`, or `num_worlds` or `fraction` are out of range.
     """
+    Integer(at_least=2, at_most=2**16).check("num_worlds", num_worlds)
+    RATE.check("fraction", fraction)
+    INDEX.check("seed", seed)
     log = read_log(log)
     env, params = condition(log, action_space, model=model, **settings)
     parts = SubContexts(env.model, num_worlds, fraction, seed)

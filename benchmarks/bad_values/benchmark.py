@@ -12,7 +12,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.bad_values.cases import agent_cases, call_cases, config_cases
+from benchmarks.bad_values.agents import agent_cases
+from benchmarks.bad_values.calls import call_cases
+from benchmarks.bad_values.settings import config_cases
 from benchmarks.bad_values.verdicts import VERDICTS, Case, verdict
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.bad_values.benchmark import all_cases, main, table
-from benchmarks.bad_values.cases import config_cases, unlisted
+from benchmarks.bad_values.settings import config_cases, unlisted
 from benchmarks.bad_values.verdicts import Case, StartedError, verdict
 
 SAMPLE = 23  # Every so many-th case in the normal suite.
