@@ -270,6 +270,11 @@ class SearchSpace:
     hyperparameters: tuple[Hyperparameter, ...]
 
     def __post_init__(self):
+        if not isinstance(self.hyperparameters, Sequence):
+            raise ValueError(
+                "hyperparameters must be a tuple of Categorical, Ordinal or Float, got "
+                f"{shown(self.hyperparameters)}"
+            )
         object.__setattr__(self, "hyperparameters", tuple(self.hyperparameters))
         for h in self.hyperparameters:
             if not isinstance(h, Hyperparameter):

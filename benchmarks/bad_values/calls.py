@@ -346,7 +346,7 @@ def _finetune(folder: Path) -> Iterator[Call]:
     yield (
         "fit_surrogates",
         finetune.fit_surrogates,
-        {"key": 0, "data": None},
+        {"key": 0, "data": finetune.make_synthetic(num_datasets=2, num_runs=2)},
         {"key": "key", "data": "object", "config": "object"},
     )
 
