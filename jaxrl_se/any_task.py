@@ -82,6 +82,8 @@ def confirm(
         random_return=found.random_return,
         best_response=response,
         solved_return=config.stop_return,
+        policy=found.policy,
+        kind=run.program.kind,
     )
     return confirmation, Steps.of(run.program.kind, taken)
 
@@ -93,7 +95,7 @@ def lags(confirmation: Confirmation | None) -> bool:
 
 def spent(found: Probe | None, kind: StepKind) -> Steps:
     """The steps of a probe, by where they were taken."""
-    return Steps() if found is None else Steps.of(kind, found.steps)
+    return Steps() if found is None else Steps.of(found.kind or kind, found.steps)
 
 
 def with_steps(progress: Any, steps: Steps) -> Any:

@@ -98,7 +98,9 @@ def evolve(
     key: int | jax.Array = 0,
     *,
     budget: Budget | None = None,
+    real_steps: int | None = None,
     with_agents: bool | None = None,
+    probe: Probe | None = None,
     progress: bool = True,
     proxy: tuple[Any, Any] | None = None,
     out: str | Path | RunFolder | None = None,
@@ -128,10 +130,15 @@ def evolve(
       config: Sizes, budgets and strategy; None to have them chosen.
       key: A seed or a PRNG key.
       budget: What a run with a chosen configuration may cost.
+      real_steps: Instead of a budget: take no more steps than this in the task, ten
+        thousand say, and evolve inside world models of their rows
+        (`jaxrl_se.evolve_in_rounds`, which has more options).
       with_agents: Whether agents that train score the last generations of such a run,
         which costs tens of CPU-seconds more. None: a second run with them follows
         where agents cannot learn what the first one found, and the better result is
         returned, with the steps of both; not with `out`, which holds one run.
+      probe: What is known of the task already, for a given configuration: the result
+        is then tested as one of a chosen configuration is.
       progress: Whether to print a line every few seconds to standard error; an
         `on_generation` takes its place.
       proxy: The environment to evolve, a pair whose env has `init_weights(key)` and
@@ -163,8 +170,28 @@ def evolve(
             f"both, got {budget} and {with_agents}"
         )
     key = as_key(key)
+    if real_steps is not None:
+        others = (config, budget, probe, proxy, on_generation, mesh)
+        if any(each is not None for each in others):
+            raise ValueError(
+                "real_steps must be None where config, budget, probe, proxy, "
+                f"on_generation or mesh is given, got {real_steps:,}"
+            )
+        from jaxrl_se.log_rounds import with_few_steps  # It imports this file.
+
+        return with_few_steps(
+            task,
+            real_steps,
+            key,
+            with_agents,
+            out=out,
+            resume=resume,
+            progress=progress,
+        )
     opened = _Opened.of(task)
-    found = None
+    found = probe
+    if probe is not None and config is None:
+        raise ValueError("config must be given where a probe is, got None")
     if config is None and proxy is None and not opened.is_outside:
         found, config = look_at(opened.task, key, budget, bool(with_agents))
         if progress:
@@ -221,7 +248,7 @@ def evolve(
             on_generation=on_generation,
             mesh=mesh,
         )
-        return _better(result, again)
+        return better(result, again)
     return result
 
 
@@ -247,7 +274,7 @@ def _result(run: Run, found: Probe | None, task_name: str) -> EvolutionResult:
     )
 
 
-def _better(first: EvolutionResult, second: EvolutionResult) -> EvolutionResult:
+def better(first: EvolutionResult, second: EvolutionResult) -> EvolutionResult:
     """The better one of two attempts, with the steps of both."""
     means = [result.confirmation.mean for result in (first, second)]  # type: ignore
     kept, other = (second, first) if means[1] > means[0] else (first, second)

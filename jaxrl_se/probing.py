@@ -1,4 +1,4 @@
-"""What a few thousand random steps say about a task that nobody knows."""
+"""What a few thousand steps, random or logged, say about a task that nobody knows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from envs import Transitions, episodes_of
 from envs.spaces import Spaces
+from envs.steps import StepKind
 from jaxrl_se.policies import RandomPolicy
 
 _PERCENTILES = (2.0, 98.0)
@@ -36,6 +38,8 @@ class Probe:
       random_std: Its standard deviation over episodes.
       reward_min: Smallest reward of a step.
       reward_max: Largest.
+      kind: Where the steps were taken; None for where the task's own are.
+      policy: Whose play it was, in words.
     """
 
     spaces: Spaces
@@ -48,6 +52,47 @@ class Probe:
     random_std: float
     reward_min: float
     reward_max: float
+    kind: StepKind | None = None
+    policy: str = "random"
+
+    @classmethod
+    def from_transitions(cls, transitions: Transitions, spaces: Spaces) -> Probe:
+        """What the rows of a log show, under whichever policy they came about.
+
+        Args:
+          transitions: Rows; those of one episode in order of time.
+          spaces: Spaces of the task.
+
+        Raises:
+          ValueError: Observations have another size than the spaces say.
+          envs.OrderError: The rows are not in order of time.
+        """
+        found = episodes_of(transitions)
+        rows = found.rows
+        obs = np.asarray(rows.obs, np.float64).reshape(len(rows), -1)
+        reward = np.asarray(rows.reward, np.float64)
+        if obs.shape[1] != spaces.obs_size:
+            raise ValueError(
+                f"transitions: observations must have {spaces.obs_size} numbers, got "
+                f"{obs.shape[1]}"
+            )
+        ended = found.terminated | found.truncated
+        returns = np.add.reduceat(reward, found.starts)[ended]
+        lengths = found.lengths[ended] if ended.any() else found.lengths
+        return cls(
+            spaces=spaces,
+            obs_range=_range(obs),
+            steps=len(rows),
+            episodes=int(ended.sum()),
+            mean_length=float(lengths.mean()),
+            max_length=int(lengths.max()),
+            random_return=float(returns.mean()) if ended.any() else float("nan"),
+            random_std=float(returns.std()) if ended.any() else 0.0,
+            reward_min=float(reward.min()),
+            reward_max=float(reward.max()),
+            kind="real",
+            policy="logged",
+        )
 
     @property
     def reward_varies(self) -> bool:
@@ -57,9 +102,9 @@ class Probe:
     def __str__(self) -> str:
         """One line for a log."""
         if not self.episodes:
-            return f"{self.steps:,} random steps, no episode ended"
+            return f"{self.steps:,} {self.policy} steps, no episode ended"
         return (
-            f"{self.steps:,} random steps: {self.episodes} episodes of "
+            f"{self.steps:,} {self.policy} steps: {self.episodes} episodes of "
             f"{self.mean_length:.0f} steps, return {self.random_return:.4g} "
             f"(deviation {self.random_std:.2g})"
         )
