@@ -50,7 +50,7 @@ def read_csv(
     Raises:
         ValueError: On the first fault; the message names file, row and column.
     """
-    PATH.check("path", path)
+    PATH.check("folder", folder)
     FLAG.check("percent", percent)
     folder = Path(folder)
     files = {name: Rows(folder / f"{name}.csv") for name in _FILES}
