@@ -32,6 +32,11 @@ class RunFolderError(RuntimeError):
     """The folder cannot be used; the message says why and what to do."""
 
 
+def holds_run(path: str | Path) -> bool:
+    """Whether there is a run in a folder, which `resume` can go on with."""
+    return (Path(path) / "run.json").exists()
+
+
 def is_writer() -> bool:
     """Whether this process writes and locks folders: the first of those joined."""
     return jax.process_index() == 0

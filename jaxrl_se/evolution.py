@@ -16,7 +16,16 @@ import envs
 from jaxrl_runs.describe import describe
 from jaxrl_runs.devices import population_mesh
 from jaxrl_runs.run_folder import RunFolder
-from jaxrl_runs.values import COUNT, FLAG, Function, Like, PathLike, as_key, shown
+from jaxrl_runs.values import (
+    COUNT,
+    FLAG,
+    Function,
+    Integer,
+    Like,
+    PathLike,
+    as_key,
+    shown,
+)
 from jaxrl_se.agents.agent import AGENT
 from jaxrl_se.any_task import confirm, lags, look_at, spent, with_steps
 from jaxrl_se.config import EvolutionConfig
@@ -164,6 +173,8 @@ def evolve(
     if with_agents is not None:
         FLAG.check("with_agents", with_agents)
     FLAG.check("progress", progress)
+    Integer(at_most=2**62, optional=True).check("real_steps", real_steps)
+    Like("a Probe", kinds=(Probe,), optional=True).check("probe", probe)
     if config is not None and (budget is not None or with_agents is not None):
         raise ValueError(
             "budget and with_agents must be None where a config is given, which says "
@@ -346,14 +357,7 @@ def _check_options(
     Like("a jax.sharding.Mesh", kinds=(Mesh,), optional=True).check("mesh", mesh)
     if proxy is not None and not (isinstance(proxy, tuple) and len(proxy) == 2):
         raise TypeError(f"proxy must be a pair (env, params), got {shown(proxy)}")
-    FLAG.check("resume", resume)
-    if not isinstance(out, RunFolder):
-        PathLike(optional=True).check("out", out)
-    if resume and out is None:
-        raise ValueError(
-            "out must be the folder of the run that is resumed, got None with "
-            "resume=True"
-        )
+    check_folder(out, resume)
 
 
 def _identity(pair: tuple[Any, Any]) -> dict[str, Any]:
@@ -367,3 +371,15 @@ def _identity(pair: tuple[Any, Any]) -> dict[str, Any]:
         )
         env = getattr(env, "_env", None)
     return {"env": layers, "params": describe(params)}
+
+
+def check_folder(out: Any, resume: Any) -> None:
+    """Raises TypeError or ValueError unless these are where a run goes."""
+    FLAG.check("resume", resume)
+    if not isinstance(out, RunFolder):
+        PathLike(optional=True).check("out", out)
+    if resume and out is None:
+        raise ValueError(
+            "out must be the folder of the run that is resumed, got None with "
+            "resume=True"
+        )
