@@ -10,7 +10,7 @@ import numpy as np
 from envs.play import POLICY_OR_NONE, Policy, RecurrentPolicy
 from envs.task import open_task, split_arguments
 from envs.transitions import Transitions
-from jaxrl_runs.values import MANY, REQUIRED, as_key
+from jaxrl_runs.values import MANY, REQUIRED, Integer, as_key
 
 AnyPolicy = Policy | RecurrentPolicy
 
@@ -21,6 +21,8 @@ def collect(
     num_transitions: int,
     key: jax.Array | int,
     policy: AnyPolicy | None = None,
+    *,
+    num_axes: int | None = None,
 ) -> Transitions: ...
 @overload
 def collect(
@@ -29,6 +31,8 @@ def collect(
     num_transitions: int,
     key: jax.Array | int,
     policy: AnyPolicy | None = None,
+    *,
+    num_axes: int | None = None,
 ) -> Transitions: ...
 
 
@@ -51,7 +55,8 @@ def collect(task: Any, *args: Any, **kwargs: Any) -> Transitions:
             callable pytree: its arrays are traced, so it compiles once for all weights
             (``jax.tree_util.Partial(apply, weights)`` is one). Default: actions drawn
             uniformly from the action space.
-        **kwargs: The same by name.
+        **kwargs: The same by name; and ``num_axes=0`` to say that the policy is a
+            single one, where the shape of its actions does not tell.
 
     Returns:
         Transitions of NumPy arrays, in the dtypes that JAX would give them. Discrete
@@ -60,7 +65,8 @@ def collect(task: Any, *args: Any, **kwargs: Any) -> Transitions:
     Raises:
         TypeError: If ``task`` is no task, or observations are no arrays.
         ValueError: If the number of rows is less than 1, or the task or the policy
-            gave numbers that are not valid (the field is named).
+            gave numbers that are not valid (the field is named), or the policy is a
+            batch of them.
         RuntimeError: If every episode outside JAX failed.
 
     Example:
@@ -69,16 +75,24 @@ def collect(task: Any, *args: Any, **kwargs: Any) -> Transitions:
         >>> data.obs.shape
         (1000, 4)
     """
-    params, (num_transitions, key, policy) = split_arguments(
+    params, (num_transitions, key, policy, num_axes) = split_arguments(
         "collect",
         task,
         args,
         kwargs,
-        {"num_transitions": REQUIRED, "key": REQUIRED, "policy": None},
+        {
+            "num_transitions": REQUIRED,
+            "key": REQUIRED,
+            "policy": None,
+            "num_axes": None,
+        },
     )
     MANY.check("num_transitions", num_transitions)
     key = as_key(key)
     if not isinstance(policy, RecurrentPolicy):
         POLICY_OR_NONE.check("policy", policy)
-    transitions = open_task(task, params).collect(num_transitions, key, policy)
+    Integer(0, optional=True).check("num_axes", num_axes)
+    transitions = open_task(task, params).collect(
+        num_transitions, key, policy, num_axes=num_axes
+    )
     return jax.tree.map(np.array, transitions).validate()

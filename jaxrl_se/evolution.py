@@ -13,9 +13,10 @@ import jax
 from jax.sharding import Mesh
 
 import envs
+from envs.task import is_gymnasium
 from jaxrl_runs.describe import describe
 from jaxrl_runs.devices import population_mesh
-from jaxrl_runs.run_folder import RunFolder
+from jaxrl_runs.run_folder import RunFolder, is_writer
 from jaxrl_runs.values import (
     COUNT,
     FLAG,
@@ -135,7 +136,8 @@ def evolve(
       task: A name for `envs.make`, any gymnax pair `(env, params)`, or an opened task,
         with `pair`, `kind`, `solved_return` and `vary`: `(params, key, generation) ->
         params` for the fitness episodes of a generation, or None. One outside JAX
-        (`is_external`) is played between jitted programs.
+        (`envs.external`, or an environment of Gymnasium's) is played between jitted
+        programs.
       config: Sizes, budgets and strategy; None to have them chosen.
       key: A seed or a PRNG key.
       budget: What a run with a chosen configuration may cost.
@@ -203,9 +205,9 @@ def evolve(
     found = probe
     if probe is not None and config is None:
         raise ValueError("config must be given where a probe is, got None")
-    if config is None and proxy is None and not opened.is_outside:
+    if config is None and proxy is None:
         found, config = look_at(opened.task, key, budget, bool(with_agents))
-        if progress:
+        if progress and is_writer():
             print(found, file=sys.stderr, flush=True)
     config = (config or EvolutionConfig()).for_task(opened.solved_return)
     if opened.is_outside:
@@ -226,7 +228,7 @@ def evolve(
             "infinity if that is meant",
             stacklevel=2,
         )
-    lines = ProgressLines(config) if progress else None
+    lines = ProgressLines(config) if progress and is_writer() else None
     report = on_generation or lines
 
     def finish(folder: RunFolder | None) -> EvolutionResult:
@@ -247,7 +249,7 @@ def evolve(
         with RunFolder(out, identity, resume=resume) as folder:
             return finish(folder)
     if out is None and with_agents is None and lags(result.confirmation):
-        if progress:
+        if progress and is_writer():
             print("agents lag behind: once more, scored by agents", file=sys.stderr)
         again = evolve(
             task,
@@ -267,7 +269,8 @@ def _result(run: Run, found: Probe | None, task_name: str) -> EvolutionResult:
     """Finishes a run and tests what came of it, if it began with a probe."""
     done = run.finish()
     program = run.program
-    evolved = program.env, run.params.proxy.replace(weights=run.weights)
+    params = run.params_of_result.proxy.replace(weights=run.weights)
+    evolved = program.env, params
     confirmation = None
     if found is not None:
         confirmation, taken = confirm(run, found, evolved)
@@ -319,6 +322,8 @@ class _Opened:
         """Raises TypeError for what is no task."""
         if isinstance(task, str):
             return cls(envs.make(task), task, envs.solved_return(task))
+        if is_gymnasium(task):
+            task = envs.open_task(task)
         name = getattr(task, "name", "a task")
         if is_outside(task):
             return cls(task, name, task.solved_return, is_outside=True)

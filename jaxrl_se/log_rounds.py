@@ -250,6 +250,13 @@ class _Player:
         """An environment from the rows, evolved for novelty if it explores."""
         config = self.config.log
         if explores:
+            if self.progress:
+                print(
+                    f"round {number + 1}: no row says where to go, so novelty stands "
+                    "for the reward",
+                    file=sys.stderr,
+                    flush=True,
+                )
             rows = dataclasses.replace(rows, reward=novelty(rows))
             config = config.replace(uncertainty_penalty=0.0)
         out = None if self.folder is None else self.folder / f"round_{number}"
