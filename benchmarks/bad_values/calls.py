@@ -138,7 +138,7 @@ def _evolution(folder: Path) -> Iterator[Call]:
         jaxrl_se.evolve,
         {"task": TASK, "config": config, "progress": False},
         {
-            "task": "task",
+            "task": "outer task",
             "config": "object",
             "key": "key",
             "budget": "object",
