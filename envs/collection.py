@@ -7,9 +7,10 @@ from typing import Any, overload
 import jax
 import numpy as np
 
-from envs.play import Policy, RecurrentPolicy
-from envs.task import open_task, takes_params
+from envs.play import POLICY_OR_NONE, Policy, RecurrentPolicy
+from envs.task import open_task, split_arguments
 from envs.transitions import Transitions
+from jaxrl_runs.values import MANY, REQUIRED, Integer, as_key
 
 AnyPolicy = Policy | RecurrentPolicy
 
@@ -20,6 +21,8 @@ def collect(
     num_transitions: int,
     key: jax.Array | int,
     policy: AnyPolicy | None = None,
+    *,
+    num_axes: int | None = None,
 ) -> Transitions: ...
 @overload
 def collect(
@@ -28,6 +31,8 @@ def collect(
     num_transitions: int,
     key: jax.Array | int,
     policy: AnyPolicy | None = None,
+    *,
+    num_axes: int | None = None,
 ) -> Transitions: ...
 
 
@@ -50,7 +55,8 @@ def collect(task: Any, *args: Any, **kwargs: Any) -> Transitions:
             callable pytree: its arrays are traced, so it compiles once for all weights
             (``jax.tree_util.Partial(apply, weights)`` is one). Default: actions drawn
             uniformly from the action space.
-        **kwargs: The same by name.
+        **kwargs: The same by name; and ``num_axes=0`` to say that the policy is a
+            single one, where the shape of its actions does not tell.
 
     Returns:
         Transitions of NumPy arrays, in the dtypes that JAX would give them. Discrete
@@ -59,7 +65,8 @@ def collect(task: Any, *args: Any, **kwargs: Any) -> Transitions:
     Raises:
         TypeError: If ``task`` is no task, or observations are no arrays.
         ValueError: If the number of rows is less than 1, or the task or the policy
-            gave numbers that are not valid (the field is named).
+            gave numbers that are not valid (the field is named), or the policy is a
+            batch of them.
         RuntimeError: If every episode outside JAX failed.
 
     Example:
@@ -68,20 +75,24 @@ def collect(task: Any, *args: Any, **kwargs: Any) -> Transitions:
         >>> data.obs.shape
         (1000, 4)
     """
-    if takes_params(task):
-        return _collect(task, *args, **kwargs)
-    return _collect(task, None, *args, **kwargs)
-
-
-def _collect(task, params, num_transitions, key, policy=None):
-    if num_transitions < 1:
-        raise ValueError(f"num_transitions: expected at least 1, got {num_transitions}")
-    if policy is not None and not (
-        callable(policy) or isinstance(policy, RecurrentPolicy)
-    ):
-        raise TypeError(
-            "policy: expected a function (obs, key) -> action, got "
-            f"{type(policy).__name__}"
-        )
-    transitions = open_task(task, params).collect(num_transitions, key, policy)
+    params, (num_transitions, key, policy, num_axes) = split_arguments(
+        "collect",
+        task,
+        args,
+        kwargs,
+        {
+            "num_transitions": REQUIRED,
+            "key": REQUIRED,
+            "policy": None,
+            "num_axes": None,
+        },
+    )
+    MANY.check("num_transitions", num_transitions)
+    key = as_key(key)
+    if not isinstance(policy, RecurrentPolicy):
+        POLICY_OR_NONE.check("policy", policy)
+    Integer(0, optional=True).check("num_axes", num_axes)
+    transitions = open_task(task, params).collect(
+        num_transitions, key, policy, num_axes=num_axes
+    )
     return jax.tree.map(np.array, transitions).validate()

@@ -17,6 +17,7 @@ from jaxrl_se.defaults import Budget, default_config
 from jaxrl_se.evaluation import evaluate
 from jaxrl_se.evolution_run import Run
 from jaxrl_se.outcome import ENOUGH, Confirmation, warn_of
+from jaxrl_se.outside import OutsideTask, is_outside
 from jaxrl_se.probing import Probe, probe
 from jaxrl_se.training import train
 
@@ -25,12 +26,15 @@ _AGENTS, _EPISODES = 16, 32
 
 
 def look_at(
-    task: tuple[Any, Any], key: jax.Array, budget: Budget | None, with_agents: bool
+    task: tuple[Any, Any] | OutsideTask,
+    key: jax.Array,
+    budget: Budget | None,
+    with_agents: bool,
 ) -> tuple[Probe, EvolutionConfig]:
     """Probes a task and chooses a configuration for it.
 
     Args:
-      task: A gymnax pair `(env, params)`.
+      task: A gymnax pair `(env, params)`, or a task outside JAX.
       key: The evolution's key.
       budget: See `default_config`.
       with_agents: See `default_config`.
@@ -62,7 +66,7 @@ def confirm(
     Returns:
       What came out and the steps that the tests took.
     """
-    config, task = run.program.config, (run.program.task, run.params.task)
+    config, task = run.program.config, run.program.task
     key = jax.random.fold_in(run.key, _CONFIRMATION)
     returns, taken = {}, 0
     for place, agent in enumerate(config.validated_agents):
@@ -75,7 +79,8 @@ def confirm(
     if isinstance(config.agents[0], BestResponse):
         agent = dataclasses.replace(config.agents[0], obs_noise=0.0)
         policy = train(agent, *result, key, 1).policy
-        episodes = evaluate(policy, *task, key, _EPISODES)
+        played: Any = task if is_outside(task) else (task, run.params.task)
+        episodes = evaluate(policy, played, key, _EPISODES, num_axes=0)
         response = float(episodes.returns.mean())
         taken += int(jnp.sum(episodes.lengths))
     confirmation = Confirmation(

@@ -34,9 +34,13 @@ import dataclasses
 from typing import Any
 
 from envs.spaces import Spaces
+from jaxrl_runs import values
+from jaxrl_runs.values import Integer, setting
 from jaxrl_se.agents import DDQN, PPO, SAC, BestResponse
 from jaxrl_se.config import EvolutionConfig, SyntheticConfig
+from jaxrl_se.outside import OutsideTask, is_outside
 from jaxrl_se.probing import Probe
+from jaxrl_se.rounds import whole_steps
 
 HIDDEN_SIZES = (32,)
 ACTIVATION = "tanh"
@@ -55,11 +59,10 @@ class Budget:
         episodes is not known before.
     """
 
-    real_steps: int = 3_000_000
+    real_steps: int = setting(3_000_000, Integer(at_most=2**62))
 
     def __post_init__(self):
-        if self.real_steps < 1:
-            raise ValueError(f"real_steps must be at least 1, got {self.real_steps}")
+        values.check(self)
 
 
 def default_agents(spaces: Spaces) -> tuple[Any, Any]:
@@ -96,7 +99,7 @@ def default_proxy(probe: Probe) -> SyntheticConfig:
 
 
 def default_config(
-    task: tuple[Any, Any],
+    task: tuple[Any, Any] | OutsideTask,
     probe: Probe,
     budget: Budget | None = None,
     *,
@@ -105,7 +108,7 @@ def default_config(
     """The whole configuration.
 
     Args:
-      task: A gymnax pair `(env, params)`.
+      task: A gymnax pair `(env, params)`, or a task outside JAX.
       probe: What random play showed of it.
       budget: Steps that the evolution may take.
       with_agents: Whether the last generations are scored by agents that train, of one
@@ -120,7 +123,10 @@ def default_config(
     budget = budget or Budget()
     population, episodes = 32, 1
     # Good agents' episodes may be as long as the limit where random ones end early.
-    limit = getattr(task[1], "max_steps_in_episode", None)
+    if is_outside(task):
+        limit = task.time_limit  # type: ignore
+    else:
+        limit = getattr(task[1], "max_steps_in_episode", None)  # type: ignore
     length = int(limit) if limit is not None else max(2 * probe.max_length, 1)
     per_generation = population * episodes * length
     affordable = (budget.real_steps - probe.steps) // per_generation
@@ -162,11 +168,3 @@ PATIENCE = 50
 RESTARTS = 3
 MAX_GENERATIONS_ALONE = 600
 MAX_GENERATIONS_WITH_AGENTS = 16
-
-
-def whole_steps(num_steps: int, agents: tuple[Any, ...]) -> int:
-    """Training steps rounded up to what every agent trains in whole pieces of."""
-    for agent in agents:
-        piece = getattr(agent, "iteration_steps", 1)
-        num_steps = -(-num_steps // piece) * piece
-    return num_steps

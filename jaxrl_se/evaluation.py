@@ -6,23 +6,40 @@ from typing import Any, overload
 
 import jax
 
-from envs.play import Episodes, play
-from envs.task import open_task, takes_params
+from envs.play import Episodes, RecurrentPolicy, play
+from envs.task import open_task, split_arguments
+from jaxrl_runs.values import REQUIRED, Function, Integer
 
 __all__ = ["Episodes", "evaluate", "play"]
 
 Key = int | jax.Array
+POLICY = Function("(obs, key) -> action, such as train(...).policy")
 
 
 @overload
 def evaluate(
-    policy: Any, task: Any, params: Any, key: Key, num_episodes: int = 10
+    policy: Any,
+    task: Any,
+    params: Any,
+    key: Key,
+    num_episodes: int = 10,
+    *,
+    num_axes: int | None = None,
 ) -> Episodes: ...
 @overload
-def evaluate(policy: Any, task: Any, key: Key, num_episodes: int = 10) -> Episodes: ...
+def evaluate(
+    policy: Any,
+    task: Any,
+    key: Key,
+    num_episodes: int = 10,
+    *,
+    num_axes: int | None = None,
+) -> Episodes: ...
 
 
-def evaluate(policy: Any, task: Any, *args: Any, **kwargs: Any) -> Episodes:
+def evaluate(
+    policy: Any, task: Any, *args: Any, num_axes: int | None = None, **kwargs: Any
+) -> Episodes:
     """Plays whole episodes, from reset to termination or truncation.
 
     `evaluate(policy, task, key, num_episodes=10)`, or with a gymnax environment and its
@@ -37,24 +54,23 @@ def evaluate(policy: Any, task: Any, *args: Any, **kwargs: Any) -> Episodes:
         `gymnasium.Env`, an `envs.Task`; or a gymnax environment.
       *args: Its params, if `task` is a gymnax environment; a seed or a PRNG key, all
         episodes are independent of each other; how many episodes each policy plays.
+      num_axes: How many leading axes of the policy count policies, 0 for a single one.
+        By default it is told by the shape of the actions, which is an error where
+        several numbers fit.
       **kwargs: The same by name: `params`, `key`, `num_episodes`.
 
     Returns:
       `Episodes` with arrays of shape `[..., num_episodes]`.
 
     Raises:
-      ValueError: `num_episodes` is not positive, or the policy's actions do not have
-        the shape of the task's.
+      ValueError: `num_episodes` is not positive, the policy's actions do not have the
+        shape of the task's, or `num_axes` is wrong or needed.
       TypeError: `task` is no task, or arguments are missing.
     """
-    read = _with_params if takes_params(task) else _without_params
-    params, key, num_episodes = read(*args, **kwargs)
-    return open_task(task, params).play(policy, key, num_episodes)[0]
-
-
-def _with_params(params, key, num_episodes=10):
-    return params, key, num_episodes
-
-
-def _without_params(key, num_episodes=10):
-    return None, key, num_episodes
+    params, (key, num_episodes) = split_arguments(
+        "evaluate", task, args, kwargs, {"key": REQUIRED, "num_episodes": 10}
+    )
+    if not isinstance(policy, RecurrentPolicy):
+        POLICY.check("policy", policy)
+    Integer(0, optional=True).check("num_axes", num_axes)
+    return open_task(task, params).play(policy, key, num_episodes, num_axes=num_axes)[0]

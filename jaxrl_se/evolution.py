@@ -13,10 +13,21 @@ import jax
 from jax.sharding import Mesh
 
 import envs
+from envs.task import is_gymnasium
 from jaxrl_runs.describe import describe
 from jaxrl_runs.devices import population_mesh
-from jaxrl_runs.run_folder import RunFolder
-from jaxrl_runs.values import as_key
+from jaxrl_runs.run_folder import RunFolder, is_writer
+from jaxrl_runs.values import (
+    COUNT,
+    FLAG,
+    Function,
+    Integer,
+    Like,
+    PathLike,
+    as_key,
+    shown,
+)
+from jaxrl_se.agents.agent import AGENT
 from jaxrl_se.any_task import confirm, lags, look_at, spent, with_steps
 from jaxrl_se.config import EvolutionConfig
 from jaxrl_se.defaults import Budget
@@ -125,7 +136,8 @@ def evolve(
       task: A name for `envs.make`, any gymnax pair `(env, params)`, or an opened task,
         with `pair`, `kind`, `solved_return` and `vary`: `(params, key, generation) ->
         params` for the fitness episodes of a generation, or None. One outside JAX
-        (`is_external`) is played between jitted programs.
+        (`envs.external`, or an environment of Gymnasium's) is played between jitted
+        programs.
       config: Sizes, budgets and strategy; None to have them chosen.
       key: A seed or a PRNG key.
       budget: What a run with a chosen configuration may cost.
@@ -157,8 +169,14 @@ def evolve(
       ValueError: Arguments that do not fit together, before anything is compiled.
       RunFolderError: The output folder cannot be used.
     """
-    if checkpoint_every < 1:
-        raise ValueError(f"checkpoint_every must be at least 1, got {checkpoint_every}")
+    _check_options(
+        config, budget, out, resume, checkpoint_every, on_generation, mesh, proxy
+    )
+    if with_agents is not None:
+        FLAG.check("with_agents", with_agents)
+    FLAG.check("progress", progress)
+    Integer(at_most=2**62, optional=True).check("real_steps", real_steps)
+    Like("a Probe", kinds=(Probe,), optional=True).check("probe", probe)
     if config is not None and (budget is not None or with_agents is not None):
         raise ValueError(
             "budget and with_agents must be None where a config is given, which says "
@@ -187,9 +205,9 @@ def evolve(
     found = probe
     if probe is not None and config is None:
         raise ValueError("config must be given where a probe is, got None")
-    if config is None and proxy is None and not opened.is_outside:
+    if config is None and proxy is None:
         found, config = look_at(opened.task, key, budget, bool(with_agents))
-        if progress:
+        if progress and is_writer():
             print(found, file=sys.stderr, flush=True)
     config = (config or EvolutionConfig()).for_task(opened.solved_return)
     if opened.is_outside:
@@ -210,7 +228,7 @@ def evolve(
             "infinity if that is meant",
             stacklevel=2,
         )
-    lines = ProgressLines(config) if progress else None
+    lines = ProgressLines(config) if progress and is_writer() else None
     report = on_generation or lines
 
     def finish(folder: RunFolder | None) -> EvolutionResult:
@@ -233,7 +251,7 @@ def evolve(
         with RunFolder(out, identity, resume=resume) as folder:
             return finish(folder)
     if out is None and with_agents is None and lags(result.confirmation):
-        if progress:
+        if progress and is_writer():
             print("agents lag behind: once more, scored by agents", file=sys.stderr)
         again = evolve(
             task,
@@ -253,7 +271,8 @@ def _result(run: Run, found: Probe | None, task_name: str) -> EvolutionResult:
     """Finishes a run and tests what came of it, if it began with a probe."""
     done = run.finish()
     program = run.program
-    evolved = program.env, run.params.proxy.replace(weights=run.weights)
+    params = run.params_of_result.proxy.replace(weights=run.weights)
+    evolved = program.env, params
     confirmation = None
     if found is not None:
         confirmation, taken = confirm(run, found, evolved)
@@ -302,19 +321,17 @@ class _Opened:
 
     @classmethod
     def of(cls, task: Any) -> _Opened:
-        """Raises ValueError for what is no task."""
+        """Raises TypeError for what is no task."""
         if isinstance(task, str):
             return cls(envs.make(task), task, envs.solved_return(task))
+        if is_gymnasium(task):
+            task = envs.open_task(task)
         name = getattr(task, "name", "a task")
         if is_outside(task):
             return cls(task, name, task.solved_return, is_outside=True)
         if hasattr(task, "pair"):
             return cls(task.pair, name, task.solved_return, task.kind, task.vary)
-        if not (isinstance(task, tuple) and len(task) == 2):
-            raise ValueError(
-                "task must be the name of a task or a gymnax pair (env, params), got "
-                f"{task!r}"
-            )
+        task = envs.as_pair(task, argument="task")
         return cls(task, getattr(task[0], "name", name))
 
     def proxy(self, config: EvolutionConfig) -> tuple[Any, Any]:
@@ -328,6 +345,28 @@ class _Opened:
         return self.task.digest if self.is_outside else _identity(self.task)
 
 
+def _check_options(
+    config, budget, out, resume, checkpoint_every, on_generation, mesh, proxy
+) -> None:
+    """Raises ValueError or TypeError, naming the argument of `evolve`."""
+    if not isinstance(config, EvolutionConfig | None):
+        hint = ""
+        if all(hasattr(config, method) for method in AGENT.methods):
+            hint = "; an agent goes into it: EvolutionConfig(agent=...)"
+        elif isinstance(config, int | jax.Array):
+            hint = "; a seed or key is named: key=..."
+        raise TypeError(
+            f"config must be an EvolutionConfig or None, got {shown(config)}{hint}"
+        )
+    Like("a Budget", kinds=(Budget,), optional=True).check("budget", budget)
+    COUNT.check("checkpoint_every", checkpoint_every)
+    Function("(row) -> None", optional=True).check("on_generation", on_generation)
+    Like("a jax.sharding.Mesh", kinds=(Mesh,), optional=True).check("mesh", mesh)
+    if proxy is not None and not (isinstance(proxy, tuple) and len(proxy) == 2):
+        raise TypeError(f"proxy must be a pair (env, params), got {shown(proxy)}")
+    check_folder(out, resume)
+
+
 def _identity(pair: tuple[Any, Any]) -> dict[str, Any]:
     """What tells one gymnax pair from another: all its wrappers, and its params."""
     env, params = pair
@@ -339,3 +378,15 @@ def _identity(pair: tuple[Any, Any]) -> dict[str, Any]:
         )
         env = getattr(env, "_env", None)
     return {"env": layers, "params": describe(params)}
+
+
+def check_folder(out: Any, resume: Any) -> None:
+    """Raises TypeError or ValueError unless these are where a run goes."""
+    FLAG.check("resume", resume)
+    if not isinstance(out, RunFolder):
+        PathLike(optional=True).check("out", out)
+    if resume and out is None:
+        raise ValueError(
+            "out must be the folder of the run that is resumed, got None with "
+            "resume=True"
+        )

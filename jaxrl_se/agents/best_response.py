@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from flax import struct
 
 from envs.spaces import Spaces
+from jaxrl_runs.values import LAYERS, NOT_NEGATIVE, POSITIVE_OR_NONE, static, traced
 from jaxrl_se.agents.agent import Agent
-from jaxrl_se.networks import MLP, Weights
+from jaxrl_se.networks import ACTIVATION, MLP, Weights
 from jaxrl_se.synthetic_env import SyntheticEnv, bounded
 
 
@@ -43,7 +44,7 @@ class BestResponsePolicy:
         heads = bounded(self.network(self.weights["reward"], seen), self.reward_bound)
         if self.spaces.num_actions is None:
             return self.spaces.scaled_action(heads)
-        return jnp.argmax(heads).astype(jnp.int32)
+        return jnp.argmax(heads, axis=-1).astype(jnp.int32)
 
 
 @struct.dataclass
@@ -68,10 +69,10 @@ class BestResponse(Agent):
         policy acts with a key, 1 for half of an observation's range; 0 for none.
     """
 
-    hidden_sizes: tuple[int, ...] = struct.field(pytree_node=False, default=(16,))
-    activation: str = struct.field(pytree_node=False, default="tanh")
-    reward_bound: float | None = struct.field(pytree_node=False, default=None)
-    obs_noise: float | jax.Array = 0.0
+    hidden_sizes: tuple[int, ...] = static((16,), LAYERS)
+    activation: str = static("tanh", ACTIVATION)
+    reward_bound: float | None = static(None, POSITIVE_OR_NONE)
+    obs_noise: float | jax.Array = traced(0.0, NOT_NEGATIVE)
 
     @property
     def rollout_steps(self) -> int:
@@ -79,13 +80,7 @@ class BestResponse(Agent):
         return 0
 
     def check(self, spaces: Spaces) -> None:
-        """It fits all spaces.
-
-        Raises:
-          ValueError: `obs_noise` is negative.
-        """
-        if isinstance(self.obs_noise, (int, float)) and not self.obs_noise >= 0:
-            raise ValueError(f"obs_noise must not be negative, got {self.obs_noise}")
+        """It fits all spaces."""
 
     def policy(self, spaces: Spaces, weights: Weights) -> BestResponsePolicy:
         """Greedy on the learned reward."""

@@ -127,7 +127,7 @@ def test_a_noisy_best_response_errs_with_a_key_and_not_without():
         assert (actions[noise] == policy(obs)).mean() > 0.5
     assert (actions[0.0] == actions[0.0][0]).all()
     assert (actions[0.5] != actions[0.0]).any()
-    with pytest.raises(ValueError, match="obs_noise must not be negative"):
+    with pytest.raises(ValueError, match="obs_noise must be"):
         train(BestResponse((4,), obs_noise=-1.0), env, params, jax.random.key(0), 1)
 
 
@@ -154,5 +154,5 @@ def test_the_horizon_limits_fitness_episodes_and_nothing_else():
 def test_bad_configurations_are_named(changes, named):
     with pytest.raises(ValueError, match=named):
         CARTPOLE.replace(**changes)
-    with pytest.raises(ValueError, match="start must be at least 1"):
+    with pytest.raises(ValueError, match="start must be an integer of at least 1"):
         HorizonCurriculum(0, 10)

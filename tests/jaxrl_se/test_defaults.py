@@ -12,7 +12,7 @@ from envs.spaces import Spaces
 from jaxrl_se import patience
 from jaxrl_se.agents import DDQN, PPO, SAC, BestResponse
 from jaxrl_se.config import EvolutionConfig, SyntheticConfig
-from jaxrl_se.defaults import Budget, default_config, whole_steps
+from jaxrl_se.defaults import Budget, default_config
 from jaxrl_se.outcome import Confirmation
 from jaxrl_se.patience import (
     attempt_fitness,
@@ -22,6 +22,7 @@ from jaxrl_se.patience import (
 )
 from jaxrl_se.policies import RandomPolicy
 from jaxrl_se.probing import Probe
+from jaxrl_se.rounds import whole_steps
 
 TASKS = (
     "double_integrator",
@@ -148,7 +149,7 @@ def test_a_stalled_first_stage_begins_again_while_there_is_room():
     flat = [_row(i, 1.0 - i % 2) | {"attempt": 1} for i in range(length, 36)]
     assert not begins_again([*rows[:length], *flat], config)
     assert next_index([*rows[:length], *flat], config) == 40
-    with pytest.raises(ValueError, match="restarts must not be negative"):
+    with pytest.raises(ValueError, match="restarts must be 0 without patience"):
         config.replace(patience=None)
 
 
