@@ -46,6 +46,9 @@ from oswm.closed_form import Cache
 
 _OUTSIDE = 1_000_003  # Purpose of a key that evolution has not.
 _STARTS = 512
+# Worlds take turns, which is noise to a search that asks whether it still rises; 50
+# generations ended one of Pendulum's before its time.
+_PATIENCE = 100
 _LASTS = 0.95  # Of the return of an episode that lasts, penalties aside.
 
 
@@ -320,7 +323,9 @@ def _chosen(
         if config.with_agents:
             budget = Budget(config.model_steps + found.steps)
             evolution = default_config(task.pair, found, budget, with_agents=True)
-        evolution = evolution.replace(fitness_episodes=config.fitness_episodes)
+        evolution = evolution.replace(
+            fitness_episodes=config.fitness_episodes, patience=_PATIENCE
+        )
     proxy = evolution.proxy.make(*task.pair)
     if isinstance(evolution.proxy, SyntheticConfig):
         shape = dataclasses.replace(evolution.proxy, obs_range=None)

@@ -143,8 +143,8 @@ def agent_cases() -> Iterator[Case]:
         for name, values in fields.items():
             for value in bad_values(values):
 
-                def call(value, kind=kind, name=name):
+                def call_with_bonus(value, kind=kind, name=name):
                     agent = jaxrl_se.Curious(DDQN(), kind(**{name: value}))
                     jaxrl_se.train(agent, TASK, 0, 500)
 
-                yield Case(kind.__name__, name, value, call)
+                yield Case(kind.__name__, name, value, call_with_bonus)

@@ -17,6 +17,7 @@ from benchmarks.bad_values.agents import TASK
 from benchmarks.bad_values.values import bad_values
 from benchmarks.bad_values.verdicts import Case
 from jaxrl_se import DDQN
+from jaxrl_se.defaults import Budget
 
 # What is called, by which name, with which good arguments, and the kinds of others.
 Call = tuple[str, Any, dict[str, Any], dict[str, str]]
@@ -89,8 +90,10 @@ def _training() -> Iterator[Call]:
     ):
 
         def train_until(rule=rule, **settings):
-            settings = {"threshold": 1.0} | settings if rule is _SOLVED else settings
-            jaxrl_se.train(agent, TASK, 0, 100, stop=rule(**settings))
+            if rule is _SOLVED:
+                settings = {"threshold": 1.0} | settings
+            make: Any = rule
+            jaxrl_se.train(agent, TASK, 0, 100, stop=make(**settings))
 
         shared = {"min_episodes": "whole number", "window": "count"}
         extra = {} if name == "Solved" else {"full_windows": "flag"}
@@ -154,7 +157,7 @@ def _evolution(folder: Path) -> Iterator[Call]:
     )
     yield (
         "Budget",
-        jaxrl_se.defaults.Budget,
+        Budget,
         {},
         {"real_steps": "positive whole number"},
     )
