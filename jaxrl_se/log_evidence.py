@@ -37,7 +37,7 @@ def says_where_to_go(rows: Transitions) -> bool:
     action = np.asarray(rows.action)
     if action.dtype.kind in "iu":
         groups = [np.ptp(reward[action == value]) for value in np.unique(action)]
-        return max(groups) > 1e-5 * np.ptp(reward)
+        return bool(max(groups) > 1e-5 * np.ptp(reward))
     inputs = action.reshape(len(rows), -1).astype(np.float64)
     inputs = (inputs - inputs.mean(axis=0)) / np.maximum(inputs.std(axis=0), 1e-9)
     first, second = np.triu_indices(inputs.shape[1])

@@ -20,7 +20,7 @@ TRAIN_STEPS = 3_000
 def unseen_agents(spaces: Spaces) -> tuple[Any, ...]:
     """Agents of three kinds; their sizes and learning rates are no evolution's."""
     shared: dict[str, Any] = {"learning_rate": 2e-3, "hidden_sizes": (64, 64)}
-    replayed = shared | {"batch_size": 64, "learning_starts": 64}
+    replayed: dict[str, Any] = shared | {"batch_size": 64, "learning_starts": 64}
     sampled = PPO(**shared, num_envs=10, rollout_steps=10, num_minibatches=4)
     if spaces.num_actions is not None:
         values = DDQN(**replayed, target_update_rate=0.02, epsilon_end=0.1)

@@ -38,6 +38,7 @@ def test_real_steps_are_kept_exactly_and_rows_are_not_played_twice(
     assert [r.rows for r in result.rounds] == [300, 320, 340]
     assert [r.steps for r in result.rounds] == [20, 20, 5]
     assert not any(r.explored for r in result.rounds)
+    assert result.outside is not None
     assert result.outside.mean == max(r.outside for r in result.rounds)
     assert "rounds (* the result)" in repr(result)
 
