@@ -24,6 +24,7 @@ from jaxrl_se.agents import (
     Transition,
 )
 from jaxrl_se.config import EvolutionConfig, HorizonCurriculum, SyntheticConfig
+from jaxrl_se.defaults import Budget
 from jaxrl_se.evaluation import Episodes, evaluate
 from jaxrl_se.evolution import EvolutionResult, evolve
 from jaxrl_se.ferreira_es import FerreiraES
@@ -68,6 +69,7 @@ __all__ = [
     "Agent",
     "AreaUnderCurve",
     "BestResponse",
+    "Budget",
     "Choice",
     "Curious",
     "DeterministicPolicy",

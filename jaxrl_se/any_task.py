@@ -77,7 +77,8 @@ def confirm(
         taken += int(jnp.sum(episodes.lengths))
     response = None
     if isinstance(config.agents[0], BestResponse):
-        policy = train(config.agents[0], *result, key, 1).policy
+        agent = dataclasses.replace(config.agents[0], obs_noise=0.0)
+        policy = train(agent, *result, key, 1).policy
         played: Any = task if is_outside(task) else (task, run.params.task)
         episodes = evaluate(policy, played, key, _EPISODES, num_axes=0)
         response = float(episodes.returns.mean())

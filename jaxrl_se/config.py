@@ -110,6 +110,9 @@ class EvolutionConfig:
       patience: A stage, and the evolution with its last one, is over before its time
         when the mean fitness of so many generations is no better than that of as many
         before them (see `jaxrl_se.patience`); None to take all generations.
+      restarts: With `patience`: how often the first stage begins again from freshly
+        drawn weights when it is over before its time. The attempt of the highest mean
+        fitness goes on.
       max_generations: The evolution ends here at the latest.
       stop_return: Mean return on the real task (with another scoring rule, the score)
         at which it ends earlier, reached by the agents of every algorithm; None for
@@ -144,6 +147,7 @@ class EvolutionConfig:
     std: float = setting(0.5, POSITIVE)
     strategy_learning_rate: float = setting(1.0, POSITIVE)
     patience: int | None = setting(None, Integer(at_least=2, optional=True))
+    restarts: int = setting(0, INDEX)
     max_generations: int = setting(100, COUNT)
     stop_return: float | None = setting(None, THRESHOLD_OR_NONE)
     validation_every: int = setting(5, COUNT)
@@ -185,6 +189,16 @@ class EvolutionConfig:
                 f"stages must be {expected} ascending generations for "
                 f"{len(self.agents)} agents and algorithms={self.algorithms!r}, got "
                 f"{self.stages}"
+            )
+        if self.restarts and self.patience is None:
+            raise ValueError(
+                "restarts must be 0 without patience, which says when a search is "
+                f"stuck, got {self.restarts}"
+            )
+        if self.restarts and getattr(self.proxy, "obs_range", None) == "running":
+            raise ValueError(
+                "restarts must be 0 with running ranges of observations, got "
+                f"{self.restarts}"
             )
         whole = whole_steps(self.train_steps, self.agents)
         if whole != self.train_steps:

@@ -6,12 +6,26 @@ random play meets, and rewards by one small hidden layer, bounded. Evolution loo
 rewards whose best response does well, which costs no training; agents of two kinds then
 say whether they can learn them. Where they cannot, candidates are scored by agents.
 
-One episode per candidate and a first deviation of 1, because on Pendulum-v1 the best
-response of the search mean then had -157, -146 and -190 after 2 M steps, and -512, -147
-and -816 with two episodes (three seeds of each). Known limits, one seed each: agents
-learn too little of Pendulum in 1,000 steps (-599 and -859 with candidates scored by
-agents, with four episodes no better), and the delayed chain of `examples.tasks` is left
-half way.
+The best response sees observations with noise, since agents are only about right. On
+Pendulum-v1 (random play -1124), 300 generations, two seeds, which chose the noise; SAC
+and PPO of `default_agents` after 1,000 steps in what was found, means of two agents per
+seed, and a PPO of rejax that acts by sampling, after 50,000, one per seed:
+
+| noise | best response itself | SAC | PPO | rejax PPO |
+|---|---|---|---|---|
+| 0 | -328, -313 | -1092 | -1356 | -800, -993 |
+| 0.1 | -165, -207 | -647 | -1237 | -604, -538 |
+| 0.2 | -190, -205 | -480 | -1123 | -513, -184 |
+| 0.3 | -254, -226 | -440 | -878 | -133, -172 |
+
+One episode per candidate and a first deviation of 1 are from a comparison on three
+other seeds, without noise, which chose them too: the best response had -157, -146 and
+-190 after 2 M steps, and with two episodes -512, -147 and -816.
+
+Known limits: Pendulum's agents need more than 1,000 steps, and the delayed chain of
+`examples.tasks` ends half way, at .44 to .50 of .99 on six of six seeds, with noise or
+without. Its search finds no way past the second of three switches, and beginning again
+does not help it.
 """
 
 from __future__ import annotations
@@ -31,6 +45,7 @@ from jaxrl_se.rounds import whole_steps
 HIDDEN_SIZES = (32,)
 ACTIVATION = "tanh"
 REWARD_BOUND = 2.0  # Normalised actions are in [-1, 1]; see `SyntheticEnv`.
+OBS_NOISE = 0.3  # 1 would be half of the probed range.
 TRAIN_STEPS = 1000
 
 
@@ -127,7 +142,7 @@ def default_config(
     values, sampled = default_agents(probe.spaces)
     return EvolutionConfig(
         proxy=default_proxy(probe),
-        agent=(BestResponse(HIDDEN_SIZES, ACTIVATION, REWARD_BOUND), values, sampled),
+        agent=(_best_response(), values, sampled),
         algorithms="stages",
         stages=(alone, alone + last // 2),
         train_steps=whole_steps(TRAIN_STEPS, (values, sampled)),
@@ -136,6 +151,7 @@ def default_config(
         fitness_episodes=episodes,
         std=1.0,
         patience=PATIENCE,
+        restarts=RESTARTS,
         max_generations=alone + last,
         validation_every=4 if with_agents else 20,
         validation_agents=8,
@@ -143,7 +159,12 @@ def default_config(
     )
 
 
+def _best_response() -> BestResponse:
+    return BestResponse(HIDDEN_SIZES, ACTIVATION, REWARD_BOUND, OBS_NOISE)
+
+
 MIN_GENERATIONS = 12
 PATIENCE = 50
-MAX_GENERATIONS_ALONE = 300
+RESTARTS = 3
+MAX_GENERATIONS_ALONE = 600
 MAX_GENERATIONS_WITH_AGENTS = 16

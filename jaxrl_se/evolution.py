@@ -232,6 +232,8 @@ def evolve(
     report = on_generation or lines
 
     def finish(folder: RunFolder | None) -> EvolutionResult:
+        if lines is not None and report is lines:
+            lines.compiling()
         start = spent(found, program.kind)
         run = Run(program, params, key, folder, checkpoint_every, report, start)
         return _result(run, found, opened.name)

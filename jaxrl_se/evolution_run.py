@@ -21,7 +21,7 @@ from jaxrl_runs.run_folder import RunFolder
 from jaxrl_se.compiled import compile_together
 from jaxrl_se.generation import Generation, GenerationLog
 from jaxrl_se.outside import OutsidePrograms, is_outside, keeps_ranges
-from jaxrl_se.patience import next_index
+from jaxrl_se.patience import attempt_fitness, begins_again, next_index
 from jaxrl_se.trials import Params
 
 # Purposes of keys folded from the run's key; testing has one that evolution never uses.
@@ -161,6 +161,38 @@ class RangedState(SearchState):
         return state.replace(best_obs_range=self.obs_range)
 
 
+@struct.dataclass
+class AttemptedState(SearchState):
+    """A search that begins again, see `EvolutionConfig.restarts`.
+
+    Attributes:
+      attempt: The strategy's state at the end of the best attempt so far.
+      attempt_fitness: float32 scalar, how good that one was.
+    """
+
+    attempt: Any
+    attempt_fitness: jax.Array
+
+    @classmethod
+    def start(cls, search: SearchState) -> AttemptedState:
+        """The state before any attempt is over."""
+        return cls(
+            search.strategy,
+            search.best_weights,
+            search.best_score,
+            search.strategy,
+            jnp.float32(-jnp.inf),
+        )
+
+    def attempted(self, fitness: float) -> AttemptedState:
+        """The state after an attempt of this fitness."""
+        if not fitness > float(self.attempt_fitness):
+            return self
+        return self.replace(  # type: ignore
+            attempt=self.strategy, attempt_fitness=jnp.float32(fitness)
+        )
+
+
 class Run:
     """One evolution from its first generation, or its last checkpoint, to its end.
 
@@ -193,6 +225,8 @@ class Run:
         search: Any = SearchState(state, mean, jnp.float32(-jnp.inf))
         if keeps_ranges(program.config):
             search = RangedState.start(search, params.proxy.obs_range)
+        if program.config.restarts:
+            search = AttemptedState.start(search)
         self.now = search, Progress().counted(spent)
         if folder is not None:
             restored = folder.restore(self.now[0])
@@ -308,13 +342,16 @@ class Run:
         row = _row(index, log)
         if self.program.config.patience is not None:
             row["index"] = number
+        again = False
+        if isinstance(search, AttemptedState):
+            search, again = self._attempted(search, row, progress.rows)
         steps, stop_return = log.steps, self.program.config.stop_return
         num_means = self.program.strategy.num_means
         if num_means:
             own = np.asarray(log.fitness, np.float64)[:num_means]
             row["validation_mean"] = float(np.mean(own))
         elif self._is_due(row, progress.rows):
-            weights = self.program.strategy.mean(state)
+            weights = self.program.strategy.mean(search.strategy)
             attempts = 1 if stop_return is None else 2
             score, taken = self._validate(index, weights, attempts)
             row["validation_mean"], steps = score, steps + taken
@@ -323,7 +360,32 @@ class Run:
         if isinstance(search, RangedState) and not solved:
             search = search.met(log.seen)
         row |= (progress.steps + Steps(**_ints(steps))).as_dict()
+        if again and not solved:
+            key = jax.random.fold_in(self.key, INIT)
+            fresh = self.program.init(jax.random.fold_in(key, row["attempt"] + 1))
+            search = search.replace(strategy=fresh)  # type: ignore
         return search, row, solved
+
+    def _attempted(
+        self, search: AttemptedState, row: dict, earlier: list[dict]
+    ) -> tuple[AttemptedState, bool]:
+        """Says in the row which attempt it is of, and keeps the best attempt.
+
+        Returns:
+          The search, which goes on from the best attempt after the last one, and
+          whether another begins.
+        """
+        config, row["attempt"] = self.program.config, 0
+        if earlier:
+            row["attempt"] = earlier[-1]["attempt"] + begins_again(earlier, config)
+        rows = [*earlier, row]
+        fitness = attempt_fitness(rows, config)
+        if fitness is None:
+            return search, False
+        search, again = search.attempted(fitness), begins_again(rows, config)
+        if not again:
+            search = search.replace(strategy=search.attempt)  # type: ignore
+        return search, again
 
     def _is_due(self, row: dict, earlier: list[dict]) -> bool:
         """Whether the search mean is validated after this generation."""

@@ -288,7 +288,8 @@ class _Player:
         key = jax.random.fold_in(jax.random.fold_in(self.key, _PLAY), number)
         agents = result.config.validated_agents
         if isinstance(result.config.agents[0], BestResponse):
-            agents = (*agents, result.config.agents[0])
+            response = dataclasses.replace(result.config.agents[0], obs_noise=0.0)
+            agents = (*agents, response)
         left = self.config.real_steps - len(rows)
         each = self.task.time_limit or _NO_LIMIT
         each = min(each if each <= 2 * _NO_LIMIT else _NO_LIMIT, left)

@@ -75,8 +75,8 @@ class Confirmation:
         if self.closed < ENOUGH:
             return (
                 f"{self.worst_kind} learns less than the environment knows (its best "
-                f"response has {self.best_response:.4g}). Try with_agents=True, or "
-                "train agents for longer"
+                f"response has {self.best_response:.4g}). Train agents in it for "
+                "longer, or try with_agents=True where that was not tried"
             )
         if low <= self.random_return:
             return (

@@ -34,7 +34,7 @@ def next_index(rows: Sequence[dict], config: EvolutionConfig) -> int | None:
 
     Without `config.patience` generations are numbered one after the other. With it, a
     stage whose mean fitness has stalled is over, and the rest of its numbers are left
-    out.
+    out, unless it begins again (`begins_again`).
 
     Args:
       rows: The rows of all generations so far, each with its number as `index`,
@@ -46,12 +46,59 @@ def next_index(rows: Sequence[dict], config: EvolutionConfig) -> int | None:
     """
     last = _index(rows[-1]) if rows else -1
     index = last + 1
-    if config.patience is not None and rows:
-        start = stage_start(last, config)
-        own = [row["fitness_mean"] for row in rows if _index(row) >= start]
-        if stalled(own, config.patience):
-            index = min(end for end in _ends(config) if end > last)
+    if _is_stalled(rows, config) and not begins_again(rows, config):
+        index = min(end for end in _ends(config) if end > last)
     return index if index < config.max_generations else None
+
+
+def begins_again(rows: Sequence[dict], config: EvolutionConfig) -> bool:
+    """Whether the first stage, stalled by now, begins again from fresh weights.
+
+    It does `config.restarts` times at most, and while enough of its numbers are left
+    for another attempt to stall.
+
+    Args:
+      rows: See `next_index`; each with its `attempt`, from 0, where there are restarts.
+      config: See `next_index`.
+    """
+    if not rows or rows[-1].get("attempt", 0) >= config.restarts:
+        return False
+    end, index = _ends(config)[0], _index(rows[-1]) + 1
+    is_enough = config.patience is not None and end - index >= 2 * config.patience
+    return is_enough and _is_stalled(rows, config)
+
+
+def attempt_fitness(rows: Sequence[dict], config: EvolutionConfig) -> float | None:
+    """How good the attempt was that is over with the last row; None if none is.
+
+    Attempts are made of the first stage. What counts is the mean fitness of the last
+    `config.patience` generations, the noise of one being too large to choose by.
+    """
+    end = _ends(config)[0]
+    if config.patience is None or not rows or _index(rows[-1]) >= end:
+        return None
+    number = next_index(rows, config)
+    if not begins_again(rows, config) and number is not None and number < end:
+        return None
+    recent = np.array(_own(rows, config)[-config.patience :], np.float64)
+    recent = recent[np.isfinite(recent)]
+    return float(recent.mean()) if len(recent) else -np.inf
+
+
+def _own(rows: Sequence[dict], config: EvolutionConfig) -> list[float]:
+    """Mean fitness in the attempt and stage of the last row."""
+    start, attempt = stage_start(_index(rows[-1]), config), rows[-1].get("attempt", 0)
+    return [
+        row["fitness_mean"]
+        for row in rows
+        if _index(row) >= start and row.get("attempt", 0) == attempt
+    ]
+
+
+def _is_stalled(rows: Sequence[dict], config: EvolutionConfig) -> bool:
+    if config.patience is None or not rows:
+        return False
+    return stalled(_own(rows, config), config.patience)
 
 
 def stage_start(index: int, config: EvolutionConfig) -> int:

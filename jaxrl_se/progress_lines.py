@@ -38,6 +38,15 @@ class ProgressLines:
             self._printed_at = now
             print(self.line(row), file=self.stream, flush=True)
 
+    def compiling(self) -> None:
+        """Says why nothing is heard before the first generation."""
+        agents = dict.fromkeys(type(agent).__name__ for agent in self.config.agents)
+        print(
+            f"compiling for {', '.join(agents)}: half a minute of CPU time or less",
+            file=self.stream,
+            flush=True,
+        )
+
     def line(self, row: dict[str, Any]) -> str:
         """One line of text."""
         validation = "-" if self._validation is None else f"{self._validation:.4g}"
@@ -45,7 +54,8 @@ class ProgressLines:
         if self.config.stages:
             place = sum(start <= self._laps[-1][0] for start in self.config.stages)
             agent = self.config.agents[place]
-            stage = f" ({type(agent).__name__})"
+            again = f", attempt {row['attempt'] + 1}" * (row.get("attempt", 0) > 0)
+            stage = f" ({type(agent).__name__}{again})"
         return (
             f"generation {row['generation']}{stage}: fitness best "
             f"{row['fitness_best']:.4g}, mean {row['fitness_mean']:.4g}; validation "

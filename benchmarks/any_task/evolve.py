@@ -88,4 +88,5 @@ def main() -> None:
         )
         folder.write_json("summary.json", summary)
     print(result)
-    print(f"results in {out}")
+    print(f"results in {out}; to train agents in it:")
+    print(f"env, params = jaxrl_se.load({str(folder.path / 'synthetic_env.npz')!r})")

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from envs.spaces import Spaces
-from jaxrl_runs.values import LAYERS, POSITIVE_OR_NONE, static
+from jaxrl_runs.values import LAYERS, NOT_NEGATIVE, POSITIVE_OR_NONE, static, traced
 from jaxrl_se.agents.agent import Agent
 from jaxrl_se.networks import ACTIVATION, MLP, Weights
 from jaxrl_se.synthetic_env import SyntheticEnv, bounded
@@ -20,7 +20,8 @@ class BestResponsePolicy:
     """Takes the action of the highest learned reward.
 
     Attributes:
-      weights: Weights of the reward network, and the affine map to what it sees.
+      weights: Weights of the reward network, the affine map to what it sees, and the
+        deviation of noise on that, if there is any.
       network: Static; the reward network.
       spaces: Static.
       reward_bound: Static; of the network's outputs.
@@ -32,8 +33,14 @@ class BestResponsePolicy:
     reward_bound: float | None = struct.field(pytree_node=False)
 
     def __call__(self, obs: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """Returns the best action for one observation `[obs_size]`."""
+        """Returns the best action for one observation `[obs_size]`.
+
+        Without a key there is no noise.
+        """
         seen = self.weights["scale"] * obs + self.weights["shift"]
+        if key is not None and "noise" in self.weights:
+            noise = jax.random.normal(key, seen.shape)
+            seen = seen + self.weights["noise"] * noise
         heads = bounded(self.network(self.weights["reward"], seen), self.reward_bound)
         if self.spaces.num_actions is None:
             return self.spaces.scaled_action(heads)
@@ -50,15 +57,22 @@ class BestResponse(Agent):
     is neuroevolution of the reward network as a policy; it is meant for the first
     stage of one that goes on with agents that train (`EvolutionConfig.stages`).
 
+    Agents that train know the reward only about. With `obs_noise` the response errs as
+    well, and an evolution finds rewards whose near-maximisers do well, not only the
+    maximiser itself.
+
     Attributes:
       hidden_sizes: Static; the environment's own.
       activation: Static; the environment's own.
       reward_bound: Static; the environment's own.
+      obs_noise: Deviation of Gaussian noise on what the reward network sees when the
+        policy acts with a key, 1 for half of an observation's range; 0 for none.
     """
 
     hidden_sizes: tuple[int, ...] = static((16,), LAYERS)
     activation: str = static("tanh", ACTIVATION)
     reward_bound: float | None = static(None, POSITIVE_OR_NONE)
+    obs_noise: float | jax.Array = traced(0.0, NOT_NEGATIVE)
 
     @property
     def rollout_steps(self) -> int:
@@ -127,8 +141,11 @@ class BestResponse(Agent):
         if ranges is None:
             ranges = ((-1.0, 1.0),) * size
         low, high = jnp.asarray(ranges, jnp.float32).T
-        return {
+        weights = {
             "reward": params.weights["reward"],
             "scale": 2 / (high - low),
             "shift": -(high + low) / (high - low),
         }
+        if isinstance(self.obs_noise, (int, float)) and self.obs_noise == 0:
+            return weights  # Nothing has to be drawn.
+        return weights | {"noise": jnp.asarray(self.obs_noise, jnp.float32)}

@@ -114,6 +114,23 @@ def test_a_best_response_takes_the_action_of_highest_reward(task, bound):
     assert (best[:, None] > rest + 1e-3).any()
 
 
+def test_a_noisy_best_response_errs_with_a_key_and_not_without():
+    env, params = SyntheticConfig(hidden_sizes=(4,)).make(*envs.make("CartPole-v1"))
+    params = params.replace(weights=env.init_weights(jax.random.key(0)))
+    obs = env.reset(jax.random.key(1), params)[0]
+    keys = jax.random.split(jax.random.key(2), 64)
+    actions = {}
+    for noise in (0.0, 0.5):
+        agent = BestResponse((4,), obs_noise=noise)
+        policy = train(agent, env, params, jax.random.key(0), 1).policy
+        actions[noise] = jax.vmap(policy, (None, 0))(obs, keys)
+        assert (actions[noise] == policy(obs)).mean() > 0.5
+    assert (actions[0.0] == actions[0.0][0]).all()
+    assert (actions[0.5] != actions[0.0]).any()
+    with pytest.raises(ValueError, match="obs_noise must be"):
+        train(BestResponse((4,), obs_noise=-1.0), env, params, jax.random.key(0), 1)
+
+
 def test_the_horizon_limits_fitness_episodes_and_nothing_else():
     horizon = HorizonCurriculum(start=3, end=7, begin=1, generations=2)
     limits = jax.vmap(horizon.at)(jnp.arange(5))

@@ -9,11 +9,17 @@ import pytest
 import envs
 import jaxrl_se
 from envs.spaces import Spaces
+from jaxrl_se import patience
 from jaxrl_se.agents import DDQN, PPO, SAC, BestResponse
-from jaxrl_se.config import EvolutionConfig
+from jaxrl_se.config import EvolutionConfig, SyntheticConfig
 from jaxrl_se.defaults import Budget, default_config
 from jaxrl_se.outcome import Confirmation
-from jaxrl_se.patience import next_index, stalled
+from jaxrl_se.patience import (
+    attempt_fitness,
+    begins_again,
+    next_index,
+    stalled,
+)
 from jaxrl_se.policies import RandomPolicy
 from jaxrl_se.probing import Probe
 from jaxrl_se.rounds import whole_steps
@@ -115,6 +121,82 @@ def test_a_stalled_stage_gives_way_to_the_next_one():
     patient = config.replace(patience=None)
     assert next_index(flat, patient) == 32
     assert next_index([_row(79, 0.0)], patient) is None
+
+
+def test_a_stalled_first_stage_begins_again_while_there_is_room():
+    config = EvolutionConfig(
+        agent=(BestResponse(), DDQN()),
+        algorithms="stages",
+        stages=(40,),
+        patience=5,
+        restarts=2,
+        max_generations=60,
+    )
+    flat = [_row(i, 1.0 - i % 2) | {"attempt": 0} for i in range(15)]
+    length = next(i for i in range(16) if begins_again(flat[:i], config))
+    rows = flat[:length]
+    assert length >= 10 and next_index(rows, config) == length
+    assert attempt_fitness(rows, config) == pytest.approx(0.5, abs=0.11)
+    assert attempt_fitness(rows[:-1], config) is None
+    # The second attempt starts with a clean sheet, and ends with the stage.
+    rising = [_row(i, float(i)) | {"attempt": 1} for i in range(length, 40)]
+    rows += rising
+    assert attempt_fitness(rows[:-1], config) is None
+    assert (begins_again(rows, config), next_index(rows, config)) == (False, 40)
+    assert attempt_fitness(rows, config) == 37.0
+    assert attempt_fitness([*rows, _row(40, 0.0) | {"attempt": 1}], config) is None
+    # There is no room for a third one.
+    flat = [_row(i, 1.0 - i % 2) | {"attempt": 1} for i in range(length, 36)]
+    assert not begins_again([*rows[:length], *flat], config)
+    assert next_index([*rows[:length], *flat], config) == 40
+    with pytest.raises(ValueError, match="restarts must be 0 without patience"):
+        config.replace(patience=None)
+
+
+def test_the_best_attempt_goes_on(monkeypatch, tmp_path):
+    """Attempts differ, the best one's state is kept, and a stop changes nothing."""
+    monkeypatch.setattr(patience, "stalled", lambda own, patience: len(own) >= 4)
+    config = EvolutionConfig(
+        proxy=SyntheticConfig(hidden_sizes=(), initial_states="normal"),
+        agent=(BestResponse(()), DDQN()),
+        algorithms="stages",
+        stages=(12,),
+        patience=2,
+        restarts=2,
+        max_generations=12,
+        population_size=8,
+        num_seeds=1,
+        train_steps=8,
+        stop_return=500.0,
+        validation_every=100,
+        validation_agents=2,
+        validation_episodes=1,
+    )
+    quiet = {"progress": False, "checkpoint_every": 3}
+    whole = jaxrl_se.evolve("CartPole-v1", config, 1, **quiet)
+    rows = whole.progress.rows
+    assert [row["attempt"] for row in rows] == [0] * 4 + [1] * 4 + [2] * 4
+    means = [
+        np.mean([row["fitness_mean"] for row in rows[i + 2 : i + 4]]) for i in (0, 4, 8)
+    ]
+    alone = config.replace(restarts=0, patience=None, max_generations=4, stages=(4,))
+    first = jaxrl_se.evolve("CartPole-v1", alone, 1, progress=False)
+    same = jax.tree.map(np.array_equal, whole.params.weights, first.params.weights)
+    assert all(jax.tree.leaves(same)) == (np.argmax(means) == 0)
+
+    def stop(row):
+        if row["generation"] == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        jaxrl_se.evolve(
+            "CartPole-v1", config, 1, out=tmp_path / "run", on_generation=stop, **quiet
+        )
+    again = jaxrl_se.evolve(
+        "CartPole-v1", config, 1, out=tmp_path / "run", resume=True, **quiet
+    )
+    same = jax.tree.map(np.array_equal, whole.params.weights, again.params.weights)
+    assert all(jax.tree.leaves(same))
 
 
 @pytest.mark.parametrize("name", TASKS)
