@@ -75,7 +75,8 @@ def test_with_all_seconds_it_is_asynchronous_halving():
     full = np.nansum(problem.seconds, 1).mean()
     halving, tuner = Clock(problem, 5 * full), Clock(problem, 5 * full)
     run_halving(problem, halving)
-    run_tuner(problem, tuner, cold=ColdConfig(halving_share=2.0, random_every=1))
+    alone = ColdConfig(most_share=0.0, least_share=0.0, random_every=1)
+    run_tuner(problem, tuner, cold=alone)
     np.testing.assert_allclose(halving.times, tuner.times)
     np.testing.assert_allclose(halving.bests, tuner.bests)
 
@@ -179,7 +180,8 @@ def test_a_loss_of_any_scale_is_minimised():
 def test_halving_promotes_the_best_third():
     runs = TaskRuns(SPACE, 9, "maximize")
     runs.add(SPACE.sample_distinct(np.random.default_rng(0), 6))
-    policy = ColdPolicy(runs, config=ColdConfig(halving_share=2.0, random_every=1))
+    alone = ColdConfig(most_share=0.0, least_share=0.0, random_every=1)
+    policy = ColdPolicy(runs, config=alone)
     for run, value in ((0, 0.1), (1, 0.5), (2, 0.3)):
         assert policy.choose(runs) == run
         runs.observe(run, value, 1.0, False)
