@@ -48,7 +48,7 @@ class ColdConfig:
             grown by this factor.
     """
 
-    most_share: float = 0.5
+    most_share: float = 0.3
     least_share: float = 0.05
     first_trust: float = 0.5
     patience: float = 0.5
