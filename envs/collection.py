@@ -20,6 +20,8 @@ def collect(
     num_transitions: int,
     key: jax.Array | int,
     policy: AnyPolicy | None = None,
+    *,
+    num_axes: int | None = None,
 ) -> Transitions: ...
 @overload
 def collect(
@@ -28,6 +30,8 @@ def collect(
     num_transitions: int,
     key: jax.Array | int,
     policy: AnyPolicy | None = None,
+    *,
+    num_axes: int | None = None,
 ) -> Transitions: ...
 
 
@@ -50,7 +54,8 @@ def collect(task: Any, *args: Any, **kwargs: Any) -> Transitions:
             callable pytree: its arrays are traced, so it compiles once for all weights
             (``jax.tree_util.Partial(apply, weights)`` is one). Default: actions drawn
             uniformly from the action space.
-        **kwargs: The same by name.
+        **kwargs: The same by name; and ``num_axes=0`` to say that the policy is a
+            single one, where the shape of its actions does not tell.
 
     Returns:
         Transitions of NumPy arrays, in the dtypes that JAX would give them. Discrete
@@ -59,7 +64,8 @@ def collect(task: Any, *args: Any, **kwargs: Any) -> Transitions:
     Raises:
         TypeError: If ``task`` is no task, or observations are no arrays.
         ValueError: If the number of rows is less than 1, or the task or the policy
-            gave numbers that are not valid (the field is named).
+            gave numbers that are not valid (the field is named), or the policy is a
+            batch of them.
         RuntimeError: If every episode outside JAX failed.
 
     Example:
@@ -73,7 +79,7 @@ def collect(task: Any, *args: Any, **kwargs: Any) -> Transitions:
     return _collect(task, None, *args, **kwargs)
 
 
-def _collect(task, params, num_transitions, key, policy=None):
+def _collect(task, params, num_transitions, key, policy=None, *, num_axes=None):
     if num_transitions < 1:
         raise ValueError(f"num_transitions: expected at least 1, got {num_transitions}")
     if policy is not None and not (
@@ -83,5 +89,7 @@ def _collect(task, params, num_transitions, key, policy=None):
             "policy: expected a function (obs, key) -> action, got "
             f"{type(policy).__name__}"
         )
-    transitions = open_task(task, params).collect(num_transitions, key, policy)
+    transitions = open_task(task, params).collect(
+        num_transitions, key, policy, num_axes=num_axes
+    )
     return jax.tree.map(np.array, transitions).validate()

@@ -12,6 +12,7 @@ import gymnasium
 import numpy as np
 
 from envs.keys import as_key
+from envs.moments import Moments
 from envs.outside import Policies
 from envs.play import Episodes
 from envs.rounds import Fault, collect_rounds, play_rounds
@@ -19,7 +20,14 @@ from envs.session import Cost, Session
 from envs.sources import envpool_has, of_envpool, of_gymnasium
 from envs.spaces import Spaces
 from envs.steps import StepKind, Steps
-from envs.task import Task, check_num_episodes, keys_of, not_a_pair, sha256
+from envs.task import (
+    Task,
+    check_num_episodes,
+    check_single,
+    keys_of,
+    not_a_pair,
+    sha256,
+)
 from envs.transitions import Transitions
 
 EngineName = Literal["envpool", "gymnasium", "gymnasium-processes"]
@@ -107,8 +115,20 @@ class ExternalTask(Task):
         """The episodes that went wrong when it was last played."""
         return self.session.faults
 
+    @property
+    def seen(self) -> Moments:
+        """The observations that policies acted on when it was last played."""
+        return self.session.seen
+
     def play(
-        self, policies: Any, key: Any, num_episodes: int = 10, *, params: Any = None
+        self,
+        policies: Any,
+        key: Any,
+        num_episodes: int = 10,
+        *,
+        params: Any = None,
+        num_axes: int | None = None,
+        time_limit: int | None = None,
     ) -> tuple[Episodes, Steps]:
         """Plays whole episodes; see `Task.play`, to which this adds some more.
 
@@ -119,6 +139,15 @@ class ExternalTask(Task):
         fresh environment and from another seed. Where that fails too, or the policy
         gives NaN, the return is NaN. `faults` names them, and a RuntimeWarning does.
 
+        Args:
+          policies: As for `Task.play`.
+          key: Likewise.
+          num_episodes: Likewise.
+          params: None; there are none.
+          num_axes: As for `Task.play`.
+          time_limit: Steps after which these episodes are truncated, in the place of a
+            longer limit of the task's.
+
         Returns:
           `Episodes` of NumPy arrays `[..., num_episodes]`, and all steps that were
           taken, those of failed episodes included.
@@ -127,18 +156,22 @@ class ExternalTask(Task):
           RuntimeError: Every episode failed because of its environment.
           TimeoutError: An environment hangs.
           envs.engines.SpaceChangedError: An environment's spaces change.
-          ValueError: As for `Task.play`, or there are `params`.
+          ValueError: As for `Task.play`, there are `params`, or `time_limit` is not
+            positive.
         """
         check_num_episodes(num_episodes)
         if params is not None:
             raise ValueError(f"params must be None for {self.name!r}, got {params!r}")
-        found = Policies.of(policies, self.obs_space, self.act_space.shape)
+        _check(time_limit=time_limit)
+        found = Policies.of(policies, self.obs_space, self.act_space.shape, num_axes)
         keys = keys_of(as_key(key), found.batch).reshape(-1)
         limit = self.limit if self.adds_limit else None
+        if time_limit is not None and (self.limit is None or time_limit < self.limit):
+            limit = time_limit
         played = play_rounds(
             self.session, found, self.act_space, keys, num_episodes, limit
         )
-        self.session.faults = played.faults
+        self.session.faults, self.session.seen = played.faults, played.seen
         self._report()
         if played.faults and not np.isfinite(played.returns).any():
             raise RuntimeError(
@@ -151,7 +184,12 @@ class ExternalTask(Task):
         return episodes, Steps.of(self.kind, played.steps)
 
     def collect(
-        self, num_transitions: int, key: Any, policy: Any = None
+        self,
+        num_transitions: int,
+        key: Any,
+        policy: Any = None,
+        *,
+        num_axes: int | None = None,
     ) -> Transitions:
         """Transitions of whole episodes; see `envs.collect`.
 
@@ -159,9 +197,8 @@ class ExternalTask(Task):
         """
         found = None
         if policy is not None:
-            found = Policies.of(policy, self.obs_space, self.act_space.shape)
-            if found.batch:
-                raise ValueError(f"policy must be a single one, got {found.batch}")
+            found = Policies.of(policy, self.obs_space, self.act_space.shape, num_axes)
+            check_single(found.batch)
         self.session.faults = []
         num_envs = -(-num_transitions // (self.limit or num_transitions))
         transitions = collect_rounds(

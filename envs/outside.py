@@ -49,6 +49,7 @@ def play_lanes(
     time_limit: int | None = None,
     max_steps: int | None = None,
     on_step: Callable[..., None] | None = None,
+    on_obs: Callable[[np.ndarray], None] | None = None,
 ) -> Lanes:
     """Plays the first episode after a reset in every active lane.
 
@@ -61,6 +62,8 @@ def play_lanes(
         own limit.
       max_steps: Steps after which nothing more is played, and nothing is marked.
       on_step: Called after every step with obs, actions and the `Outcome`.
+      on_obs: Called before every step with the observations that are acted on, of the
+        lanes whose episode goes on.
     """
     number = len(seeds)
     obs, faults = session.reset(seeds)
@@ -76,6 +79,8 @@ def play_lanes(
     fail(faults, _nan(obs, "reset gave an observation"))
     time = 0
     while alive.any() and time != max_steps:
+        if on_obs is not None:
+            on_obs(obs[alive])
         actions = session.choose(choose, obs, time)
         by_policy = _nan(actions, "the policy gave an action")
         if by_policy:
@@ -126,11 +131,17 @@ class Policies:
     is_python: bool = False
 
     @classmethod
-    def of(cls, policies: Any, obs_space: Any, action_shape: Any) -> Policies:
+    def of(
+        cls,
+        policies: Any,
+        obs_space: Any,
+        action_shape: Any,
+        num_axes: int | None = None,
+    ) -> Policies:
         """Finds out how many there are.
 
         Raises:
-          ValueError: Their actions do not have the shape of the task's.
+          ValueError: See `envs.play.batch_shape`.
         """
         tree = as_pytree(policies)
         if not all(
@@ -144,7 +155,7 @@ class Policies:
         try:
             if not jax.tree.leaves(tree):
                 shape_of(tree)
-            batch = batch_shape(tree, shape_of, action_shape)
+            batch = batch_shape(tree, shape_of, action_shape, num_axes)
         except _NOT_TRACEABLE:
             return cls(policies, (), is_python=True)
         except Exception:

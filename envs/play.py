@@ -205,6 +205,7 @@ def batch_shape(
     policies: Any,
     action_of: Callable[[Any], jax.ShapeDtypeStruct],
     action_shape: tuple[int, ...] | None,
+    num_axes: int | None = None,
 ) -> tuple[int, ...]:
     """The leading axes of a batch of policies; `()` for a single one.
 
@@ -218,36 +219,55 @@ def batch_shape(
         observation.
       action_shape: The shape of the task's actions; None for composite ones, whose
         policies are taken for a single one.
+      num_axes: How many leading axes there are, where the caller knows.
 
     Raises:
-      ValueError: Actions have another shape, however many axes are taken off.
+      ValueError: Actions have another shape, however many axes are taken off. Or
+        several numbers of axes give the right one, as with a policy that reduces over
+        all of its axes (`jnp.argmax(obs @ weights)`): only the caller can tell then.
     """
-    leaves = jax.tree.leaves(policies)
-    shapes = [np.shape(leaf) for leaf in leaves]
+    shapes = [np.shape(leaf) for leaf in jax.tree.leaves(policies)]
     num_shared = 0
     for sizes in zip(*shapes, strict=False):
         if len(set(sizes)) > 1:
             break
         num_shared += 1
+    if num_axes is not None and not 0 <= num_axes <= num_shared:
+        raise ValueError(
+            f"num_axes must be in 0..{num_shared}, the leading axes that all arrays of "
+            f"the policies share, got {num_axes}"
+        )
     if action_shape is None or not num_shared:
-        return ()
-    found, problem = [], None
-    for num_axes in range(num_shared + 1):
+        return shapes[0][:num_axes] if num_axes else ()
+    tried = range(num_shared + 1) if num_axes is None else (num_axes,)
+    found, problem = {}, None
+    for number in tried:
         one = jax.tree.map(
-            lambda x, n=num_axes: jax.ShapeDtypeStruct(x.shape[n:], x.dtype), policies
+            lambda x, n=number: jax.ShapeDtypeStruct(
+                np.shape(x)[n:], getattr(x, "dtype", None) or jnp.result_type(x)
+            ),
+            policies,
         )
         try:
-            found.append(action_of(one).shape)
+            found[number] = action_of(one).shape
         except Exception as error:  # It is no single policy, or a faulty one.
             problem = problem or error
-            continue
-        if found[-1] == action_shape:
-            return shapes[0][:num_axes]
+    fitting = [number for number, shape in found.items() if shape == action_shape]
+    if len(fitting) > 1:
+        raise ValueError(
+            "num_axes must be given: policy gives one action whether "
+            f"{' or '.join(map(str, fitting))} of its leading axes count policies (one "
+            "of them may be hidden by a reduction over all axes, such as an argmax "
+            "without axis=-1), got None"
+        )
+    if fitting:
+        return shapes[0][: fitting[0]]
     if not found and problem is not None:
         raise problem
-    if np.prod(found[0]) == np.prod(action_shape) == 1:
-        return ()
+    first = next(iter(found.values()))
+    if np.prod(first) == np.prod(action_shape) == 1:
+        return shapes[0][: next(iter(found))]
     raise ValueError(
-        f"policy must give actions of shape {action_shape}, got {found[0]}, and no "
+        f"policy must give actions of shape {action_shape}, got {first}, and no "
         "number of leading axes for a batch of policies explains it"
     )

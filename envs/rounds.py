@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import tqdm
 
+from envs.moments import Moments
 from envs.outside import Lanes, Policies, play_lanes, random_actor
 from envs.session import Session
 from envs.transitions import Transitions
@@ -57,12 +58,14 @@ class Played:
       lengths: int32 `[P, E]`.
       steps: All steps that were taken, those of failed episodes too.
       faults: What went wrong.
+      seen: The observations that were acted on.
     """
 
     returns: np.ndarray
     lengths: np.ndarray
     steps: int
     faults: list[Fault]
+    seen: Moments = dataclasses.field(default_factory=Moments)
 
 
 def play_rounds(
@@ -103,6 +106,7 @@ def play_rounds(
                     seeds[attempt][places],
                     todo,
                     time_limit=time_limit,
+                    on_obs=played.seen.add,
                 )
                 todo = _keep(played, lanes, todo, places, attempt == 0)
                 for lane, message in sorted(lanes.faults.items()):

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from envs.engines import Engine, Outcome
+from envs.moments import Moments
 
 
 @dataclasses.dataclass
@@ -60,6 +61,7 @@ class Session:
     Attributes:
       cost: What it has cost so far.
       faults: What went wrong when it was last used.
+      seen: The observations that policies acted on when it was last played.
       on_steps: Called with the cost after every step.
     """
 
@@ -76,6 +78,7 @@ class Session:
         self.timeout = timeout
         self.cost = Cost()
         self.faults: list[Any] = []
+        self.seen = Moments()
         self.on_steps: Callable[[Cost], Any] = lambda cost: None
         self._make = make
         self._engine: Engine | None = None

@@ -122,7 +122,13 @@ class Task:
         return self.vary(params, as_key(key), generation)
 
     def play(
-        self, policies: Any, key: Any, num_episodes: int = 10, *, params: Any = None
+        self,
+        policies: Any,
+        key: Any,
+        num_episodes: int = 10,
+        *,
+        params: Any = None,
+        num_axes: int | None = None,
     ) -> tuple[Episodes, Steps]:
         """Plays whole episodes, from reset to termination or truncation.
 
@@ -136,6 +142,8 @@ class Task:
             meet the same episodes.
           num_episodes: How many episodes each policy plays.
           params: Params to play with instead of `self.params`.
+          num_axes: How many leading axes count policies, 0 for a single one; None to
+            tell it by the shape of their actions.
 
         Returns:
           `Episodes` with arrays `[..., num_episodes]`, and the steps that were taken
@@ -143,7 +151,8 @@ class Task:
 
         Raises:
           ValueError: `num_episodes` is not positive, the policies' actions are not the
-            task's, or keys are not as many as policies.
+            task's, keys are not as many as policies, or `num_axes` is wrong, or needed
+            (more than one number of axes fits).
         """
         check_num_episodes(num_episodes)
         policies = as_pytree(policies)
@@ -154,6 +163,7 @@ class Task:
             policies,
             lambda one: _first_action.eval_shape(one, self.env, params),
             action_shape_of(space),
+            num_axes,
         )
         keys = keys_of(key, batch)
         episodes, number = _play(
@@ -162,10 +172,24 @@ class Task:
         return episodes, Steps.of(self.kind, number)
 
     def collect(
-        self, num_transitions: int, key: Any, policy: Any = None
+        self,
+        num_transitions: int,
+        key: Any,
+        policy: Any = None,
+        *,
+        num_axes: int | None = None,
     ) -> Transitions:
         """Transitions of one episode after another; see `envs.collect`."""
         policy = as_pytree(policy)
+        if policy is not None:
+            check_single(
+                batch_shape(
+                    policy,
+                    lambda one: _first_action.eval_shape(one, self.env, self.params),
+                    action_shape_of(self.action_space()),
+                    num_axes,
+                )
+            )
         return record(policy, self.env, self.params, as_key(key), num_transitions)
 
 
@@ -309,6 +333,12 @@ def check_num_episodes(num_episodes: int) -> None:
     """Raises ValueError if it is not positive."""
     if num_episodes < 1:
         raise ValueError(f"num_episodes must be at least 1, got {num_episodes}")
+
+
+def check_single(batch: tuple[int, ...]) -> None:
+    """Raises ValueError for a batch of policies where one is needed."""
+    if batch:
+        raise ValueError(f"policy must be a single one, got a batch of {batch}")
 
 
 def keys_of(key: jax.Array, batch: tuple[int, ...]) -> jax.Array:

@@ -100,7 +100,10 @@ class Checkpoints:
         import orbax.checkpoint as ocp
 
         if self._manager is None:
+            # With `active_processes` orbax does not make it.
+            self.path.mkdir(parents=True, exist_ok=True)
             options = ocp.CheckpointManagerOptions(
+                create=False,
                 max_to_keep=_KEPT,
                 enable_async_checkpointing=False,
                 cleanup_tmp_directories=True,

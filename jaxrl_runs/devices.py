@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import jax
@@ -19,6 +21,38 @@ def population_mesh(devices: Sequence[Any] | None = None) -> Mesh:
     joined some: every process then runs the same program with the same arguments.
     """
     return Mesh(np.array(devices or jax.devices()), (AXIS,))
+
+
+def join(
+    address: str | None = None,
+    num_processes: int | None = None,
+    process: int | None = None,
+    *,
+    timeout: int | None = None,
+) -> None:
+    """Joins this process to a job of several, before anything else asks JAX.
+
+    It is `jax.distributed.initialize` with collectives for CPUs. Under SLURM, on a TPU
+    pod slice and the like JAX finds the arguments by itself.
+
+    Args:
+      address: `host:port` of the first process.
+      num_processes: Of the job.
+      process: The number of this one, from 0.
+      timeout: Seconds without a sign of life after which a process counts as lost, and
+        the others end; None for JAX's own 100 (jax 0.7 or newer takes others).
+    """
+    waits = {}
+    if timeout is not None:
+        names = ("heartbeat_timeout_seconds", "shutdown_timeout_seconds")
+        waits = dict.fromkeys(names, timeout)
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.distributed.initialize(address, num_processes, process, **waits)
+    from jax.experimental.multihost_utils import sync_global_devices
+
+    # Gloo gives the first collective 30 seconds to find the others, which are at the
+    # same place now, and need not be later.
+    sync_global_devices("joined")
 
 
 def on_accelerator(mesh: Mesh) -> bool:
@@ -39,6 +73,70 @@ def replicate(tree: Any, mesh: Mesh) -> Any:
     if not spans_processes(mesh):
         return tree
     return jax.lax.with_sharding_constraint(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+@contextmanager
+def naming_lost_processes() -> Iterator[None]:
+    """Says what an error of the connection means in a job of several processes.
+
+    Raises:
+      RuntimeError: In the place of JAX's error.
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1:
+            raise
+        raise RuntimeError(
+            f"process {jax.process_index()}: another process of the job was lost, or "
+            "is too slow; start all of them again and resume from the last checkpoint "
+            f"({str(error).splitlines()[0][:200]})"
+        ) from error
+
+
+def own_share(number: int) -> np.ndarray:
+    """Places of those of `number` things that this process works on.
+
+    Every process has as many; where they do not divide, some work on what another one
+    does as well.
+
+    Returns:
+      int `[ceil(number / processes)]`.
+    """
+    size = -(-number // jax.process_count())
+    return (np.arange(size) + size * jax.process_index()) % number
+
+
+def gather_shares(rows: Any, number: int) -> Any:
+    """What all processes found for their shares, whole on each of them.
+
+    Args:
+      rows: A pytree of arrays `[ceil(number / processes), ...]`, this process's.
+      number: Of things in all.
+
+    Returns:
+      NumPy arrays `[number, ...]` in the order of the things.
+    """
+    from jax.experimental.multihost_utils import process_allgather
+
+    return jax.tree.map(
+        lambda x: np.reshape(x, (-1, *np.shape(x)[2:]))[:number],
+        process_allgather(jax.tree.map(np.asarray, rows)),
+    )
+
+
+def gather_objects(content: Any) -> list[Any]:
+    """Something JSON-serialisable of every process, in order, on each of them."""
+    from jax.experimental.multihost_utils import process_allgather
+
+    text = np.frombuffer(json.dumps(content).encode(), np.uint8)
+    sizes = process_allgather(np.array([text.size], np.int32)).ravel()
+    padded = np.zeros(sizes.max(), np.uint8)
+    padded[: text.size] = text
+    texts = process_allgather(padded)
+    return [
+        json.loads(bytes(one[:size])) for one, size in zip(texts, sizes, strict=True)
+    ]
 
 
 def shard(fn: Callable, mesh: Mesh, num_sharded: int = 1) -> Callable:
@@ -80,24 +178,24 @@ def map_agents(
       agents: What differs between agents, keys for instance: a pytree whose leaves
         have a leading `[num_agents]` axis.
       *shared: Shared arguments.
-      mesh: Devices to use: as many of them as divide `num_agents` where one process
-        owns them, all of them otherwise, some with agents that nobody asked for.
+      mesh: Devices to use: all of them, the last ones with agents that nobody asked for
+        where they do not divide `num_agents`. Where one process owns them, no more
+        than there are agents.
       batch_size: Agents that a CPU device vectorises, 8 by default.
 
     Returns:
       The outputs of `fn` with a leading `[num_agents]` axis, whole on every process.
     """
     mesh = mesh or population_mesh()
-    num_asked = num_agents = jax.tree.leaves(agents)[0].shape[0]
-    if spans_processes(mesh):
-        # No process may be left out: it would wait for the others for ever.
-        num_agents = -(-num_asked // mesh.devices.size) * mesh.devices.size
+    num_asked = jax.tree.leaves(agents)[0].shape[0]
+    # No process may be left out: it would wait for the others for ever. A device has
+    # as many agents in one process as in several: the same program, the same bits.
+    if not spans_processes(mesh):
+        mesh = Mesh(mesh.devices[:num_asked], (AXIS,))
+    num_agents = -(-num_asked // mesh.devices.size) * mesh.devices.size
+    if num_agents != num_asked:
         places = np.arange(num_agents) % num_asked
         agents = jax.tree.map(lambda leaf: leaf[places], agents)
-    else:
-        sizes = range(1, mesh.devices.size + 1)
-        num_devices = max(n for n in sizes if num_agents % n == 0)
-        mesh = Mesh(mesh.devices[:num_devices], (AXIS,))
     batch_size = num_agents if on_accelerator(mesh) else batch_size or 8
     if batch_size == 1:
         # Under a `vmap` of one, `while_loop` and `cond` copy what they carry.

@@ -27,8 +27,10 @@ from jaxrl_se.config import EvolutionConfig, HorizonCurriculum, SyntheticConfig
 from jaxrl_se.evaluation import Episodes, evaluate
 from jaxrl_se.evolution import EvolutionResult, evolve
 from jaxrl_se.ferreira_es import FerreiraES
+from jaxrl_se.from_log import LogConfig, LogEvolutionResult, evolve_from_log
 from jaxrl_se.gymnasium_ids import register as _register_gymnasium_ids
 from jaxrl_se.hyperparameters import Choice, LogUniform, Uniform, Varied
+from jaxrl_se.log_rounds import RoundsConfig, RoundsResult, evolve_in_rounds
 from jaxrl_se.loop import Metrics, advance, start
 from jaxrl_se.policies import (
     DeterministicPolicy,
@@ -48,6 +50,7 @@ from jaxrl_se.scoring import (
     StepsToSolve,
     Trial,
 )
+from jaxrl_se.solving import Solution, solve
 from jaxrl_se.synthetic_env import MultiStepEnv, OneStepEnv
 from jaxrl_se.task_tests import TaskTest
 from jaxrl_se.training import TrainResult, train
@@ -76,6 +79,8 @@ __all__ = [
     "FinalReturn",
     "GreedyPolicy",
     "HorizonCurriculum",
+    "LogConfig",
+    "LogEvolutionResult",
     "LogUniform",
     "MeanPolicy",
     "Metrics",
@@ -86,9 +91,12 @@ __all__ = [
     "RandomPolicy",
     "RewardConfig",
     "RewardEnv",
+    "RoundsConfig",
+    "RoundsResult",
     "RunFolderError",
     "Scoring",
     "ScoringRule",
+    "Solution",
     "Solved",
     "Spaces",
     "StepsToSolve",
@@ -104,11 +112,14 @@ __all__ = [
     "available",
     "evaluate",
     "evolve",
+    "evolve_from_log",
+    "evolve_in_rounds",
     "load",
     "load_state",
     "read_card",
     "save",
     "save_state",
+    "solve",
     "start",
     "train",
     "with_memory",

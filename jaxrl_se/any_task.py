@@ -17,6 +17,7 @@ from jaxrl_se.defaults import Budget, default_config
 from jaxrl_se.evaluation import evaluate
 from jaxrl_se.evolution_run import Run
 from jaxrl_se.outcome import ENOUGH, Confirmation, warn_of
+from jaxrl_se.outside import OutsideTask, is_outside
 from jaxrl_se.probing import Probe, probe
 from jaxrl_se.training import train
 
@@ -25,12 +26,15 @@ _AGENTS, _EPISODES = 16, 32
 
 
 def look_at(
-    task: tuple[Any, Any], key: jax.Array, budget: Budget | None, with_agents: bool
+    task: tuple[Any, Any] | OutsideTask,
+    key: jax.Array,
+    budget: Budget | None,
+    with_agents: bool,
 ) -> tuple[Probe, EvolutionConfig]:
     """Probes a task and chooses a configuration for it.
 
     Args:
-      task: A gymnax pair `(env, params)`.
+      task: A gymnax pair `(env, params)`, or a task outside JAX.
       key: The evolution's key.
       budget: See `default_config`.
       with_agents: See `default_config`.
@@ -62,7 +66,7 @@ def confirm(
     Returns:
       What came out and the steps that the tests took.
     """
-    config, task = run.program.config, (run.program.task, run.params.task)
+    config, task = run.program.config, run.program.task
     key = jax.random.fold_in(run.key, _CONFIRMATION)
     returns, taken = {}, 0
     for place, agent in enumerate(config.validated_agents):
@@ -74,7 +78,8 @@ def confirm(
     response = None
     if isinstance(config.agents[0], BestResponse):
         policy = train(config.agents[0], *result, key, 1).policy
-        episodes = evaluate(policy, *task, key, _EPISODES)
+        played: Any = task if is_outside(task) else (task, run.params.task)
+        episodes = evaluate(policy, played, key, _EPISODES, num_axes=0)
         response = float(episodes.returns.mean())
         taken += int(jnp.sum(episodes.lengths))
     confirmation = Confirmation(
@@ -82,6 +87,8 @@ def confirm(
         random_return=found.random_return,
         best_response=response,
         solved_return=config.stop_return,
+        policy=found.policy,
+        kind=run.program.kind,
     )
     return confirmation, Steps.of(run.program.kind, taken)
 
@@ -93,7 +100,7 @@ def lags(confirmation: Confirmation | None) -> bool:
 
 def spent(found: Probe | None, kind: StepKind) -> Steps:
     """The steps of a probe, by where they were taken."""
-    return Steps() if found is None else Steps.of(kind, found.steps)
+    return Steps() if found is None else Steps.of(found.kind or kind, found.steps)
 
 
 def with_steps(progress: Any, steps: Steps) -> Any:

@@ -22,6 +22,7 @@ from typing import Any
 from envs.spaces import Spaces
 from jaxrl_se.agents import DDQN, PPO, SAC, BestResponse
 from jaxrl_se.config import EvolutionConfig, SyntheticConfig
+from jaxrl_se.outside import OutsideTask, is_outside
 from jaxrl_se.probing import Probe
 
 HIDDEN_SIZES = (32,)
@@ -81,7 +82,7 @@ def default_proxy(probe: Probe) -> SyntheticConfig:
 
 
 def default_config(
-    task: tuple[Any, Any],
+    task: tuple[Any, Any] | OutsideTask,
     probe: Probe,
     budget: Budget | None = None,
     *,
@@ -90,7 +91,7 @@ def default_config(
     """The whole configuration.
 
     Args:
-      task: A gymnax pair `(env, params)`.
+      task: A gymnax pair `(env, params)`, or a task outside JAX.
       probe: What random play showed of it.
       budget: Steps that the evolution may take.
       with_agents: Whether the last generations are scored by agents that train, of one
@@ -105,7 +106,10 @@ def default_config(
     budget = budget or Budget()
     population, episodes = 32, 1
     # Good agents' episodes may be as long as the limit where random ones end early.
-    limit = getattr(task[1], "max_steps_in_episode", None)
+    if is_outside(task):
+        limit = task.time_limit  # type: ignore
+    else:
+        limit = getattr(task[1], "max_steps_in_episode", None)  # type: ignore
     length = int(limit) if limit is not None else max(2 * probe.max_length, 1)
     per_generation = population * episodes * length
     affordable = (budget.real_steps - probe.steps) // per_generation

@@ -16,13 +16,28 @@ Key = int | jax.Array
 
 @overload
 def evaluate(
-    policy: Any, task: Any, params: Any, key: Key, num_episodes: int = 10
+    policy: Any,
+    task: Any,
+    params: Any,
+    key: Key,
+    num_episodes: int = 10,
+    *,
+    num_axes: int | None = None,
 ) -> Episodes: ...
 @overload
-def evaluate(policy: Any, task: Any, key: Key, num_episodes: int = 10) -> Episodes: ...
+def evaluate(
+    policy: Any,
+    task: Any,
+    key: Key,
+    num_episodes: int = 10,
+    *,
+    num_axes: int | None = None,
+) -> Episodes: ...
 
 
-def evaluate(policy: Any, task: Any, *args: Any, **kwargs: Any) -> Episodes:
+def evaluate(
+    policy: Any, task: Any, *args: Any, num_axes: int | None = None, **kwargs: Any
+) -> Episodes:
     """Plays whole episodes, from reset to termination or truncation.
 
     `evaluate(policy, task, key, num_episodes=10)`, or with a gymnax environment and its
@@ -37,19 +52,22 @@ def evaluate(policy: Any, task: Any, *args: Any, **kwargs: Any) -> Episodes:
         `gymnasium.Env`, an `envs.Task`; or a gymnax environment.
       *args: Its params, if `task` is a gymnax environment; a seed or a PRNG key, all
         episodes are independent of each other; how many episodes each policy plays.
+      num_axes: How many leading axes of the policy count policies, 0 for a single one.
+        By default it is told by the shape of the actions, which is an error where
+        several numbers fit.
       **kwargs: The same by name: `params`, `key`, `num_episodes`.
 
     Returns:
       `Episodes` with arrays of shape `[..., num_episodes]`.
 
     Raises:
-      ValueError: `num_episodes` is not positive, or the policy's actions do not have
-        the shape of the task's.
+      ValueError: `num_episodes` is not positive, the policy's actions do not have the
+        shape of the task's, or `num_axes` is wrong or needed.
       TypeError: `task` is no task, or arguments are missing.
     """
     read = _with_params if takes_params(task) else _without_params
     params, key, num_episodes = read(*args, **kwargs)
-    return open_task(task, params).play(policy, key, num_episodes)[0]
+    return open_task(task, params).play(policy, key, num_episodes, num_axes=num_axes)[0]
 
 
 def _with_params(params, key, num_episodes=10):

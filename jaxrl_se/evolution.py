@@ -13,9 +13,10 @@ import jax
 from jax.sharding import Mesh
 
 import envs
+from envs.task import is_gymnasium
 from jaxrl_runs.describe import describe
 from jaxrl_runs.devices import population_mesh
-from jaxrl_runs.run_folder import RunFolder
+from jaxrl_runs.run_folder import RunFolder, is_writer
 from jaxrl_runs.values import as_key
 from jaxrl_se.any_task import confirm, lags, look_at, spent, with_steps
 from jaxrl_se.config import EvolutionConfig
@@ -97,7 +98,9 @@ def evolve(
     key: int | jax.Array = 0,
     *,
     budget: Budget | None = None,
+    real_steps: int | None = None,
     with_agents: bool | None = None,
+    probe: Probe | None = None,
     progress: bool = True,
     proxy: tuple[Any, Any] | None = None,
     out: str | Path | RunFolder | None = None,
@@ -123,14 +126,20 @@ def evolve(
       task: A name for `envs.make`, any gymnax pair `(env, params)`, or an opened task,
         with `pair`, `kind`, `solved_return` and `vary`: `(params, key, generation) ->
         params` for the fitness episodes of a generation, or None. One outside JAX
-        (`is_external`) is played between jitted programs.
+        (`envs.external`, or an environment of Gymnasium's) is played between jitted
+        programs.
       config: Sizes, budgets and strategy; None to have them chosen.
       key: A seed or a PRNG key.
       budget: What a run with a chosen configuration may cost.
+      real_steps: Instead of a budget: take no more steps than this in the task, ten
+        thousand say, and evolve inside world models of their rows
+        (`jaxrl_se.evolve_in_rounds`, which has more options).
       with_agents: Whether agents that train score the last generations of such a run,
         which costs tens of CPU-seconds more. None: a second run with them follows
         where agents cannot learn what the first one found, and the better result is
         returned, with the steps of both; not with `out`, which holds one run.
+      probe: What is known of the task already, for a given configuration: the result
+        is then tested as one of a chosen configuration is.
       progress: Whether to print a line every few seconds to standard error; an
         `on_generation` takes its place.
       proxy: The environment to evolve, a pair whose env has `init_weights(key)` and
@@ -158,11 +167,31 @@ def evolve(
             f"both, got {budget} and {with_agents}"
         )
     key = as_key(key)
+    if real_steps is not None:
+        others = (config, budget, probe, proxy, on_generation, mesh)
+        if any(each is not None for each in others):
+            raise ValueError(
+                "real_steps must be None where config, budget, probe, proxy, "
+                f"on_generation or mesh is given, got {real_steps:,}"
+            )
+        from jaxrl_se.log_rounds import with_few_steps  # It imports this file.
+
+        return with_few_steps(
+            task,
+            real_steps,
+            key,
+            with_agents,
+            out=out,
+            resume=resume,
+            progress=progress,
+        )
     opened = _Opened.of(task)
-    found = None
-    if config is None and proxy is None and not opened.is_outside:
+    found = probe
+    if probe is not None and config is None:
+        raise ValueError("config must be given where a probe is, got None")
+    if config is None and proxy is None:
         found, config = look_at(opened.task, key, budget, bool(with_agents))
-        if progress:
+        if progress and is_writer():
             print(found, file=sys.stderr, flush=True)
     config = (config or EvolutionConfig()).for_task(opened.solved_return)
     if opened.is_outside:
@@ -183,7 +212,7 @@ def evolve(
             "infinity if that is meant",
             stacklevel=2,
         )
-    lines = ProgressLines(config) if progress else None
+    lines = ProgressLines(config) if progress and is_writer() else None
     report = on_generation or lines
 
     def finish(folder: RunFolder | None) -> EvolutionResult:
@@ -204,7 +233,7 @@ def evolve(
         with RunFolder(out, identity, resume=resume) as folder:
             return finish(folder)
     if out is None and with_agents is None and lags(result.confirmation):
-        if progress:
+        if progress and is_writer():
             print("agents lag behind: once more, scored by agents", file=sys.stderr)
         again = evolve(
             task,
@@ -216,7 +245,7 @@ def evolve(
             on_generation=on_generation,
             mesh=mesh,
         )
-        return _better(result, again)
+        return better(result, again)
     return result
 
 
@@ -224,7 +253,8 @@ def _result(run: Run, found: Probe | None, task_name: str) -> EvolutionResult:
     """Finishes a run and tests what came of it, if it began with a probe."""
     done = run.finish()
     program = run.program
-    evolved = program.env, run.params.proxy.replace(weights=run.weights)
+    params = run.params_of_result.proxy.replace(weights=run.weights)
+    evolved = program.env, params
     confirmation = None
     if found is not None:
         confirmation, taken = confirm(run, found, evolved)
@@ -242,7 +272,7 @@ def _result(run: Run, found: Probe | None, task_name: str) -> EvolutionResult:
     )
 
 
-def _better(first: EvolutionResult, second: EvolutionResult) -> EvolutionResult:
+def better(first: EvolutionResult, second: EvolutionResult) -> EvolutionResult:
     """The better one of two attempts, with the steps of both."""
     means = [result.confirmation.mean for result in (first, second)]  # type: ignore
     kept, other = (second, first) if means[1] > means[0] else (first, second)
@@ -276,6 +306,8 @@ class _Opened:
         """Raises ValueError for what is no task."""
         if isinstance(task, str):
             return cls(envs.make(task), task, envs.solved_return(task))
+        if is_gymnasium(task):
+            task = envs.open_task(task)
         name = getattr(task, "name", "a task")
         if is_outside(task):
             return cls(task, name, task.solved_return, is_outside=True)

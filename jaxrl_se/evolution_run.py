@@ -14,11 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from envs.moments import Moments
 from envs.steps import Steps
+from jaxrl_runs.devices import naming_lost_processes
 from jaxrl_runs.run_folder import RunFolder
 from jaxrl_se.compiled import compile_together
 from jaxrl_se.generation import Generation, GenerationLog
-from jaxrl_se.outside import OutsidePrograms, is_outside
+from jaxrl_se.outside import OutsidePrograms, is_outside, keeps_ranges
 from jaxrl_se.patience import next_index
 from jaxrl_se.trials import Params
 
@@ -97,6 +99,68 @@ class SearchState:
         )
 
 
+@struct.dataclass
+class RangedState(SearchState):
+    """A search whose ranges of observations follow what policies meet.
+
+    The ranges are mean -+ one deviation of all observations so far, as in ARS (Mania et
+    al., 2018, arXiv 1803.07055).
+
+    Attributes:
+      count: float32 scalar, observations so far.
+      mean: float32 `[obs_size]`.
+      variance: float32 `[obs_size]`.
+      obs_range: float32 `[obs_size, 2]`, the ranges of the next generation.
+      best_obs_range: The ranges with which `best_weights` were validated.
+    """
+
+    count: jax.Array
+    mean: jax.Array
+    variance: jax.Array
+    obs_range: jax.Array
+    best_obs_range: jax.Array
+
+    @classmethod
+    def start(cls, search: SearchState, obs_range: Any) -> RangedState:
+        """The state before anything was met."""
+        ranges = jnp.asarray(obs_range, jnp.float32)
+        zero = jnp.zeros(len(ranges), jnp.float32)
+        return cls(
+            search.strategy,
+            search.best_weights,
+            search.best_score,
+            jnp.float32(0),
+            zero,
+            zero,
+            ranges,
+            ranges,
+        )
+
+    def met(self, seen: Moments) -> RangedState:
+        """The state after further observations."""
+        arrays = jax.device_get((self.mean, self.variance))
+        moments = Moments(int(self.count), *(x.astype(np.float64) for x in arrays))
+        moments.merge(seen)
+        # An observation that hardly ever changes is left about as it is.
+        deviation = np.sqrt(moments.variance)
+        flat = deviation <= 1e-5 * np.maximum(np.abs(moments.mean), 1.0)
+        deviation = np.where(flat, 1.0, deviation)
+        ends = moments.mean - deviation, moments.mean + deviation
+        return self.replace(  # type: ignore
+            count=jnp.float32(moments.count),
+            mean=jnp.asarray(moments.mean, jnp.float32),
+            variance=jnp.asarray(moments.variance, jnp.float32),
+            obs_range=jnp.asarray(np.stack(ends, axis=-1), jnp.float32),
+        )
+
+    def validated(self, weights: Any, score: float) -> RangedState:
+        """See `SearchState.validated`."""
+        state: Any = SearchState.validated(self, weights, score)
+        if state is self:
+            return self
+        return state.replace(best_obs_range=self.obs_range)
+
+
 class Run:
     """One evolution from its first generation, or its last checkpoint, to its end.
 
@@ -120,22 +184,44 @@ class Run:
         on_generation: Callable[[dict], Any] | None,
         spent: Steps = Steps(),  # noqa: B008, frozen
     ):
-        self.program, self.params, self.key = program, params, key
+        self.program, self._params, self.key = program, params, key
         self.folder, self.checkpoint_every = folder, checkpoint_every
         self.on_generation = on_generation
         self._validates: list[Callable] = []
         state = program.init(jax.random.fold_in(key, INIT))
         mean = program.strategy.mean(state)
-        self.now = (
-            SearchState(state, mean, jnp.float32(-jnp.inf)),
-            Progress().counted(spent),
-        )
+        search: Any = SearchState(state, mean, jnp.float32(-jnp.inf))
+        if keeps_ranges(program.config):
+            search = RangedState.start(search, params.proxy.obs_range)
+        self.now = search, Progress().counted(spent)
         if folder is not None:
             restored = folder.restore(self.now[0])
             if restored is not None:
                 self.now = restored[0], Progress(**restored[1])
             folder.start_metrics(self.now[1].rows)
         self._compile(state, mean)
+
+    @property
+    def params(self) -> Params:
+        """What the programs are called with, at the present ranges."""
+        search = self.now[0]
+        if not isinstance(search, RangedState):
+            return self._params
+        return self._with_ranges(search.obs_range)
+
+    def _with_ranges(self, ranges: Any) -> Params:
+        proxy = self._params.proxy.replace(obs_range=ranges)
+        return self._params.replace(proxy=proxy)  # type: ignore
+
+    @property
+    def params_of_result(self) -> Params:
+        """The same at the ranges of the weights that are the result."""
+        search = self.now[0]
+        if not isinstance(search, RangedState):
+            return self._params
+        best = self._is_best_validated
+        ranges = search.best_obs_range if best else search.obs_range
+        return self._with_ranges(jnp.asarray(jax.device_get(ranges)))
 
     @property
     def stops(self) -> bool:
@@ -175,7 +261,8 @@ class Run:
                 number = next_index(progress.rows, config)
                 if progress.solved or number is None:
                     return progress
-                search, row, solved = self._generation(search, progress, number)
+                with naming_lost_processes():
+                    search, row, solved = self._generation(search, progress, number)
                 seconds, cpu_seconds = clock.lap()
                 row["seconds"] = progress.seconds + seconds
                 row["cpu_seconds"] = progress.cpu_seconds + cpu_seconds
@@ -217,6 +304,7 @@ class Run:
             self._step(key, search.strategy, jnp.int32(number), self.params)
         )
         search = search.replace(strategy=state)  # type: ignore
+        # A validation has the ranges that the generation had.
         row = _row(index, log)
         if self.program.config.patience is not None:
             row["index"] = number
@@ -232,6 +320,8 @@ class Run:
             row["validation_mean"], steps = score, steps + taken
             search = search.validated(weights, score)
         solved = stop_return is not None and row["validation_mean"] >= stop_return
+        if isinstance(search, RangedState) and not solved:
+            search = search.met(log.seen)
         row |= (progress.steps + Steps(**_ints(steps))).as_dict()
         return search, row, solved
 
@@ -257,6 +347,8 @@ class Run:
         config = self.program.config
         stop_return = config.stop_return
         key = jax.random.fold_in(jax.random.fold_in(self.key, VALIDATION), index)
+        # From no device in particular: a validation of few agents has fewer of them.
+        weights = jax.device_get(weights)
         score, steps = math.nan, Steps()
         for attempt_key in jax.random.split(key, 2)[:attempts]:
             keys = jax.random.split(attempt_key, self.program.config.validation_agents)
@@ -272,14 +364,19 @@ class Run:
     @property
     def weights(self) -> Any:
         """The result, on no particular device: whatever runs next can use it."""
-        search, progress = self.now
-        strategy = self.program.strategy
-        by_validation = not (progress.solved or strategy.num_means)
-        if by_validation and float(search.best_score) > -math.inf:
+        search, _ = self.now
+        if self._is_best_validated:
             weights = search.best_weights
         else:
-            weights = strategy.result(search.strategy)
+            weights = self.program.strategy.result(search.strategy)
         return jax.tree.map(jnp.asarray, jax.device_get(weights))
+
+    @property
+    def _is_best_validated(self) -> bool:
+        """Whether the result is the search mean of the best validation."""
+        search, progress = self.now
+        by_validation = not (progress.solved or self.program.strategy.num_means)
+        return by_validation and float(search.best_score) > -math.inf
 
     @property
     def validation(self) -> float | None:
@@ -297,7 +394,7 @@ class Run:
         self, key: jax.Array, num_agents: int, task_params: Any = None, algorithm=0
     ) -> tuple[Any, Any]:
         """See `EvolutionResult.test`."""
-        params = self.params
+        params = self.params_of_result
         if task_params is not None:
             params = params.replace(task=task_params)  # type: ignore
         chunk = self.program.config.validation_agents

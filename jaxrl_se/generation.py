@@ -55,10 +55,13 @@ class GenerationLog:
     Attributes:
       fitness: float32 `[P]`, mean score per candidate; NaN for a failed one.
       steps: What it took.
+      seen: The observations that policies met, where ranges follow them
+        (`envs.moments.Moments`, outside JAX); None otherwise.
     """
 
     fitness: jax.Array
     steps: Steps
+    seen: Any = None
 
 
 @struct.dataclass
@@ -140,9 +143,8 @@ class Generation(Trials):
             agent.check(spaces)
             check_shaping(params, agent)
         real, real_params = (task, None) if is_outside else task
-        if config.horizon is not None and not hasattr(
-            real_params, "max_steps_in_episode"
-        ):
+        has_limit = is_outside or hasattr(real_params, "max_steps_in_episode")
+        if config.horizon is not None and not has_limit:
             raise ValueError(
                 "horizon must be None for a task whose params have no "
                 f"max_steps_in_episode to change, got {config.horizon}"
@@ -229,8 +231,11 @@ class Generation(Trials):
                 for leaf in jax.tree.leaves(population)
             ]
         ).all(axis=0)
-        fitness = jnp.where(is_finite & jnp.isfinite(fitness), fitness, jnp.nan)
-        return self.strategy.tell(key, population, fitness, state), fitness
+        is_finite = is_finite & jnp.isfinite(fitness)
+        fitness = replicate(jnp.where(is_finite, fitness, jnp.nan), self.mesh)
+        state = self.strategy.tell(key, population, fitness, state)
+        # Whole on every process, for the next generation and for checkpoints.
+        return replicate(state, self.mesh), fitness
 
     def task_params(self, key: jax.Array, generation: jax.Array, params: Any) -> Any:
         """Params of the task as the fitness episodes of a generation have them."""

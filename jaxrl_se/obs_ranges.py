@@ -14,7 +14,7 @@ import numpy as np
 
 from envs.spaces import obs_range
 
-Ranges = tuple[tuple[float, float], ...] | Literal["task"] | None
+Ranges = tuple[tuple[float, float], ...] | Literal["task", "running"] | None
 """Low and high of each observation, or where to read them; None for no ranges."""
 
 
@@ -38,7 +38,10 @@ def ranges_of(ranges: Ranges | str, env: Any, params: Any) -> np.ndarray | None:
     size = int(env.observation_space(params).shape[0])
     if isinstance(ranges, str):
         if ranges != "task":
-            raise ValueError(f"obs_range must be pairs, 'task' or None, got {ranges!r}")
+            raise ValueError(
+                "obs_range must be pairs, 'task' or None ('running' only where a task "
+                f"outside JAX is evolved on), got {ranges!r}"
+            )
         ranges = obs_range(env, params)
     return checked(ranges, size)
 

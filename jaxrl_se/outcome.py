@@ -7,11 +7,13 @@ import math
 
 import numpy as np
 
+from envs.steps import StepKind
 from jaxrl_runs.statistics import bootstrap_ci95
 from jaxrl_se.probing import Probe
 
 # Less of the way from random to the best response, and agents do not learn well.
 ENOUGH = 0.9
+_PLACES = {"real": "task", "model": "world model", "synthetic": "environment"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,12 +26,16 @@ class Confirmation:
       best_response: Mean return of the policy that the learned reward asks for, or None
         where the environment has none.
       solved_return: The return that counts as solved, or None.
+      policy: Whose `random_return` it is, in words.
+      kind: Whether the task was real or a model.
     """
 
     returns: dict[str, tuple[float, ...]]
     random_return: float
     best_response: float | None = None
     solved_return: float | None = None
+    policy: str = "random"
+    kind: StepKind = "real"
 
     @property
     def worst_kind(self) -> str:
@@ -74,7 +80,7 @@ class Confirmation:
             )
         if low <= self.random_return:
             return (
-                "failed: agents do no better than random play "
+                f"failed: agents do no better than {self.policy} play "
                 f"({self.random_return:.4g}). Try another seed, more real steps "
                 "(budget), or a task whose reward says earlier what is good"
             )
@@ -93,11 +99,11 @@ class Confirmation:
             kinds.append(
                 f"{len(returns)} {kind} {np.mean(returns):.4g} [{low:.4g}, {high:.4g}]"
             )
-        text = "fresh agents in the task: " + ", ".join(kinds)
+        text = f"fresh agents in the {_PLACES[self.kind]}: " + ", ".join(kinds)
         if self.best_response is not None:
             text += f"; best response {self.best_response:.4g}"
         if not math.isnan(self.random_return):
-            text += f"; random {self.random_return:.4g}"
+            text += f"; {self.policy} {self.random_return:.4g}"
         return text
 
 

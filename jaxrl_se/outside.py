@@ -12,18 +12,24 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from envs.moments import Moments
 from envs.spaces import Spaces
 from envs.steps import StepKind, Steps
+from jaxrl_runs.devices import (
+    gather_objects,
+    gather_shares,
+    own_share,
+    replicate,
+    spans_processes,
+)
 from jaxrl_se.config import EvolutionConfig
 from jaxrl_se.evaluation import Episodes
 from jaxrl_se.generation import Generation, GenerationLog, Validation
 from jaxrl_se.obs_ranges import ranges_of
 from jaxrl_se.synthetic_env import SyntheticConfig
 from jaxrl_se.trials import Params, Scored, Trained, trial_of
-
-# Folded from the keys of a generation and of a validation, for the task's own draws.
-_PLAY = 1
 
 
 class OutsideTask(Protocol):
@@ -55,6 +61,11 @@ class OutsideTask(Protocol):
         ...
 
     @property
+    def time_limit(self) -> int | None:
+        """Steps after which an episode is truncated, None if nothing is known."""
+        ...
+
+    @property
     def digest(self) -> str:
         """A SHA-256 of what the task is."""
         ...
@@ -63,8 +74,23 @@ class OutsideTask(Protocol):
         """A space with `low`, `high` and `shape`."""
         ...
 
-    def play(self, policies: Any, key: jax.Array, num_episodes: int) -> tuple:
+    def play(
+        self,
+        policies: Any,
+        key: jax.Array,
+        num_episodes: int,
+        *,
+        num_axes: int,
+        **options: Any,
+    ) -> tuple:
         """Plays with policies of leading axes `[...]`.
+
+        Args:
+          policies: A pytree.
+          key: Keys `[...]`; policies with the same key meet the same episodes.
+          num_episodes: Of each policy.
+          num_axes: How many leading axes there are.
+          **options: `time_limit`, an integer, where a `horizon` is configured.
 
         Returns:
           `returns` and `lengths` `[..., num_episodes]` as one object's attributes, and
@@ -85,10 +111,6 @@ def check_outside(config: EvolutionConfig, proxy: Any) -> None:
             "scoring must test agents after training only where the task is outside "
             f"JAX, got {config.scoring}"
         )
-    if config.horizon is not None:
-        raise ValueError(
-            f"horizon must be None where the task is outside JAX, got {config.horizon}"
-        )
     if proxy is not None:
         return
     if not isinstance(config.proxy, SyntheticConfig):
@@ -107,8 +129,15 @@ def proxy_of(config: EvolutionConfig, task: OutsideTask) -> tuple[Any, Any]:
     """The untrained synthetic environment of a task outside JAX."""
     assert isinstance(config.proxy, SyntheticConfig), "it was checked"
     env = config.proxy.build(task.spaces)
-    ranges = ranges_of(config.proxy.obs_range, task, None)
+    ranges: Any = config.proxy.obs_range
+    # What is kept up while it runs starts with what the task says of itself.
+    ranges = ranges_of("task" if ranges == "running" else ranges, task, None)
     return env, dataclasses.replace(env.default_params, obs_range=ranges)
+
+
+def keeps_ranges(config: EvolutionConfig) -> bool:
+    """Whether ranges of observations follow what policies meet."""
+    return getattr(config.proxy, "obs_range", None) == "running"
 
 
 class OutsidePrograms:
@@ -133,34 +162,69 @@ class OutsidePrograms:
         algorithms: Any = range(len(config.agents))
         if config.algorithms != "mixed":
             algorithms = [int(self.program.turn(generation))]
-        key_play = jax.random.fold_in(key, _PLAY)
-        played, played_steps = [], Steps()
+        options = {}
+        if config.horizon is not None:
+            options = {"time_limit": int(config.horizon.at(generation))}
+        played, played_steps, seen = [], Steps(), Moments()
         population = None
         for algorithm in algorithms:
-            population, trained, policies = self._propose(
+            population, trained, policies, keys = self._propose(
                 key, state, params, algorithm=algorithm
             )
-            episodes, taken = self._play(policies, key_play, config.fitness_episodes)
+            episodes, taken = self._play(
+                policies, keys, config.fitness_episodes, **options
+            )
             played.append((trained, episodes))
             played_steps = played_steps + taken
+            if keeps_ranges(config):
+                for part in self._seen():
+                    seen.merge(part)
         state, log = self._conclude(key, state, population, played)
-        return state, log.replace(steps=log.steps + played_steps)
+        return state, log.replace(steps=log.steps + played_steps, seen=seen)
 
     def validate(
         self, keys: jax.Array, weights: Any, params: Params, algorithm: int = 0
     ) -> Validation:
         """See `Generation.validate`."""
-        trained, policies = self._fresh(keys, weights, params, algorithm=algorithm)
-        key = jax.random.fold_in(keys[0], _PLAY)
+        trained, policies, keys = self._fresh(
+            keys, weights, params, algorithm=algorithm
+        )
         num_episodes = self.program.config.validation_episodes
-        episodes, taken = self._play(policies, key, num_episodes)
+        episodes, taken = self._play(policies, keys, num_episodes)
         score, steps = self._judge(trained, episodes)
         return Validation(policies, episodes, score, steps + taken)
 
-    def _play(self, policies: Any, key: jax.Array, num_episodes: int):
-        played, steps = self.program.task.play(policies, key, num_episodes)
+    def _play(self, policies: Any, keys: jax.Array, num_episodes: int, **options: Any):
+        task, options = self.program.task, options | {"num_axes": keys.ndim}
+        if spans_processes(self.program.mesh):
+            return self._play_share(policies, keys, num_episodes, options)
+        played, steps = task.play(policies, keys, num_episodes, **options)
         returns = jnp.asarray(played.returns, jnp.float32)
         return Episodes(returns, jnp.asarray(played.lengths, jnp.int32)), steps
+
+    def _play_share(self, policies: Any, keys: Any, num_episodes: int, options: dict):
+        """Plays with the policies of this process, and hears of the others'."""
+        number, own = len(keys), own_share(len(keys))
+        policies = jax.tree.map(lambda leaf: leaf[own], jax.device_get(policies))
+        keys = jax.random.key_data(keys)
+        keys = jax.random.wrap_key_data(jax.device_get(keys)[own])
+        played, steps = self.program.task.play(policies, keys, num_episodes, **options)
+        episodes = Episodes(
+            np.asarray(played.returns, np.float32),
+            np.asarray(played.lengths, np.int32),
+        )
+        episodes = gather_shares(episodes, number)
+        taken = [Steps(*one) for one in gather_objects(dataclasses.astuple(steps))]
+        return episodes, sum(taken, Steps())
+
+    def _seen(self) -> list[Moments]:
+        """The observations that policies met, of each process."""
+        seen = self.program.task.seen
+        if not spans_processes(self.program.mesh):
+            return [seen]
+        content = [seen.count, seen.mean.tolist(), seen.variance.tolist()]
+        found = gather_objects(content)
+        return [Moments(n, *map(np.asarray, rest)) for n, *rest in found]
 
     def _propose_and_train(self, key, state, params, *, algorithm: int):
         program = self.program
@@ -170,7 +234,12 @@ class OutsidePrograms:
         agent = program.config.agents[algorithm]
         trained = program.sharded(program.train, agent, population, keys, params)
         policies = jax.vmap(jax.vmap(partial(program.policy, agent)))(trained)
-        return population, trained, policies
+        # The keys that episodes have inside JAX: with common random numbers the
+        # candidates' agents of one seed meet the same ones.
+        keys = _play_keys(keys)
+        shape = (program.config.population_size, program.config.num_seeds)
+        policies = replicate(policies, program.mesh)
+        return population, trained, policies, jnp.broadcast_to(keys, shape)
 
     def _score_and_conclude(self, key, state, population, played):
         program = self.program
@@ -193,10 +262,12 @@ class OutsidePrograms:
         proxy = params.proxy.replace(weights=weights)
 
         def one(key):
-            return program.train_one(agent, key, proxy, task_params=None)
+            key_train, _ = jax.random.split(key)
+            return program.train_one(agent, key_train, proxy, task_params=None)
 
         trained = jax.lax.map(one, keys)
-        return trained, jax.vmap(partial(program.policy, agent))(trained)
+        policies = jax.vmap(partial(program.policy, agent))(trained)
+        return trained, policies, _play_keys(keys)
 
     def _validated(self, trained, episodes):
         program = self.program
@@ -204,3 +275,11 @@ class OutsidePrograms:
         scores = jax.vmap(lambda t, e: validated(trial_of(t, e)))(trained, episodes)
         scored = jax.vmap(self._score_one)(trained, episodes)
         return jnp.mean(scores), program.training_steps(scored)
+
+
+def _play_keys(keys: jax.Array) -> jax.Array:
+    """Of agents' keys `[...]` those for playing, as `Trials` splits them."""
+    split = jax.random.split
+    for _ in range(keys.ndim):
+        split = jax.vmap(split)
+    return split(keys)[..., 1]

@@ -1,8 +1,10 @@
-"""What a few thousand random steps say about a task that nobody knows."""
+"""What a few thousand steps, random or logged, say about a task that nobody knows."""
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -11,12 +13,15 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from envs import Transitions, episodes_of
 from envs.spaces import Spaces
+from envs.steps import StepKind
 from jaxrl_se.policies import RandomPolicy
 
 _PERCENTILES = (2.0, 98.0)
 _NUM_ENVS = 16
 _CHUNK = 64  # Steps of each environment between two looks at what is known.
+_ROWS = 4096  # Likewise outside JAX, in all.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +41,8 @@ class Probe:
       random_std: Its standard deviation over episodes.
       reward_min: Smallest reward of a step.
       reward_max: Largest.
+      kind: Where the steps were taken; None for where the task's own are.
+      policy: Whose play it was, in words.
     """
 
     spaces: Spaces
@@ -48,6 +55,47 @@ class Probe:
     random_std: float
     reward_min: float
     reward_max: float
+    kind: StepKind | None = None
+    policy: str = "random"
+
+    @classmethod
+    def from_transitions(cls, transitions: Transitions, spaces: Spaces) -> Probe:
+        """What the rows of a log show, under whichever policy they came about.
+
+        Args:
+          transitions: Rows; those of one episode in order of time.
+          spaces: Spaces of the task.
+
+        Raises:
+          ValueError: Observations have another size than the spaces say.
+          envs.OrderError: The rows are not in order of time.
+        """
+        found = episodes_of(transitions)
+        rows = found.rows
+        obs = np.asarray(rows.obs, np.float64).reshape(len(rows), -1)
+        reward = np.asarray(rows.reward, np.float64)
+        if obs.shape[1] != spaces.obs_size:
+            raise ValueError(
+                f"transitions: observations must have {spaces.obs_size} numbers, got "
+                f"{obs.shape[1]}"
+            )
+        ended = found.terminated | found.truncated
+        returns = np.add.reduceat(reward, found.starts)[ended]
+        lengths = found.lengths[ended] if ended.any() else found.lengths
+        return cls(
+            spaces=spaces,
+            obs_range=_range(obs),
+            steps=len(rows),
+            episodes=int(ended.sum()),
+            mean_length=float(lengths.mean()),
+            max_length=int(lengths.max()),
+            random_return=float(returns.mean()) if ended.any() else float("nan"),
+            random_std=float(returns.std()) if ended.any() else 0.0,
+            reward_min=float(reward.min()),
+            reward_max=float(reward.max()),
+            kind="real",
+            policy="logged",
+        )
 
     @property
     def reward_varies(self) -> bool:
@@ -57,9 +105,9 @@ class Probe:
     def __str__(self) -> str:
         """One line for a log."""
         if not self.episodes:
-            return f"{self.steps:,} random steps, no episode ended"
+            return f"{self.steps:,} {self.policy} steps, no episode ended"
         return (
-            f"{self.steps:,} random steps: {self.episodes} episodes of "
+            f"{self.steps:,} {self.policy} steps: {self.episodes} episodes of "
             f"{self.mean_length:.0f} steps, return {self.random_return:.4g} "
             f"(deviation {self.random_std:.2g})"
         )
@@ -76,7 +124,7 @@ class _Play:
 
 
 def probe(
-    task: tuple[Any, Any],
+    task: Any,
     key: jax.Array,
     *,
     min_episodes: int = 16,
@@ -86,12 +134,13 @@ def probe(
     """Plays a task at random until its episodes have been seen.
 
     Args:
-      task: A gymnax pair `(env, params)` with vector observations.
+      task: A gymnax pair `(env, params)` with vector observations, or a task outside
+        JAX, whose random episodes are collected.
       key: A PRNG key.
       min_episodes: Finished episodes to see.
       min_steps: Steps to take at least.
       max_steps: Steps after which it ends all the same; all of these are rounded up to
-        whole chunks of 64 steps in 16 environments.
+        whole chunks of 64 steps in 16 environments, or about 4,096 outside JAX.
 
     Returns:
       A `Probe`; its `steps` are steps in the real task and count as such.
@@ -104,46 +153,73 @@ def probe(
         raise ValueError(
             f"min_steps must be in 1..max_steps ({max_steps}), got {min_steps}"
         )
-    env, params = task
-    spaces = Spaces.of(env, params)
+    outside = not isinstance(task, tuple)
+    spaces = task.spaces if outside else Spaces.of(*task)
     if not np.isfinite(spaces.action_low + spaces.action_high).all():
         raise ValueError(
             "task: random play needs bounded actions, but this task's bounds are "
             f"{spaces.action_low}, {spaces.action_high}; clip them in the task"
         )
-    key_reset, key = jax.random.split(key)
-    play = _start(env, params, key_reset)
-    seen = []
-    while True:
-        play, chunk = _advance(
-            env, spaces, params, jax.random.fold_in(key, len(seen)), play
-        )
-        seen.append(jax.device_get(chunk))
-        steps = len(seen) * _CHUNK * _NUM_ENVS
+    chunks = _chunks_outside(task, key) if outside else _chunks(task, spaces, key)
+    seen, taken = [], []
+    for chunk, steps in chunks:
+        seen.append(chunk)
+        taken.append(steps)
         episodes = sum(int(ended.sum()) for *_, ended in seen)
-        if steps >= max_steps or (steps >= min_steps and episodes >= min_episodes):
+        enough = sum(taken) >= min_steps and episodes >= min_episodes
+        if sum(taken) >= max_steps or enough:
             break
     obs, reward, total, length, ended = map(np.concatenate, zip(*seen, strict=True))
+    name = task.name if outside else task[0].name
     if not (np.isfinite(obs).all() and np.isfinite(reward).all()):
         raise ValueError(
-            f"task {env.name!r}: random play met an observation or a reward that is "
-            "not finite"
+            f"task {name!r}: random play met an observation or a reward that is not "
+            "finite"
         )
     returns, lengths = total[ended].astype(np.float64), length[ended]
-    if not episodes:
-        lengths = np.array([steps // _NUM_ENVS])
+    if not len(returns):
+        lengths = np.array([length.max() if outside else sum(taken) // _NUM_ENVS])
     return Probe(
         spaces=spaces,
         obs_range=_range(obs.reshape(-1, spaces.obs_size)),
-        steps=steps,
-        episodes=episodes,
+        steps=sum(taken),
+        episodes=len(returns),
         mean_length=float(lengths.mean()),
         max_length=int(lengths.max()),
-        random_return=float(returns.mean()) if episodes else float("nan"),
-        random_std=float(returns.std()) if episodes else 0.0,
+        random_return=float(returns.mean()) if len(returns) else float("nan"),
+        random_std=float(returns.std()) if len(returns) else 0.0,
         reward_min=float(reward.min()),
         reward_max=float(reward.max()),
     )
+
+
+def _chunks(task: tuple[Any, Any], spaces: Spaces, key: jax.Array) -> Iterator:
+    """Observations, rewards, sums, lengths and ends of random play, and its steps."""
+    env, params = task
+    key_reset, key = jax.random.split(key)
+    play = _start(env, params, key_reset)
+    for number in itertools.count():
+        key_chunk = jax.random.fold_in(key, number)
+        play, chunk = _advance(env, spaces, params, key_chunk, play)
+        yield jax.device_get(chunk), _CHUNK * _NUM_ENVS
+
+
+def _chunks_outside(task: Any, key: jax.Array) -> Iterator:
+    """The same of a task outside JAX, which plays whole episodes."""
+    for number in itertools.count():
+        before = task.cost.steps
+        rows = task.collect(_ROWS, jax.random.fold_in(key, number))
+        reward = np.asarray(rows.reward, np.float64)
+        ended = np.asarray(rows.terminated) | np.asarray(rows.truncated)
+        ends = np.flatnonzero(ended)
+        # Of each row, how long its episode has been going on, and the sum of rewards.
+        starts = np.concatenate([[0], ends + 1])
+        start = starts[np.searchsorted(starts, np.arange(len(reward)), "right") - 1]
+        sums = np.cumsum(reward)
+        total = sums - sums[start] + reward[start]
+        length = np.arange(len(reward)) - start + 1
+        chunk = np.asarray(rows.obs), reward, total, length, ended
+        yield chunk, task.cost.steps - before
 
 
 def _range(obs: np.ndarray) -> tuple[tuple[float, float], ...]:

@@ -79,7 +79,8 @@ class SyntheticConfig:
       obs_range: Range of each observation, pairs of low and high, that the networks see
         as [-1, 1], so that a weight means as much for one as for another. "task" reads
         it off the task's observation space, where infinite ends leave an observation as
-        it is; None leaves all. It becomes part of the params.
+        it is; None leaves all. "running", on a task outside JAX, has it follow the
+        mean -+ one deviation of what policies meet. It becomes part of the params.
       max_steps: Default time limit of a multi-step episode, which is truncated there.
       obs_bound: A multi-step next observation is `obs_bound * tanh(output)` as the
         networks see it, which keeps long episodes finite; None leaves it linear, as

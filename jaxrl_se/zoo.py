@@ -26,6 +26,7 @@ from jaxrl_runs.weight_files import (
     write_weights,
 )
 from jaxrl_se.obs_ranges import checked
+from jaxrl_se.one_line import PREFIX, from_line
 from jaxrl_se.reward_network import RewardConfig, RewardEnv
 from jaxrl_se.synthetic_env import (
     VARIANTS,
@@ -84,8 +85,9 @@ def load(name_or_path: str | Path, variant: str = "one-step") -> tuple[Any, Any]
     """Loads a synthetic environment or a reward network, shipped or saved.
 
     Args:
-      name_or_path: The path of a saved file, with or without `.npz`, or a task's name
-        (see `available`).
+      name_or_path: The path of a saved file, with or without `.npz`, a task's name
+        (see `available`), or the text "base64:..." of one (see
+        `jaxrl_se.one_line.to_line`).
       variant: For a shipped one, "one-step", "multi-step" or "reward-network".
 
     Returns:
@@ -98,6 +100,8 @@ def load(name_or_path: str | Path, variant: str = "one-step") -> tuple[Any, Any]
         description.
       FileNotFoundError: No such file.
     """
+    if str(name_or_path).startswith(PREFIX):
+        return from_line(str(name_or_path))
     path = _find(name_or_path, variant)
     metadata, arrays = _read(path)
     try:

@@ -14,6 +14,7 @@ from oswm.context import Context, Prediction
 from oswm.environment import WorldModelEnv, WorldModelParams
 from oswm.evolvable import EvolvableEnv, evolvable
 from oswm.fast_kernel_ridge import FastKernelRidge
+from oswm.inputs import read_log
 from oswm.kernel_ridge import KernelRidge
 from oswm.mlp_ensemble import MLPEnsemble
 from oswm.model import TransformerModel
@@ -49,4 +50,5 @@ __all__ = [
     "evolvable",
     "load_model",
     "read_card",
+    "read_log",
 ]

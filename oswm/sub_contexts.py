@@ -36,16 +36,20 @@ class SubContexts:
         if not 0 < self.fraction <= 1:
             raise ValueError(f"fraction must be in (0, 1], got {self.fraction}")
 
-    def fit(self, context: Context) -> Any:
-        """Fit each member, one after the other; a leading axis of members."""
+    def masks(self, context: Context) -> jax.Array:
+        """Which rows each member sees, 0 or 1 [M, N]."""
         draws = jax.random.uniform(
             jax.random.key(self.seed), (self.num_members, context.num_rows)
         )
         draws = jnp.where(context.mask > 0, draws, jnp.inf)
         ranks = jnp.argsort(jnp.argsort(draws, axis=1), axis=1)
-        masks = context.mask * (ranks < self.fraction * jnp.sum(context.mask))
+        return context.mask * (ranks < self.fraction * jnp.sum(context.mask))
+
+    def fit(self, context: Context) -> Any:
+        """Fit each member, one after the other; a leading axis of members."""
         return jax.lax.map(
-            lambda mask: self.model.fit(dataclasses.replace(context, mask=mask)), masks
+            lambda mask: self.model.fit(dataclasses.replace(context, mask=mask)),
+            self.masks(context),
         )
 
     def predict(self, cache: Any, obs: jax.Array, action: jax.Array) -> Prediction:

@@ -10,6 +10,7 @@ import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import struct
 
 from oswm.conditioning import condition, fit
@@ -62,8 +63,13 @@ def condition_worlds(
     """
     log = read_log(log)
     env, params = condition(log, action_space, model=model, **settings)
-    parts = SubContexts(env.model, num_worlds, fraction, seed)
-    members = fit(parts, Context.of(log, action_space))
+    context = Context.of(log, action_space)
+    # One after the other, by the program that has fitted the whole log.
+    caches = [
+        fit(env.model, dataclasses.replace(context, mask=mask))
+        for mask in SubContexts(env.model, num_worlds, fraction, seed).masks(context)
+    ]
+    members = jax.tree.map(lambda *leaves: jnp.stack(leaves), *caches)
     fields = {name: getattr(params, name) for name in params.__dataclass_fields__}
     return env, WorldsParams(**fields, members=members)
 

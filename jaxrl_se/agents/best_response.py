@@ -36,7 +36,7 @@ class BestResponsePolicy:
         heads = bounded(self.network(self.weights["reward"], seen), self.reward_bound)
         if self.spaces.num_actions is None:
             return self.spaces.scaled_action(heads)
-        return jnp.argmax(heads).astype(jnp.int32)
+        return jnp.argmax(heads, axis=-1).astype(jnp.int32)
 
 
 @struct.dataclass

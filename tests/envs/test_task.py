@@ -130,6 +130,36 @@ def test_a_batch_of_one_and_square_weights_are_told_apart():
         task.play(two_actions, 0, 2)
 
 
+@struct.dataclass
+class Best:
+    weights: jax.Array
+
+    def __call__(self, obs, key):
+        return jnp.argmax(obs @ self.weights)  # over policies too, if there are some
+
+
+@pytest.mark.parametrize(
+    "task", ["CartPole-v1", envs.external("CartPole-v1", engine="gymnasium")]
+)
+def test_a_policy_that_reduces_over_everything_does_not_hide_a_batch(task):
+    policies = Best(jax.random.normal(jax.random.key(0), (3, 4, 2)))
+    with pytest.raises(ValueError, match=r"num_axes must be given: .* 0 or 1 of its"):
+        evaluate(policies, task, 0, 2)
+    with pytest.raises(ValueError, match="num_axes must be given"):
+        envs.collect(task, 5, 0, policies)
+    batch = evaluate(policies, task, 0, 2, num_axes=1).returns
+    assert batch.shape == (3, 2)
+    keys = jax.random.split(jax.random.key(0), 3)
+    alone = evaluate(Best(policies.weights[1]), task, keys[1], 2)
+    np.testing.assert_array_equal(alone.returns, batch[1])
+    with pytest.raises(ValueError, match=r"num_axes must be in 0\.\.3, .* got 4"):
+        evaluate(policies, task, 0, 2, num_axes=4)
+    with pytest.raises(ValueError, match=r"got a batch of \(3,\)"):
+        envs.collect(task, 5, 0, policies, num_axes=1)
+    square = Best(jnp.zeros((4, 4)))  # told that it is one, as one it is taken
+    assert evaluate(square, task, 0, 2, num_axes=0).returns.shape == (2,)
+
+
 def test_evaluate_takes_names_pairs_seeds_and_batches():
     policies = some_policies(3)
     forms = [

@@ -191,10 +191,11 @@ class Engine:
     def observation_space(self, params=None):
         return self.pair[0].observation_space(self.pair[1])
 
-    def play(self, policies, key, num_episodes):
+    def play(self, policies, key, num_episodes, *, num_axes):
         leaves, structure = jax.tree.flatten(policies)
         assert not any(isinstance(leaf, Tracer) for leaf in leaves)
-        batch = leaves[0].shape[:-1]  # the first leaf is a layer's bias
+        batch = leaves[0].shape[:num_axes]
+        key = key.reshape(-1)[0]
         flat = [np.reshape(x, (-1, *np.shape(x)[len(batch) :])) for x in leaves]
         found = [
             evaluate(

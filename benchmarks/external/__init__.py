@@ -1,0 +1,1 @@
+"""Tasks outside JAX, and more than one process."""

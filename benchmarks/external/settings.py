@@ -1,0 +1,137 @@
+"""How an environment is evolved for each of Gymnasium's tasks."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from envs.spaces import Spaces
+from jaxrl_se.agents import DDPG, DDQN, PPO, SAC, TD3, BestResponse
+from jaxrl_se.config import EvolutionConfig, HorizonCurriculum, SyntheticConfig
+from jaxrl_se.hyperparameters import LogUniform, Varied
+
+REWARD_BOUND = 2.0  # The action is in [-1, 1].
+ACTIVATION = "tanh"
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What differs between tasks.
+
+    Attributes:
+      must: Mean return of unseen agents that is asked for, or None.
+      stop_return: Mean return of the search mean at which the search ends earlier, as
+        the task pays while learning; infinity for all generations.
+      hidden_sizes: Of the learned reward; none for a linear policy.
+      population: Candidates per generation.
+      episodes: Of each candidate.
+      generations: At most.
+      horizon: First and last time limit of fitness episodes, and the generations
+        between them; None for the task's own.
+      std: First deviation of the search.
+      learning_options: The task's while learning, a survival bonus taken out for one.
+    """
+
+    must: float | None = None
+    stop_return: float = float("inf")
+    hidden_sizes: tuple[int, ...] = ()
+    population: int = 32
+    episodes: int = 1
+    generations: int = 200
+    horizon: tuple[int, int, int] | None = None
+    std: float = 0.5
+    learning_options: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+_NO_BONUS = {"healthy_reward": 0.0}
+SETTINGS = {
+    "LunarLander-v3": Settings(
+        # With 32 hidden units the search mean was at -60 after 49 generations.
+        must=200.0,
+        stop_return=260.0,
+        episodes=4,
+    ),
+    "Swimmer-v5": Settings(must=300.0, stop_return=355.0, population=16),
+    "HalfCheetah-v5": Settings(must=4000.0, horizon=(100, 1000, 150), generations=300),
+    "Hopper-v5": Settings(
+        must=2000.0,
+        horizon=(100, 1000, 150),
+        generations=300,
+        learning_options=_NO_BONUS,
+    ),
+    "Walker2d-v5": Settings(
+        must=1400.0,
+        horizon=(100, 1000, 150),
+        generations=300,
+        learning_options=_NO_BONUS,
+    ),
+    "Ant-v5": Settings(horizon=(100, 1000, 150), learning_options=_NO_BONUS),
+    "InvertedPendulum-v5": Settings(generations=60),
+    "InvertedDoublePendulum-v5": Settings(generations=100),
+    "Reacher-v5": Settings(episodes=4, generations=150),
+    "Pusher-v5": Settings(episodes=4, generations=150),
+    "BipedalWalker-v3": Settings(horizon=(200, 1600, 150)),
+}
+
+
+def config_of(settings: Settings) -> EvolutionConfig:
+    """The evolution: rewards whose best response does well, which no agent trains for.
+
+    Candidates see observations in units of the mean and deviation of all that were met,
+    which become part of the environment.
+    """
+    horizon = None
+    if settings.horizon is not None:
+        start, end, generations = settings.horizon
+        horizon = HorizonCurriculum(start, end, generations=generations)
+    return EvolutionConfig(
+        proxy=SyntheticConfig(
+            hidden_sizes=settings.hidden_sizes,
+            activation=ACTIVATION,
+            initial_states="normal",
+            reward_bound=REWARD_BOUND,
+            obs_range="running",
+        ),
+        agent=BestResponse(settings.hidden_sizes, ACTIVATION, REWARD_BOUND),
+        train_steps=1,
+        horizon=horizon,
+        population_size=settings.population,
+        num_seeds=1,
+        fitness_episodes=settings.episodes,
+        std=settings.std,
+        max_generations=settings.generations,
+        stop_return=settings.stop_return,
+        validation_every=5,
+        validation_agents=4,
+        validation_episodes=4,
+    )
+
+
+def agents_to_test(spaces: Spaces) -> dict[str, Any]:
+    """Agents of several kinds, the same for all tasks; none has trained in evolution.
+
+    Learning rates are high because training is short; PPO's is drawn for every agent.
+    """
+    shared: dict[str, Any] = {"learning_rate": 3e-3, "hidden_sizes": (32, 32)}
+    replayed = shared | {
+        "activation": "tanh",
+        "target_update_rate": 0.05,
+        "learning_starts": 64,
+        "batch_size": 64,
+    }
+    sampled = Varied.of(
+        PPO(**shared, num_envs=10, rollout_steps=10, num_epochs=4, num_minibatches=4),
+        learning_rate=LogUniform(1e-3, 1e-2),
+    )
+    if spaces.num_actions is not None:
+        return {
+            "DDQN": DDQN(**replayed, epsilon_end=0.1),
+            "SAC": SAC(**replayed),
+            "PPO": sampled,
+        }
+    return {
+        "SAC": SAC(**replayed),
+        "TD3": TD3(**replayed),
+        "DDPG": DDPG(**replayed),
+        "PPO": sampled,
+    }

@@ -1,0 +1,1 @@
+"""From a log to an environment: evolution inside a world model."""

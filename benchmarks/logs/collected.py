@@ -1,0 +1,53 @@
+"""Logs of the benchmark's tasks: random ones, and mixed ones where an expert helps."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import envs
+from benchmarks.oswm.data import Data
+from benchmarks.oswm.tasks import TASKS, WorldModelTask
+from envs import Transitions
+from jaxrl_se import SAC
+
+# Random play never meets the reward of these.
+KINDS_OF_LOGS: dict[str, Literal["random", "mixed"]] = {
+    "MountainCar-v0": "mixed",
+    "Acrobot-v1": "mixed",
+    "MountainCarContinuous-v0": "mixed",
+}
+# Its goal is far: noise that lasts, as repeated actions are, finds it.
+_CAR = WorldModelTask(
+    name="MountainCarContinuous-v0",
+    agent=SAC(hidden_sizes=(64, 64)),
+    steps=20_000,
+    context="mixed",
+    expert=SAC(hidden_sizes=(64, 64), learning_rate=1e-3),
+    expert_steps=10_000,
+    expert_repeat=16,
+    initial_obs="context",
+)
+
+
+def collect(task: str, num_rows: int, seed: int, kind: str) -> Transitions:
+    """Rows of a task.
+
+    Args:
+      task: Its name.
+      num_rows: How many.
+      seed: Of the collection.
+      kind: "random", or "mixed": a third of an expert's, a third where a coin decides
+        at every step between the expert and chance, a third random.
+
+    Raises:
+      ValueError: There is no expert for a mixed log of this task.
+    """
+    if kind == "random":
+        return envs.collect(task, num_rows, seed)
+    tasks = TASKS | {_CAR.name: _CAR}
+    if task not in tasks:
+        raise ValueError(
+            f"kind must be 'random' for a task other than {', '.join(tasks)}, got "
+            f"{kind!r} for {task}"
+        )
+    return Data(tasks[task]).collect(kind, num_rows, seed)

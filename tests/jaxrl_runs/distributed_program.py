@@ -1,0 +1,71 @@
+"""One process of a small job: an evolution with checkpoints.
+
+python distributed_program.py ADDRESS NUM_PROCESSES PROCESS OUT [DIES_AFTER]
+"""
+
+import json
+import math
+import os
+import sys
+
+address, num_processes, process, out = sys.argv[1:5]
+dies_after = int(sys.argv[5]) if len(sys.argv) > 5 else None
+num_processes, process = int(num_processes), int(process)
+os.environ["JAX_NUM_CPU_DEVICES"] = str(2 // num_processes)
+
+import jax
+
+from jaxrl_runs.devices import join
+
+if num_processes > 1:
+    join(address, num_processes, process, timeout=30)
+
+import envs
+from jaxrl_runs.checkpoints import tree_sha256
+from jaxrl_se import EvolutionConfig, SyntheticConfig, evolve
+from jaxrl_se.agents import BestResponse
+
+CONFIG = EvolutionConfig(
+    proxy=SyntheticConfig(hidden_sizes=(), initial_states="normal"),
+    agent=BestResponse(hidden_sizes=()),
+    train_steps=1,
+    population_size=4,
+    num_seeds=1,
+    max_generations=4,
+    stop_return=50.0,  # validated where a candidate reaches it
+    validation_every=1,
+    validation_agents=3,  # which two devices cannot share evenly
+    validation_episodes=2,
+)
+
+
+def on_generation(row):
+    if process == 1 and row["generation"] == dies_after:
+        os._exit(7)
+
+
+result = evolve(
+    "CartPole-v1",
+    CONFIG,
+    0,
+    out=out,
+    resume=True,
+    checkpoint_every=1,
+    on_generation=on_generation,
+)
+assert jax.device_count() == 2
+# Outside JAX each process plays with its own share of the candidates.
+task = envs.external("CartPole-v1", engine="gymnasium", time_limit=30)
+config = CONFIG.replace(stop_return=math.inf, max_generations=2)
+outside = evolve(task, config, 0, progress=False)
+report = {
+    "sha256": tree_sha256(result.params.weights),
+    "outside_sha256": tree_sha256(outside.params.weights),
+    "outside_steps": outside.progress.real_steps,
+    "own_outside_steps": task.cost.steps,
+    "rows": [
+        {k: v for k, v in row.items() if "seconds" not in k}
+        for row in result.progress.rows
+    ],
+}
+print(json.dumps(report))

@@ -1,0 +1,59 @@
+"""From a log to a policy in one line."""
+
+import numpy as np
+import pytest
+
+import envs
+import jaxrl_se
+import oswm
+
+
+@pytest.fixture(scope="module")
+def solution():
+    log = envs.collect("CartPole-v1", 300, 5)
+    return jaxrl_se.solve(
+        log,
+        agent=jaxrl_se.DDQN(hidden_sizes=(8,), batch_size=8, buffer_size=64),
+        num_steps=40,
+        num_agents=3,
+        num_worlds=2,
+        model=oswm.Ridge(),
+        max_steps=20,
+        progress=False,
+    )
+
+
+def test_a_solution_says_what_was_done(solution):
+    text = repr(solution)
+    assert "DDQN trained for 40 steps in Ridge of 300 rows" in text
+    assert "2 other agents inside" in text
+    assert solution.returns.shape == (3, 3)
+    assert solution.left_out.shape == (5,)
+    # Positions follow velocities exactly; the reward of CartPole is always 1.
+    assert solution.left_out[0] < 1e-3
+    assert np.isnan(solution.left_out[4])
+    low, high = solution.range_of_worlds
+    assert low <= high <= 20
+
+
+def test_its_policy_is_the_best_in_models_of_parts(solution):
+    means = solution.returns[:, 1:].mean(axis=1)
+    assert means[solution.chosen] == means.max()
+    episodes = jaxrl_se.evaluate(solution.policy, solution.env, solution.params, 0, 2)
+    assert episodes.returns.shape == (2,)
+
+
+def test_disagreement_is_said(solution):
+    agreeing = solution.returns.copy()
+    agreeing[solution.chosen] = 100.0
+    assert _with(solution, agreeing).doubt() is None
+    agreeing[solution.chosen, -1] = 60.0
+    assert "disagree" in _with(solution, agreeing).doubt()
+    agreeing[solution.chosen, -1] = 1.0
+    assert "no better than" in _with(solution, agreeing).doubt()
+
+
+def _with(solution, returns):
+    import dataclasses
+
+    return dataclasses.replace(solution, returns=returns, logged_return=20.0)
