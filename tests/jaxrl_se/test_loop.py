@@ -96,7 +96,7 @@ def test_a_training_can_be_cut_anywhere(name, tmp_path):
     same(loaded, state)
     parts, metrics = advance(agent, *task, loaded, 40)
     whole, _ = advance(agent, *task, first, NUM_STEPS)
-    whole = whole.replace(finished_return=parts.finished_return)
+    whole = whole.replace(finished_return=parts.finished_return)  # type: ignore
     same(parts, whole)
     steps = 0 if name == "best response" else 40
     assert int(metrics.steps) == steps
