@@ -5,6 +5,7 @@ import jaxrl_runs.placement  # noqa: F401  first: is `envs` ours?
 # isort: split
 from envs.spaces import Spaces
 from jaxrl_runs.run_folder import RunFolderError
+from jaxrl_se.agent_files import SavedAgent, available_agents, load_agent, save_agent
 from jaxrl_se.agents import (
     DDPG,
     DDQN,
@@ -20,15 +21,19 @@ from jaxrl_se.agents import (
     DiscreteTD3,
     Plateau,
     QLearning,
+    RecurrentPPO,
     Solved,
     Transition,
 )
 from jaxrl_se.config import EvolutionConfig, HorizonCurriculum, SyntheticConfig
 from jaxrl_se.evaluation import Episodes, evaluate
 from jaxrl_se.evolution import EvolutionResult, evolve
+from jaxrl_se.export import export_policy, policy_function
 from jaxrl_se.ferreira_es import FerreiraES
+from jaxrl_se.flat_policies import FlatPolicy
 from jaxrl_se.gymnasium_ids import register as _register_gymnasium_ids
 from jaxrl_se.hyperparameters import Choice, LogUniform, Uniform, Varied
+from jaxrl_se.learning_curves import LearningCurve, learning_curve
 from jaxrl_se.loop import Metrics, advance, start
 from jaxrl_se.policies import (
     DeterministicPolicy,
@@ -37,6 +42,7 @@ from jaxrl_se.policies import (
     RandomPolicy,
     with_memory,
 )
+from jaxrl_se.recurrent import RememberingPolicy
 from jaxrl_se.reward_network import RewardConfig, RewardEnv
 from jaxrl_se.rounds import TrainState
 from jaxrl_se.saved_state import load_state, save_state
@@ -48,6 +54,7 @@ from jaxrl_se.scoring import (
     StepsToSolve,
     Trial,
 )
+from jaxrl_se.sinks import CSVSink, TensorBoardSink, each
 from jaxrl_se.synthetic_env import MultiStepEnv, OneStepEnv
 from jaxrl_se.task_tests import TaskTest
 from jaxrl_se.training import TrainResult, train
@@ -65,6 +72,7 @@ __all__ = [
     "Agent",
     "AreaUnderCurve",
     "BestResponse",
+    "CSVSink",
     "Choice",
     "Curious",
     "DeterministicPolicy",
@@ -74,8 +82,10 @@ __all__ = [
     "EvolutionResult",
     "FerreiraES",
     "FinalReturn",
+    "FlatPolicy",
     "GreedyPolicy",
     "HorizonCurriculum",
+    "LearningCurve",
     "LogUniform",
     "MeanPolicy",
     "Metrics",
@@ -84,9 +94,12 @@ __all__ = [
     "Plateau",
     "QLearning",
     "RandomPolicy",
+    "RecurrentPPO",
+    "RememberingPolicy",
     "RewardConfig",
     "RewardEnv",
     "RunFolderError",
+    "SavedAgent",
     "Scoring",
     "ScoringRule",
     "Solved",
@@ -94,6 +107,7 @@ __all__ = [
     "StepsToSolve",
     "SyntheticConfig",
     "TaskTest",
+    "TensorBoardSink",
     "TrainResult",
     "TrainState",
     "Transition",
@@ -102,12 +116,19 @@ __all__ = [
     "Varied",
     "advance",
     "available",
+    "available_agents",
+    "each",
     "evaluate",
     "evolve",
+    "export_policy",
+    "learning_curve",
     "load",
+    "load_agent",
     "load_state",
+    "policy_function",
     "read_card",
     "save",
+    "save_agent",
     "save_state",
     "start",
     "train",

@@ -21,6 +21,7 @@ from jaxrl_se.any_task import confirm, look_at, spent, with_steps
 from jaxrl_se.config import EvolutionConfig
 from jaxrl_se.defaults import Budget
 from jaxrl_se.evolution_run import TEST, Progress, Run
+from jaxrl_se.flat_policies import flat_task
 from jaxrl_se.generation import Generation
 from jaxrl_se.outcome import Confirmation
 from jaxrl_se.outside import OutsideTask, check_outside, is_outside, proxy_of
@@ -172,6 +173,8 @@ def evolve(
             "task must be the name of a task or a gymnax pair (env, params), got "
             f"{task!r}"
         )
+    if not is_outside(task):
+        task = flat_task(task, proxy)  # type: ignore
     found = None
     if config is None and proxy is None and not is_outside(task):
         found, config = look_at(task, key, budget, with_agents)  # type: ignore

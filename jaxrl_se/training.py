@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -10,18 +11,17 @@ import numpy as np
 from flax import struct
 from jax.core import Tracer
 
-from envs import flat_observations
 from envs.spaces import Spaces
 from envs.task import as_pair
 from jaxrl_runs.devices import map_agents
 from jaxrl_se.agents.agent import Agent
 from jaxrl_se.agents.stopping import StopRule
-from jaxrl_se.flat_policies import FlatPolicy, flat_test
 from jaxrl_se.loop import as_key
 from jaxrl_se.networks import Weights
 from jaxrl_se.reward_network import check_shaping
 from jaxrl_se.rounds import begin, check_rounds, proceed
 from jaxrl_se.task_tests import Record, TaskTest
+from jaxrl_se.watched import Watch, train_watched
 
 
 @struct.dataclass
@@ -57,6 +57,8 @@ class TrainResult:
       steps: int array `[num_snapshots]`, environment steps at each snapshot.
       tests: With a `TaskTest`, its record: the learning curve on the real task and what
         it took.
+      agent: The agent as it was trained, with its hyperparameters.
+      spaces: Static; the spaces of the environment it was trained in.
     """
 
     policy: Any
@@ -65,6 +67,8 @@ class TrainResult:
     episodes: jax.Array
     steps: np.ndarray = struct.field(pytree_node=False)
     tests: Record | None = None
+    agent: Any = None
+    spaces: Spaces | None = struct.field(pytree_node=False, default=None)
 
 
 def train(
@@ -78,8 +82,15 @@ def train(
     num_snapshots: int = 1,
     stop: StopRule | None = None,
     test: TaskTest | None = None,
+    on_progress: Callable[[dict[str, Any]], Any] | None = None,
+    log_every: int | None = None,
+    test_task: Any = None,
+    test_episodes: int = 10,
+    progress: bool | None = None,
 ) -> TrainResult:
     """Trains fresh agents in one environment, compiled as a whole.
+
+    It is one program unless it is watched; then it is the same in pieces.
 
     Args:
       agent: An algorithm with its hyperparameters, such as `DDQN()`.
@@ -93,6 +104,17 @@ def train(
       stop: A rule that ends training earlier, `jaxrl_se.Solved` or `jaxrl_se.Plateau`.
       test: Tests on the real task after every training episode, which give learning
         curves and can end training.
+      on_progress: Called with a row of metrics every `log_every` steps of one agent: a
+        dictionary with `steps`, `episodes`, `episode_return` (the mean of the episodes
+        since the last row, NaN without any), the agent's losses by name, `test_return`
+        if there is a `test_task`, and `seconds`. See `jaxrl_se.sinks`.
+      log_every: Steps between rows, rounded up to whole rounds of the agent; a
+        twentieth of the training by default.
+      test_task: Another task in which the policy is tested for each row, such as the
+        real one of a synthetic environment: whatever `envs.open_task` takes inside JAX.
+      test_episodes: Test episodes of a row.
+      progress: Whether to show a progress bar, after three seconds; by default with
+        `on_progress` only.
 
     Returns:
       A `TrainResult`.
@@ -105,6 +127,8 @@ def train(
     """
     env, params = as_pair(env, params)
     check_budget(num_steps, num_snapshots)
+    watch = Watch(on_progress, log_every, test_task, test_episodes, progress)
+    watch.check(num_agents)
     if test is not None:
         test.check(num_steps)
     check_weights(params)
@@ -112,30 +136,28 @@ def train(
     if num_agents is not None and num_agents < 1:
         raise ValueError(f"num_agents must be at least 1, got {num_agents}")
     spaces = Spaces.of(env, params)
-    if not spaces.are_vectors:  # pictures, grids, numbers
-        result = train(
-            agent,
-            flat_observations(env, params, spaces),
-            params,
-            key,
-            num_steps,
-            num_agents=num_agents,
-            num_snapshots=num_snapshots,
-            stop=stop,
-            test=flat_test(test),
-        )
-        return result.replace(  # type: ignore
-            policy=FlatPolicy(result.policy, spaces),
-            snapshots=FlatPolicy(result.snapshots, spaces),
-        )
     agent.check(spaces)
     check_rounds(agent, num_steps, num_snapshots)
     keys = jax.random.split(as_key(key), num_agents or 1)
-    trained = _train(
-        agent, params, keys, stop, test, env, spaces, num_steps, num_snapshots
-    )
-    if num_agents is None:
-        trained = jax.tree.map(lambda leaf: leaf[0], trained)
+    if watch.is_on:
+        weights, state = train_watched(
+            agent,
+            env,
+            params,
+            keys[0],
+            num_steps,
+            watch,
+            num_snapshots=num_snapshots,
+            stop=stop,
+            test=test,
+        )
+        trained = Trained(weights, state.steps, state.episodes, state.tests)
+    else:
+        trained = _train(
+            agent, params, keys, stop, test, env, spaces, num_steps, num_snapshots
+        )
+        if num_agents is None:
+            trained = jax.tree.map(lambda leaf: leaf[0], trained)
     last = jax.tree.map(
         lambda leaf: leaf[-1] if num_agents is None else leaf[:, -1], trained.weights
     )
@@ -146,6 +168,8 @@ def train(
         steps_taken=trained.steps,
         episodes=trained.episodes,
         tests=trained.tests,
+        agent=agent,
+        spaces=spaces,
     )
 
 
