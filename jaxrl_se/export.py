@@ -2,9 +2,9 @@
 
 StableHLO by `jax.export`, not ONNX: it is what XLA itself compiles, so what runs
 elsewhere is what was tested here, to the bit on the same backend, with no converter in
-between that knows some operations and not others; jax keeps files readable for at least
-six months, forwards and backwards; and jax alone, TensorFlow, IREE or PJRT's C API run
-it, on CPUs, GPUs and TPUs. A converter to ONNX exists for part of jax only.
+between that knows some operations and not others. jax promises to read files for six
+months after they were written, and runs them on CPUs, GPUs and TPUs. Converters to ONNX
+cover a part of jax's operations only.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""Where rows of metrics go: callables for `train(on_progress=...)` and for `evolve`'s
-`on_generation`, which take a dictionary by name.
+"""Where rows of metrics go: callables that take a dictionary of numbers by name.
 
-One for Weights & Biases is `run.log`; the guide on agents shows it.
+They fit `train(on_progress=...)` and `evolve(on_generation=...)`. One for Weights & Biases is `run.log`; the guide on agents shows it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Proximal policy optimisation with a GRU, for tasks that do not show all of a state."""
+"""Proximal policy optimisation with a GRU, for tasks that show a part of a state."""
 
 from __future__ import annotations
 
