@@ -1,6 +1,7 @@
 """Where rows of metrics go: callables that take a dictionary of numbers by name.
 
-They fit `train(on_progress=...)` and `evolve(on_generation=...)`. One for Weights & Biases is `run.log`; the guide on agents shows it.
+They fit `train(on_progress=...)` and `evolve(on_generation=...)`. One for Weights &
+Biases is `run.log`; the guide on agents shows it.
 """
 
 from __future__ import annotations

@@ -16,7 +16,8 @@ class Bonus(Protocol):
     Implementations are frozen `flax.struct` dataclasses of hyperparameters, as agents
     are. The observations of the batches that they see are vectors; the actions are
     one-hot for discrete actions and in [-1, 1] for continuous ones, whichever agent
-    took them; the rewards are the environment's. Rows with `batch.mask` 0 are padding and teach nothing.
+    took them; the rewards are the environment's. Rows with `batch.mask` 0 are padding
+    and teach nothing.
     """
 
     def check(self, spaces: Spaces) -> None:

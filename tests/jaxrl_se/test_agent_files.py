@@ -1,4 +1,4 @@
-"""Agents as files: what is loaded acts as what was saved, and nothing else is loaded."""
+"""Agents as files: what is loaded acts as what was saved, and nothing else is."""
 
 import json
 import subprocess

@@ -46,7 +46,7 @@ def test_acting_and_learning_see_the_same_memory():
         memory = jnp.where(own.is_first[:, None], 0.0, memory)
         memory, features = network.step(own.weights, memory, obs[t])
         logits = network.outputs(own.weights, "actor", features)
-        action, kept = AGENT.act(spaces, own, obs[t], noise)
+        _, kept = AGENT.act(spaces, own, obs[t], noise)
         expected.append(jnp.sum(jax.nn.log_softmax(logits) * kept[0], axis=-1))
         own = AGENT.observe(
             spaces,
@@ -72,7 +72,7 @@ def test_bad_sizes_and_hidden_entries_are_named():
         RecurrentPPO(num_minibatches=3).check(Spaces(2, 2))
     env, params = envs.make("CartPole-v1")
     part = envs.PartlyObserved(env, (0, 2))
-    obs, state = part.reset(jax.random.key(0), params)
+    obs, _ = part.reset(jax.random.key(0), params)
     whole, _ = env.reset(jax.random.key(0), params)
     np.testing.assert_array_equal(obs, whole[np.array([0, 2])])
     assert Spaces.of(part, params) == Spaces(2, 2)

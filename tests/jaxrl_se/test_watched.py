@@ -58,7 +58,7 @@ def test_sinks(tmp_path):
 def test_bad_watches_are_named():
     with pytest.raises(ValueError, match="log_every must come with on_progress"):
         jaxrl_se.train(AGENT, *TASK, 0, 60, log_every=10)
-    with pytest.raises(ValueError, match="num_agents=2; jaxrl_se.learning_curve"):
+    with pytest.raises(ValueError, match="num_agents=2; jaxrl_se"):
         jaxrl_se.train(AGENT, *TASK, 0, 60, num_agents=2, on_progress=print)
     with pytest.raises(ValueError, match="log_every must be at least 1, got 0"):
         jaxrl_se.train(AGENT, *TASK, 0, 60, log_every=0, on_progress=print)
