@@ -24,6 +24,7 @@ from envs.flat_observations import flat_observations
 from envs.gymnasium_env import GymnasiumEnv
 from envs.gymnasium_vector import GymnasiumVectorEnv
 from envs.legacy import LegacyEnv
+from envs.partly_observed import PartlyObserved
 from envs.play import Episodes, Policy, RecurrentPolicy
 from envs.readers import read_transitions
 from envs.registry import (
@@ -53,6 +54,7 @@ __all__ = [
     "LogEpisodes",
     "OneHot",
     "OrderError",
+    "PartlyObserved",
     "Policy",
     "RecurrentPolicy",
     "Spaces",

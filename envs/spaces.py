@@ -72,7 +72,7 @@ class Spaces:
           ValueError: The observation is neither one array nor `Discrete`, or the action
             is neither `Discrete` nor a vector `Box`.
         """
-        observation = _observation(env, env.observation_space(params))
+        observation = _observation(env, params, env.observation_space(params))
         action_space = env.action_space(params)
         if hasattr(action_space, "n"):
             return cls(num_actions=int(action_space.n), **observation)
@@ -122,7 +122,7 @@ class Spaces:
             )
         flat = jnp.reshape(obs, (*obs.shape[:num_axes], self.obs_size))
         flat = flat.astype(jnp.float32)
-        is_picture = self.obs_dtype == "uint8" and len(self.obs_shape) > 1
+        is_picture = obs.dtype == jnp.uint8 and len(self.obs_shape) > 1
         return flat / 255 if is_picture else flat
 
     @property
@@ -184,7 +184,7 @@ def action_vector(action: Any, num_actions: int | None, size: int) -> jax.Array:
     return jax.nn.one_hot(action.reshape(()), num_actions, dtype=jnp.float32)
 
 
-def _observation(env: Any, space: Any) -> dict[str, Any]:
+def _observation(env: Any, params: Any, space: Any) -> dict[str, Any]:
     """What `Spaces` says about an observation space."""
     if hasattr(space, "n") and not isinstance(space, OneHot):
         size = int(space.n)
@@ -204,11 +204,15 @@ def _observation(env: Any, space: Any) -> dict[str, Any]:
         )
     shape = tuple(int(n) for n in shape)
     size = math.prod(shape)
+    dtype = "float32"
+    if len(shape) != 1:  # What is seen counts: some tasks' spaces name another dtype.
+        seen = jax.eval_shape(lambda key: env.reset(key, params)[0], jax.random.key(0))
+        dtype = np.dtype(seen.dtype).name
     return {
         "obs_size": size,
         "num_states": size if isinstance(space, OneHot) else None,
         "obs_shape": shape,
-        "obs_dtype": "float32" if len(shape) == 1 else np.dtype(space.dtype).name,
+        "obs_dtype": dtype,
     }
 
 

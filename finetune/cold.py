@@ -20,8 +20,17 @@ import numpy as np
 from finetune.curves import CurveModel, gaussian_gain
 from finetune.response import Response, unit_columns
 from finetune.task_runs import TaskRuns
+from finetune.trust import Trust
 from jaxrl_runs import values
-from jaxrl_runs.values import COUNT, NOT_NEGATIVE, POSITIVE, Integer, Number, setting
+from jaxrl_runs.values import (
+    COUNT,
+    FRACTION,
+    NOT_NEGATIVE,
+    POSITIVE,
+    Integer,
+    Number,
+    setting,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +38,12 @@ class ColdConfig:
     """Settings of a cold start.
 
     Attributes:
-        halving_share: Share of the seconds that follows asynchronous halving.
+        most_share: Share of the seconds that follows a model whose claims come true;
+            the rest follows asynchronous halving.
+        least_share: The share of one whose claims never do.
+        first_trust: Share of its claims that is believed before any evidence.
+        patience: Claimed gain that this counts as, in ranges of the scores.
+        memory: Full runs of epochs after which a claim counts 1/e.
         eta: Of halving: rungs are powers of it, one of so many is promoted.
         random_every: One of so many configurations that halving starts is the next one
             as drawn, the others are chosen by the model.
@@ -44,7 +58,11 @@ class ColdConfig:
             grown by this factor.
     """
 
-    halving_share: float = setting(0.5, NOT_NEGATIVE)
+    most_share: float = setting(0.3, FRACTION)
+    least_share: float = setting(0.05, FRACTION)
+    first_trust: float = setting(0.5, FRACTION)
+    patience: float = setting(0.5, NOT_NEGATIVE)
+    memory: float = setting(5.0, POSITIVE)
     eta: int = setting(3, Integer(at_least=2))
     random_every: int = setting(2, COUNT)
     strength: float = setting(3.0, POSITIVE)
@@ -59,10 +77,11 @@ class ColdConfig:
 
 
 class _Goal(NamedTuple):
-    """Until which epoch a run is trained, and whether halving wants it."""
+    """Until which epoch a run is trained, whether the model wants it, and why."""
 
     until: int
-    by_halving: bool
+    by_model: bool
+    reason: str
 
 
 class ColdPolicy:
@@ -86,11 +105,16 @@ class ColdPolicy:
 
     def reset(self) -> None:
         """Forget the task."""
-        self._curves = CurveModel(self.num_epochs, self.config.strength)
+        config = self.config
+        self._curves = CurveModel(self.num_epochs, config.strength)
         self._level: Response | None = None
         self._goals: dict[int, _Goal] = {}
-        self._seconds_of_halving = self._seconds = 0.0
+        memory = config.memory * self.num_epochs
+        self.trust = Trust(config.first_trust, config.patience, memory)
+        self._owed = 0.0  # seconds that the model may spend, and has not
+        self._told: tuple[int, float] | None = None
         self._next_refresh, self._num_candidates = 0, 0
+        self._score = np.zeros(0)
         self._best = -np.inf
 
     # ------------------------------------------------------------------- choices
@@ -104,61 +128,96 @@ class ColdPolicy:
         for run, goal in self._goals.items():
             if is_open[run] and runs.lengths[run] < goal.until:
                 return run
-        due = self._seconds_of_halving < self.config.halving_share * self._seconds
-        if due or not runs.lengths.any():
-            run, until = self._halve(runs, is_open)
+        if self._owed > 0 and runs.lengths.any():
+            run, goal = self._follow_model(runs, is_open)
         else:
-            run = int(np.argmax(self._scores(runs, is_open)))
-            until = max(runs.lengths[run] + 1, self.config.pause * runs.lengths[run])
-        self._goals[run] = _Goal(int(until), due)
+            run, goal = self._halve(runs, is_open)
+        self._goals[run] = goal
         return run
+
+    def reason(self, run: int) -> str:
+        """Why a run was chosen last."""
+        return self._goals[run].reason if run in self._goals else ""
 
     def follow(self, run: int, runs: TaskRuns) -> None:
         """Take over a choice that was made elsewhere."""
         if run not in self._goals or self._goals[run].until <= runs.lengths[run]:
-            self._goals[run] = _Goal(int(runs.lengths[run]) + 1, False)
+            until = int(runs.lengths[run]) + 1
+            self._goals[run] = _Goal(until, False, "chosen elsewhere")
 
     def observe(self, run: int, seconds: float) -> None:
-        """Count the seconds of an epoch of a run."""
-        self._seconds += seconds
-        if run in self._goals and self._goals[run].by_halving:
-            self._seconds_of_halving += seconds
+        """Remember an epoch of a run until `learn` books it."""
+        self._told = run, seconds
 
     def learn(self, runs: TaskRuns) -> None:
-        """Bring the model up to date, after every epoch that was told.
+        """Bring accounts and model up to date, after every epoch that was told.
 
         What is known then follows from what was told, not from what was asked in
         between, and a job that resumes makes the choices of one that was never stopped.
         """
-        if runs.lengths.any():
-            self._scores(runs, runs.is_open)
+        if not runs.lengths.any():
+            return
+        before, told = self._best, self._told
+        claims = self._score.copy()
+        self._scores(runs, runs.is_open)
+        self._told = None
+        if told is None or not np.isfinite(before):
+            return
+        run, seconds = told
+        gain = 0.0
+        if self._best > before:
+            old, new = self._curves.scale_scores(np.array([before, self._best]))
+            gain = float(new - old)
+        by_model = run in self._goals and self._goals[run].by_model
+        if run < len(claims) and (by_model or runs.lengths[run] > 1):
+            self.trust.book(float(claims[run] * seconds), gain)
+        self._owed += seconds * (self._share() - by_model)
 
-    def _halve(self, runs: TaskRuns, is_open: np.ndarray) -> tuple[int, int]:
+    def _share(self) -> float:
+        """Share of the seconds that follows the model."""
+        low, high = self.config.least_share, self.config.most_share
+        return float(np.clip(high * self.trust.ratio, low, high))
+
+    def _follow_model(self, runs: TaskRuns, is_open: np.ndarray) -> tuple[int, _Goal]:
+        run = int(np.argmax(self._scores(runs, is_open)))
+        length = int(runs.lengths[run])
+        until = int(max(length + 1, self.config.pause * length))
+        reason = (
+            f"model, {self._share():.0%} of the seconds: gains most per second, "
+            f"{self._gain[run]:.2g} of the range"
+        )
+        return run, _Goal(until, True, reason)
+
+    def _halve(self, runs: TaskRuns, is_open: np.ndarray) -> tuple[int, _Goal]:
         """Asynchronous halving over all runs: what to train, until which epoch.
 
         Source: Li et al., A System for Massively Parallel Hyperparameter Tuning (2020),
         Algorithm 2.
         """
-        lengths = runs.lengths
+        lengths, eta = runs.lengths, self.config.eta
         for rung, above in zip(self._rungs[-2::-1], self._rungs[:0:-1], strict=True):
             reached = np.flatnonzero(lengths >= rung)
-            num = len(reached) // self.config.eta
+            num = len(reached) // eta
             if num == 0:
                 continue
             peak = runs.scores[reached, :rung].max(1)
             top = reached[np.argsort(-peak, kind="stable")[:num]]
             ready = top[(lengths[top] < above) & is_open[top]]
             if len(ready):
-                return int(ready[0]), int(above)
+                reason = f"halving: in the best {num} of {len(reached)} at epoch {rung}"
+                return int(ready[0]), _Goal(int(above), False, reason)
         fresh = np.flatnonzero(is_open & (lengths == 0))
         if len(fresh):
             num_begun = int((lengths > 0).sum())
-            if num_begun < self.config.eta or num_begun % self.config.random_every == 0:
-                return int(fresh[0]), 1
+            if num_begun < eta or num_begun % self.config.random_every == 0:
+                return int(fresh[0]), _Goal(1, False, "halving: new, as drawn")
             score = self._scores(runs, is_open)[fresh]
-            return int(fresh[np.argmax(score)]), 1
+            reason = "halving: new, the model's first choice"
+            return int(fresh[np.argmax(score)]), _Goal(1, False, reason)
         rest = np.flatnonzero(is_open)
-        return int(rest[np.argmax(lengths[rest])]), self.num_epochs
+        reason = "halving: nothing new is left"
+        longest = int(rest[np.argmax(lengths[rest])])
+        return longest, _Goal(self.num_epochs, False, reason)
 
     def recommend(self, runs: TaskRuns, meta_features: object = None) -> np.ndarray:
         """Order of the candidates, best first; as drawn before any observation."""
@@ -197,8 +256,9 @@ class ColdPolicy:
             mean, std = self._curves.moments_fresh(
                 self._mean[run], self._var[run], epochs
             )
-        scale, low = self._curves.scale, self._curves.low
-        return epochs, runs.sign * (low + scale * mean), scale * std
+        unscale = self._curves.unscale
+        width = (unscale(mean + std) - unscale(mean - std)) / 2
+        return epochs, runs.sign * unscale(mean), width
 
     # --------------------------------------------------------------------- model
 

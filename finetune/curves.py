@@ -145,7 +145,8 @@ class CurveModel:
 
     Attributes:
         low: Where scaled scores are 0.
-        scale: What is 1 on that scale.
+        scale: How far above that they are 1.
+        bend: How much more a step at the bottom counts than one at the top; 0: alike.
         level_mean: Mean of the levels of all configurations, scaled.
         level_var: Variance of the levels.
         base: Mean and variance of the bases.
@@ -157,10 +158,27 @@ class CurveModel:
         self.strength = strength
         self.level_mean, self.level_var = 0.6, 0.16
         self.base = (0.0, 0.04)
+        self.low, self.scale, self.bend = 0.0, 1.0, 0.0
 
     def scale_scores(self, scores):
-        """Shift and scale, so that 0 is a bad start and 1 the best of all."""
-        return np.maximum((scores - self.low) / self.scale, -1.0)
+        """Shift and scale, so that 0 is a bad start and 1 the best of all.
+
+        Where most runs come to little and a few to much, steps at the bottom count
+        more than at the top, as on a logarithmic scale (see `_bend_for`).
+        """
+        share = (scores - self.low) / self.scale
+        if self.bend > 0:
+            bent = np.log1p(self.bend * np.abs(share)) / np.log1p(self.bend)
+            share = np.sign(share) * bent
+        return np.maximum(share, -1.0)
+
+    def unscale(self, scaled):
+        """What was told for a scaled score; the inverse of `scale_scores`."""
+        share = scaled
+        if self.bend > 0:
+            size = np.expm1(np.abs(scaled) * np.log1p(self.bend)) / self.bend
+            share = np.sign(scaled) * size
+        return self.low + self.scale * share
 
     def refresh(self, curves, lengths) -> tuple[np.ndarray, np.ndarray]:
         """Learn from all runs; returns each one's level and its variance, ``[R]``.
@@ -175,6 +193,8 @@ class CurveModel:
         worst = middle - 3 * (best - middle)
         self.low = max(np.quantile(curves[:, 0], 0.1), worst)
         self.scale = max(best - self.low, 1e-3 * abs(best), 1e-9)
+        peaks = np.where(seen, curves, -np.inf).max(1)
+        self.bend = _bend_for(np.median(peaks - self.low) / self.scale)
         scaled = self.scale_scores(curves)
         self._learn(scaled, lengths)
         mean, var, m, v = self._learn(scaled, lengths)
@@ -272,6 +292,15 @@ class CurveModel:
         mean = self.base[0] * rest + level_mean[:, None, None] * shape
         var = rest**2 * self.base[1] + shape**2 * level_var[:, None, None]
         return weight, mean, np.maximum(var, 1e-8)
+
+
+def _bend_for(middle: float) -> float:
+    """The bend ``x`` of ``log(1 + x s) / log(1 + x)`` that puts the middle run at 1/3.
+
+    From ``(1 + middle x)^3 = 1 + x``; 0 where the middle run is there by itself.
+    """
+    q = max(middle, 0.01)
+    return max((np.sqrt(max(4 * q - 3 * q * q, 0.0)) - 3 * q) / (2 * q * q), 0.0)
 
 
 def _moments(weight, mean, var):

@@ -271,6 +271,7 @@ class _Job:
             "best": None if best is None else best[1],
             "elapsed": self.elapsed,
             "failure": failure,
+            "reason": trial.reason,
         }
         self.log.append(row)
         content = {"history": self.tuner.history(), "log": self.log}

@@ -38,11 +38,13 @@ class Trial:
         config: The configuration.
         epoch: Which epoch to train now, counted from 1. Train from the checkpoint of
             the epoch before.
+        reason: Why it was chosen, in words; a cold tuner says so.
     """
 
     id: int
     config: Config
     epoch: int
+    reason: str = dataclasses.field(default="", compare=False)
 
 
 class Tuner:
@@ -221,7 +223,8 @@ class Tuner:
                 "no open candidate is left; add some with add_candidates()"
             )
         self._events.append(("ask", chosen))
-        return self._start(chosen)
+        trial = self._start(chosen)
+        return dataclasses.replace(trial, reason=self._policy.reason(chosen))
 
     def _start(self, chosen: int) -> Trial:
         epoch = int(self._runs.lengths[chosen]) + 1

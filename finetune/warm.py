@@ -113,6 +113,11 @@ class WarmPolicy:
         score = self.acquire(runs, meta_features).score
         return int(np.argmax(np.where(is_open, score, -np.inf)))
 
+    def reason(self, run: int) -> str:
+        """Why a run was chosen."""
+        del run
+        return "gains most per second, by the surrogates"
+
     def observe(self, run: int, seconds: float) -> None:
         """Nothing is remembered between choices but refitted weights."""
 

@@ -5,6 +5,7 @@ import jaxrl_runs.placement  # noqa: F401  first: is `envs` ours?
 # isort: split
 from envs.spaces import Spaces
 from jaxrl_runs.run_folder import RunFolderError
+from jaxrl_se.agent_files import SavedAgent, available_agents, load_agent, save_agent
 from jaxrl_se.agents import (
     DDPG,
     DDQN,
@@ -20,6 +21,7 @@ from jaxrl_se.agents import (
     DiscreteTD3,
     Plateau,
     QLearning,
+    RecurrentPPO,
     Solved,
     Transition,
 )
@@ -27,10 +29,13 @@ from jaxrl_se.config import EvolutionConfig, HorizonCurriculum, SyntheticConfig
 from jaxrl_se.defaults import Budget
 from jaxrl_se.evaluation import Episodes, evaluate
 from jaxrl_se.evolution import EvolutionResult, evolve
+from jaxrl_se.export import export_policy, policy_function
 from jaxrl_se.ferreira_es import FerreiraES
+from jaxrl_se.flat_policies import FlatPolicy
 from jaxrl_se.from_log import LogConfig, LogEvolutionResult, evolve_from_log
 from jaxrl_se.gymnasium_ids import register as _register_gymnasium_ids
 from jaxrl_se.hyperparameters import Choice, LogUniform, Uniform, Varied
+from jaxrl_se.learning_curves import LearningCurve, learning_curve
 from jaxrl_se.log_rounds import RoundsConfig, RoundsResult, evolve_in_rounds
 from jaxrl_se.loop import Metrics, advance, start
 from jaxrl_se.policies import (
@@ -40,6 +45,7 @@ from jaxrl_se.policies import (
     RandomPolicy,
     with_memory,
 )
+from jaxrl_se.recurrent import RememberingPolicy
 from jaxrl_se.reward_network import RewardConfig, RewardEnv
 from jaxrl_se.rounds import TrainState
 from jaxrl_se.saved_state import load_state, save_state
@@ -51,6 +57,7 @@ from jaxrl_se.scoring import (
     StepsToSolve,
     Trial,
 )
+from jaxrl_se.sinks import CSVSink, TensorBoardSink, each
 from jaxrl_se.solving import Solution, solve
 from jaxrl_se.synthetic_env import MultiStepEnv, OneStepEnv
 from jaxrl_se.task_tests import TaskTest
@@ -70,6 +77,7 @@ __all__ = [
     "AreaUnderCurve",
     "BestResponse",
     "Budget",
+    "CSVSink",
     "Choice",
     "Curious",
     "DeterministicPolicy",
@@ -79,8 +87,10 @@ __all__ = [
     "EvolutionResult",
     "FerreiraES",
     "FinalReturn",
+    "FlatPolicy",
     "GreedyPolicy",
     "HorizonCurriculum",
+    "LearningCurve",
     "LogConfig",
     "LogEvolutionResult",
     "LogUniform",
@@ -91,11 +101,14 @@ __all__ = [
     "Plateau",
     "QLearning",
     "RandomPolicy",
+    "RecurrentPPO",
+    "RememberingPolicy",
     "RewardConfig",
     "RewardEnv",
     "RoundsConfig",
     "RoundsResult",
     "RunFolderError",
+    "SavedAgent",
     "Scoring",
     "ScoringRule",
     "Solution",
@@ -104,6 +117,7 @@ __all__ = [
     "StepsToSolve",
     "SyntheticConfig",
     "TaskTest",
+    "TensorBoardSink",
     "TrainResult",
     "TrainState",
     "Transition",
@@ -112,14 +126,21 @@ __all__ = [
     "Varied",
     "advance",
     "available",
+    "available_agents",
+    "each",
     "evaluate",
     "evolve",
     "evolve_from_log",
     "evolve_in_rounds",
+    "export_policy",
+    "learning_curve",
     "load",
+    "load_agent",
     "load_state",
+    "policy_function",
     "read_card",
     "save",
+    "save_agent",
     "save_state",
     "solve",
     "start",

@@ -32,6 +32,7 @@ from jaxrl_se.any_task import confirm, lags, look_at, spent, with_steps
 from jaxrl_se.config import EvolutionConfig
 from jaxrl_se.defaults import Budget
 from jaxrl_se.evolution_run import TEST, Progress, Run
+from jaxrl_se.flat_policies import flat_task
 from jaxrl_se.generation import Generation
 from jaxrl_se.outcome import Confirmation
 from jaxrl_se.outside import OutsideTask, check_outside, is_outside, proxy_of
@@ -202,6 +203,9 @@ def evolve(
             progress=progress,
         )
     opened = _Opened.of(task)
+    if not opened.is_outside:
+        flat = flat_task(opened.task, proxy)
+        opened = dataclasses.replace(opened, task=flat)
     found = probe
     if probe is not None and config is None:
         raise ValueError("config must be given where a probe is, got None")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, overload
 
@@ -10,7 +11,6 @@ import numpy as np
 from flax import struct
 from jax.core import Tracer
 
-from envs import flat_observations
 from envs.spaces import Spaces
 from envs.task import as_pair, split_arguments
 from jaxrl_runs import values
@@ -18,11 +18,11 @@ from jaxrl_runs.devices import map_agents
 from jaxrl_runs.values import MANY, REQUIRED, Integer, as_key
 from jaxrl_se.agents.agent import AGENT, Agent, check_agent
 from jaxrl_se.agents.stopping import StopRule
-from jaxrl_se.flat_policies import FlatPolicy, flat_test
 from jaxrl_se.networks import Weights
 from jaxrl_se.reward_network import check_shaping
 from jaxrl_se.rounds import begin, check_rounds, check_training, proceed, rounded_up
 from jaxrl_se.task_tests import Record, TaskTest
+from jaxrl_se.watched import Watch, train_watched
 
 Key = int | jax.Array
 
@@ -60,6 +60,8 @@ class TrainResult:
       steps: int array `[num_snapshots]`, environment steps at each snapshot.
       tests: With a `TaskTest`, its record: the learning curve on the real task and what
         it took.
+      agent: The agent as it was trained, with its hyperparameters.
+      spaces: Static; the spaces of the environment it was trained in.
     """
 
     policy: Any
@@ -68,6 +70,8 @@ class TrainResult:
     episodes: jax.Array
     steps: np.ndarray = struct.field(pytree_node=False)
     tests: Record | None = None
+    agent: Any = None
+    spaces: Spaces | None = struct.field(pytree_node=False, default=None)
 
 
 @overload
@@ -82,6 +86,11 @@ def train(
     num_snapshots: int = 1,
     stop: StopRule | None = None,
     test: TaskTest | None = None,
+    on_progress: Callable[[dict[str, Any]], Any] | None = None,
+    log_every: int | None = None,
+    test_task: Any = None,
+    test_episodes: int = 10,
+    progress: bool | None = None,
 ) -> TrainResult: ...
 @overload
 def train(
@@ -94,6 +103,11 @@ def train(
     num_snapshots: int = 1,
     stop: StopRule | None = None,
     test: TaskTest | None = None,
+    on_progress: Callable[[dict[str, Any]], Any] | None = None,
+    log_every: int | None = None,
+    test_task: Any = None,
+    test_episodes: int = 10,
+    progress: bool | None = None,
 ) -> TrainResult: ...
 
 
@@ -105,12 +119,18 @@ def train(
     num_snapshots: int = 1,
     stop: StopRule | None = None,
     test: TaskTest | None = None,
+    on_progress: Callable[[dict[str, Any]], Any] | None = None,
+    log_every: int | None = None,
+    test_task: Any = None,
+    test_episodes: int = 10,
+    progress: bool | None = None,
     **kwargs: Any,
 ) -> TrainResult:
     """Trains fresh agents in one environment, compiled as a whole.
 
     `train(agent, task, key, num_steps=500)`, or with a gymnax environment and its
-    params `train(agent, env, params, key, num_steps=500)`.
+    params `train(agent, env, params, key, num_steps=500)`. It is one program unless it
+    is watched; then it is the same in pieces.
 
     Args:
       agent: An algorithm with its hyperparameters, such as `DDQN()`.
@@ -125,6 +145,17 @@ def train(
       stop: A rule that ends training earlier, `jaxrl_se.Solved` or `jaxrl_se.Plateau`.
       test: Tests on the real task after every training episode, which give learning
         curves and can end training.
+      on_progress: Called with a row of metrics every `log_every` steps of one agent: a
+        dictionary with `steps`, `episodes`, `episode_return` (the mean of the episodes
+        since the last row, NaN without any), the agent's losses by name, `test_return`
+        if there is a `test_task`, and `seconds`. See `jaxrl_se.sinks`.
+      log_every: Steps between rows, rounded up to whole rounds of the agent; a
+        twentieth of the training by default.
+      test_task: Another task in which the policy is tested for each row, such as the
+        real one of a synthetic environment: whatever `envs.open_task` takes inside JAX.
+      test_episodes: Test episodes of a row.
+      progress: Whether to show a progress bar, after three seconds; by default with
+        `on_progress` only.
       **kwargs: What is in `args` by name: `params`, `key`, `num_steps`.
 
     Returns:
@@ -146,33 +177,33 @@ def train(
     Integer(at_most=MANY.at_most, optional=True).check("num_agents", num_agents)
     AGENT.check("agent", agent)
     values.check(agent)
+    watch = Watch(on_progress, log_every, test_task, test_episodes, progress)
+    watch.check(num_agents)
     check_weights(params)
     check_shaping(params, agent)
     spaces = Spaces.of(env, params)
-    if not spaces.are_vectors:  # pictures, grids, numbers
-        result = train(
-            agent,
-            flat_observations(env, params, spaces),
-            params,
-            key,
-            num_steps,
-            num_agents=num_agents,
-            num_snapshots=num_snapshots,
-            stop=stop,
-            test=flat_test(test),
-        )
-        return result.replace(  # type: ignore
-            policy=FlatPolicy(result.policy, spaces),
-            snapshots=FlatPolicy(result.snapshots, spaces),
-        )
     check_agent(agent, spaces)
     num_steps = rounded_up(agent, num_steps, num_snapshots, test)
     keys = jax.random.split(key, num_agents or 1)
-    trained = _train(
-        agent, params, keys, stop, test, env, spaces, num_steps, num_snapshots
-    )
-    if num_agents is None:
-        trained = jax.tree.map(lambda leaf: leaf[0], trained)
+    if watch.is_on:
+        weights, state = train_watched(
+            agent,
+            env,
+            params,
+            keys[0],
+            num_steps,
+            watch,
+            num_snapshots=num_snapshots,
+            stop=stop,
+            test=test,
+        )
+        trained = Trained(weights, state.steps, state.episodes, state.tests)
+    else:
+        trained = _train(
+            agent, params, keys, stop, test, env, spaces, num_steps, num_snapshots
+        )
+        if num_agents is None:
+            trained = jax.tree.map(lambda leaf: leaf[0], trained)
     last = jax.tree.map(
         lambda leaf: leaf[-1] if num_agents is None else leaf[:, -1], trained.weights
     )
@@ -183,6 +214,8 @@ def train(
         steps_taken=trained.steps,
         episodes=trained.episodes,
         tests=trained.tests,
+        agent=agent,
+        spaces=spaces,
     )
 
 

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import jax
 import numpy as np
 import tyro
@@ -101,9 +102,21 @@ def evolve(options: Options, folder: RunFolder) -> tuple[EvolutionResult, Any]:
     return jaxrl_se.evolve(task, config, options.seed, out=folder), task
 
 
-def test(result: EvolutionResult, options: Options) -> tuple[dict[str, Any], int]:
-    """Mean returns of fresh agents of each kind, in Gymnasium, and synthetic steps."""
-    task = envs.external(options.task, engine="gymnasium")
+def task_to_test(options: Options) -> envs.ExternalTask:
+    """Gymnasium's own environment; EnvPool's where Gymnasium lacks what it needs."""
+    try:
+        return envs.external(options.task, engine="gymnasium")
+    except gymnasium.error.DependencyNotInstalled as error:
+        print(f"tested by EnvPool: {error}", flush=True)
+        return envs.external(
+            options.task, engine="envpool", num_threads=options.threads
+        )
+
+
+def test(
+    result: EvolutionResult, options: Options, task: envs.ExternalTask
+) -> tuple[dict[str, Any], int]:
+    """Mean returns of fresh agents of each kind, in the task, and synthetic steps."""
     agents = agents_to_test(task.spaces)
     num_steps = whole_steps(options.steps, tuple(agents.values()))
     key = jax.random.fold_in(jax.random.key(options.seed), _TEST)
@@ -201,8 +214,10 @@ def main() -> None:
     with RunFolder(out, identity, resume=options.resume) as folder:
         result, task = evolve(options, folder)
         print(f"{result}\n  played outside: {task.cost}", flush=True)
-        returns, taken = test(result, options)
+        tested = task_to_test(options)
+        returns, taken = test(result, options, tested)
         summary = summary_of(options, result, task, returns, taken)
+        summary["tested_by"] = tested.engine
         jaxrl_se.save(
             out / f"{options.task}.one-step.npz",
             result.env,

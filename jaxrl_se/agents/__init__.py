@@ -18,6 +18,7 @@ from jaxrl_se.agents.ddqn import DDQN
 from jaxrl_se.agents.icm import ICM
 from jaxrl_se.agents.off_policy import Variation
 from jaxrl_se.agents.ppo import PPO
+from jaxrl_se.agents.recurrent_ppo import RecurrentPPO
 from jaxrl_se.agents.rnd import RND
 from jaxrl_se.agents.sac import SAC
 from jaxrl_se.agents.stopping import Plateau, Solved
@@ -41,6 +42,7 @@ __all__ = [
     "DiscreteTD3",
     "Plateau",
     "QLearning",
+    "RecurrentPPO",
     "Solved",
     "Transition",
     "Variation",

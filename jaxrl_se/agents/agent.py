@@ -23,7 +23,8 @@ class Transition:
 
     Attributes:
       obs: `[N, ...]`, what the agent acted on, as the environment gave it.
-      action: `[N, ...]`, what `act` wanted to be kept of its actions.
+      action: `[N, ...]`, what `act` wanted to be kept of its actions; a pytree where it
+        kept more than that, such as what it remembers.
       reward: float32 `[N]`.
       next_obs: `[N, ...]`, where the actions led to, before any reset.
       bootstrap_weight: float32 `[N]`, the weight of the value of `next_obs` in a
@@ -33,7 +34,7 @@ class Transition:
     """
 
     obs: jax.Array
-    action: jax.Array
+    action: Any
     reward: jax.Array
     next_obs: jax.Array
     bootstrap_weight: jax.Array

@@ -17,9 +17,10 @@ class Bonus(Protocol):
     """An intrinsic reward as pure functions of transitions and of what it learns.
 
     Implementations are frozen `flax.struct` dataclasses of hyperparameters, as agents
-    are. The actions of the batches that they see are one-hot for discrete actions and
-    in [-1, 1] for continuous ones, whichever agent took them; the rewards are the
-    environment's. Rows with `batch.mask` 0 are padding and teach nothing.
+    are. The observations of the batches that they see are vectors; the actions are
+    one-hot for discrete actions and in [-1, 1] for continuous ones, whichever agent
+    took them; the rewards are the environment's. Rows with `batch.mask` 0 are padding
+    and teach nothing.
     """
 
     def check(self, spaces: Spaces) -> None:

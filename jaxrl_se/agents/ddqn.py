@@ -29,7 +29,7 @@ from jaxrl_se.agents.off_policy import OffPolicyAgent, Progress, Variation
 from jaxrl_se.agents.replay import Batch
 from jaxrl_se.networks import ACTIVATION, DuelingMLP, Weights
 from jaxrl_se.policies import GreedyPolicy
-from jaxrl_se.torsos import make_network
+from jaxrl_se.torsos import for_observations, observation_network
 
 _ADAM = optax.scale_by_adam()
 
@@ -123,7 +123,7 @@ class DDQN(OffPolicyAgent):
                 f"network must be 'mlp' for a dueling one, got {self.network!r}"
             )
         if self.dueling:
-            return DuelingMLP.build(
+            dueling = DuelingMLP.build(
                 spaces.obs_size,
                 self.hidden_sizes,
                 self.feature_size,
@@ -131,9 +131,10 @@ class DDQN(OffPolicyAgent):
                 self.activation,
                 self.dueling_mean_over_batch,
             )
-        return make_network(
+            return for_observations(dueling, spaces)
+        return observation_network(
             self.network,
-            (spaces.obs_size,),
+            spaces,
             self.hidden_sizes,
             spaces.num_actions,
             self.activation,

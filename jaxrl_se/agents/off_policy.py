@@ -218,7 +218,11 @@ class OffPolicyAgent(Agent):
             learner, curiosity = learners
             if bonus is not None:
                 vectors = self.action_vectors(spaces, batch.action)
-                seen = batch.replace(action=vectors)
+                seen = batch.replace(
+                    obs=spaces.flatten_obs(batch.obs),
+                    next_obs=spaces.flatten_obs(batch.next_obs),
+                    action=vectors,
+                )
                 curiosity = bonus.update(spaces, curiosity, seen)
                 curiosity, paid = bonus.rewards(spaces, curiosity, seen)
                 batch = batch.replace(reward=batch.reward + paid)
@@ -304,4 +308,6 @@ class OffPolicyAgent(Agent):
             )
 
     def _replay(self, spaces: Spaces) -> Replay:
-        return Replay.of_vectors(spaces.obs_size, self.stored_action_size(spaces))
+        assert spaces.obs_shape is not None
+        action = (self.stored_action_size(spaces),)
+        return Replay((spaces.obs_shape, spaces.obs_dtype), (action, "float32"))

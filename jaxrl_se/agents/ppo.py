@@ -34,7 +34,7 @@ from jaxrl_se.agents.off_policy import Variation
 from jaxrl_se.agents.replay import Batch
 from jaxrl_se.networks import ACTIVATION, Weights
 from jaxrl_se.policies import GreedyPolicy, MeanPolicy
-from jaxrl_se.torsos import Network, make_network
+from jaxrl_se.torsos import Network, observation_network
 
 _ADAM = optax.scale_by_adam(eps=1e-5)
 
@@ -58,11 +58,11 @@ class Rollout:
     """Transitions of one iteration, `T` steps of `N` environments.
 
     Attributes:
-      obs: float32 `[T, N, obs_size]`.
+      obs: `[T, N, *obs_shape]`, float32 for vectors, else in the task's dtype.
       action: float32 `[T, N, action_size]`: one-hot, or as drawn from the Gaussian,
         before it is clipped to [-1, 1] and scaled to the bounds.
       reward: float32 `[T, N]`.
-      next_obs: float32 `[T, N, obs_size]`, before any reset.
+      next_obs: Likewise, before any reset.
       bootstrap_weight: float32 `[T, N]`, of the value of `next_obs`.
       done: float32 `[T, N]`, terminated or truncated.
     """
@@ -97,7 +97,7 @@ class Minibatch:
     """Rows to learn from, `B` of them.
 
     Attributes:
-      obs: float32 `[B, obs_size]`.
+      obs: `[B, *obs_shape]`.
       action: float32 `[B, action_size]`, as in `Rollout`.
       log_prob: float32 `[B]`, of the action under the policy that took it.
       advantage: float32 `[B]`.
@@ -172,9 +172,9 @@ class PPO(Agent):
         """The actor (to logits or a mean) and the critic (to one value)."""
 
         def make(out_size):
-            return make_network(
+            return observation_network(
                 self.network,
-                (spaces.obs_size,),
+                spaces,
                 self.hidden_sizes,
                 out_size,
                 self.activation,
@@ -237,15 +237,16 @@ class PPO(Agent):
         """See `Agent`."""
         del num_steps, env, params
 
-        def empty(*shape):
+        def empty(*shape, dtype="float32"):
             shape = (self.rollout_steps, self.num_envs, *shape)
-            return jnp.zeros(shape, jnp.float32)
+            return jnp.zeros(shape, dtype)
 
+        assert spaces.obs_shape is not None
         rollout = Rollout(
-            obs=empty(spaces.obs_size),
+            obs=empty(*spaces.obs_shape, dtype=spaces.obs_dtype),
             action=empty(spaces.action_size),
             reward=empty(),
-            next_obs=empty(spaces.obs_size),
+            next_obs=empty(*spaces.obs_shape, dtype=spaces.obs_dtype),
             bootstrap_weight=empty(),
             done=empty(),
         )
@@ -269,7 +270,7 @@ class PPO(Agent):
         """Samples actions; what is kept of them is what a `Rollout` has."""
         actor, _ = self.networks(spaces)
         weights = state.learner.weights
-        outputs = actor(weights["actor"], obs.astype(jnp.float32))
+        outputs = actor(weights["actor"], obs.astype(spaces.obs_dtype))
         if spaces.num_actions is not None:
             action = jnp.argmax(outputs + draw, axis=-1).astype(jnp.int32)
             return action, jax.vmap(spaces.action_vector)(action)
@@ -281,17 +282,14 @@ class PPO(Agent):
     ) -> PPOState:
         """Adds a step to the iteration's."""
         del spaces
-        rollout = Rollout(
-            **{
-                field.name: jax.lax.dynamic_update_index_in_dim(
-                    getattr(state.rollout, field.name),
-                    getattr(transition, field.name).astype(jnp.float32),
-                    state.time,
-                    0,
-                )
-                for field in dataclasses.fields(Rollout)
-            }
-        )
+        columns = {}
+        for field in dataclasses.fields(Rollout):
+            column = getattr(state.rollout, field.name)
+            row = getattr(transition, field.name).astype(column.dtype)
+            columns[field.name] = jax.lax.dynamic_update_index_in_dim(
+                column, row, state.time, 0
+            )
+        rollout = Rollout(**columns)
         return state.replace(rollout=rollout, time=state.time + 1)  # type: ignore
 
     def update(
@@ -447,8 +445,8 @@ class PPO(Agent):
         rows = self.iteration_steps
         flat = jax.tree.map(lambda x: x.reshape(rows, *x.shape[2:]), rollout)
         batch = Batch(
-            obs=flat.obs,
-            next_obs=flat.next_obs,
+            obs=spaces.flatten_obs(flat.obs),
+            next_obs=spaces.flatten_obs(flat.next_obs),
             action=jnp.clip(flat.action, -1.0, 1.0),
             reward=flat.reward,
             bootstrap_weight=flat.bootstrap_weight,

@@ -30,7 +30,7 @@ from jaxrl_se.agents.off_policy import OffPolicyAgent, Progress, Variation
 from jaxrl_se.agents.replay import Batch
 from jaxrl_se.networks import ACTIVATION, Weights
 from jaxrl_se.policies import DeterministicPolicy, GreedyPolicy
-from jaxrl_se.torsos import Network, make_network
+from jaxrl_se.torsos import ActionValue, Network, observation_network
 
 _LOG_STD_RANGE = (-10.0, 2.0)  # rejax's
 
@@ -121,19 +121,17 @@ class SAC(OffPolicyAgent):
     def actor(self, spaces: Spaces) -> Network:
         """The policy's network: observation to logits, or to means and log-stds."""
         size = spaces.num_actions or 2 * spaces.action_size
-        return self._network(spaces.obs_size, size)
+        return self._network(spaces, size)
 
-    def critic(self, spaces: Spaces) -> Network:
-        """A Q-network: observation to all values, or observation and action to one."""
+    def critic(self, spaces: Spaces) -> Any:
+        """A Q-network: a `Network` to all values, or an `ActionValue`."""
         if spaces.num_actions is not None:
-            in_size, out_size = spaces.obs_size, spaces.num_actions
-        else:
-            in_size, out_size = spaces.obs_size + spaces.action_size, 1
-        return self._network(in_size, out_size)
+            return self._network(spaces, spaces.num_actions)
+        return ActionValue.of(self.network, spaces, self.hidden_sizes, self.activation)
 
-    def _network(self, in_size: int, out_size: int) -> Network:
-        return make_network(
-            self.network, (in_size,), self.hidden_sizes, out_size, self.activation
+    def _network(self, spaces: Spaces, out_size: int) -> Network:
+        return observation_network(
+            self.network, spaces, self.hidden_sizes, out_size, self.activation
         )
 
     def policy(self, spaces: Spaces, weights: Weights) -> Any:
@@ -255,8 +253,7 @@ class SAC(OffPolicyAgent):
         """Q(s, a) of each critic for the actions in the buffer, `[B]` each."""
         network = self.critic(spaces)
         if spaces.num_actions is None:
-            inputs = jnp.concatenate([batch.obs, batch.action], axis=-1)
-            return [network(weights, inputs)[:, 0] for weights in critics]
+            return [network(weights, batch.obs, batch.action) for weights in critics]
         one_hot = jax.nn.one_hot(
             batch.action[:, 0].astype(jnp.int32), spaces.num_actions
         )
@@ -287,8 +284,7 @@ class SAC(OffPolicyAgent):
         network = self.critic(spaces)
         if spaces.num_actions is None:
             unit, log_prob = sample(outputs, normal)
-            inputs = jnp.concatenate([obs, unit], axis=-1)
-            value = _minimum([network(weights, inputs)[:, 0] for weights in critics])
+            value = _minimum([network(weights, obs, unit) for weights in critics])
         else:
             log_probs = jax.nn.log_softmax(outputs)
             probs = jnp.exp(log_probs)

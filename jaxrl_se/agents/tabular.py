@@ -24,6 +24,7 @@ from jaxrl_runs.values import (
 from jaxrl_se.agents.off_policy import OffPolicyAgent, Progress, Variation
 from jaxrl_se.agents.replay import Batch
 from jaxrl_se.policies import GreedyPolicy
+from jaxrl_se.torsos import for_observations
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +106,7 @@ class QLearning(OffPolicyAgent):
 
     def policy(self, spaces: Spaces, weights: jax.Array) -> GreedyPolicy:
         """Greedy in the table."""
-        return GreedyPolicy(weights=weights, network=Table())
+        return GreedyPolicy(weights=weights, network=for_observations(Table(), spaces))
 
     def stored_action_size(self, spaces: Spaces) -> int:
         """The action's index."""
@@ -136,7 +137,9 @@ class QLearning(OffPolicyAgent):
         """Epsilon-greedy."""
         epsilon = self.epsilon * self.epsilon_decay**progress.episode
         epsilon = jnp.maximum(epsilon, self.epsilon_end)
-        action = self.epsilon_greedy(obs @ learner.values, uniform, epsilon)
+        action = self.epsilon_greedy(
+            spaces.flatten_obs(obs) @ learner.values, uniform, epsilon
+        )
         return action, action
 
     def bootstrap(self, next_values: jax.Array, uniform: jax.Array) -> jax.Array:
@@ -148,7 +151,8 @@ class QLearning(OffPolicyAgent):
         self, spaces: Spaces, learner: Learner, batch: Batch, uniform: jax.Array
     ) -> Learner:
         """Moves the value of the one transition in the batch towards its target."""
-        obs, next_obs = batch.obs[0], batch.next_obs[0]
+        obs = spaces.flatten_obs(batch.obs[0])
+        next_obs = spaces.flatten_obs(batch.next_obs[0])
         action = batch.action[0, 0].astype(jnp.int32)
         taken = jax.nn.one_hot(action, spaces.action_size)
         visits = learner.visits + jnp.outer(obs, taken)

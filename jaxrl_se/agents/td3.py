@@ -29,7 +29,7 @@ from jaxrl_se.agents.off_policy import OffPolicyAgent, Progress, Variation
 from jaxrl_se.agents.replay import Batch
 from jaxrl_se.networks import ACTIVATION, Weights
 from jaxrl_se.policies import DeterministicPolicy
-from jaxrl_se.torsos import Network, make_network
+from jaxrl_se.torsos import ActionValue, Network, observation_network
 
 
 @struct.dataclass
@@ -110,16 +110,17 @@ class TD3(OffPolicyAgent):
 
     def actor(self, spaces: Spaces) -> Network:
         """The policy's network: observation to an action before its tanh."""
-        return self._network(spaces.obs_size, spaces.action_size)
-
-    def critic(self, spaces: Spaces) -> Network:
-        """A Q-network: observation and action to a value `[..., 1]`."""
-        return self._network(spaces.obs_size + spaces.action_size, 1)
-
-    def _network(self, in_size: int, out_size: int) -> Network:
-        return make_network(
-            self.network, (in_size,), self.hidden_sizes, out_size, self.activation
+        return observation_network(
+            self.network,
+            spaces,
+            self.hidden_sizes,
+            spaces.action_size,
+            self.activation,
         )
+
+    def critic(self, spaces: Spaces) -> ActionValue:
+        """A Q-network: observation and action to a value."""
+        return ActionValue.of(self.network, spaces, self.hidden_sizes, self.activation)
 
     def policy(self, spaces: Spaces, weights: Weights) -> Any:
         """The actor without noise."""
@@ -261,9 +262,8 @@ class TD3(OffPolicyAgent):
 
     def values(self, spaces, critics, obs, action) -> list[jax.Array]:
         """Q(s, a) of each critic, `[B]` each."""
-        inputs = jnp.concatenate([obs, action], axis=-1)
         network = self.critic(spaces)
-        return [network(weights, inputs)[:, 0] for weights in critics]
+        return [network(weights, obs, action) for weights in critics]
 
     def critic_loss(self, critics, spaces, batch: Batch, target) -> jax.Array:
         """Sum over the critics of the mean squared temporal-difference error."""

@@ -13,6 +13,7 @@ from finetune.cold import ColdPolicy
 from finetune.curves import CurveModel, gaussian_gain
 from finetune.response import Response, unit_columns
 from finetune.task_runs import TaskRuns
+from finetune.trust import Trust
 
 SPACE = SearchSpace(
     (Categorical("model", ("a", "b", "c")), Float("rate", 1e-4, 1.0, log=True))
@@ -75,7 +76,8 @@ def test_with_all_seconds_it_is_asynchronous_halving():
     full = np.nansum(problem.seconds, 1).mean()
     halving, tuner = Clock(problem, 5 * full), Clock(problem, 5 * full)
     run_halving(problem, halving)
-    run_tuner(problem, tuner, cold=ColdConfig(halving_share=2.0, random_every=1))
+    alone = ColdConfig(most_share=0.0, least_share=0.0, random_every=1)
+    run_tuner(problem, tuner, cold=alone)
     np.testing.assert_allclose(halving.times, tuner.times)
     np.testing.assert_allclose(halving.bests, tuner.bests)
 
@@ -179,7 +181,8 @@ def test_a_loss_of_any_scale_is_minimised():
 def test_halving_promotes_the_best_third():
     runs = TaskRuns(SPACE, 9, "maximize")
     runs.add(SPACE.sample_distinct(np.random.default_rng(0), 6))
-    policy = ColdPolicy(runs, config=ColdConfig(halving_share=2.0, random_every=1))
+    alone = ColdConfig(most_share=0.0, least_share=0.0, random_every=1)
+    policy = ColdPolicy(runs, config=alone)
     for run, value in ((0, 0.1), (1, 0.5), (2, 0.3)):
         assert policy.choose(runs) == run
         runs.observe(run, value, 1.0, False)
@@ -189,3 +192,45 @@ def test_halving_promotes_the_best_third():
     assert policy.choose(runs) == 1  # until the next rung, at 3 epochs
     runs.observe(1, 0.6, 1.0, False)
     assert policy.choose(runs) == 3
+
+
+def test_scores_of_any_tail_are_scaled_and_back():
+    random = np.random.default_rng(0)
+    levels = np.r_[np.full(18, 0.01), 0.3, 1.0]  # most runs come to nothing
+    curves = levels[:, None] * np.linspace(0.1, 1, 5) + random.normal(0, 1e-3, (20, 5))
+    model = CurveModel(5)
+    model.refresh(curves, np.full(20, 5))
+    assert model.bend > 10
+    scaled = model.scale_scores(curves)
+    assert scaled.max() == pytest.approx(1.0)
+    assert np.median(scaled.max(1)) == pytest.approx(1 / 3, abs=0.05)
+    inside = scaled > -1
+    np.testing.assert_allclose(model.unscale(scaled)[inside], curves[inside])
+    even = np.linspace(0.1, 1, 20)[:, None] * np.linspace(0.1, 1, 5)
+    model.refresh(even, np.full(20, 5))
+    assert model.bend == 0.0
+
+
+def test_claims_that_never_come_true_cost_trust():
+    trust = Trust(first=0.5, weight=0.5, memory=50)
+    assert trust.ratio == 0.5
+    for _ in range(20):
+        trust.book(0.2, 0.0)
+    assert trust.ratio < 0.1
+    for _ in range(100):
+        trust.book(0.02, 0.05)
+    assert trust.ratio == 1.0
+
+
+def test_a_disappointing_model_is_left_alone_and_reasons_are_given():
+    tuner = finetune.Tuner(SPACE, num_epochs=9, num_candidates=60)
+    reasons = []
+    for _ in range(60):
+        trial = tuner.suggest()
+        reasons.append(trial.reason)
+        tuner.observe(trial, 0.5 if len(reasons) == 1 else 0.1, 1.0)
+    assert all(r.startswith(("halving: ", "model, ")) for r in reasons)
+    assert any("as drawn" in r for r in reasons)
+    assert any("in the best" in r for r in reasons)
+    by_model = [r.startswith("model") for r in reasons]
+    assert sum(by_model[40:]) <= 6  # three tenths of the seconds at most

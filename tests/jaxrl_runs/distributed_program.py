@@ -32,7 +32,6 @@ CONFIG = EvolutionConfig(
     population_size=4,
     num_seeds=1,
     max_generations=4,
-    stop_return=50.0,  # validated where a candidate reaches it
     validation_every=1,
     validation_agents=3,  # which two devices cannot share evenly
     validation_episodes=2,
@@ -45,7 +44,7 @@ def on_generation(row):
 
 
 result = evolve(
-    "CartPole-v1",
+    envs.make("CartPole-v1"),  # as a pair: no return ends it, all are validated
     CONFIG,
     0,
     out=out,

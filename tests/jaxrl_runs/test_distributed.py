@@ -30,7 +30,11 @@ def run(num_processes, out, *arguments):
         )
         for i in range(num_processes)
     ]
-    outputs = [process.communicate(timeout=400) for process in processes]
+    try:
+        outputs = [process.communicate(timeout=900) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
     return outputs, [process.returncode for process in processes]
 
 

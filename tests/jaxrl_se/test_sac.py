@@ -70,9 +70,10 @@ def train_on(probe, agent=COLD, key=0):
 
 def values(learner, action, signal, time=0):
     """Q of both critics for an action in [-1, 1]."""
-    inputs = np.float32([[signal, time, *action]])
+    obs, action = np.float32([[signal, time]]), np.float32([action])
     network = COLD.critic(SPACES)
-    return np.ravel([network(weights, inputs) for weights in learner.weights.critics])
+    critics = learner.weights.critics
+    return np.ravel([network(weights, obs, action) for weights in critics])
 
 
 @pytest.mark.parametrize(

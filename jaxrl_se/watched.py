@@ -1,0 +1,180 @@
+"""A training that is watched: pieces of it, each one jitted program, and a row of each.
+
+Between two pieces Python has its turn; in them is what `train` computes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from tqdm import tqdm
+
+from envs.spaces import Spaces
+from envs.task import as_pair
+from jaxrl_se.agents.agent import Agent
+from jaxrl_se.agents.stopping import StopRule
+from jaxrl_se.evaluation import play
+from jaxrl_se.loop import advance, start
+from jaxrl_se.rounds import TrainState
+from jaxrl_se.task_tests import TaskTest
+
+_SECONDS_BEFORE_BAR = 3.0
+_DEFAULT_ROWS = 20
+_TEST = 0x7E57  # folded from the training's key
+
+
+@dataclasses.dataclass(frozen=True)
+class Watch:
+    """How a training is watched.
+
+    Attributes:
+      on_progress: Called with each row, or None.
+      log_every: Environment steps between rows, rounded up to whole rounds of the
+        agent; a twentieth of the training by default.
+      test_task: Where the policy is tested at each row, whatever `envs.open_task` takes
+        inside JAX; None for no tests.
+      test_episodes: Test episodes of a row.
+      progress: Whether to show a bar, which comes after three seconds.
+    """
+
+    on_progress: Callable[[dict[str, Any]], Any] | None = None
+    log_every: int | None = None
+    test_task: Any = None
+    test_episodes: int = 10
+    progress: bool | None = None
+
+    @property
+    def is_on(self) -> bool:
+        """Whether there is anything to watch, and pieces to train in."""
+        return self.on_progress is not None or bool(self.progress)
+
+    def check(self, num_agents: int | None) -> None:
+        """Raises ValueError for what cannot be watched."""
+        if self.log_every is not None and not self.log_every >= 1:
+            raise ValueError(f"log_every must be at least 1, got {self.log_every}")
+        if self.test_episodes < 1:
+            raise ValueError(
+                f"test_episodes must be at least 1, got {self.test_episodes}"
+            )
+        if not self.is_on:
+            given = "log_every" if self.log_every is not None else "test_task"
+            if self.log_every is not None or self.test_task is not None:
+                raise ValueError(f"{given} must come with on_progress, got none")
+        elif num_agents is not None:
+            raise ValueError(
+                "on_progress and progress must be left out where num_agents is given, "
+                f"got num_agents={num_agents}; jaxrl_se.learning_curve is for several"
+            )
+
+
+def train_watched(
+    agent: Agent,
+    env: Any,
+    params: Any,
+    key: jax.Array,
+    num_steps: int,
+    watch: Watch,
+    *,
+    num_snapshots: int,
+    stop: StopRule | None,
+    test: TaskTest | None,
+) -> tuple[Any, TrainState]:
+    """Trains one agent in pieces.
+
+    Returns:
+      The policy's weights with a leading axis `[num_snapshots]`, and the last state.
+    """
+    rules: dict[str, Any] = {"stop": stop, "test": test}
+    state = start(
+        agent,
+        env,
+        params,
+        key,
+        num_steps=num_steps,
+        num_snapshots=num_snapshots,
+        **rules,
+    )
+    judge = _judge(agent, state.spaces, watch, jax.random.fold_in(key, _TEST))
+    round_steps = max(agent.num_envs * agent.rollout_steps, 1)
+    every = watch.log_every or -(-num_steps // _DEFAULT_ROWS)
+    every = -(-every // round_steps) * round_steps
+    snapshot_every = num_steps // num_snapshots
+    kept, asked, began = [], 0, time.perf_counter()
+    bar = tqdm(
+        total=num_steps,
+        unit="step",
+        unit_scale=True,
+        delay=_SECONDS_BEFORE_BAR,
+        disable=watch.progress is False,
+    )
+    while asked < num_steps:
+        next_row, next_snapshot = (
+            (asked // size + 1) * size for size in (every, snapshot_every)
+        )
+        to = min(next_row, next_snapshot, num_steps)
+        state, metrics = advance(agent, env, params, state, to - asked, **rules)
+        asked = to
+        if to == next_snapshot:
+            kept.append(_weights(agent, state))
+        if to in (next_row, num_steps):
+            row = _row(state, metrics) | judge(state)
+            row["seconds"] = time.perf_counter() - began
+            _show(bar, row)
+            if watch.on_progress is not None:
+                watch.on_progress(row)
+        if int(metrics.steps) < 1 and agent.rollout_steps:  # A rule has ended it.
+            break
+    bar.close()
+    kept += [_weights(agent, state)] * (num_snapshots - len(kept))
+    return jax.tree.map(lambda *x: jnp.stack(x), *kept), state
+
+
+def _weights(agent: Agent, state: TrainState) -> Any:
+    agent = agent if state.drawn is None else state.drawn
+    return agent.policy_weights(state.spaces, state.agent)
+
+
+def _row(state: TrainState, metrics: Any) -> dict[str, Any]:
+    """A row of a CSV file: numbers by name."""
+    losses = {name: float(value) for name, value in metrics.agent.items()}
+    return {
+        "steps": int(state.steps),
+        "episodes": int(state.episodes),
+        "episode_return": float(metrics.episode_return),
+        **losses,
+    }
+
+
+def _show(bar: Any, row: dict[str, Any]) -> None:
+    bar.update(row["steps"] - bar.n)
+    shown = row.get("test_return", row["episode_return"])
+    bar.set_postfix({"return": f"{shown:.4g}"})
+
+
+def _judge(
+    agent: Agent, spaces: Spaces, watch: Watch, key: jax.Array
+) -> Callable[[TrainState], dict[str, float]]:
+    """The function that tests a state's policy on the second task."""
+    if watch.test_task is None:
+        return lambda state: {}
+    env, params = as_pair(watch.test_task, argument="test_task")
+    num_episodes = watch.test_episodes
+
+    def judge(state):
+        weights = _weights(agent, state)
+        found = _test(agent, weights, params, key, env, spaces, num_episodes)
+        return {"test_return": float(found)}
+
+    return judge
+
+
+@partial(jax.jit, static_argnames=("env", "spaces", "num_episodes"))
+def _test(agent, weights, params, key, env, spaces, num_episodes):
+    policy = agent.policy(spaces, weights)
+    return jnp.mean(play(policy, env, params, key, num_episodes).returns)

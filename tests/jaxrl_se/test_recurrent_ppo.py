@@ -1,0 +1,95 @@
+"""PPO that remembers learns what one that does not cannot."""
+
+import gymnax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import envs
+import jaxrl_se
+from jaxrl_se import PPO, RecurrentPPO, Spaces, start
+
+AGENT = RecurrentPPO(
+    learning_rate=1e-2, num_envs=16, rollout_steps=16, memory_size=8, num_minibatches=2
+)
+
+
+def chain(length):
+    env, params = gymnax.make("MemoryChain-bsuite")
+    return env, params.replace(memory_length=length)
+
+
+def test_it_remembers_the_first_observation_of_a_chain():
+    """The last action pays if it is the bit that was shown at first."""
+    task = chain(2)
+    num_steps = 16 * 16 * 24
+    trained = jaxrl_se.train(AGENT, *task, 0, num_steps)
+    returns = jaxrl_se.evaluate(trained.policy, *task, 1, 32).returns
+    assert np.mean(returns) > 1.9  # two steps pay 1 each; by chance 0
+
+
+def test_acting_and_learning_see_the_same_memory():
+    """Log-probabilities of learning are those of the policy that acted."""
+    task = chain(3)
+    state = start(AGENT, *task, 0, num_steps=512)
+    spaces = state.spaces
+    own = state.agent
+    key = jax.random.key(1)
+    memory = own.memory
+    network = AGENT.network(spaces)
+    obs = jax.random.normal(key, (16, 16, spaces.obs_size))
+    done = jax.random.bernoulli(key, 0.3, (16, 16))
+    expected = []
+    for t in range(16):
+        noise = jax.random.gumbel(jax.random.fold_in(key, t), (16, 2))
+        memory = jnp.where(own.is_first[:, None], 0.0, memory)
+        memory, features = network.step(own.weights, memory, obs[t])
+        logits = network.outputs(own.weights, "actor", features)
+        _, kept = AGENT.act(spaces, own, obs[t], noise)
+        expected.append(jnp.sum(jax.nn.log_softmax(logits) * kept[0], axis=-1))
+        own = AGENT.observe(
+            spaces,
+            own,
+            jaxrl_se.Transition(
+                obs=obs[t],
+                action=kept,
+                reward=jnp.zeros(16),
+                next_obs=obs[t],
+                bootstrap_weight=jnp.ones(16),
+                done=done[t],
+            ),
+        )
+    data = AGENT.sequences(spaces, own)
+    np.testing.assert_allclose(data.log_prob, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(own.first[1:], done[:-1])
+
+
+def test_bad_sizes_and_hidden_entries_are_named():
+    with pytest.raises(
+        ValueError, match=r"num_minibatches must divide num_envs \(16\)"
+    ):
+        RecurrentPPO(num_minibatches=3).check(Spaces(2, 2))
+    env, params = envs.make("CartPole-v1")
+    part = envs.PartlyObserved(env, (0, 2))
+    obs, _ = part.reset(jax.random.key(0), params)
+    whole, _ = env.reset(jax.random.key(0), params)
+    np.testing.assert_array_equal(obs, whole[np.array([0, 2])])
+    assert Spaces.of(part, params) == Spaces(2, 2)
+    assert part == envs.PartlyObserved(env, (0, 2)) != envs.PartlyObserved(env, (0,))
+    with pytest.raises(ValueError, match="shown must hold places"):
+        envs.PartlyObserved(env, (4,))
+
+
+@pytest.mark.slow
+def test_cart_pole_without_velocities():
+    """It solves it, and PPO without memory does not."""
+    env, params = envs.make("CartPole-v1")
+    task = (envs.PartlyObserved(env, (0, 2)), params)
+    agent = RecurrentPPO(num_envs=32, rollout_steps=64)
+    remembers = jaxrl_se.train(agent, *task, 0, 32 * 64 * 150)
+    returns = jaxrl_se.evaluate(remembers.policy, *task, 1, 64).returns
+    assert np.mean(returns) >= 475
+    forgets = jaxrl_se.train(PPO(), *task, 0, 300_000)
+    returns = jaxrl_se.evaluate(forgets.policy, *task, 1, 64).returns
+    assert np.mean(returns) < 475

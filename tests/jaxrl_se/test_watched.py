@@ -1,0 +1,81 @@
+"""A training that is watched is the same training."""
+
+import csv
+
+import jax
+import matplotlib
+import numpy as np
+import probe_env
+import pytest
+
+import jaxrl_se
+from jaxrl_se import DDQN
+
+TASK = (probe_env.Probe(), probe_env.PROBES["two steps"])
+AGENT = DDQN(hidden_sizes=(4,), batch_size=4, learning_starts=10)
+
+
+def test_rows_come_and_nothing_else_changes(tmp_path, capfd):
+    rows = []
+    sink = jaxrl_se.each(rows.append, jaxrl_se.CSVSink(tmp_path / "log.csv"))
+    watched = jaxrl_se.train(
+        AGENT,
+        *TASK,
+        1,
+        60,
+        num_snapshots=3,
+        on_progress=sink,
+        log_every=25,
+        test_task=TASK,
+        test_episodes=2,
+    )
+    alone = jaxrl_se.train(AGENT, *TASK, 1, 60, num_snapshots=3)
+    for a, b in zip(*map(jax.tree.leaves, (watched, alone)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    assert [row["steps"] for row in rows] == [25, 50, 60]
+    assert all(np.isfinite(row["loss"] + row["test_return"]) for row in rows)
+    assert capfd.readouterr() == ("", "")  # a bar comes after three seconds
+    with (tmp_path / "log.csv").open() as file:
+        written = list(csv.DictReader(file))
+    assert [float(row["episode_return"]) for row in written] == [
+        pytest.approx(row["episode_return"], nan_ok=True) for row in rows
+    ]
+    assert jax.tree.leaves(watched.agent) == jax.tree.leaves(AGENT)
+
+
+def test_sinks(tmp_path):
+    log = jaxrl_se.CSVSink(tmp_path / "new" / "log.csv")
+    log({"generation": 1})
+    log({"generation": 2, "validation": 3.5})
+    lines = (tmp_path / "new" / "log.csv").read_text().split()
+    assert lines == ["generation,validation", "1,", "2,3.5"]
+    pytest.importorskip("tensorboardX")
+    jaxrl_se.TensorBoardSink(tmp_path / "board")({"generation": 1, "fitness": 2.0})
+    (file,) = (tmp_path / "board").iterdir()
+    assert b"fitness" in file.read_bytes()
+
+
+def test_bad_watches_are_named():
+    with pytest.raises(ValueError, match="log_every must come with on_progress"):
+        jaxrl_se.train(AGENT, *TASK, 0, 60, log_every=10)
+    with pytest.raises(ValueError, match="num_agents=2; jaxrl_se"):
+        jaxrl_se.train(AGENT, *TASK, 0, 60, num_agents=2, on_progress=print)
+    with pytest.raises(ValueError, match="log_every must be at least 1, got 0"):
+        jaxrl_se.train(AGENT, *TASK, 0, 60, log_every=0, on_progress=print)
+
+
+def test_a_learning_curve_is_that_of_the_snapshots():
+    matplotlib.use("Agg")
+    from matplotlib.figure import Figure
+
+    curve = jaxrl_se.learning_curve(
+        AGENT, TASK, 0, 60, num_agents=4, num_points=3, num_episodes=2
+    )
+    assert curve.steps.tolist() == [20, 40, 60] and curve.returns.shape == (4, 3)
+    middle = np.sort(curve.returns, axis=0)[1:3].mean(axis=0)
+    np.testing.assert_allclose(curve.iqm, middle)
+    assert (curve.low <= curve.iqm).all() and (curve.iqm <= curve.high).all()
+    axis = Figure().subplots()
+    assert curve.plot(axis) is axis
+    np.testing.assert_array_equal(axis.lines[0].get_ydata(), curve.iqm)
+    assert curve.label == "DDQN"
