@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from envs.stepping import raw_step
 from envs.wrapper import Wrapper
+from jaxrl_runs.values import MANY
 
 
 class ActionRepeat(Wrapper):
@@ -47,11 +48,7 @@ class ActionRepeat(Wrapper):
     """
 
     def __init__(self, env: Any, num_repeats: int):
-        is_integer = isinstance(num_repeats, int) and not isinstance(num_repeats, bool)
-        if not is_integer or num_repeats < 1:
-            raise ValueError(
-                f"num_repeats must be an integer of at least 1, got {num_repeats!r}"
-            )
+        MANY.check("num_repeats", num_repeats)
         super().__init__(env, num_repeats)
         self._num_repeats = num_repeats
 

@@ -45,7 +45,7 @@ def canonical(fields: Mapping[str, Any]) -> dict[str, Any]:
     for name, kinds in _KINDS.items():
         if arrays[name].dtype.kind not in kinds:
             raise ValueError(
-                f"{name}: expected dtype float, int, unsigned int or bool, got "
+                f"{name} must be of dtype float, int, unsigned int or bool, got "
                 f"{arrays[name].dtype}"
             )
     arrays["reward"] = _floats(arrays["reward"])
@@ -64,7 +64,7 @@ def canonical(fields: Mapping[str, Any]) -> dict[str, Any]:
 def _array(name: str, value: Any) -> np.ndarray:
     if isinstance(value, Mapping):
         raise ValueError(
-            f"{name}: expected one array, got a mapping with "
+            f"{name} must be one array, got a mapping with "
             f"{', '.join(map(str, value))}; envs.read_transitions flattens it, given "
             "the observation_space"
         )
@@ -80,7 +80,7 @@ def _array(name: str, value: Any) -> np.ndarray:
         )
         if not isinstance(found, bool | int | float):
             raise ValueError(
-                f"{name}: expected numbers, got {type(found).__name__} ({found!r:.40})"
+                f"{name} must be numbers, got {type(found).__name__} ({found!r:.40})"
             )
         array = array.astype(np.float64)
     return array
@@ -95,7 +95,7 @@ def _environment_by_environment(arrays: dict[str, np.ndarray]) -> dict[str, np.n
     for name, array in arrays.items():
         if array.shape[:2] != shape:
             raise ValueError(
-                f"{name}: expected shape [{shape[0]}, {shape[1]}, ...] (steps, "
+                f"{name} must be of shape [{shape[0]}, {shape[1]}, ...] (steps, "
                 f"environments) to go with terminated, got {array.shape}"
             )
     num_rows = shape[0] * shape[1]
@@ -124,7 +124,7 @@ def _check_rows(arrays: dict[str, np.ndarray]) -> None:
     obs = arrays["obs"]
     if obs.ndim == 0 or len(obs) == 0:
         raise ValueError(
-            f"obs: expected at least one row, got an array of shape {obs.shape}"
+            f"obs must be at least one row, got an array of shape {obs.shape}"
         )
     next_obs = arrays["next_obs"]
     if next_obs.shape == (*obs.shape, 1):
@@ -141,7 +141,7 @@ def _check_rows(arrays: dict[str, np.ndarray]) -> None:
     for name, shape in expected.items():
         if arrays[name].shape != shape:
             raise ValueError(
-                f"{name}: expected shape {shape} to go with obs of shape {obs.shape}, "
+                f"{name} must be of shape {shape} to go with obs of shape {obs.shape}, "
                 f"got {arrays[name].shape}"
             )
 
@@ -150,12 +150,12 @@ def _flags(name: str, array: np.ndarray) -> np.ndarray:
     if array.dtype.kind == "b":
         return array
     if array.dtype.kind not in "iuf":
-        raise ValueError(f"{name}: expected dtype bool or 0 and 1, got {array.dtype}")
+        raise ValueError(f"{name} must be of dtype bool or 0 and 1, got {array.dtype}")
     wrong = (array != 0) & (array != 1)
     if wrong.any():
         row = int(wrong.argmax())
         raise ValueError(
-            f"{name}: expected flags (bools, or 0 and 1), got {array[row]} in row {row}"
+            f"{name} must be flags (bools, or 0 and 1), got {array[row]} in row {row}"
         )
     return array.astype(bool)
 
@@ -173,7 +173,7 @@ def _check_finite(name: str, array: np.ndarray) -> None:
     bad = ~np.isfinite(array.reshape(len(array), -1)).all(axis=1)
     if bad.any():
         raise ValueError(
-            f"{name}: expected finite numbers, found NaN or infinity in {bad.sum()} of "
+            f"{name} must be finite numbers, found NaN or infinity in {bad.sum()} of "
             f"{len(array)} rows, first in row {bad.argmax()}"
         )
 

@@ -15,6 +15,7 @@ from jax.core import Tracer
 from envs.check_shapes import find_in_shapes, first_line, paired
 from envs.gymnasium_spaces import to_gymnasium
 from envs.stepping import has_raw_step
+from jaxrl_runs.values import COUNT, INDEX
 
 _NUM_LANES = 4
 _METHODS = ("reset", "step", "observation_space", "action_space")
@@ -57,6 +58,13 @@ def check(env: Any, params: Any = None, *, num_steps: int = 60, seed: int = 0) -
         >>> import envs
         >>> envs.check(*envs.make("CartPole-v1"))
     """
+    COUNT.check("num_steps", num_steps)
+    INDEX.check("seed", seed)
+    if isinstance(env, type):
+        raise TypeError(
+            f"env must be a gymnax environment, got the class {env.__name__}; write "
+            f"{env.__name__}()"
+        )
     name = getattr(env, "name", None) or type(env).__name__
     found = tuple(findings(env, params, num_steps=num_steps, seed=seed))
     if found:

@@ -7,9 +7,10 @@ from typing import Any, overload
 import jax
 import numpy as np
 
-from envs.play import Policy, RecurrentPolicy
-from envs.task import open_task, takes_params
+from envs.play import POLICY_OR_NONE, Policy, RecurrentPolicy
+from envs.task import open_task, split_arguments
 from envs.transitions import Transitions
+from jaxrl_runs.values import MANY, REQUIRED, Integer, as_key
 
 AnyPolicy = Policy | RecurrentPolicy
 
@@ -74,21 +75,23 @@ def collect(task: Any, *args: Any, **kwargs: Any) -> Transitions:
         >>> data.obs.shape
         (1000, 4)
     """
-    if takes_params(task):
-        return _collect(task, *args, **kwargs)
-    return _collect(task, None, *args, **kwargs)
-
-
-def _collect(task, params, num_transitions, key, policy=None, *, num_axes=None):
-    if num_transitions < 1:
-        raise ValueError(f"num_transitions: expected at least 1, got {num_transitions}")
-    if policy is not None and not (
-        callable(policy) or isinstance(policy, RecurrentPolicy)
-    ):
-        raise TypeError(
-            "policy: expected a function (obs, key) -> action, got "
-            f"{type(policy).__name__}"
-        )
+    params, (num_transitions, key, policy, num_axes) = split_arguments(
+        "collect",
+        task,
+        args,
+        kwargs,
+        {
+            "num_transitions": REQUIRED,
+            "key": REQUIRED,
+            "policy": None,
+            "num_axes": None,
+        },
+    )
+    MANY.check("num_transitions", num_transitions)
+    key = as_key(key)
+    if not isinstance(policy, RecurrentPolicy):
+        POLICY_OR_NONE.check("policy", policy)
+    Integer(0, optional=True).check("num_axes", num_axes)
     transitions = open_task(task, params).collect(
         num_transitions, key, policy, num_axes=num_axes
     )

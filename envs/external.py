@@ -6,12 +6,11 @@ import dataclasses
 import functools
 import os
 import warnings
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import gymnasium
 import numpy as np
 
-from envs.keys import as_key
 from envs.moments import Moments
 from envs.outside import Policies
 from envs.play import Episodes
@@ -29,6 +28,17 @@ from envs.task import (
     sha256,
 )
 from envs.transitions import Transitions
+from jaxrl_runs.values import (
+    MANY,
+    POSITIVE_OR_NONE,
+    THRESHOLD_OR_NONE,
+    Integer,
+    OneOf,
+    Text,
+    as_key,
+    as_keys,
+    shown,
+)
 
 EngineName = Literal["envpool", "gymnasium", "gymnasium-processes"]
 ENGINES: tuple[EngineName, ...] = ("envpool", "gymnasium", "gymnasium-processes")
@@ -161,10 +171,12 @@ class ExternalTask(Task):
         """
         check_num_episodes(num_episodes)
         if params is not None:
-            raise ValueError(f"params must be None for {self.name!r}, got {params!r}")
-        _check(time_limit=time_limit)
+            raise ValueError(
+                f"params must be None for {self.name!r}, got {shown(params)}"
+            )
+        Integer(optional=True).check("time_limit", time_limit)
         found = Policies.of(policies, self.obs_space, self.act_space.shape, num_axes)
-        keys = keys_of(as_key(key), found.batch).reshape(-1)
+        keys = keys_of(as_keys(key), found.batch).reshape(-1)
         limit = self.limit if self.adds_limit else None
         if time_limit is not None and (self.limit is None or time_limit < self.limit):
             limit = time_limit
@@ -195,6 +207,7 @@ class ExternalTask(Task):
 
         An episode whose environment fails, or whose policy gives NaN, is left out.
         """
+        MANY.check("num_transitions", num_transitions)
         found = None
         if policy is not None:
             found = Policies.of(policy, self.obs_space, self.act_space.shape, num_axes)
@@ -271,9 +284,14 @@ def external(
       >>> task.time_limit
       200
     """
-    _check(num_envs=num_envs, time_limit=time_limit, timeout=timeout)
-    if engine not in (None, *ENGINES):
-        raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}")
+    Integer(at_most=2**16, optional=True).check("num_envs", num_envs)
+    Integer(at_most=1024, optional=True).check("num_threads", num_threads)
+    Integer(optional=True).check("time_limit", time_limit)
+    POSITIVE_OR_NONE.check("timeout", timeout)
+    OneOf(ENGINES, optional=True).check("engine", engine)
+    Text(optional=True).check("name", name)
+    OneOf(get_args(StepKind)).check("kind", kind)
+    THRESHOLD_OR_NONE.check("solved_return", solved_return)
     if engine is None:
         engine = "envpool" if envpool_has(task) else "gymnasium"
     if engine == "envpool":
@@ -312,9 +330,3 @@ def external(
         adds_limit=adds_limit,
         engine=f"{engine} {source.version} {sorted(options.items())}",
     )
-
-
-def _check(**numbers: float | None) -> None:
-    for name, number in numbers.items():
-        if number is not None and not number > 0:
-            raise ValueError(f"{name} must be positive, got {number}")

@@ -8,7 +8,7 @@ import numpy as np
 from gymnax.environments import environment, spaces
 
 from envs.spaces import OneHot, Spaces
-from envs.stepping import has_raw_step, step
+from envs.stepping import check_env, has_raw_step, step
 
 
 def flat_observations(env: Any, params: Any, known: Spaces | None = None) -> Any:
@@ -27,6 +27,7 @@ def flat_observations(env: Any, params: Any, known: Spaces | None = None) -> Any
     Raises:
         ValueError: If an observation is not one array.
     """
+    check_env(env)
     known = known or Spaces.of(env, params)
     if known.are_vectors:
         return env

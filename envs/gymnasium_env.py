@@ -14,7 +14,8 @@ from envs.gymnasium_spaces import (
     to_numpy,
     unflatten_obs,
 )
-from envs.stepping import Step, step
+from envs.stepping import Step, check_env, step
+from jaxrl_runs.values import Integer
 
 
 class GymnasiumEnv(gymnasium.Env):
@@ -51,6 +52,7 @@ class GymnasiumEnv(gymnasium.Env):
         *,
         observation_space: gymnasium.Space | None = None,
     ):
+        check_env(env)
         self._env = env
         params = env.default_params if params is None else params
         own = to_gymnasium(env.observation_space(params))
@@ -76,6 +78,7 @@ class GymnasiumEnv(gymnasium.Env):
         Returns:
             The first observation and an empty info.
         """
+        Integer(0, optional=True).check("seed", seed)
         super().reset(seed=seed)
         if seed is None and self._first_obs is not None:
             obs = self._first_obs  # gymnax has reset in the step that ended

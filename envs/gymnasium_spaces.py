@@ -34,7 +34,7 @@ def to_gymnasium(space: gymnax_spaces.Space) -> gymnasium.Space:
     if isinstance(space, gymnax_spaces.Tuple):
         return gymnasium.spaces.Tuple([to_gymnasium(child) for child in space.spaces])
     raise TypeError(
-        "space: expected gymnax's Discrete, Box, Dict or Tuple, got "
+        "space must be gymnax's Discrete, Box, Dict or Tuple, got "
         f"{type(space).__name__}"
     )
 
@@ -66,7 +66,7 @@ def check_action(space: gymnasium.Space, action: Any) -> Any:
     is_box = isinstance(space, gymnasium.spaces.Box)
     if action.shape != space.shape if is_box else not space.contains(action):
         raise gymnasium.error.InvalidAction(
-            f"action: expected an element of {space}, got {action!r}"
+            f"action must be an element of {space}, got {action!r}"
         )
     return action.astype(space.dtype)
 

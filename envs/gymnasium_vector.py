@@ -19,6 +19,8 @@ from envs.gymnasium_spaces import (
     to_numpy,
     unflatten_obs,
 )
+from envs.stepping import check_env
+from jaxrl_runs.values import MANY, shown
 
 _MODES = (AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP)
 
@@ -59,14 +61,14 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv):
         autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
         observation_space: gymnasium.Space | None = None,
     ):
-        if num_envs < 1:
-            raise ValueError(f"num_envs: expected at least 1, got {num_envs}")
+        check_env(env)
+        MANY.check("num_envs", num_envs)
         if autoreset_mode not in _MODES and autoreset_mode not in [
             mode.value for mode in _MODES
         ]:
             raise ValueError(
-                f"autoreset_mode: expected one of {', '.join(map(str, _MODES))}, got "
-                f"{autoreset_mode!r}"
+                f"autoreset_mode must be one of {', '.join(map(str, _MODES))}, got "
+                f"{shown(autoreset_mode)}"
             )
         mode = AutoresetMode(autoreset_mode)
         self.metadata = {"render_modes": [], "autoreset_mode": mode}
@@ -197,7 +199,7 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv):
             seed = [int(seed) + i for i in range(self.num_envs)]
         if len(seed) != self.num_envs:
             raise ValueError(
-                f"seed: expected one seed or {self.num_envs} (one for each copy), got "
+                f"seed must be one seed or {self.num_envs} (one for each copy), got "
                 f"{len(seed)}"
             )
         seeds = [draw_seed(self.np_random) if s is None else s for s in seed]

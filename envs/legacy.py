@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from envs.stepping import raw_step, step
+from envs.stepping import check_env, raw_step, step
 
 
 class LegacyEnv:
@@ -35,6 +35,7 @@ class LegacyEnv:
     """
 
     def __init__(self, env: Any):
+        check_env(env)
         self._env = env
 
     def reset(self, key: jax.Array, params: Any = None) -> tuple[Any, Any]:

@@ -13,6 +13,7 @@ from flax import struct
 
 from envs.stepping import has_raw_step, raw_step, step
 from envs.transitions import Transitions
+from jaxrl_runs.values import Function
 
 
 class Policy(Protocol):
@@ -21,6 +22,9 @@ class Policy(Protocol):
     def __call__(self, obs: Any, key: jax.Array, /) -> Any:
         """Returns the action for a single observation."""
         ...
+
+
+POLICY_OR_NONE = Function("(obs, key) -> action", optional=True)
 
 
 @runtime_checkable

@@ -44,7 +44,7 @@ def _check_size(name: str, where: str, numbers: np.ndarray) -> None:
     if wrong.any():
         row = int(np.argmax(np.where(wrong, largest, -1)))
         raise ValueError(
-            f"{name}: expected numbers of a usual size, got {numbers[row]:g} in row "
+            f"{name} must be numbers of a usual size, got {numbers[row]:g} in row "
             f"{row}{where} (the column's median is {np.median(numbers):g}); leave such "
             "rows out if it stands for a missing value, else rescale the column"
         )

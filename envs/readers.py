@@ -124,7 +124,7 @@ def read_transitions(
     if hasattr(source, "columns") and hasattr(source, "__getitem__"):
         return Transitions.from_dataframe(source, columns=columns)
     raise TypeError(
-        "source: expected a path, a mapping of arrays, a DataFrame, a Minari dataset "
+        "source must be a path, a mapping of arrays, a DataFrame, a Minari dataset "
         f"or Transitions, got {type(source).__name__}"
     )
 
@@ -176,7 +176,7 @@ def _named(
     unknown = columns.keys() - NAMES.keys()
     if unknown:
         raise ValueError(
-            f"columns: expected fields among {', '.join(NAMES)}, got "
+            f"columns must be fields among {', '.join(NAMES)}, got "
             f"{', '.join(sorted(unknown))}"
         )
     fields = {}
@@ -189,7 +189,7 @@ def _named(
             fields[field] = np.stack([np.asarray(given[n]) for n in found], axis=1)
         elif len(found) > 1:
             raise ValueError(
-                f"{field}: expected one array, found {' and '.join(map(str, found))}; "
+                f"{field} must be one array, found {' and '.join(map(str, found))}; "
                 "say which by columns"
             )
         elif found:
@@ -237,7 +237,7 @@ def _flattened(field: str, values: Any, space: Any) -> Any:
         return values
     if space is None:
         raise ValueError(
-            f"{field}: expected one array, got a mapping with {', '.join(values)}; "
+            f"{field} must be one array, got a mapping with {', '.join(values)}; "
             "give the observation_space by which to flatten it"
         )
     return flatten_rows(space, values)

@@ -26,7 +26,7 @@ def from_minari(dataset: Any, max_bytes: int) -> Transitions:
         actions = np.asarray(episode.actions)
         if len(obs) != len(actions) + 1:
             raise ValueError(
-                f"episode {number}: expected one observation more than actions, got "
+                f"episode {number} must have one observation more than actions, got "
                 f"{len(obs)} and {len(actions)}"
             )
         total += 2 * obs.nbytes + actions.nbytes
@@ -72,11 +72,11 @@ def from_vector_env(
     """See `Transitions.from_vector_env`."""
     if not isinstance(vector_env, gymnasium.vector.VectorEnv):
         raise TypeError(
-            "vector_env: expected a gymnasium.vector.VectorEnv, got "
+            "vector_env must be a gymnasium.vector.VectorEnv, got "
             f"{type(vector_env).__name__}"
         )
     if num_steps < 1:
-        raise ValueError(f"num_steps: expected at least 1, got {num_steps}")
+        raise ValueError(f"num_steps must be at least 1, got {num_steps}")
     mode = vector_env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
     space, num_envs = vector_env.single_observation_space, vector_env.num_envs
     vector_env.action_space.seed(seed)

@@ -19,6 +19,7 @@ from envs.grid_world import GridWorld
 from envs.half_cheetah import make_half_cheetah
 from envs.mountain_car_continuous import MountainCarContinuous
 from envs.simple_env import SimpleEnv
+from jaxrl_runs.values import THRESHOLD_OR_NONE, Function, Text, shown
 
 Pair = tuple[Environment, Any]
 """An environment and its params, as ``gymnax.make`` returns them."""
@@ -128,18 +129,21 @@ def register(
         ValueError: If the name is taken.
         TypeError: If ``factory`` is not callable.
     """
+    Text().check("name", name)
+    Function("without arguments that returns (env, params)").check("factory", factory)
+    THRESHOLD_OR_NONE.check("solved_return", solved_return)
+    Text(optional=True).check("gymnasium_id", gymnasium_id)
     if name in _factories:
-        raise ValueError(f"name: a task called {name!r} is already registered")
-    if not callable(factory):
-        raise TypeError(
-            "factory: expected a function without arguments that returns (env, "
-            f"params), got {type(factory).__name__}"
+        raise ValueError(
+            f"name must be a new one: a task called {name!r} is already registered"
         )
     _specs[name] = TaskSpec(name, gymnasium_id, solved_return)
     _factories[name] = factory
 
 
 def _check_registered(name: str) -> None:
+    if not isinstance(name, str):
+        raise ValueError(f"name must be a string, got {shown(name)}")
     if name in _factories:
         return
     close = difflib.get_close_matches(str(name), _factories, n=3, cutoff=0.5)

@@ -173,12 +173,12 @@ def action_vector(action: Any, num_actions: int | None, size: int) -> jax.Array:
     if num_actions is None:
         if action.size != size:
             raise ValueError(
-                f"action: expected a vector of size {size}, got shape {action.shape}"
+                f"action must be a vector of size {size}, got shape {action.shape}"
             )
         return jnp.reshape(action, (size,)).astype(jnp.float32)
     if action.size != 1 or not jnp.issubdtype(action.dtype, jnp.integer):
         raise ValueError(
-            f"action: expected one of the integers 0 ... {num_actions - 1}, got "
+            f"action must be one of the integers 0 ... {num_actions - 1}, got "
             f"{action.dtype} of shape {action.shape}"
         )
     return jax.nn.one_hot(action.reshape(()), num_actions, dtype=jnp.float32)

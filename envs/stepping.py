@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from gymnax.environments.environment import Environment
 
+from jaxrl_runs.values import Like
+
 
 class Step(NamedTuple):
     """What ``env.step`` gives, sorted into the episode it belongs to.
@@ -53,7 +55,7 @@ def step(env: Any, key: jax.Array, state: Any, action: Any, params: Any) -> Step
     outputs = env.step(key, state, action, params)
     if len(outputs) != 6:
         raise ValueError(
-            "env: expected the six values of gymnax 1.x's step (obs, state, reward, "
+            "env must give the six values of gymnax 1.x's step (obs, state, reward, "
             f"terminated, truncated, info), got {len(outputs)}"
         )
     obs, state, reward, terminated, truncated, info = outputs
@@ -121,6 +123,27 @@ def _restarted(taken: Step, restart: tuple[Any, Any]) -> Step:
         (taken.obs, taken.state),
     )
     return taken._replace(obs=obs, state=state)
+
+
+_ENV = Like(
+    "a gymnax environment",
+    ("reset", "step", "observation_space", "action_space", "default_params"),
+)
+
+
+def check_env(env: Any, name: str = "env") -> None:
+    """Raises TypeError, with a remedy, for what is no gymnax environment."""
+    if isinstance(env, tuple):
+        raise TypeError(
+            f"{name} must be a gymnax environment, got a tuple; pass the two parts of "
+            "a pair: f(*pair)"
+        )
+    if isinstance(env, str):
+        raise TypeError(
+            f"{name} must be a gymnax environment, got {env!r}; envs.make({env!r}) "
+            "gives a pair (env, params)"
+        )
+    _ENV.check(name, env)
 
 
 def has_raw_step(env: Any) -> bool:

@@ -16,9 +16,9 @@ from typing import Any, get_args
 import gymnasium
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from envs import registry
-from envs.keys import as_key
 from envs.play import (
     Episodes,
     as_pytree,
@@ -30,7 +30,20 @@ from envs.play import (
 from envs.spaces import Spaces
 from envs.steps import StepKind, Steps, kind_of_steps
 from envs.transitions import Transitions
+from jaxrl_runs import values
 from jaxrl_runs.checkpoints import tree_sha256
+from jaxrl_runs.values import (
+    MANY,
+    REQUIRED,
+    THRESHOLD_OR_NONE,
+    Function,
+    OneOf,
+    Text,
+    as_key,
+    as_keys,
+    setting,
+    shown,
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -53,16 +66,16 @@ class Task:
     name: str
     env: Any
     params: Any
-    kind: StepKind = "real"
-    solved_return: float | None = None
-    vary: Callable[[Any, jax.Array, Any], Any] | None = None
+    kind: StepKind = setting("real", OneOf(get_args(StepKind)))
+    solved_return: float | None = setting(None, THRESHOLD_OR_NONE)
+    vary: Callable[[Any, jax.Array, Any], Any] | None = setting(
+        None, Function("(params, key, generation) -> params", optional=True)
+    )
 
     def __post_init__(self):
-        if self.kind not in get_args(StepKind):
-            raise ValueError(
-                f"kind must be one of {', '.join(get_args(StepKind))}, got "
-                f"{self.kind!r}"
-            )
+        Text().check("name", self.name)
+        for field, rule in values.rules(self).items():
+            rule.check(field, getattr(self, field))
 
     @property
     def is_external(self) -> bool:
@@ -157,7 +170,7 @@ class Task:
         check_num_episodes(num_episodes)
         policies = as_pytree(policies)
         params = self.params if params is None else params
-        key = as_key(key)
+        key = as_keys(key)
         space = self.action_space(params)
         batch = batch_shape(
             policies,
@@ -180,6 +193,7 @@ class Task:
         num_axes: int | None = None,
     ) -> Transitions:
         """Transitions of one episode after another; see `envs.collect`."""
+        MANY.check("num_transitions", num_transitions)
         policy = as_pytree(policy)
         if policy is not None:
             check_single(
@@ -271,12 +285,8 @@ def _open(task: Any, params: Any) -> Task:
     env: Any = task
     if isinstance(task, tuple) and len(task) == 2:
         env, params = task
-    if not all(hasattr(env, method) for method in ("reset", "step", "action_space")):
-        raise TypeError(
-            "task must be the name of a task, a gymnax pair (env, params), an "
-            "envs.Task, or a gymnasium.Env, VectorEnv or a function that makes one, "
-            f"got {task!r}"
-        )
+    if not _is_environment(env):
+        raise TypeError(_not_a_task(task))
     if params is None:
         params = env.default_params
     known = registry.name_of(env, params)
@@ -292,6 +302,72 @@ def is_gymnasium(task: Any) -> bool:
     if inspect.isclass(task):
         return issubclass(task, gymnasium.Env | gymnasium.vector.VectorEnv)
     return callable(task) and not hasattr(task, "reset")
+
+
+def _is_environment(env: Any) -> bool:
+    methods = ("reset", "step", "action_space", "observation_space")
+    return all(hasattr(env, method) for method in methods) and not isinstance(env, type)
+
+
+def _not_a_task(task: Any) -> str:
+    found = shown(task)
+    if isinstance(task, type):
+        found = f"the class {task.__name__}; write {task.__name__}()"
+    return (
+        "task must be the name of a task, a gymnax pair (env, params), an envs.Task, "
+        f"or a gymnasium.Env, VectorEnv or a function that makes one, got {found}"
+    )
+
+
+def split_arguments(
+    function: str,
+    task: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    names: dict[str, Any],
+) -> tuple[Any, tuple[Any, ...]]:
+    """The arguments after a task, whose first one can be its params.
+
+    They are where `task` is a gymnax environment, and where what stands in the place of
+    the key is neither a seed nor an array: `train(agent, "CartPole-v1", None, key)`.
+
+    Args:
+      function: What the user called, for messages.
+      task: What came before.
+      args: What followed by position.
+      kwargs: What followed by name.
+      names: The arguments' names in their order after `params`, with their defaults;
+        `REQUIRED` where there is none.
+
+    Returns:
+      The params, None if there are none, and the arguments in the order of `names`.
+
+    Raises:
+      TypeError: Arguments are missing, too many, given twice or unknown.
+    """
+    if takes_params(task) and not _is_environment(task):
+        raise TypeError(_not_a_task(task))
+    has_params = takes_params(task) or (len(args) > 1 and _is_no_number(args[0]))
+    positions = ["params", *names] if has_params else list(names)
+    usage = (
+        f"{function}(..., env, params, {', '.join(names)}) or "
+        f"{function}(..., task, {', '.join(names)})"
+    )
+    given = dict(zip(positions, args, strict=False))
+    twice = sorted(given.keys() & kwargs.keys())
+    unknown = sorted(kwargs.keys() - names.keys() - {"params"})
+    if len(args) > len(positions) or twice or unknown:
+        what = ", ".join(twice + unknown) or f"{len(args)} arguments after the task"
+        raise TypeError(f"arguments must be those of {usage}, got {what}")
+    given = {**names, "params": None, **given, **kwargs}
+    for name in names:
+        if given[name] is REQUIRED:
+            raise TypeError(f"{name} must be given: {usage}")
+    return given.pop("params"), tuple(given[name] for name in names)
+
+
+def _is_no_number(value: Any) -> bool:
+    return not isinstance(value, int | float | np.ndarray | np.generic | jax.Array)
 
 
 def takes_params(task: Any) -> bool:
@@ -331,8 +407,7 @@ def not_a_pair(name: str, argument: str = "env") -> str:
 
 def check_num_episodes(num_episodes: int) -> None:
     """Raises ValueError if it is not positive."""
-    if num_episodes < 1:
-        raise ValueError(f"num_episodes must be at least 1, got {num_episodes}")
+    MANY.check("num_episodes", num_episodes)
 
 
 def check_single(batch: tuple[int, ...]) -> None:

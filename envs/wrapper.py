@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from gymnax.environments.environment import Environment
 
-from envs.stepping import has_raw_step
+from envs.stepping import check_env, has_raw_step
 
 
 class Wrapper(Environment):
@@ -29,6 +29,7 @@ class Wrapper(Environment):
     """
 
     def __init__(self, env: Any, settings: Hashable = None):
+        check_env(env)
         if not has_raw_step(env):
             raise ValueError(
                 f"env must have gymnax's own step, got {type(env).__name__}, which has "

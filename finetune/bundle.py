@@ -34,6 +34,7 @@ from finetune.zero_shot import (
     fit_single_best,
     train_zero_shot,
 )
+from jaxrl_runs.values import Like, as_key
 from jaxrl_runs.weight_files import check_arrays, read_weights, write_weights
 
 FORMAT = 1
@@ -56,6 +57,18 @@ class FitConfig:
     cost: MetaTrainConfig = MetaTrainConfig(num_steps=500, num_members=2)  # noqa: RUF009
     ranking: RankingConfig = RankingConfig()  # noqa: RUF009
     reference: ReferenceConfig | None = ReferenceConfig()  # noqa: RUF009
+
+    def __post_init__(self):
+        for name, kind in (
+            ("performance", MetaTrainConfig),
+            ("cost", MetaTrainConfig),
+            ("ranking", RankingConfig),
+            ("reference", ReferenceConfig),
+        ):
+            rule = Like(
+                f"a {kind.__name__}", kinds=(kind,), optional=name == "reference"
+            )
+            rule.check(f"FitConfig.{name}", getattr(self, name))
 
 
 class LearnedArrays(struct.PyTreeNode):
@@ -275,7 +288,7 @@ def _restore(state: dict, static: dict) -> LearnedArrays:
 
 
 def fit_surrogates(
-    key: jax.Array,
+    key: jax.Array | int,
     data: MetaDataset,
     config: FitConfig = FitConfig(),
     folds: Sequence[Sequence[int]] | None = None,
@@ -283,7 +296,7 @@ def fit_surrogates(
     """Meta-learn everything, for each fold.
 
     Args:
-        key: Random key.
+        key: A PRNG key or a seed.
         data: The meta-dataset.
         config: Settings.
         folds: For each fold the datasets to learn from; None: one fold, all datasets.
@@ -291,6 +304,11 @@ def fit_surrogates(
     Returns:
         One bundle per fold.
     """
+    key = as_key(key)
+    Like("a MetaDataset, as finetune.read gives it", kinds=(MetaDataset,)).check(
+        "data", data
+    )
+    Like("a FitConfig", kinds=(FitConfig,)).check("config", config)
     folds = [list(range(data.num_datasets))] if folds is None else folds
     performance_key, cost_key, ranking_key, reference_key = jax.random.split(key, 4)
     performance = meta_train(performance_key, data, config.performance, folds)

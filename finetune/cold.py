@@ -21,6 +21,16 @@ from finetune.curves import CurveModel, gaussian_gain
 from finetune.response import Response, unit_columns
 from finetune.task_runs import TaskRuns
 from finetune.trust import Trust
+from jaxrl_runs import values
+from jaxrl_runs.values import (
+    COUNT,
+    FRACTION,
+    NOT_NEGATIVE,
+    POSITIVE,
+    Integer,
+    Number,
+    setting,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,19 +58,27 @@ class ColdConfig:
             grown by this factor.
     """
 
-    most_share: float = 0.3
-    least_share: float = 0.05
-    first_trust: float = 0.5
-    patience: float = 0.5
-    memory: float = 5.0
-    eta: int = 3
-    random_every: int = 2
-    strength: float = 3.0
-    given_up: float = 0.3
-    shortlist: int = 24
-    growth: float = 1.15
-    max_rows: int = 80
-    pause: float = 1.2
+    most_share: float = setting(0.3, FRACTION)
+    least_share: float = setting(0.05, FRACTION)
+    first_trust: float = setting(0.5, FRACTION)
+    patience: float = setting(0.5, POSITIVE)
+    memory: float = setting(5.0, POSITIVE)
+    eta: int = setting(3, Integer(at_least=2))
+    random_every: int = setting(2, COUNT)
+    strength: float = setting(3.0, POSITIVE)
+    given_up: float = setting(0.3, NOT_NEGATIVE)
+    shortlist: int = setting(24, COUNT)
+    growth: float = setting(1.15, Number(above=1.0))
+    max_rows: int = setting(80, Integer(at_least=2, at_most=2**16))
+    pause: float = setting(1.2, Number(at_least=1.0))
+
+    def __post_init__(self):
+        values.check(self)
+        if self.least_share > self.most_share:
+            raise ValueError(
+                f"least_share must be at most most_share, {self.most_share}, got "
+                f"{self.least_share}"
+            )
 
 
 class _Goal(NamedTuple):

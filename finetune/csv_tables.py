@@ -13,6 +13,7 @@ from finetune.assemble import assemble, from_percent
 from finetune.cells import Rows, is_missing
 from finetune.meta_dataset import MetaDataset, check_repetitions, check_values
 from finetune.space import Categorical, SearchSpace
+from jaxrl_runs.values import FLAG, PATH
 
 _FILES = ("config", "curve", "cost", "meta")
 _EPOCH = re.compile(r"(?:epoch[ _-]?)?(\d+)(?:\.0*)?", re.IGNORECASE)
@@ -49,6 +50,8 @@ def read_csv(
     Raises:
         ValueError: On the first fault; the message names file, row and column.
     """
+    PATH.check("folder", folder)
+    FLAG.check("percent", percent)
     folder = Path(folder)
     files = {name: Rows(folder / f"{name}.csv") for name in _FILES}
     names = list(files["config"].cells)

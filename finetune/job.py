@@ -20,6 +20,15 @@ from finetune.space import Config, SearchSpace
 from finetune.tuner import Trial, Tuner
 from finetune.workers import Done, Epoch, Here, Processes, TrainEpoch
 from jaxrl_runs.run_folder import RunFolder
+from jaxrl_runs.values import (
+    FLAG,
+    PATH,
+    POSITIVE_OR_NONE,
+    Function,
+    Integer,
+    Number,
+    Text,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,6 +112,10 @@ def run(
             one, is in use, or cannot be written.
     """
     _check(train_epoch, budget, workers, timeout)
+    PATH.check("out", out)
+    FLAG.check("resume", resume)
+    FLAG.check("progress", progress)
+    Text(optional=True).check("device_variable", device_variable)
     tuner = Tuner(
         space,
         meta_dataset,
@@ -130,16 +143,10 @@ def run(
 
 
 def _check(train_epoch: Any, budget: Any, workers: Any, timeout: Any) -> None:
-    if not callable(train_epoch):
-        raise ValueError(f"train_epoch must be a function, got {train_epoch!r}")
-    for name, value in (("budget", budget), ("timeout", timeout)):
-        if value is None and name == "timeout":
-            continue
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not is_number or not float(value or 0) > 0:
-            raise ValueError(f"{name} must be a positive number, got {value!r}")
-    if not isinstance(workers, int) or isinstance(workers, bool) or workers < 1:
-        raise ValueError(f"workers must be a whole number, 1 or more, got {workers!r}")
+    Function("(epoch) -> score").check("train_epoch", train_epoch)
+    Number(above=0, infinite=True).check("budget", budget)
+    POSITIVE_OR_NONE.check("timeout", timeout)
+    Integer(at_most=2**16).check("workers", workers)
     if workers > 1 or timeout is not None:
         try:
             pickle.dumps(train_epoch)

@@ -12,6 +12,7 @@ import numpy as np
 from finetune.assemble import assemble, from_percent, name_meta_features
 from finetune.cells import Rows, is_missing, to_number
 from finetune.meta_dataset import MetaDataset, check_repetitions, check_values
+from jaxrl_runs.values import PATH
 
 # what Quick-Tune's tables record beside hyperparameters
 _NO_HYPERPARAMETERS = frozenset(
@@ -49,6 +50,7 @@ def read_json(path: str | Path, num_epochs: int = 50) -> MetaDataset:
     Raises:
         ValueError: If something is missing or out of range; the message says where.
     """
+    PATH.check("path", path)
     path = Path(path)
     if path.is_file():
         return _read_lcbench(path)

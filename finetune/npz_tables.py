@@ -10,6 +10,7 @@ import numpy as np
 from finetune.assemble import assemble, from_percent, name_meta_features
 from finetune.meta_dataset import MetaDataset
 from finetune.space import SearchSpace
+from jaxrl_runs.values import PATH
 
 _NPZ_KEYS = (
     "perf_top1_percent",
@@ -36,6 +37,7 @@ def read_npz(path: str | Path, space: SearchSpace | None = None) -> MetaDataset:
             columns are matched by name, those it does not have are left out, those
             that the file does not have are absent.
     """
+    PATH.check("path", path)
     path = Path(path)
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path.name}: no such npz file, or not one")

@@ -17,6 +17,7 @@ from finetune.json_tables import is_json_layout, read_json
 from finetune.meta_dataset import MetaDataset
 from finetune.npz_tables import read_npz
 from finetune.space import SearchSpace
+from jaxrl_runs.values import FLAG, PATH
 
 __all__ = ["read", "read_csv", "read_for", "read_json", "read_npz"]
 
@@ -40,6 +41,8 @@ def read(path: str | Path, percent: bool = True) -> MetaDataset:
     Raises:
         ValueError: If it is in none of the layouts, or damaged.
     """
+    PATH.check("path", path)
+    FLAG.check("percent", percent)
     path = Path(path)
     if not path.exists():
         raise ValueError(f"{path.name}: no such file or folder")

@@ -23,6 +23,8 @@ import optax
 from flax import struct
 
 from finetune.meta_dataset import MetaDataset
+from jaxrl_runs import values
+from jaxrl_runs.values import COUNT, MANY, POSITIVE, RATE, setting
 
 NUM_EPOCHS = 50
 FIRST_BLOCK = 23
@@ -35,11 +37,14 @@ _KEEP_SHARE = 0.75  # of the channels, by the dropout
 class ReferenceConfig:
     """Settings of the published meta-training."""
 
-    num_steps: int = 10_000
-    batch_size: int = 32
-    learning_rate: float = 1e-4
-    final_learning_rate: float = 1e-7
-    meta_scale: float = 1000.0
+    num_steps: int = setting(10_000, COUNT)
+    batch_size: int = setting(32, MANY)
+    learning_rate: float = setting(1e-4, RATE)
+    final_learning_rate: float = setting(1e-7, RATE)
+    meta_scale: float = setting(1000.0, POSITIVE)
+
+    def __post_init__(self):
+        values.check(self)
 
 
 def _linear(x: jax.Array, weights: dict, name: str) -> jax.Array:

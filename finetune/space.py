@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxrl_runs.values import ANY_NUMBER, FLAG, shown
+
 Config = dict[str, Any]
 
 
@@ -31,6 +33,8 @@ class Condition:
             self.values, Sequence
         ):
             raise ValueError(f"values must be a tuple of values, got {self.values!r}")
+        if not len(self.values):
+            raise ValueError("values must hold one value or more, got none")
         object.__setattr__(self, "values", _freeze(self.values))
 
 
@@ -162,11 +166,8 @@ class Float:
 
     def __post_init__(self):
         _check_name(self)
-        for bound in (self.low, self.high):
-            if not _is_number(bound):
-                raise ValueError(
-                    f"{self.name}: low and high must be finite numbers, got {bound!r}"
-                )
+        for field in ("low", "high"):
+            ANY_NUMBER.check(f"{self.name}: {field}", getattr(self, field))
         if not self.low <= self.high:
             raise ValueError(
                 f"{self.name}: low must be at most high, got {self.low} and {self.high}"
@@ -224,8 +225,10 @@ def _check_name(h: Any) -> None:
         raise ValueError(f"name must be a non-empty string, got {h.name!r}")
     if h.condition is not None and not isinstance(h.condition, Condition):
         raise ValueError(
-            f"{h.name}: condition must be a Condition, got {h.condition!r}"
+            f"{h.name}: condition must be a Condition, got {shown(h.condition)}"
         )
+    for flag in ("log", "integer", "optional"):
+        FLAG.check(f"{h.name}: {flag}", getattr(h, flag, False))
 
 
 def _check_choices(h: Any) -> None:
@@ -267,6 +270,11 @@ class SearchSpace:
     hyperparameters: tuple[Hyperparameter, ...]
 
     def __post_init__(self):
+        if not isinstance(self.hyperparameters, Sequence):
+            raise ValueError(
+                "hyperparameters must be a tuple of Categorical, Ordinal or Float, got "
+                f"{shown(self.hyperparameters)}"
+            )
         object.__setattr__(self, "hyperparameters", tuple(self.hyperparameters))
         for h in self.hyperparameters:
             if not isinstance(h, Hyperparameter):

@@ -15,6 +15,7 @@ import numpy as np
 from finetune.assemble import META_NAMES
 from finetune.meta_dataset import MetaDataset
 from finetune.space import Categorical, Float, Ordinal, SearchSpace
+from jaxrl_runs.values import INDEX, MANY, Like
 
 
 def example_space() -> SearchSpace:
@@ -71,6 +72,11 @@ def make_synthetic(
         num_epochs: Budget.
         seed: Of the generator.
     """
+    MANY.check("num_datasets", num_datasets)
+    MANY.check("num_runs", num_runs)
+    MANY.check("num_epochs", num_epochs)
+    INDEX.check("seed", seed)
+    Like("a SearchSpace", kinds=(SearchSpace,), optional=True).check("space", space)
     space = example_space() if space is None else space
     random = np.random.default_rng(seed)
     width = space.num_columns

@@ -17,6 +17,8 @@ from finetune import gp
 from finetune.encoding import fit_encoder, history_features
 from finetune.meta_dataset import MetaDataset
 from finetune.surrogate import Prior, Surrogate, apply_member, init_weights
+from jaxrl_runs import values
+from jaxrl_runs.values import COUNT, MANY, NOT_NEGATIVE, RATE, WIDTH, Integer, setting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,16 +38,19 @@ class MetaTrainConfig:
         num_meta_examples: Meta-training examples kept as evidence (N1).
     """
 
-    num_steps: int = 1500
-    num_tasks: int = 2
-    num_context: int = 32
-    num_query: int = 32
-    learning_rate: float = 2e-3
-    weight_decay: float = 1e-2
-    num_members: int = 3
-    num_hidden: int = 64
-    num_features: int = 16
-    num_meta_examples: int = 4096
+    num_steps: int = setting(1500, COUNT)
+    num_tasks: int = setting(2, MANY)
+    num_context: int = setting(32, MANY)
+    num_query: int = setting(32, MANY)
+    learning_rate: float = setting(2e-3, RATE)
+    weight_decay: float = setting(1e-2, NOT_NEGATIVE)
+    num_members: int = setting(3, Integer(at_most=256))
+    num_hidden: int = setting(64, WIDTH)
+    num_features: int = setting(16, WIDTH)
+    num_meta_examples: int = setting(4096, MANY)
+
+    def __post_init__(self):
+        values.check(self)
 
 
 class Runs(struct.PyTreeNode):

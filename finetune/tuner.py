@@ -17,7 +17,15 @@ from finetune.meta_dataset import MetaDataset
 from finetune.space import Config, SearchSpace
 from finetune.task_runs import DIRECTIONS, TaskRuns
 from finetune.warm import WarmPolicy
+from jaxrl_runs.values import INDEX, MANY, NOT_NEGATIVE, Like, OneOf
 
+_SURROGATES = Like(
+    "Surrogates, as Surrogates.load() gives them", kinds=(Surrogates,), optional=True
+)
+_META_DATASET = Like(
+    "a MetaDataset, as finetune.read gives it", kinds=(MetaDataset,), optional=True
+)
+_COLD = Like("a ColdConfig", kinds=(ColdConfig,))
 REFIT = ("no_refit_history", "no_refit_meta", "refit")
 
 
@@ -90,12 +98,15 @@ class Tuner:
         direction: str = "maximize",
         cold: ColdConfig = ColdConfig(),  # noqa: B008 (frozen)
     ):
-        _check_choice("refit", refit, REFIT)
-        _check_choice("direction", direction, DIRECTIONS)
-        _check_whole("num_candidates", num_candidates, 1)
-        _check_whole("num_epochs", num_epochs, 1)
-        _check_whole("seed", seed, 0)
-        _check_number("stop_below", stop_below, 0)
+        OneOf(REFIT).check("refit", refit)
+        OneOf(DIRECTIONS).check("direction", direction)
+        MANY.check("num_candidates", num_candidates)
+        MANY.check("num_epochs", num_epochs)
+        INDEX.check("seed", seed)
+        NOT_NEGATIVE.check("stop_below", stop_below)
+        _SURROGATES.check("surrogates", surrogates)
+        _META_DATASET.check("meta_dataset", meta_dataset)
+        _COLD.check("cold", cold)
         if surrogates is None:
             if not isinstance(space, SearchSpace):
                 raise ValueError(
@@ -443,11 +454,6 @@ def _check_meta_features(meta_features: Any, names: tuple[str, ...]) -> np.ndarr
     return values
 
 
-def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {choices}, got {value!r}")
-
-
 def _check_whole(name: str, value: Any, low: int, high: float = np.inf) -> None:
     is_whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
     if not is_whole or not low <= value <= high:
@@ -459,8 +465,3 @@ def _is_finite(value: Any) -> bool:
     is_number = isinstance(value, (int, float, np.number, np.ndarray, jax.Array))
     is_number = is_number and not isinstance(value, bool) and np.ndim(value) == 0
     return is_number and bool(np.isfinite(value))
-
-
-def _check_number(name: str, value: Any, low: float) -> None:
-    if not _is_finite(value) or value < low:
-        raise ValueError(f"{name} must be a number, {low} or more, got {value!r}")

@@ -26,19 +26,24 @@ from jax.typing import ArrayLike
 from finetune.encoding import Encoder, fit_encoder
 from finetune.meta_dataset import MetaDataset
 from finetune.training import pad_runs
+from jaxrl_runs import values
+from jaxrl_runs.values import COUNT, MANY, NOT_NEGATIVE, RATE, WIDTH, Integer, setting
 
 
 @dataclasses.dataclass(frozen=True)
 class RankingConfig:
     """Settings of the ranking network's training."""
 
-    num_steps: int = 1000
-    num_tasks: int = 8
-    batch_size: int = 32
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.1
-    num_members: int = 5
-    num_hidden: int = 64
+    num_steps: int = setting(1000, COUNT)
+    num_tasks: int = setting(8, MANY)
+    batch_size: int = setting(32, MANY)
+    learning_rate: float = setting(2e-3, RATE)
+    weight_decay: float = setting(0.1, NOT_NEGATIVE)
+    num_members: int = setting(5, Integer(at_most=256))
+    num_hidden: int = setting(64, WIDTH)
+
+    def __post_init__(self):
+        values.check(self)
 
 
 class RankingNetwork(nn.Module):

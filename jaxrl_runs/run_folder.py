@@ -23,12 +23,18 @@ import jax
 import numpy as np
 
 from jaxrl_runs.checkpoints import Checkpoints
+from jaxrl_runs.values import FLAG, PATH
 
 FORMAT_VERSION = 1
 
 
 class RunFolderError(RuntimeError):
     """The folder cannot be used; the message says why and what to do."""
+
+
+def holds_run(path: str | Path) -> bool:
+    """Whether there is a run in a folder, which `resume` can go on with."""
+    return (Path(path) / "run.json").exists()
 
 
 def is_writer() -> bool:
@@ -45,21 +51,25 @@ class RunFolder:
     Args:
       path: The folder; created if it does not exist.
       config: JSON-serialisable configuration that identifies the run.
-      resume: Continue the run that is in the folder, if there is one.
+      resume: Continue the run that is in the folder.
 
     Raises:
-      RunFolderError: The folder holds a run and `resume` is False, holds one of another
-        configuration or format version, is used by another process, or cannot be
-        written.
+      RunFolderError: The folder holds a run and `resume` is False, holds none and
+        `resume` is True, holds one of another configuration or format version, is used
+        by another process, or cannot be written.
     """
 
     def __init__(self, path: str | Path, config: dict, *, resume: bool = False):
+        PATH.check("path", path)
+        FLAG.check("resume", resume)
         self.path = Path(path)
         self._resume = resume
         self._checkpoints = Checkpoints(self.path / "checkpoints")
         self._lock = None
         if not is_writer():
             return
+        if resume and not self.path.is_dir():
+            raise RunFolderError(f"{self.path}: there is no such folder to resume")
         with _readable_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = open(self.path / ".lock", "w")  # noqa: SIM115
@@ -176,6 +186,11 @@ class RunFolder:
             "jax": jax.__version__,
         }
         if not path.exists():
+            if self._resume:
+                raise RunFolderError(
+                    f"{self.path}: the folder holds no run to resume; start one "
+                    "without resume (--resume), or name the folder of a run"
+                )
             content = {"format_version": FORMAT_VERSION, "config": config}
             self.write_json("run.json", {**content, "machine": machine})
             return

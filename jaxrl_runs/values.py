@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import numbers
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,11 +26,12 @@ from flax import struct
 from jax.core import Tracer
 
 _RULE = "rule"
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclasses.dataclass(frozen=True)
 class Number:
-    """A finite real number, or an array of them where the field is traced.
+    """A finite real number, also as an array of no axes.
 
     Attributes:
       above: It must be larger than this.
@@ -58,7 +61,7 @@ class Number:
                 ("below", self.below),
                 ("of at most", self.at_most),
             )
-            if bound is not None
+            if bound is not None and math.isfinite(bound)
         ]
         text = " ".join([kind, " and ".join(bounds)]).strip()
         return f"{text} or None" if self.optional else text
@@ -68,32 +71,22 @@ class Number:
         if isinstance(value, Tracer) or (value is None and self.optional):
             return
         if not self._holds(value):
-            raise ValueError(f"{name} must be {self}, got {value!r}")
+            raise ValueError(f"{name} must be {self}, got {shown(value)}")
 
     def _holds(self, value: Any) -> bool:
-        is_scalar = isinstance(value, numbers.Real) and not isinstance(value, bool)
-        if not is_scalar and not isinstance(value, np.ndarray | jax.Array):
+        number = _number(value)
+        if number is None:
             return False
-        try:
-            array = np.asarray(value)
-            array = array.astype(np.float64)
-            if array.size == 0 or np.asarray(value).dtype == bool:
-                return False
-        except (OverflowError, TypeError, ValueError):  # keys, integers beyond floats
+        is_infinite = self.infinite and math.isinf(number)
+        if math.isnan(number) or (abs(number) > _LARGEST and not is_infinite):
             return False
-        finite = ~np.isnan(array) if self.infinite else np.isfinite(array)
-        fits = [finite]
-        if self.above is not None:
-            fits.append(array > self.above)
-        if self.at_least is not None:
-            fits.append(array >= self.at_least)
-        if self.below is not None:
-            fits.append(array < self.below)
-        if self.at_most is not None:
-            fits.append(array <= self.at_most)
-        if self.whole:
-            fits.append(array == np.round(array))
-        return bool(np.all(fits))
+        return (
+            (self.above is None or number > self.above)
+            and (self.at_least is None or number >= self.at_least)
+            and (self.below is None or number < self.below)
+            and (self.at_most is None or number <= self.at_most)
+            and (not self.whole or number == round(number))
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,8 +105,6 @@ class Integer:
 
     def __str__(self) -> str:
         text = f"an integer of at least {self.at_least}"
-        if self.at_most != 2**31 - 1:
-            text += f" and at most {self.at_most}"
         return f"{text} or None" if self.optional else text
 
     def check(self, name: str, value: Any) -> None:
@@ -125,17 +116,22 @@ class Integer:
             or isinstance(value, bool)
             or not self.at_least <= value <= self.at_most
         ):
-            raise ValueError(f"{name} must be {self}, got {value!r}")
+            is_too_large = isinstance(value, int) and value > self.at_most
+            most = f" and at most {self.at_most}" * is_too_large
+            raise ValueError(f"{name} must be {self}{most}, got {shown(value)}")
 
 
 @dataclasses.dataclass(frozen=True)
 class Flag:
-    """True or False."""
+    """True or False; of a traced field also a boolean array of no axes."""
 
     def check(self, name: str, value: Any) -> None:
         """Raises ValueError, naming the setting, if the value breaks the rule."""
-        if not isinstance(value, bool | np.bool_):
-            raise ValueError(f"{name} must be True or False, got {value!r}")
+        if isinstance(value, Tracer | bool | np.bool_):
+            return
+        is_array = isinstance(value, np.ndarray | jax.Array)
+        if not (is_array and value.dtype == bool and value.shape == ()):
+            raise ValueError(f"{name} must be True or False, got {shown(value)}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,13 +156,14 @@ class OneOf:
         close = difflib.get_close_matches(str(value).lower(), names, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise ValueError(
-            f"{name} must be one of {', '.join(map(repr, names))}, got {value!r}{hint}"
+            f"{name} must be one of {', '.join(map(repr, names))}, got "
+            f"{shown(value)}{hint}"
         )
 
 
 @dataclasses.dataclass(frozen=True)
 class TupleOf:
-    """A tuple (or list) whose items all keep one rule.
+    """A tuple, which can be hashed, whose items all keep one rule.
 
     Attributes:
       rule: The items' rule.
@@ -178,27 +175,127 @@ class TupleOf:
 
     def check(self, name: str, value: Any) -> None:
         """Raises ValueError, naming the setting, if the value breaks the rule."""
-        if not isinstance(value, tuple | list) or len(value) < self.min_size:
-            raise ValueError(
-                f"{name} must be a tuple of at least {self.min_size} items, got "
-                f"{value!r}"
-            )
+        if not isinstance(value, tuple) or len(value) < self.min_size:
+            least = f" of at least {self.min_size} items" * (self.min_size > 0)
+            kind = "a list " if isinstance(value, list) else ""
+            raise ValueError(f"{name} must be a tuple{least}, got {kind}{shown(value)}")
         for index, item in enumerate(value):
             self.rule.check(f"{name}[{index}]", item)
 
 
-Rule = Number | Integer | Flag | OneOf | TupleOf
+@dataclasses.dataclass(frozen=True)
+class Like:
+    """An object that has certain methods, or is of a class.
+
+    A class in the place of its instance is told apart: forgotten parentheses.
+
+    Attributes:
+      what: What it is, for the message: "an agent, such as DDQN()".
+      methods: Names that it must have.
+      kinds: Classes, one of which it must be an instance of; none to look at its
+        methods alone.
+      optional: Whether None is taken.
+    """
+
+    what: str
+    methods: tuple[str, ...] = ()
+    kinds: tuple[type, ...] = ()
+    optional: bool = False
+
+    def check(self, name: str, value: Any) -> None:
+        """Raises TypeError, naming the argument, if the value breaks the rule."""
+        if value is None and self.optional:
+            return
+        is_class = isinstance(value, type)
+        fits = all(hasattr(value, method) for method in self.methods)
+        if fits and not is_class and (not self.kinds or isinstance(value, self.kinds)):
+            return
+        what = f"{self.what} or None" if self.optional else self.what
+        found = shown(value)
+        if is_class and (fits or issubclass(value, self.kinds)):
+            found = f"the class {value.__name__}; write {value.__name__}(...)"
+        raise TypeError(f"{name} must be {what}, got {found}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Function:
+    """Something that can be called.
+
+    Attributes:
+      signature: How it is called, for the message: "(row) -> None".
+      optional: Whether None is taken.
+    """
+
+    signature: str
+    optional: bool = False
+
+    def check(self, name: str, value: Any) -> None:
+        """Raises TypeError, naming the argument, if the value breaks the rule."""
+        if callable(value) or (value is None and self.optional):
+            return
+        what = f"a function {self.signature}" + " or None" * self.optional
+        raise TypeError(f"{name} must be {what}, got {shown(value)}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Text:
+    """A string that is not empty.
+
+    Attributes:
+      optional: Whether None is taken.
+    """
+
+    optional: bool = False
+
+    def check(self, name: str, value: Any) -> None:
+        """Raises ValueError, naming the setting, if the value breaks the rule."""
+        if (isinstance(value, str) and value) or (value is None and self.optional):
+            return
+        what = "a string that is not empty" + " or None" * self.optional
+        raise ValueError(f"{name} must be {what}, got {shown(value)}")
+
+
+@dataclasses.dataclass(frozen=True)
+class PathLike:
+    """A path of a file or folder, as a string or a `pathlib.Path`.
+
+    Attributes:
+      optional: Whether None is taken.
+    """
+
+    optional: bool = False
+
+    def check(self, name: str, value: Any) -> None:
+        """Raises TypeError, naming the argument, if the value breaks the rule."""
+        is_path = isinstance(value, str | os.PathLike) and str(value) != ""
+        if (is_path and "\0" not in str(value)) or (value is None and self.optional):
+            return
+        what = "a path, as a string or pathlib.Path" + ", or None" * self.optional
+        raise TypeError(f"{name} must be {what}, got {shown(value)}")
+
+
+Rule = Number | Integer | Flag | OneOf | TupleOf | Like | Function | Text | PathLike
 
 POSITIVE = Number(above=0.0)
+POSITIVE_OR_NONE = Number(above=0.0, optional=True)
 NOT_NEGATIVE = Number(at_least=0.0)
 FRACTION = Number(at_least=0.0, at_most=1.0)
 DISCOUNT = Number(above=0.0, at_most=1.0)
-STEPS = Number(at_least=0.0, whole=True)
+RATE = Number(above=0.0, at_most=1.0)
+RATE_OR_NONE = Number(above=0.0, at_most=1.0, optional=True)
+STEPS = Number(at_least=0.0, at_most=2**31 - 1, whole=True)
 ANY_NUMBER = Number()
+THRESHOLD = Number(above=-math.inf, infinite=True)  # Infinity is never reached.
+THRESHOLD_OR_NONE = Number(above=-math.inf, infinite=True, optional=True)
 COUNT = Integer()
+MANY = Integer(at_most=2**24)  # Whatever there is side by side in memory.
+WIDTH = Integer(at_most=2**16)
 INDEX = Integer(at_least=0)
 FLAG = Flag()
-LAYERS = TupleOf(COUNT)
+LAYERS = TupleOf(WIDTH)
+SCALES = TupleOf(POSITIVE, min_size=1)
+PATH = PathLike()
+REQUIRED: Any = dataclasses.MISSING  # The default of a field that has none.
 
 
 def traced(default: Any, rule: Rule, **kwargs: Any) -> Any:
@@ -233,7 +330,8 @@ def setting(default: Any, rule: Rule, **kwargs: Any) -> Any:
       rule: What the field may be.
       **kwargs: Passed to `dataclasses.field`.
     """
-    return dataclasses.field(default=default, metadata={_RULE: rule}, **kwargs)
+    metadata = {_RULE: rule, "pytree_node": False}
+    return dataclasses.field(default=default, metadata=metadata, **kwargs)
 
 
 def rules(obj: Any) -> dict[str, Rule]:
@@ -246,14 +344,58 @@ def rules(obj: Any) -> dict[str, Rule]:
 
 
 def check(obj: Any) -> None:
-    """Compares the fields of a dataclass with their rules.
+    """Compares the fields of a dataclass, and of those in it, with their rules.
 
     Raises:
       ValueError: A field breaks its rule; the message names class, field and value.
+      TypeError: An object is not of the kind that the field takes.
     """
-    name = type(obj).__name__
-    for field, rule in rules(obj).items():
-        rule.check(f"{name}.{field}", getattr(obj, field))
+    if isinstance(obj, tuple | list):
+        for item in obj:
+            check(item)
+    if not dataclasses.is_dataclass(obj) or isinstance(obj, type):
+        return
+    for field in dataclasses.fields(obj):
+        value = getattr(obj, field.name)
+        rule = field.metadata.get(_RULE)
+        if rule is not None:
+            name = f"{type(obj).__name__}.{field.name}"
+            is_array = isinstance(value, np.ndarray | jax.Array)
+            if is_array and not field.metadata.get("pytree_node", True):
+                # It would have to be hashed.
+                raise ValueError(f"{name} must be no array, got {shown(value)}")
+            rule.check(name, value)
+        check(value)
+
+
+def shown(value: Any) -> str:
+    """A value as messages show it: on one line, and never a whole array."""
+    if isinstance(value, np.ndarray | jax.Array) and value.ndim:
+        return f"an array of shape {value.shape} and dtype {value.dtype}"
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # whatever a stranger's repr does
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= 120 else f"{text[:117]}..."
+
+
+def _number(value: Any) -> float | None:
+    """A number of Python, NumPy or JAX; NaN if it is beyond all floats."""
+    if isinstance(value, np.ndarray | jax.Array):
+        if value.shape or value.dtype == bool:
+            return None
+        value = np.asarray(value)[()] if _is_numeric(value.dtype) else None
+    if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return math.nan
+
+
+def _is_numeric(dtype: Any) -> bool:
+    is_number = jax.numpy.issubdtype(dtype, np.floating)
+    return is_number or jax.numpy.issubdtype(dtype, np.integer)
 
 
 def as_key(key: Any, name: str = "key") -> jax.Array:
@@ -275,9 +417,31 @@ def as_key(key: Any, name: str = "key") -> jax.Array:
             key, is_typed = jax.random.wrap_key_data(jax.numpy.asarray(key)), True
         if is_typed and key.shape == ():
             return jax.numpy.asarray(key)
-    shape = getattr(key, "shape", None)
-    found = f"an array of shape {shape}" if shape is not None else repr(key)
     raise ValueError(
         f"{name} must be a seed (an integer of at least 0) or one PRNG key "
-        f"(jax.random.key(0)), got {found}"
+        f"(jax.random.key(0)), got {_shown_key(key)}"
     )
+
+
+def as_keys(key: Any, name: str = "key") -> jax.Array:
+    """Typed PRNG keys of any shape, or the key of a seed.
+
+    Args:
+      key: What `as_key` takes; or typed keys `[...]`, or uint32 `[..., 2]`.
+      name: The argument's name, for the message.
+
+    Raises:
+      ValueError: It is none of these.
+    """
+    if isinstance(key, jax.Array | np.ndarray) and key.ndim:
+        if jax.numpy.issubdtype(key.dtype, jax.dtypes.prng_key):
+            return jax.numpy.asarray(key)
+        if key.dtype == np.uint32 and key.shape[-1] == 2:
+            return jax.random.wrap_key_data(jax.numpy.asarray(key))
+    return as_key(key, name)
+
+
+def _shown_key(key: Any) -> str:
+    if getattr(key, "shape", ()) == ():
+        return shown(key)
+    return f"an array of shape {key.shape} and dtype {key.dtype}"

@@ -8,11 +8,28 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from jaxrl_runs import values
+from jaxrl_runs.values import (
+    COUNT,
+    FLAG,
+    INDEX,
+    MANY,
+    POSITIVE,
+    REQUIRED,
+    THRESHOLD_OR_NONE,
+    Integer,
+    Like,
+    OneOf,
+    TupleOf,
+    setting,
+)
 from jaxrl_se.agents import DDQN
-from jaxrl_se.agents.stopping import StopRule
+from jaxrl_se.agents.agent import AGENT
+from jaxrl_se.agents.stopping import STOP, StopRule
 from jaxrl_se.ferreira_es import FerreiraES
 from jaxrl_se.reward_network import RewardConfig
-from jaxrl_se.scoring import FinalReturn, Scoring
+from jaxrl_se.rounds import say_rounded, whole_steps
+from jaxrl_se.scoring import SCORING, FinalReturn, Scoring
 from jaxrl_se.strategies import check_strategy
 from jaxrl_se.synthetic_env import SyntheticConfig
 
@@ -34,25 +51,25 @@ class HorizonCurriculum:
       generations: Generations over which it changes.
     """
 
-    start: int
-    end: int
-    begin: int = 0
-    generations: int = 100
+    start: int = setting(REQUIRED, COUNT)
+    end: int = setting(REQUIRED, COUNT)
+    begin: int = setting(0, INDEX)
+    generations: int = setting(100, COUNT)
 
     def __post_init__(self):
-        for name in ("start", "end", "generations"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"{name} must be at least 1, got {getattr(self, name)}"
-                )
-        if self.begin < 0:
-            raise ValueError(f"begin must not be negative, got {self.begin}")
+        values.check(self)
 
     def at(self, generation: jax.Array) -> jax.Array:
         """The time limit of a generation, int32."""
         fraction = jnp.clip((generation - self.begin) / self.generations, 0.0, 1.0)
         limit = self.start + fraction * (self.end - self.start)
         return jnp.round(limit).astype(jnp.int32)
+
+
+_HORIZON = Like("a HorizonCurriculum", kinds=(HorizonCurriculum,), optional=True)
+_PROXY = Like(
+    "a SyntheticConfig or a RewardConfig", kinds=(SyntheticConfig, RewardConfig)
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +91,9 @@ class EvolutionConfig:
       stages: With "stages", the generations at which the second, third, ... agent takes
         over. Validation is by all but the first, also by those whose turn would only
         come after `max_generations`.
-      train_steps: Synthetic environment steps of each inner agent, at most.
+      train_steps: Synthetic environment steps of each inner agent, at most. Rounded
+        up, with a warning, to what every agent trains in whole rounds of (PPO's are
+        `num_envs * rollout_steps`).
       stop: A rule that ends an agent's training earlier, or None.
       common_random_numbers: Whether the candidates of a generation train and test their
         agents with the same keys, which compares them with less noise. If not, every
@@ -110,25 +129,27 @@ class EvolutionConfig:
     )
     scoring: Scoring = dataclasses.field(default_factory=FinalReturn)
     agent: Any = dataclasses.field(default_factory=DDQN)
-    algorithms: Literal["cycle", "mixed", "stages"] = "cycle"
-    stages: tuple[int, ...] = ()
-    train_steps: int = 300
-    stop: StopRule | None = None
-    common_random_numbers: bool = True
-    horizon: HorizonCurriculum | None = None
+    algorithms: Literal["cycle", "mixed", "stages"] = setting(
+        "cycle", OneOf(("cycle", "mixed", "stages"))
+    )
+    stages: tuple[int, ...] = setting((), TupleOf(INDEX))
+    train_steps: int = setting(300, COUNT)
+    stop: StopRule | None = setting(None, STOP)
+    common_random_numbers: bool = setting(True, FLAG)
+    horizon: HorizonCurriculum | None = setting(None, _HORIZON)
     strategy: str | FerreiraES = "snes"
-    population_size: int = 32
-    num_seeds: int = 2
-    fitness_episodes: int = 1
-    std: float = 0.5
-    strategy_learning_rate: float = 1.0
-    patience: int | None = None
-    max_generations: int = 100
-    stop_return: float | None = None
-    validation_every: int = 5
-    validation_agents: int = 64
-    validation_episodes: int = 10
-    group_size: int | None = None
+    population_size: int = setting(32, MANY)
+    num_seeds: int = setting(2, MANY)
+    fitness_episodes: int = setting(1, MANY)
+    std: float = setting(0.5, POSITIVE)
+    strategy_learning_rate: float = setting(1.0, POSITIVE)
+    patience: int | None = setting(None, Integer(at_least=2, optional=True))
+    max_generations: int = setting(100, COUNT)
+    stop_return: float | None = setting(None, THRESHOLD_OR_NONE)
+    validation_every: int = setting(5, COUNT)
+    validation_agents: int = setting(64, MANY)
+    validation_episodes: int = setting(10, MANY)
+    group_size: int | None = setting(None, Integer(optional=True))
 
     @property
     def agents(self) -> tuple[Any, ...]:
@@ -150,14 +171,14 @@ class EvolutionConfig:
         return self.agents[1:] if self.algorithms == "stages" else self.agents
 
     def __post_init__(self):
-        check_strategy(self.strategy, self.population_size)
         if not self.agents:
             raise ValueError("agent must hold at least one agent, got none")
-        if self.algorithms not in ("cycle", "mixed", "stages"):
-            raise ValueError(
-                "algorithms must be 'cycle', 'mixed' or 'stages', "
-                f"got {self.algorithms!r}"
-            )
+        for agent in self.agents:
+            AGENT.check("EvolutionConfig.agent", agent)
+        _PROXY.check("EvolutionConfig.proxy", self.proxy)
+        SCORING.check("EvolutionConfig.scoring", self.scoring)
+        values.check(self)
+        check_strategy(self.strategy, self.population_size)
         expected = len(self.agents) - 1 if self.algorithms == "stages" else 0
         if len(self.stages) != expected or list(self.stages) != sorted(self.stages):
             raise ValueError(
@@ -165,24 +186,10 @@ class EvolutionConfig:
                 f"{len(self.agents)} agents and algorithms={self.algorithms!r}, got "
                 f"{self.stages}"
             )
-        for name in (
-            "train_steps",
-            "num_seeds",
-            "fitness_episodes",
-            "max_generations",
-            "validation_every",
-            "validation_agents",
-            "validation_episodes",
-        ):
-            value = getattr(self, name)
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-        if self.patience is not None and self.patience < 2:
-            raise ValueError(f"patience must be at least 2, got {self.patience}")
-        for name in ("std", "strategy_learning_rate"):
-            value = getattr(self, name)
-            if not value > 0:
-                raise ValueError(f"{name} must be positive, got {value}")
+        whole = whole_steps(self.train_steps, self.agents)
+        if whole != self.train_steps:
+            say_rounded("train_steps", self.train_steps, whole, stacklevel=4)
+            object.__setattr__(self, "train_steps", whole)
 
     def for_task(self, solved_return: float | None) -> EvolutionConfig:
         """The configuration for a task with this registered threshold, or without."""
@@ -199,7 +206,7 @@ class EvolutionConfig:
     def group_of(self, num_local: int, accelerator: bool) -> int:
         """Candidates per group when a device holds `num_local` of them."""
         if self.group_size is not None:
-            if self.group_size < 1 or num_local % self.group_size:
+            if num_local % self.group_size:
                 raise ValueError(
                     f"group_size must divide the {num_local} candidates of each "
                     f"device, got {self.group_size}"

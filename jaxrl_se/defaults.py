@@ -20,10 +20,13 @@ import dataclasses
 from typing import Any
 
 from envs.spaces import Spaces
+from jaxrl_runs import values
+from jaxrl_runs.values import Integer, setting
 from jaxrl_se.agents import DDQN, PPO, SAC, BestResponse
 from jaxrl_se.config import EvolutionConfig, SyntheticConfig
 from jaxrl_se.outside import OutsideTask, is_outside
 from jaxrl_se.probing import Probe
+from jaxrl_se.rounds import whole_steps
 
 HIDDEN_SIZES = (32,)
 ACTIVATION = "tanh"
@@ -41,11 +44,10 @@ class Budget:
         episodes is not known before.
     """
 
-    real_steps: int = 3_000_000
+    real_steps: int = setting(3_000_000, Integer(at_most=2**62))
 
     def __post_init__(self):
-        if self.real_steps < 1:
-            raise ValueError(f"real_steps must be at least 1, got {self.real_steps}")
+        values.check(self)
 
 
 def default_agents(spaces: Spaces) -> tuple[Any, Any]:
@@ -145,11 +147,3 @@ MIN_GENERATIONS = 12
 PATIENCE = 50
 MAX_GENERATIONS_ALONE = 300
 MAX_GENERATIONS_WITH_AGENTS = 16
-
-
-def whole_steps(num_steps: int, agents: tuple[Any, ...]) -> int:
-    """Training steps rounded up to what every agent trains in whole pieces of."""
-    for agent in agents:
-        piece = getattr(agent, "iteration_steps", 1)
-        num_steps = -(-num_steps // piece) * piece
-    return num_steps

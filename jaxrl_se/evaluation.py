@@ -6,12 +6,14 @@ from typing import Any, overload
 
 import jax
 
-from envs.play import Episodes, play
-from envs.task import open_task, takes_params
+from envs.play import Episodes, RecurrentPolicy, play
+from envs.task import open_task, split_arguments
+from jaxrl_runs.values import REQUIRED, Function, Integer
 
 __all__ = ["Episodes", "evaluate", "play"]
 
 Key = int | jax.Array
+POLICY = Function("(obs, key) -> action, such as train(...).policy")
 
 
 @overload
@@ -65,14 +67,10 @@ def evaluate(
         shape of the task's, or `num_axes` is wrong or needed.
       TypeError: `task` is no task, or arguments are missing.
     """
-    read = _with_params if takes_params(task) else _without_params
-    params, key, num_episodes = read(*args, **kwargs)
+    params, (key, num_episodes) = split_arguments(
+        "evaluate", task, args, kwargs, {"key": REQUIRED, "num_episodes": 10}
+    )
+    if not isinstance(policy, RecurrentPolicy):
+        POLICY.check("policy", policy)
+    Integer(0, optional=True).check("num_axes", num_axes)
     return open_task(task, params).play(policy, key, num_episodes, num_axes=num_axes)[0]
-
-
-def _with_params(params, key, num_episodes=10):
-    return params, key, num_episodes
-
-
-def _without_params(key, num_episodes=10):
-    return None, key, num_episodes

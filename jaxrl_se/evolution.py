@@ -17,7 +17,17 @@ from envs.task import is_gymnasium
 from jaxrl_runs.describe import describe
 from jaxrl_runs.devices import population_mesh
 from jaxrl_runs.run_folder import RunFolder, is_writer
-from jaxrl_runs.values import as_key
+from jaxrl_runs.values import (
+    COUNT,
+    FLAG,
+    Function,
+    Integer,
+    Like,
+    PathLike,
+    as_key,
+    shown,
+)
+from jaxrl_se.agents.agent import AGENT
 from jaxrl_se.any_task import confirm, lags, look_at, spent, with_steps
 from jaxrl_se.config import EvolutionConfig
 from jaxrl_se.defaults import Budget
@@ -159,8 +169,14 @@ def evolve(
       ValueError: Arguments that do not fit together, before anything is compiled.
       RunFolderError: The output folder cannot be used.
     """
-    if checkpoint_every < 1:
-        raise ValueError(f"checkpoint_every must be at least 1, got {checkpoint_every}")
+    _check_options(
+        config, budget, out, resume, checkpoint_every, on_generation, mesh, proxy
+    )
+    if with_agents is not None:
+        FLAG.check("with_agents", with_agents)
+    FLAG.check("progress", progress)
+    Integer(at_most=2**62, optional=True).check("real_steps", real_steps)
+    Like("a Probe", kinds=(Probe,), optional=True).check("probe", probe)
     if config is not None and (budget is not None or with_agents is not None):
         raise ValueError(
             "budget and with_agents must be None where a config is given, which says "
@@ -303,7 +319,7 @@ class _Opened:
 
     @classmethod
     def of(cls, task: Any) -> _Opened:
-        """Raises ValueError for what is no task."""
+        """Raises TypeError for what is no task."""
         if isinstance(task, str):
             return cls(envs.make(task), task, envs.solved_return(task))
         if is_gymnasium(task):
@@ -313,11 +329,7 @@ class _Opened:
             return cls(task, name, task.solved_return, is_outside=True)
         if hasattr(task, "pair"):
             return cls(task.pair, name, task.solved_return, task.kind, task.vary)
-        if not (isinstance(task, tuple) and len(task) == 2):
-            raise ValueError(
-                "task must be the name of a task or a gymnax pair (env, params), got "
-                f"{task!r}"
-            )
+        task = envs.as_pair(task, argument="task")
         return cls(task, getattr(task[0], "name", name))
 
     def proxy(self, config: EvolutionConfig) -> tuple[Any, Any]:
@@ -331,6 +343,28 @@ class _Opened:
         return self.task.digest if self.is_outside else _identity(self.task)
 
 
+def _check_options(
+    config, budget, out, resume, checkpoint_every, on_generation, mesh, proxy
+) -> None:
+    """Raises ValueError or TypeError, naming the argument of `evolve`."""
+    if not isinstance(config, EvolutionConfig | None):
+        hint = ""
+        if all(hasattr(config, method) for method in AGENT.methods):
+            hint = "; an agent goes into it: EvolutionConfig(agent=...)"
+        elif isinstance(config, int | jax.Array):
+            hint = "; a seed or key is named: key=..."
+        raise TypeError(
+            f"config must be an EvolutionConfig or None, got {shown(config)}{hint}"
+        )
+    Like("a Budget", kinds=(Budget,), optional=True).check("budget", budget)
+    COUNT.check("checkpoint_every", checkpoint_every)
+    Function("(row) -> None", optional=True).check("on_generation", on_generation)
+    Like("a jax.sharding.Mesh", kinds=(Mesh,), optional=True).check("mesh", mesh)
+    if proxy is not None and not (isinstance(proxy, tuple) and len(proxy) == 2):
+        raise TypeError(f"proxy must be a pair (env, params), got {shown(proxy)}")
+    check_folder(out, resume)
+
+
 def _identity(pair: tuple[Any, Any]) -> dict[str, Any]:
     """What tells one gymnax pair from another: all its wrappers, and its params."""
     env, params = pair
@@ -342,3 +376,15 @@ def _identity(pair: tuple[Any, Any]) -> dict[str, Any]:
         )
         env = getattr(env, "_env", None)
     return {"env": layers, "params": describe(params)}
+
+
+def check_folder(out: Any, resume: Any) -> None:
+    """Raises TypeError or ValueError unless these are where a run goes."""
+    FLAG.check("resume", resume)
+    if not isinstance(out, RunFolder):
+        PathLike(optional=True).check("out", out)
+    if resume and out is None:
+        raise ValueError(
+            "out must be the folder of the run that is resumed, got None with "
+            "resume=True"
+        )

@@ -20,6 +20,8 @@ import jax.numpy as jnp
 from flax import struct
 from jax.flatten_util import ravel_pytree
 
+from jaxrl_runs import values
+from jaxrl_runs.values import FLAG, Number, OneOf, setting
 from jaxrl_se.networks import Weights
 
 _MARGIN = 1e-6  # By which a score has to be better than the baseline.
@@ -116,20 +118,12 @@ class FerreiraES:
       weight_decay: Part of the search mean that each generation takes away.
     """
 
-    score_transform: str = "all-better-2"
-    mirrored: bool = True
-    weight_decay: float = 0.0
+    score_transform: str = setting("all-better-2", OneOf(tuple(SCORE_TRANSFORMS)))
+    mirrored: bool = setting(True, FLAG)
+    weight_decay: float = setting(0.0, Number(at_least=0.0, below=1.0))
 
     def __post_init__(self):
-        if self.score_transform not in SCORE_TRANSFORMS:
-            raise ValueError(
-                f"score_transform must be one of {', '.join(SCORE_TRANSFORMS)}, got "
-                f"{self.score_transform!r}"
-            )
-        if not 0 <= self.weight_decay < 1:
-            raise ValueError(
-                f"weight_decay must be at least 0 and below 1, got {self.weight_decay}"
-            )
+        values.check(self)
 
     @property
     def candidates_per_noise(self) -> int:

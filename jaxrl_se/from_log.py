@@ -22,12 +22,22 @@ import oswm
 from envs import Transitions
 from envs.spaces import Spaces
 from envs.steps import Steps
+from jaxrl_runs import values
 from jaxrl_runs.run_folder import RunFolder
-from jaxrl_runs.values import COUNT, Number, as_key
+from jaxrl_runs.values import (
+    COUNT,
+    FLAG,
+    MANY,
+    NOT_NEGATIVE,
+    RATE,
+    Like,
+    as_key,
+    setting,
+)
 from jaxrl_se.any_task import lags, with_steps
 from jaxrl_se.config import EvolutionConfig, SyntheticConfig
 from jaxrl_se.defaults import Budget, default_config
-from jaxrl_se.evolution import EvolutionResult, better, evolve
+from jaxrl_se.evolution import EvolutionResult, better, check_folder, evolve
 from jaxrl_se.log_evidence import check_log, digest_of, survival_return
 from jaxrl_se.outcome import Confirmation
 from jaxrl_se.probing import Probe
@@ -36,6 +46,9 @@ from oswm.closed_form import Cache
 
 _OUTSIDE = 1_000_003  # Purpose of a key that evolution has not.
 _STARTS = 512
+# Worlds take turns, which is noise to a search that asks whether it still rises; 50
+# generations ended one of Pendulum's before its time.
+_PATIENCE = 100
 _LASTS = 0.95  # Of the return of an episode that lasts, penalties aside.
 
 
@@ -60,27 +73,21 @@ class LogConfig:
     """
 
     model: Any = dataclasses.field(default_factory=oswm.FastKernelRidge)
-    num_worlds: int = 5
-    fraction: float = 0.7
-    uncertainty_penalty: float = 1.0
-    sample: bool = False
+    num_worlds: int = setting(5, COUNT)
+    fraction: float = setting(0.7, RATE)
+    uncertainty_penalty: float = setting(1.0, NOT_NEGATIVE)
+    sample: bool = setting(False, FLAG)
     initial_obs: Any = None
-    fitness_episodes: int = 4
-    model_steps: int = 8_000_000
+    fitness_episodes: int = setting(4, MANY)
+    model_steps: int = setting(8_000_000, COUNT)
     with_agents: bool | None = None
-    test_agents: int = 8
-    test_episodes: int = 10
+    test_agents: int = setting(8, MANY)
+    test_episodes: int = setting(10, MANY)
 
     def __post_init__(self):
-        for name in (
-            "num_worlds",
-            "fitness_episodes",
-            "model_steps",
-            "test_agents",
-            "test_episodes",
-        ):
-            COUNT.check(name, getattr(self, name))
-        Number(above=0, at_most=1).check("fraction", self.fraction)
+        values.check(self)
+        if self.with_agents is not None:
+            FLAG.check("LogConfig.with_agents", self.with_agents)
 
     def replace(self, **changes: Any) -> LogConfig:
         """A copy with some fields changed (`dataclasses.replace`)."""
@@ -195,6 +202,13 @@ def evolve_from_log(
         otherwise as `oswm.condition` and `evolve`.
       RunFolderError: The output folder cannot be used.
     """
+    Like("a LogConfig", kinds=(LogConfig,), optional=True).check("config", config)
+    Like("an EvolutionConfig", kinds=(EvolutionConfig,), optional=True).check(
+        "evolution", evolution
+    )
+    check_folder(out, resume)
+    FLAG.check("progress", progress)
+    COUNT.check("checkpoint_every", checkpoint_every)
     config, key = config or LogConfig(), as_key(key)
     rows = oswm.read_log(log)
     check_log(rows, reward_is_known=reward is not None)
@@ -309,7 +323,9 @@ def _chosen(
         if config.with_agents:
             budget = Budget(config.model_steps + found.steps)
             evolution = default_config(task.pair, found, budget, with_agents=True)
-        evolution = evolution.replace(fitness_episodes=config.fitness_episodes)
+        evolution = evolution.replace(
+            fitness_episodes=config.fitness_episodes, patience=_PATIENCE
+        )
     proxy = evolution.proxy.make(*task.pair)
     if isinstance(evolution.proxy, SyntheticConfig):
         shape = dataclasses.replace(evolution.proxy, obs_range=None)

@@ -21,6 +21,7 @@ from jax.sharding import Mesh
 from envs.spaces import Spaces
 from envs.steps import StepKind, Steps, kind_of_steps
 from jaxrl_runs.devices import map_agents, on_accelerator, replicate
+from jaxrl_se.agents.agent import check_agent
 from jaxrl_se.config import EvolutionConfig
 from jaxrl_se.evaluation import Episodes, play
 from jaxrl_se.networks import Weights
@@ -140,7 +141,7 @@ class Generation(Trials):
             )
         spaces = task.spaces if is_outside else Spaces.of(*task)
         for agent in config.agents:
-            agent.check(spaces)
+            check_agent(agent, spaces)
             check_shaping(params, agent)
         real, real_params = (task, None) if is_outside else task
         has_limit = is_outside or hasattr(real_params, "max_steps_in_episode")

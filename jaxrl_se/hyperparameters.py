@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
 from typing import Any
 
@@ -11,10 +12,21 @@ import jax.numpy as jnp
 from flax import struct
 
 from envs.spaces import Spaces
+from jaxrl_runs import values
+from jaxrl_runs.values import (
+    ANY_NUMBER,
+    FLAG,
+    POSITIVE,
+    REQUIRED,
+    Like,
+    TupleOf,
+    setting,
+)
 from jaxrl_se.agents.agent import Agent
 from jaxrl_se.agents.off_policy import Variation
 from jaxrl_se.networks import NetworkShape, Weights
 
+_VARIABLE = Like("an agent, such as jaxrl_se.PPO(), or a bonus", ("check", "replace"))
 _SIZES = ("width", "depth", "batch_size")
 
 
@@ -28,15 +40,15 @@ class LogUniform:
       integer: Whether to draw whole numbers.
     """
 
-    low: float
-    high: float
-    integer: bool = False
+    low: float = setting(REQUIRED, POSITIVE)
+    high: float = setting(REQUIRED, POSITIVE)
+    integer: bool = setting(False, FLAG)
 
     def __post_init__(self):
-        if not 0 < self.low <= self.high:
+        values.check(self)
+        if not self.low <= self.high:
             raise ValueError(
-                f"low and high must satisfy 0 < low <= high, got {self.low}, "
-                f"{self.high}"
+                f"low and high must satisfy low <= high, got {self.low}, {self.high}"
             )
 
     def sample(self, key: jax.Array) -> jax.Array:
@@ -63,10 +75,11 @@ class Uniform:
       high: Upper end.
     """
 
-    low: float
-    high: float
+    low: float = setting(REQUIRED, ANY_NUMBER)
+    high: float = setting(REQUIRED, ANY_NUMBER)
 
     def __post_init__(self):
+        values.check(self)
         if not self.low <= self.high:
             raise ValueError(
                 f"low and high must satisfy low <= high, got {self.low}, {self.high}"
@@ -93,13 +106,17 @@ class Choice:
     values: tuple[Any, ...]
 
     def __post_init__(self):
-        if not self.values:
-            raise ValueError("values must hold at least one value, got none")
+        TupleOf(ANY_NUMBER, min_size=1).check(
+            "Choice.values",
+            tuple(int(v) if isinstance(v, bool) else v for v in self.values)
+            if isinstance(self.values, tuple)
+            else self.values,
+        )
 
     def sample(self, key: jax.Array) -> jax.Array:
         """Draws a scalar of the values' type."""
-        values = jnp.asarray(self.values)
-        return values[jax.random.randint(key, (), 0, len(self.values))]
+        choices = jnp.asarray(self.values)
+        return choices[jax.random.randint(key, (), 0, len(self.values))]
 
     @property
     def bounds(self) -> tuple[float, float]:
@@ -137,24 +154,32 @@ class Varied(Agent):
           ValueError: A field that the agent has not or that is static, a range that is
             no distribution, or one that does not fit in the padded sizes.
         """
+        _VARIABLE.check("agent", agent)
+        values.check(agent)
         fields = {field.name: field for field in dataclasses.fields(agent)}
+        rules = values.rules(agent)
         for name, distribution in ranges.items():
             if not isinstance(distribution, LogUniform | Uniform | Choice):
                 raise ValueError(
-                    f"{name}: its range must be a LogUniform or Uniform, or a Choice, "
-                    f"got {distribution!r}"
+                    f"{name}: its range must be a LogUniform(low, high), a "
+                    f"Uniform(low, high) or a Choice(values), got {distribution!r}"
                 )
             if name in _SIZES:
                 _check_size(agent, name, distribution)
             elif name not in fields:
+                close = difflib.get_close_matches(name, [*fields, *_SIZES], n=1)
+                hint = f"; did you mean {close[0]!r}?" if close else ""
                 raise ValueError(
-                    f"{name}: {type(agent).__name__} has no such hyperparameter"
+                    f"{name}: {type(agent).__name__} has no such hyperparameter{hint}"
                 )
             elif not fields[name].metadata.get("pytree_node", True):
                 raise ValueError(
                     f"{name}: fixes the shapes of {type(agent).__name__} and cannot "
                     f"vary; what can: {', '.join(_SIZES)} and its traced numbers"
                 )
+            elif name in rules:
+                for bound in distribution.bounds:
+                    rules[name].check(f"{name}: its range's ends", bound)
         return cls(agent, tuple(sorted(ranges.items())))
 
     def draw(self, key: jax.Array) -> Any:

@@ -20,9 +20,12 @@ import numpy as np
 import envs
 from envs import Transitions
 from envs.steps import Steps
-from jaxrl_runs.values import COUNT, as_key
+from jaxrl_runs import values
+from jaxrl_runs.run_folder import RunFolderError, holds_run
+from jaxrl_runs.values import COUNT, FLAG, NOT_NEGATIVE, Like, as_key, setting
 from jaxrl_se.agents import BestResponse
 from jaxrl_se.config import EvolutionConfig
+from jaxrl_se.evolution import check_folder
 from jaxrl_se.from_log import LogConfig, LogEvolutionResult, evolve_from_log
 from jaxrl_se.log_evidence import novelty, says_where_to_go
 from jaxrl_se.outcome import Confirmation
@@ -46,16 +49,19 @@ class RoundsConfig:
       evolution: The configuration of each round's evolution; None to have it chosen.
     """
 
-    real_steps: int = 10_000
-    first_rows: int = 1_000
-    max_rounds: int = 6
-    agree: float = 0.1
+    real_steps: int = setting(10_000, COUNT)
+    first_rows: int = setting(1_000, COUNT)
+    max_rounds: int = setting(6, COUNT)
+    agree: float = setting(0.1, NOT_NEGATIVE)
     log: LogConfig = dataclasses.field(default_factory=LogConfig)
     evolution: EvolutionConfig | None = None
 
     def __post_init__(self):
-        for name in ("real_steps", "first_rows", "max_rounds"):
-            COUNT.check(name, getattr(self, name))
+        values.check(self)
+        Like("a LogConfig", kinds=(LogConfig,)).check("RoundsConfig.log", self.log)
+        Like("an EvolutionConfig", kinds=(EvolutionConfig,), optional=True).check(
+            "RoundsConfig.evolution", self.evolution
+        )
         if self.real_steps <= self.first_rows:
             raise ValueError(
                 f"real_steps must be above first_rows ({self.first_rows:,}), which are "
@@ -152,9 +158,14 @@ def evolve_in_rounds(
       ValueError: As `evolve_from_log`.
       RunFolderError: The output folder cannot be used.
     """
+    Like("a RoundsConfig", kinds=(RoundsConfig,), optional=True).check("config", config)
+    check_folder(out, resume)
+    FLAG.check("progress", progress)
     config, key = config or RoundsConfig(), as_key(key)
     task = envs.open_task(task)
     folder = None if out is None else Path(out)
+    if folder is not None and resume and not folder.is_dir():
+        raise RunFolderError(f"{folder}: there is no such folder to resume")
     player = _Player(task, config, key, folder, resume, progress)
     rows = player.first_rows()
     rounds: list[Round] = []
@@ -248,6 +259,7 @@ class _Player:
                 )
             rows = dataclasses.replace(rows, reward=novelty(rows))
             config = config.replace(uncertainty_penalty=0.0)
+        out = None if self.folder is None else self.folder / f"round_{number}"
         return evolve_from_log(
             rows,
             config,
@@ -256,8 +268,9 @@ class _Player:
             action_space=self.task.action_space(),
             max_steps=self.task.time_limit,
             progress=self.progress,
-            out=None if self.folder is None else self.folder / f"round_{number}",
-            resume=self.resume,
+            out=out,
+            # The round after those that were made is a new run.
+            resume=self.resume and out is not None and holds_run(out),
         )
 
     def play(

@@ -11,14 +11,24 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import struct
 
 from envs.spaces import Spaces
-from jaxrl_se.agents.agent import Agent
+from envs.task import as_pair
+from jaxrl_runs.values import COUNT, Like, as_key
+from jaxrl_se.agents.agent import AGENT, Agent, check_agent
 from jaxrl_se.agents.stopping import StopRule
-from jaxrl_se.rounds import TrainState, begin, check_rounds, proceed
+from jaxrl_se.rounds import (
+    TrainState,
+    begin,
+    check_rounds,
+    check_training,
+    proceed,
+    rounded_up,
+)
 from jaxrl_se.task_tests import TaskTest
+
+STATE = Like("a TrainState, which start and advance give", kinds=(TrainState,))
 
 
 @struct.dataclass
@@ -57,7 +67,7 @@ def start(
       params: Its params.
       key: A PRNG key or a seed.
       num_steps: Environment steps of the whole training, which size buffers and
-        learning curves.
+        learning curves; rounded up, with a warning, to whole rounds of the agent.
       num_snapshots: With the same number of snapshots `jaxrl_se.train` gives the same
         bits: the piece in which randomness is drawn divides the steps between them.
       stop: A rule that ends training earlier, or None.
@@ -67,13 +77,16 @@ def start(
       A `TrainState`: a pytree of arrays (and of PRNG keys).
 
     Raises:
-      ValueError: The agent cannot learn in the environment's spaces, or `num_steps` is
-        no multiple of its rounds.
+      ValueError: A value is out of its range, or the agent cannot learn in the
+        environment's spaces.
+      TypeError: An argument is of another kind.
     """
-    spaces = Spaces.of(env, params)
-    agent.check(spaces)
-    check_rounds(agent, num_steps, num_snapshots)
+    env, params = as_pair(env, params)
     key = as_key(key)
+    check_training(num_steps, num_snapshots, stop, test)
+    spaces = Spaces.of(env, params)
+    check_agent(agent, spaces)
+    num_steps = rounded_up(agent, num_steps, num_snapshots, test)
     return _start(agent, params, key, stop, test, env, spaces, num_steps, num_snapshots)
 
 
@@ -109,6 +122,9 @@ def advance(
       ValueError: `num_steps` is no multiple of the agent's rounds, or a rule or test
         was not there at the start.
     """
+    AGENT.check("agent", agent)
+    COUNT.check("num_steps", num_steps)
+    STATE.check("state", state)
     check_rounds(agent, num_steps)
     for name, rule, has in (
         ("stop", stop, state.stopping),
@@ -123,11 +139,6 @@ def advance(
     round_steps = running.num_envs * running.rollout_steps
     num_rounds = num_steps // round_steps if round_steps else 0
     return _advance(agent, params, state, stop, test, num_rounds, env)
-
-
-def as_key(key: jax.Array | int) -> jax.Array:
-    """A PRNG key, given one or a seed."""
-    return jax.random.key(int(key)) if isinstance(key, int | np.integer) else key
 
 
 @partial(jax.jit, static_argnames=("env", "spaces", "num_steps", "num_snapshots"))

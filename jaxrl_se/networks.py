@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from jaxrl_runs.values import LAYERS, OneOf
+
 ACTIVATIONS = {
     "relu": jax.nn.relu,
     "leaky_relu": jax.nn.leaky_relu,
@@ -25,6 +27,7 @@ ACTIVATIONS = {
     "gelu": jax.nn.gelu,
     "swish": jax.nn.swish,
 }
+ACTIVATION = OneOf(tuple(ACTIVATIONS))
 
 Weights = Any  # A pytree of float32 arrays.
 
@@ -61,15 +64,8 @@ class MLP:
     activation: str = "relu"
 
     def __post_init__(self):
-        if self.activation not in ACTIVATIONS:
-            raise ValueError(
-                f"activation must be one of {sorted(ACTIVATIONS)}, "
-                f"got {self.activation!r}"
-            )
-        if any(size < 1 for size in self.hidden_sizes):
-            raise ValueError(
-                f"hidden_sizes must be positive integers, got {self.hidden_sizes}"
-            )
+        ACTIVATION.check("activation", self.activation)
+        LAYERS.check("hidden_sizes", self.hidden_sizes)
 
     def init(self, key: jax.Array, shape: NetworkShape | None = None) -> Weights:
         """Draws weights: kernels and biases from U(-1/sqrt(fan_in), 1/sqrt(fan_in)).

@@ -13,9 +13,33 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs.spaces import obs_range
+from jaxrl_runs.values import ANY_NUMBER, shown
 
 Ranges = tuple[tuple[float, float], ...] | Literal["task", "running"] | None
 """Low and high of each observation, or where to read them; None for no ranges."""
+
+
+def check_ranges(ranges: Any) -> None:
+    """Raises ValueError unless these are `Ranges`, whatever the task."""
+    if ranges is None or (isinstance(ranges, str) and ranges in ("task", "running")):
+        return
+    pairs = ranges if isinstance(ranges, tuple) else ()
+    if not pairs or not all(_is_range(pair) for pair in pairs):
+        raise ValueError(
+            "obs_range must be a tuple of pairs (low, high) of numbers with low < "
+            f"high, 'task', 'running' or None, got {shown(ranges)}"
+        )
+
+
+def _is_range(pair: Any) -> bool:
+    if not (isinstance(pair, tuple) and len(pair) == 2):
+        return False
+    try:
+        for end in pair:
+            ANY_NUMBER.check("obs_range", end)
+    except ValueError:
+        return False
+    return pair[0] < pair[1]
 
 
 def ranges_of(ranges: Ranges | str, env: Any, params: Any) -> np.ndarray | None:

@@ -20,8 +20,19 @@ from gymnax.environments import environment
 from envs.spaces import Spaces
 from envs.stepping import scalar
 from envs.wrapper import Wrapper
-from jaxrl_se.networks import MLP, Weights
-from jaxrl_se.obs_ranges import ranges_of, to_unit
+from jaxrl_runs import values
+from jaxrl_runs.values import (
+    DISCOUNT,
+    FLAG,
+    LAYERS,
+    POSITIVE,
+    OneOf,
+    Text,
+    TupleOf,
+    setting,
+)
+from jaxrl_se.networks import ACTIVATION, MLP, Weights
+from jaxrl_se.obs_ranges import check_ranges, ranges_of, to_unit
 
 KINDS = (
     "exclusive-potential",
@@ -47,8 +58,7 @@ _NOT_FEATURES = (
 
 def check_discount(discount: Any) -> None:
     """Raises ValueError for a discount outside (0, 1]; a traced one is believed."""
-    if isinstance(discount, int | float) and not 0 < discount <= 1:
-        raise ValueError(f"discount must be in (0, 1], got {discount}")
+    DISCOUNT.check("discount", discount)
 
 
 @struct.dataclass
@@ -141,22 +151,20 @@ class RewardConfig:
         saturate and stay as they are: for them it has to be small.
     """
 
-    kind: str = "additive-potential"
-    hidden_sizes: tuple[int, ...] = (64,)
-    activation: str = "prelu"
+    kind: str = setting("additive-potential", OneOf(KINDS))
+    hidden_sizes: tuple[int, ...] = setting((64,), LAYERS)
+    activation: str = setting("prelu", ACTIVATION)
     obs_range: tuple[tuple[float, float], ...] | str | None = "task"
-    zero_at_termination: bool = True
+    zero_at_termination: bool = setting(True, FLAG)
     info_keys: tuple[str, ...] | None = None
-    quadratic: bool = False
-    scale: float = 1.0
+    quadratic: bool = setting(False, FLAG)
+    scale: float = setting(1.0, POSITIVE)
 
     def __post_init__(self):
-        if self.kind not in KINDS:
-            raise ValueError(
-                f"kind must be one of {', '.join(KINDS)}, got {self.kind!r}"
-            )
-        if not (self.scale > 0 and math.isfinite(self.scale)):
-            raise ValueError(f"scale must be positive, got {self.scale}")
+        values.check(self)
+        check_ranges(self.obs_range)
+        if self.info_keys is not None:
+            TupleOf(Text(), min_size=1).check("RewardConfig.info_keys", self.info_keys)
 
     @property
     def is_potential(self) -> bool:

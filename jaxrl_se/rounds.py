@@ -8,6 +8,8 @@ randomness and cost little more than their matrix products.
 
 from __future__ import annotations
 
+import math
+import warnings
 from functools import partial
 from typing import Any
 
@@ -17,11 +19,14 @@ from flax import struct
 
 from envs.spaces import Spaces
 from envs.stepping import Step, draw_steps
+from jaxrl_runs import values
+from jaxrl_runs.values import COUNT, Like
 from jaxrl_se.agents.agent import Agent, Transition, alone, only
-from jaxrl_se.agents.stopping import StopRule
+from jaxrl_se.agents.stopping import STOP, StopRule
 from jaxrl_se.reward_network import with_discount
 from jaxrl_se.task_tests import Record, TaskTest
 
+_TEST = Like("a TaskTest, such as TaskTest.of(task)", kinds=(TaskTest,), optional=True)
 _CHUNK = 1000  # Rounds whose randomness is drawn at once, about.
 
 
@@ -66,11 +71,70 @@ class TrainState:
     chunk: int = struct.field(pytree_node=False)
 
 
+def whole_steps(num_steps: int, agents: tuple[Any, ...], num_pieces: int = 1) -> int:
+    """Steps rounded up to what every agent trains in whole rounds of.
+
+    Args:
+      num_steps: Environment steps, over all of an agent's environments.
+      agents: The agents.
+      num_pieces: Pieces of equal size that the steps are divided into.
+    """
+    rounds = [agent.num_envs * agent.rollout_steps or 1 for agent in agents]
+    piece = math.lcm(*rounds)
+    return -(-num_steps // (piece * num_pieces)) * piece * num_pieces
+
+
+def say_rounded(name: str, steps: int, whole: int, stacklevel: int = 3) -> None:
+    """Warns that a budget was rounded up."""
+    warnings.warn(
+        f"{name}: {steps} is rounded up to {whole}, a whole number of the agent's "
+        "rounds (num_envs * rollout_steps)",
+        stacklevel=stacklevel,
+    )
+
+
+def check_training(
+    num_steps: int,
+    num_snapshots: int,
+    stop: StopRule | None,
+    test: TaskTest | None,
+) -> None:
+    """Checks what a training is asked for, whoever the agent is.
+
+    Raises:
+      ValueError: A number is out of its range, or one does not divide another.
+      TypeError: An argument is of another kind.
+    """
+    COUNT.check("num_steps", num_steps)
+    COUNT.check("num_snapshots", num_snapshots)
+    if num_steps % num_snapshots:
+        raise ValueError(
+            f"num_snapshots must divide num_steps ({num_steps}), got {num_snapshots}"
+        )
+    STOP.check("stop", stop)
+    values.check(stop)
+    _TEST.check("test", test)
+
+
+def rounded_up(
+    agent: Agent, num_steps: int, num_pieces: int = 1, test: TaskTest | None = None
+) -> int:
+    """The steps in whole rounds of an agent; a warning says where these are more.
+
+    Raises:
+      ValueError: The test's points do not divide them.
+    """
+    whole = whole_steps(num_steps, (agent,), num_pieces)
+    if whole != num_steps:
+        say_rounded("num_steps", num_steps, whole, stacklevel=4)
+    if test is not None:
+        test.check(whole)
+    return whole
+
+
 def check_rounds(agent: Agent, num_steps: int, num_snapshots: int = 1) -> None:
     """Raises ValueError for steps that are no whole number of the agent's rounds."""
     round_steps = agent.num_envs * agent.rollout_steps
-    if num_steps < 1:
-        raise ValueError(f"num_steps must be at least 1, got {num_steps}")
     if round_steps > 1 and num_steps % (round_steps * num_snapshots):
         raise ValueError(
             f"num_steps must be a multiple of {type(agent).__name__}'s num_envs * "

@@ -9,12 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrl_runs.values import PATH
 from jaxrl_runs.weight_files import (
     WeightFileError,
     check_arrays,
     read_weights,
     write_weights,
 )
+from jaxrl_se.loop import STATE
 from jaxrl_se.rounds import TrainState
 
 _FORMAT_VERSION = 1
@@ -33,6 +35,8 @@ def save_state(path: str | Path, state: TrainState) -> Path:
     Raises:
       OSError: The disk is full, read-only, ...
     """
+    PATH.check("path", path)
+    STATE.check("state", state)
     arrays = {name: np.asarray(_raw(leaf)) for name, leaf in _named(state).items()}
     metadata = {
         "format_version": _FORMAT_VERSION,
@@ -58,6 +62,8 @@ def load_state(path: str | Path, like: TrainState) -> TrainState:
       FileNotFoundError: No such file.
       WeightFileError: It is damaged, or of another agent, environment or budget.
     """
+    PATH.check("path", path)
+    STATE.check("like", like)
     metadata, arrays = read_weights(
         path, what="a training state", format_version=_FORMAT_VERSION
     )

@@ -19,6 +19,8 @@ import jax.numpy as jnp
 from flax import struct
 
 from envs.spaces import Spaces
+from jaxrl_runs import values
+from jaxrl_runs.values import MANY, NOT_NEGATIVE, Like, Number, setting
 from jaxrl_se.evaluation import Episodes
 from jaxrl_se.networks import Weights
 from jaxrl_se.task_tests import Record, TaskTest
@@ -39,6 +41,12 @@ class Trial:
     steps: jax.Array
     is_finite: jax.Array
     tests: Record | None = None
+
+
+SCORING = Like(
+    "a scoring rule, such as jaxrl_se.FinalReturn()",
+    ("for_task", "default_stop", "task_test", "policy", "scores", "validated"),
+)
 
 
 class Scoring(Protocol):
@@ -115,7 +123,10 @@ class FinalReturn(ScoringRule):
         ordered by how little their agents do; with a floor of 0 they are tied.
     """
 
-    floor: float = -math.inf
+    floor: float = setting(-math.inf, Number(below=math.inf, infinite=True))
+
+    def __post_init__(self):
+        values.check(self)
 
     def default_stop(self, solved_return: float | None) -> float | None:
         """See `Scoring`; the task's threshold."""
@@ -146,10 +157,13 @@ class StepsToSolve(ScoringRule):
       test_episodes: Episodes per test.
     """
 
-    unsolved_penalty: float = 100.0
-    solved_return: float | None = None
-    window: int = 10
-    test_episodes: int = 1
+    unsolved_penalty: float = setting(100.0, NOT_NEGATIVE)
+    solved_return: float | None = setting(None, Number(optional=True))
+    window: int = setting(10, MANY)
+    test_episodes: int = setting(1, MANY)
+
+    def __post_init__(self):
+        values.check(self)
 
     def for_task(self, solved_return: float | None) -> StepsToSolve:
         """See `Scoring`; a threshold of the rule's own goes first."""
@@ -191,7 +205,10 @@ class AreaUnderCurve(ScoringRule):
       test_episodes: Episodes per test, after each training episode.
     """
 
-    test_episodes: int = 1
+    test_episodes: int = setting(1, MANY)
+
+    def __post_init__(self):
+        values.check(self)
 
     def task_test(self, env: Any, params: Any) -> TaskTest:
         """See `Scoring`."""

@@ -26,7 +26,7 @@ def check_strategy(name: str | FerreiraES, population_size: int) -> None:
     if isinstance(name, FerreiraES):
         name.check(population_size)
         return
-    if name not in STRATEGIES:
+    if not isinstance(name, str) or name not in STRATEGIES:
         close = difflib.get_close_matches(str(name).lower(), STRATEGIES, n=2)
         hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
         raise ValueError(

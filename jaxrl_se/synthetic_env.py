@@ -20,8 +20,10 @@ from flax import struct
 from gymnax.environments import environment, spaces
 
 from envs.spaces import Spaces
-from jaxrl_se.networks import MLP, Weights
-from jaxrl_se.obs_ranges import Ranges, from_unit, ranges_of, to_unit
+from jaxrl_runs import values
+from jaxrl_runs.values import COUNT, FLAG, LAYERS, POSITIVE_OR_NONE, OneOf, setting
+from jaxrl_se.networks import ACTIVATION, MLP, Weights
+from jaxrl_se.obs_ranges import Ranges, check_ranges, from_unit, ranges_of, to_unit
 
 VARIANTS = ("one-step", "multi-step")
 
@@ -91,36 +93,27 @@ class SyntheticConfig:
         a real-valued `info["discount"]` of `1 - d`, as in the code of Ferreira et al.
     """
 
-    variant: Literal["one-step", "multi-step"] = "one-step"
-    hidden_sizes: tuple[int, ...] = (16,)
-    activation: str = "tanh"
-    initial_states: Literal["learned", "target", "normal"] = "learned"
-    reward_heads: bool = True
-    reward_bound: float | None = None
+    variant: Literal["one-step", "multi-step"] = setting("one-step", OneOf(VARIANTS))
+    hidden_sizes: tuple[int, ...] = setting((16,), LAYERS)
+    activation: str = setting("tanh", ACTIVATION)
+    initial_states: Literal["learned", "target", "normal"] = setting(
+        "learned", OneOf(("learned", "target", "normal"))
+    )
+    reward_heads: bool = setting(True, FLAG)
+    reward_bound: float | None = setting(None, POSITIVE_OR_NONE)
     obs_range: Ranges = "task"
-    max_steps: int = 20
-    obs_bound: float | None = 3.0
-    learn_termination: bool = False
-    soft_termination: bool = False
+    max_steps: int = setting(20, COUNT)
+    obs_bound: float | None = setting(3.0, POSITIVE_OR_NONE)
+    learn_termination: bool = setting(False, FLAG)
+    soft_termination: bool = setting(False, FLAG)
 
     def __post_init__(self):
-        if self.variant not in VARIANTS:
-            raise ValueError(
-                f"variant must be one of {', '.join(VARIANTS)}, got {self.variant!r}"
-            )
-        if self.initial_states not in ("learned", "target", "normal"):
-            raise ValueError(
-                "initial_states must be 'learned', 'target' or 'normal', "
-                f"got {self.initial_states!r}"
-            )
-        for name in ("reward_bound", "obs_bound"):
-            bound = getattr(self, name)
-            if bound is not None and not bound > 0:
-                raise ValueError(f"{name} must be positive, got {bound}")
-        if self.max_steps < 1:
-            raise ValueError(f"max_steps must be at least 1, got {self.max_steps}")
+        values.check(self)
+        check_ranges(self.obs_range)
         if self.soft_termination and not self.learn_termination:
-            raise ValueError("soft_termination needs learn_termination")
+            raise ValueError(
+                "learn_termination must be True with soft_termination, got False"
+            )
 
     def make(self, env: Any, params: Any) -> tuple[SyntheticEnv, SyntheticParams]:
         """Builds the untrained synthetic environment of a task `(env, params)`.
@@ -185,16 +178,14 @@ class SyntheticEnv(environment.Environment):
         self.config = config
         self.spaces = spaces
         self.target = target
-
-    def _static(self) -> tuple:
-        config = dataclasses.replace(self.config, obs_range=None)
-        return type(self), config, self.spaces, self.target
+        without_ranges = dataclasses.replace(config, obs_range=None)
+        self._static = (type(self), without_ranges, spaces, target)
 
     def __eq__(self, other):
-        return isinstance(other, SyntheticEnv) and self._static() == other._static()
+        return isinstance(other, SyntheticEnv) and self._static == other._static
 
     def __hash__(self):
-        return hash(self._static())
+        return hash(self._static)
 
     @property
     def name(self) -> str:

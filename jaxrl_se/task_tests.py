@@ -9,6 +9,8 @@ import jax.numpy as jnp
 from flax import struct
 
 from envs.task import as_pair
+from jaxrl_runs import values
+from jaxrl_runs.values import MANY, THRESHOLD, static, traced
 from jaxrl_se.evaluation import play
 
 
@@ -54,11 +56,11 @@ class TaskTest:
     """
 
     params: Any
-    solved_return: Any = jnp.inf
+    solved_return: Any = traced(jnp.inf, THRESHOLD)
     env: Any = struct.field(pytree_node=False, default=None)
-    num_episodes: int = struct.field(pytree_node=False, default=1)
-    window: int = struct.field(pytree_node=False, default=10)
-    num_points: int = struct.field(pytree_node=False, default=1)
+    num_episodes: int = static(1, MANY)
+    window: int = static(10, MANY)
+    num_points: int = static(1, MANY)
 
     @classmethod
     def of(cls, task: Any, **options: Any) -> TaskTest:
@@ -70,9 +72,12 @@ class TaskTest:
 
         Raises:
           TypeError: The task is outside JAX, where a training cannot stop to test.
+          ValueError: An option is out of its range.
         """
         env, params = as_pair(task, argument="task")
-        return cls(params=params, env=env, **options)
+        test = cls(params=params, env=env, **options)
+        values.check(test)
+        return test
 
     def check(self, num_steps: int) -> None:
         """Raises ValueError for sizes that cannot be tested with.
@@ -80,12 +85,8 @@ class TaskTest:
         Raises:
           TypeError: The task is outside JAX.
         """
-        as_pair(self.env, self.params)
-        for name in ("num_episodes", "window", "num_points"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"{name} must be at least 1, got {getattr(self, name)}"
-                )
+        as_pair(self.env, self.params, "test.env")
+        values.check(self)
         if num_steps % self.num_points:
             raise ValueError(
                 f"num_points must divide num_steps ({num_steps}), got {self.num_points}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, overload
 
 import jax
 import numpy as np
@@ -12,16 +12,19 @@ from jax.core import Tracer
 
 from envs import flat_observations
 from envs.spaces import Spaces
-from envs.task import as_pair
+from envs.task import as_pair, split_arguments
+from jaxrl_runs import values
 from jaxrl_runs.devices import map_agents
-from jaxrl_se.agents.agent import Agent
+from jaxrl_runs.values import MANY, REQUIRED, Integer, as_key
+from jaxrl_se.agents.agent import AGENT, Agent, check_agent
 from jaxrl_se.agents.stopping import StopRule
 from jaxrl_se.flat_policies import FlatPolicy, flat_test
-from jaxrl_se.loop import as_key
 from jaxrl_se.networks import Weights
 from jaxrl_se.reward_network import check_shaping
-from jaxrl_se.rounds import begin, check_rounds, proceed
+from jaxrl_se.rounds import begin, check_rounds, check_training, proceed, rounded_up
 from jaxrl_se.task_tests import Record, TaskTest
+
+Key = int | jax.Array
 
 
 @struct.dataclass
@@ -67,50 +70,84 @@ class TrainResult:
     tests: Record | None = None
 
 
+@overload
 def train(
     agent: Agent,
-    env: Any,
+    task: Any,
     params: Any,
-    key: jax.Array | int,
+    key: Key,
     num_steps: int = 500,
     *,
     num_agents: int | None = None,
     num_snapshots: int = 1,
     stop: StopRule | None = None,
     test: TaskTest | None = None,
+) -> TrainResult: ...
+@overload
+def train(
+    agent: Agent,
+    task: Any,
+    key: Key,
+    num_steps: int = 500,
+    *,
+    num_agents: int | None = None,
+    num_snapshots: int = 1,
+    stop: StopRule | None = None,
+    test: TaskTest | None = None,
+) -> TrainResult: ...
+
+
+def train(
+    agent: Agent,
+    task: Any,
+    *args: Any,
+    num_agents: int | None = None,
+    num_snapshots: int = 1,
+    stop: StopRule | None = None,
+    test: TaskTest | None = None,
+    **kwargs: Any,
 ) -> TrainResult:
     """Trains fresh agents in one environment, compiled as a whole.
 
+    `train(agent, task, key, num_steps=500)`, or with a gymnax environment and its
+    params `train(agent, env, params, key, num_steps=500)`.
+
     Args:
       agent: An algorithm with its hyperparameters, such as `DDQN()`.
-      env: A gymnax environment.
-      params: Its params.
-      key: A PRNG key or a seed.
-      num_steps: Environment steps of each agent.
+      task: A gymnax pair `(env, params)`, a name for `envs.make`, an `envs.Task`; or a
+        gymnax environment.
+      *args: Its params, if `task` is a gymnax environment; a PRNG key or a seed; the
+        environment steps of each agent, rounded up, with a warning, to whole rounds of
+        the agent.
       num_agents: None for one agent, or how many independent ones to train at once
         on all local devices.
       num_snapshots: How many evenly spaced policies to keep; divides `num_steps`.
       stop: A rule that ends training earlier, `jaxrl_se.Solved` or `jaxrl_se.Plateau`.
       test: Tests on the real task after every training episode, which give learning
         curves and can end training.
+      **kwargs: What is in `args` by name: `params`, `key`, `num_steps`.
 
     Returns:
       A `TrainResult`.
 
     Raises:
-      ValueError: A budget is not positive, `num_snapshots` or the test's `num_points`
-        does not divide `num_steps`, the weights of a learned environment contain NaN
-        or infinity, or the agent cannot act in the environment's spaces.
-      TypeError: The environment is Gymnasium's and not a gymnax pair.
+      ValueError: A value is out of its range, `num_snapshots` or the test's
+        `num_points` does not divide `num_steps`, the weights of a learned environment
+        contain NaN or infinity, or the agent cannot act in the environment's spaces.
+      TypeError: An argument is missing or of another kind, or the environment is
+        Gymnasium's and not a gymnax pair.
     """
-    env, params = as_pair(env, params)
-    check_budget(num_steps, num_snapshots)
-    if test is not None:
-        test.check(num_steps)
+    params, (key, num_steps) = split_arguments(
+        "train", task, args, kwargs, {"key": REQUIRED, "num_steps": 500}
+    )
+    env, params = as_pair(task, params)
+    key = as_key(key)
+    check_training(num_steps, num_snapshots, stop, test)
+    Integer(at_most=MANY.at_most, optional=True).check("num_agents", num_agents)
+    AGENT.check("agent", agent)
+    values.check(agent)
     check_weights(params)
     check_shaping(params, agent)
-    if num_agents is not None and num_agents < 1:
-        raise ValueError(f"num_agents must be at least 1, got {num_agents}")
     spaces = Spaces.of(env, params)
     if not spaces.are_vectors:  # pictures, grids, numbers
         result = train(
@@ -128,9 +165,9 @@ def train(
             policy=FlatPolicy(result.policy, spaces),
             snapshots=FlatPolicy(result.snapshots, spaces),
         )
-    agent.check(spaces)
-    check_rounds(agent, num_steps, num_snapshots)
-    keys = jax.random.split(as_key(key), num_agents or 1)
+    check_agent(agent, spaces)
+    num_steps = rounded_up(agent, num_steps, num_snapshots, test)
+    keys = jax.random.split(key, num_agents or 1)
     trained = _train(
         agent, params, keys, stop, test, env, spaces, num_steps, num_snapshots
     )
@@ -274,14 +311,3 @@ def check_weights(params: Any) -> None:
             raise ValueError(
                 f"params.weights{jax.tree_util.keystr(path)} contains NaN or infinity"
             )
-
-
-def check_budget(num_steps: int, num_snapshots: int = 1) -> None:
-    """Raises ValueError for budgets that cannot be trained."""
-    if num_steps < 1:
-        raise ValueError(f"num_steps must be at least 1, got {num_steps}")
-    if num_snapshots < 1 or num_steps % num_snapshots:
-        raise ValueError(
-            "num_snapshots must be positive and divide num_steps "
-            f"({num_steps}), got {num_snapshots}"
-        )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import numpy as np
 
 import envs
 from envs.spaces import Spaces
+from jaxrl_runs.values import PATH, Like, OneOf, Text, shown
 from jaxrl_runs.weight_files import (
     WeightFileError,
     check_arrays,
@@ -65,7 +67,14 @@ def save(
     Raises:
       ValueError: The weights contain NaN or infinity, or initial states or dynamics
         come from a task that `load` could not make by its name.
+      TypeError: An argument is of another kind.
     """
+    if isinstance(params, str | Path):
+        raise TypeError("path must come first: save(path, env, params), got it last")
+    PATH.check("path", path)
+    _check_pair(env, params)
+    Text(optional=True).check("task", task)
+    _check_card(card)
     _check_task(env, params, task)
     arrays = _flatten(params.weights)
     for name, array in arrays.items():
@@ -133,16 +142,33 @@ def available() -> tuple[tuple[str, str], ...]:
     return tuple((task, variant) for task, variant in pairs)
 
 
+def _check_pair(env: Any, params: Any) -> None:
+    """Raises TypeError unless this is a pair that `save` knows how to write."""
+    kinds = (SyntheticEnv, RewardEnv)
+    Like("a OneStepEnv, MultiStepEnv or RewardEnv", kinds=kinds).check("env", env)
+    if not hasattr(params, "weights"):
+        raise TypeError(
+            f"params must be those of {type(env).__name__}, with weights, got "
+            f"{shown(params)}"
+        )
+
+
+def _check_card(card: Any) -> None:
+    Like("a dict", kinds=(dict,), optional=True).check("card", card)
+    try:
+        json.dumps(card)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"card must be JSON-serialisable, got {error}") from error
+
+
 def _with_suffix(path: Path) -> Path:
     return path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
 
 
 def _find(name_or_path: str | Path, variant: str) -> Path:
     """The file that is meant: a saved one, or a shipped one by its task's name."""
-    if variant not in SHIPPED:
-        raise ValueError(
-            f"variant must be one of {', '.join(SHIPPED)}, got {variant!r}"
-        )
+    PATH.check("name_or_path", name_or_path)
+    OneOf(SHIPPED).check("variant", variant)
     path = Path(name_or_path)
     saved, shipped = _with_suffix(path), _PRETRAINED / f"{name_or_path}.{variant}.npz"
     is_name = path.suffix != ".npz" and path.name == str(name_or_path)

@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from jaxrl_runs import values
+from jaxrl_runs.values import FLAG, SCALES, setting
 from oswm.context import Context, Prediction, Scale
 from oswm.features import quadratic
 from oswm.linalg import inverse_factor, matmul
@@ -154,8 +156,11 @@ class Ridge(ClosedForm):
             one of the smallest leave-one-out error.
     """
 
-    quadratic: bool = False
-    penalties: tuple[float, ...] = (1e-5, 1e-3, 1e-1)
+    quadratic: bool = setting(False, FLAG)
+    penalties: tuple[float, ...] = setting((1e-5, 1e-3, 1e-1), SCALES)
+
+    def __post_init__(self):
+        values.check(self)
 
     def _features(self, input_scale: Scale, obs, action) -> jax.Array:
         inputs = input_scale.normalize(jnp.concatenate([obs, action]))

@@ -17,7 +17,7 @@ import numpy as np
 from gymnax.environments import spaces
 
 from envs import Transitions, episodes_of, in_order
-from jaxrl_runs.values import Integer, Number
+from jaxrl_runs.values import FLAG, NOT_NEGATIVE, Function, Integer, Like
 from oswm.context import Context
 from oswm.environment import DEFAULT_MAX_STEPS, WorldModelEnv, WorldModelParams
 from oswm.inputs import Log, read_log
@@ -28,6 +28,11 @@ from oswm.world_model import WorldModel, check_world_model
 # A log of fewer episodes shows too little of where they start: agents that start in
 # one of five states see too few others. Measured on Pendulum, MountainCar and Acrobot.
 FEW_STARTS = 10
+MODEL = Like(
+    "a world model, such as oswm.KernelRidge()",
+    ("fit", "predict", "sample"),
+    optional=True,
+)
 _STEP_FUNCTION = Callable[[Any, Any, Any], Any]
 
 
@@ -86,6 +91,10 @@ def condition(
         ValueError: Names the argument or the field that does not fit.
     """
     _check_arguments(max_steps, uncertainty_penalty, margin, terminated, reward)
+    FLAG.check("sample", sample)
+    if progress is not None:
+        FLAG.check("progress", progress)
+    MODEL.check("model", model)
     transitions = in_order(read_log(log))
     context = Context.of(transitions, action_space)
     starts, why = _initial_obs(context, transitions, initial_obs)
@@ -177,14 +186,15 @@ def first_rows(transitions: Transitions) -> np.ndarray:
 
 def _check_arguments(max_steps, uncertainty_penalty, margin, terminated, reward):
     Integer(optional=True).check("max_steps", max_steps)
-    Number(at_least=0).check("uncertainty_penalty", uncertainty_penalty)
-    Number(at_least=0).check("margin", margin)
-    for name, function in (("terminated", terminated), ("reward", reward)):
-        if function is not None and not callable(function):
-            raise ValueError(
-                f"{name} must be a function (obs, action, next_obs), got "
-                f"{type(function).__name__}"
-            )
+    NOT_NEGATIVE.check("uncertainty_penalty", uncertainty_penalty)
+    NOT_NEGATIVE.check("margin", margin)
+    for name, function, value in (
+        ("terminated", terminated, "bool"),
+        ("reward", reward, "float"),
+    ):
+        Function(f"(obs, action, next_obs) -> {value}", optional=True).check(
+            name, function
+        )
 
 
 def _longest_truncated(transitions: Transitions) -> int:
@@ -211,7 +221,10 @@ def _initial_obs(
         raise ValueError(
             f'initial_obs must be an array, "starts", "context" or None, got {given!r}'
         )
-    given = np.asarray(given, np.float32)
+    try:
+        given = np.asarray(given, np.float32)
+    except (TypeError, ValueError):
+        given = np.zeros(0, np.float32)
     if given.ndim != 2 or given.shape[1] != context.obs_size or not len(given):
         raise ValueError(
             f"initial_obs must be observations [K, {context.obs_size}], got shape "

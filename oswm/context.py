@@ -81,14 +81,14 @@ class Context:
             shape = getattr(action_space, "shape", None)
             if shape is not None and action.shape[1] != int(np.prod(shape)):
                 raise ValueError(
-                    f"action: expected {int(np.prod(shape))} dimensions as in "
+                    f"action must have {int(np.prod(shape))} dimensions as in "
                     f"action_space, got {action.shape[1]}"
                 )
         size = num_actions or action.shape[1]
         needed = obs.shape[1] + size + 2
         if len(obs) < needed:
             raise ValueError(
-                f"transitions: expected at least {needed} rows for {obs.shape[1]} "
+                f"transitions must have at least {needed} rows for {obs.shape[1]} "
                 f"observation and {size} action dimensions, got {len(obs)}"
             )
         if num_actions is not None:
@@ -114,7 +114,7 @@ class Context:
         missing = num_rows - self.num_rows
         if missing < 0:
             raise ValueError(
-                f"num_rows: expected at least the context's {self.num_rows} rows, got "
+                f"num_rows must be at least the context's {self.num_rows} rows, got "
                 f"{num_rows}"
             )
         return jax.tree.map(
@@ -195,12 +195,12 @@ def num_discrete_actions(action: Any, action_space: Any = None) -> int | None:
     if isinstance(action_space, gymnasium.spaces.Discrete | gymnax_spaces.Discrete):
         if not is_whole or action.size != len(action):
             raise ValueError(
-                "action: expected integers [N] to go with the discrete action_space, "
+                "action must be integers [N] to go with the discrete action_space, "
                 f"got {action.dtype} of shape {action.shape}"
             )
         if getattr(action_space, "start", 0) != 0:
             raise ValueError(
-                "action_space: expected discrete actions that start at 0, got "
+                "action_space must have discrete actions that start at 0, got "
                 f"{action_space}"
             )
         return int(action_space.n)
@@ -209,7 +209,7 @@ def num_discrete_actions(action: Any, action_space: Any = None) -> int | None:
     if isinstance(action_space, gymnasium.spaces.MultiDiscrete):
         raise ValueError(f"action_space: {_NO_FACTORS}")
     raise ValueError(
-        "action_space: expected a Discrete or a Box of gymnax or Gymnasium, got "
+        "action_space must be a Discrete or a Box of gymnax or Gymnasium, got "
         f"{type(action_space).__name__}"
     )
 
@@ -246,7 +246,7 @@ def check_discrete(action: Any, num_actions: int) -> np.ndarray:
     if action.min() < 0 or action.max() >= num_actions:
         wrong = action.min() if action.min() < 0 else action.max()
         raise ValueError(
-            f"action: expected discrete actions in 0 ... {num_actions - 1}, got {wrong}"
+            f"action must be discrete actions in 0 ... {num_actions - 1}, got {wrong}"
         )
     return action
 
@@ -257,7 +257,7 @@ def _matrix(name: str, values: Any) -> np.ndarray:
         values = values[:, None]
     if values.ndim != 2:
         raise ValueError(
-            f"{name}: expected vectors [N, size], got shape {values.shape}; images and "
+            f"{name} must be vectors [N, size], got shape {values.shape}; images and "
             "other arrays have to be turned into a few features first"
         )
     return as_float32(name, values)

@@ -31,6 +31,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from jaxrl_runs import values
+from jaxrl_runs.values import MANY, SCALES, setting
 from oswm.closed_form import ClosedForm, least, left_over, noise_of, targets_of
 from oswm.context import Scale
 from oswm.features import apply_form, form_of, pairs
@@ -144,12 +146,15 @@ class FastKernelRidge(ClosedForm):
         search: How length scales per input are fitted.
     """
 
-    num_landmarks: int = 128
-    num_reward_landmarks: int = 64
-    num_known: int = 48
-    length_scales: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
-    penalties: tuple[float, ...] = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+    num_landmarks: int = setting(128, MANY)
+    num_reward_landmarks: int = setting(64, MANY)
+    num_known: int = setting(48, MANY)
+    length_scales: tuple[float, ...] = setting((0.5, 1.0, 2.0, 4.0), SCALES)
+    penalties: tuple[float, ...] = setting((1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0), SCALES)
     search: RelevanceSearch = RelevanceSearch()  # noqa: RUF009 (frozen)
+
+    def __post_init__(self):
+        values.check(self)
 
     def fit_targets(self, context):
         """Fit changes from observation and action; the reward from all."""

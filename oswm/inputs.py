@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from envs import Transitions, read_transitions
+from jaxrl_runs.values import shown
 
 Log = Transitions | Mapping[str, Any] | Sequence[Any] | str | os.PathLike[str] | Any
 _FIELDS = ("obs", "action", "reward", "next_obs", "terminated", "truncated")
@@ -30,6 +31,12 @@ def read_log(log: Log) -> Transitions:
     """
     if isinstance(log, tuple | list):
         return _of_arrays(log)
+    is_known = isinstance(log, Transitions | Mapping | str | os.PathLike)
+    if not (is_known or hasattr(log, "iterate_episodes") or hasattr(log, "columns")):
+        raise TypeError(
+            "log must be transitions, a mapping of arrays, a DataFrame, a Minari "
+            f"dataset, a tuple of arrays or a path, got {shown(log)}"
+        )
     return read_transitions(log)
 
 

@@ -20,6 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from jaxrl_runs import values
+from jaxrl_runs.values import FLAG, MANY, SCALES, setting
 from oswm.closed_form import (
     ClosedForm,
     least,
@@ -170,12 +172,15 @@ class KernelRidge(ClosedForm):
         search: Settings of that fit.
     """
 
-    num_landmarks: int = 256
-    num_screening: int = 64
-    length_scales: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 4.0)
-    penalties: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-    ard: bool = False
+    num_landmarks: int = setting(256, MANY)
+    num_screening: int = setting(64, MANY)
+    length_scales: tuple[float, ...] = setting((0.25, 0.5, 1.0, 2.0, 4.0), SCALES)
+    penalties: tuple[float, ...] = setting((1e-4, 1e-3, 1e-2, 1e-1, 1.0), SCALES)
+    ard: bool = setting(False, FLAG)
     search: RelevanceSearch = RelevanceSearch()  # noqa: RUF009 (frozen)
+
+    def __post_init__(self):
+        values.check(self)
 
     def fit_targets(self, context):
         """Fit changes from observation and action; the reward from all."""

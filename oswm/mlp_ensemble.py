@@ -15,6 +15,17 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from jaxrl_runs import values
+from jaxrl_runs.values import (
+    COUNT,
+    INDEX,
+    LAYERS,
+    MANY,
+    NOT_NEGATIVE,
+    RATE,
+    Integer,
+    setting,
+)
 from oswm.closed_form import ClosedForm, targets_of
 from oswm.context import Scale
 
@@ -52,13 +63,16 @@ class MLPEnsemble(ClosedForm):
         seed: Of weights, bootstraps and minibatches.
     """
 
-    num_members: int = 5
-    hidden_sizes: tuple[int, ...] = (64, 64)
-    num_updates: int = 3000
-    batch_size: int = 128
-    learning_rate: float = 3e-3
-    weight_decay: float = 1e-4
-    seed: int = 0
+    num_members: int = setting(5, Integer(at_most=256))
+    hidden_sizes: tuple[int, ...] = setting((64, 64), LAYERS)
+    num_updates: int = setting(3000, COUNT)
+    batch_size: int = setting(128, MANY)
+    learning_rate: float = setting(3e-3, RATE)
+    weight_decay: float = setting(1e-4, NOT_NEGATIVE)
+    seed: int = setting(0, INDEX)
+
+    def __post_init__(self):
+        values.check(self)
 
     def fit_targets(self, context):
         """Train all members at once."""

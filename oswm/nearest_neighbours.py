@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from jaxrl_runs import values
+from jaxrl_runs.values import MANY, setting
 from oswm.closed_form import ClosedForm, targets_of
 from oswm.context import Scale
 
@@ -45,7 +47,10 @@ class NearestNeighbours(ClosedForm):
         num_neighbours: Rows in a mean.
     """
 
-    num_neighbours: int = 5
+    num_neighbours: int = setting(5, MANY)
+
+    def __post_init__(self):
+        values.check(self)
 
     def fit_targets(self, context):
         """Standardise, and predict each row from the others."""

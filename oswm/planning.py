@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from jaxrl_runs import values
+from jaxrl_runs.values import COUNT, DISCOUNT, MANY, static, traced
 from oswm.environment import WorldModelEnv, WorldModelParams, WorldModelState
 
 # More at once and what they attend to leaves the cache of a core: a third slower.
@@ -38,15 +40,25 @@ class CrossEntropyPlanner:
 
     params: WorldModelParams
     env: WorldModelEnv = struct.field(pytree_node=False)
-    horizon: int = struct.field(pytree_node=False, default=20)
-    action_repeat: int = struct.field(pytree_node=False, default=1)
-    num_samples: int = struct.field(pytree_node=False, default=128)
-    num_elites: int = struct.field(pytree_node=False, default=16)
-    num_iterations: int = struct.field(pytree_node=False, default=4)
-    discount: float = 0.99
+    horizon: int = static(20, MANY)
+    action_repeat: int = static(1, MANY)
+    num_samples: int = static(128, MANY)
+    num_elites: int = static(16, MANY)
+    num_iterations: int = static(4, COUNT)
+    discount: float = traced(0.99, DISCOUNT)
 
     def __call__(self, obs: jax.Array, key: jax.Array) -> jax.Array:
-        """Returns an action for one observation [S]."""
+        """Returns an action for one observation [S].
+
+        Raises:
+            ValueError: A setting is out of its range.
+        """
+        values.check(self)
+        if self.num_elites > self.num_samples:
+            raise ValueError(
+                f"num_elites must be at most num_samples ({self.num_samples}), got "
+                f"{self.num_elites}"
+            )
         keys = jax.random.split(key, self.num_iterations)
         plan, _ = jax.lax.scan(
             lambda plan, key: (self._improve(obs, plan, key), None), self._start(), keys

@@ -18,6 +18,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from jaxrl_runs import values
+from jaxrl_runs.values import INDEX, MANY, RATE, setting
 from oswm.linalg import inverse_factor, matmul
 
 _LARGEST_LOG_CHANGE = 5.0
@@ -34,9 +36,12 @@ class RelevanceSearch:
         learning_rate: Of Adam, in natural logarithms of relevances.
     """
 
-    num_steps: int = 30
-    num_rows: int = 192
-    learning_rate: float = 0.15
+    num_steps: int = setting(30, INDEX)
+    num_rows: int = setting(192, MANY)
+    learning_rate: float = setting(0.15, RATE)
+
+    def __post_init__(self):
+        values.check(self)
 
     def __call__(
         self,

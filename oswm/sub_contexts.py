@@ -8,6 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxrl_runs import values
+from jaxrl_runs.values import INDEX, RATE, Integer, setting
 from oswm.context import Context, Prediction
 
 
@@ -26,15 +28,12 @@ class SubContexts:
     """
 
     model: Any
-    num_members: int = 5
-    fraction: float = 0.7
-    seed: int = 0
+    num_members: int = setting(5, Integer(at_least=2))
+    fraction: float = setting(0.7, RATE)
+    seed: int = setting(0, INDEX)
 
     def __post_init__(self):
-        if self.num_members < 2:
-            raise ValueError(f"num_members must be at least 2, got {self.num_members}")
-        if not 0 < self.fraction <= 1:
-            raise ValueError(f"fraction must be in (0, 1], got {self.fraction}")
+        values.check(self)
 
     def masks(self, context: Context) -> jax.Array:
         """Which rows each member sees, 0 or 1 [M, N]."""

@@ -38,6 +38,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import jax
 
+from jaxrl_runs.values import shown
 from oswm.context import Context, Prediction
 
 Cache = TypeVar("Cache")
@@ -101,7 +102,11 @@ def check_world_model(
     if isinstance(model, type) or not isinstance(model, WorldModel):
         raise TypeError(
             "model must be a world model, an object with fit, predict and sample, got "
-            f"{model.__name__ if isinstance(model, type) else type(model).__name__}"
+            + (
+                f"the class {model.__name__}; write {model.__name__}()"
+                if isinstance(model, type)
+                else shown(model)
+            )
         )
     try:
         hash(model)

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from jaxrl_runs.values import INDEX, RATE, Integer
 from oswm.conditioning import condition, fit
 from oswm.context import Context
 from oswm.environment import WorldModelEnv, WorldModelParams
@@ -61,6 +62,9 @@ def condition_worlds(
     Raises:
         ValueError: As `condition`, or `num_worlds` or `fraction` are out of range.
     """
+    Integer(at_least=2, at_most=2**16).check("num_worlds", num_worlds)
+    RATE.check("fraction", fraction)
+    INDEX.check("seed", seed)
     log = read_log(log)
     env, params = condition(log, action_space, model=model, **settings)
     context = Context.of(log, action_space)

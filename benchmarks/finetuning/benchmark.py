@@ -83,15 +83,13 @@ class Args:
     def __post_init__(self):
         for name in ("num_seeds", "num_members"):
             if getattr(self, name) < 1:
-                raise ValueError(
-                    f"{name}: expected 1 or more, got {getattr(self, name)}"
-                )
+                raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
         if self.reference_seeds < 0:
             raise ValueError(
-                f"reference_seeds: expected 0 or more, got {self.reference_seeds}"
+                f"reference_seeds must be 0 or more, got {self.reference_seeds}"
             )
         if not self.shipped and self.num_folds < 2:
-            raise ValueError(f"num_folds: expected 2 or more, got {self.num_folds}")
+            raise ValueError(f"num_folds must be 2 or more, got {self.num_folds}")
 
 
 def without_linear_probing(data: MetaDataset) -> MetaDataset:

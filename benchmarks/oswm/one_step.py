@@ -177,7 +177,7 @@ def compare_files(
     rows, asked = Context.of(context, space), Context.of(queries, space)
     if rows.obs_size != asked.obs_size or rows.action_size != asked.action_size:
         raise ValueError(
-            f"--queries: expected observations of size {rows.obs_size} and actions of "
+            f"--queries must have observations of size {rows.obs_size} and actions of "
             f"size {rows.action_size} as in --context, got {asked.obs_size} and "
             f"{asked.action_size}"
         )

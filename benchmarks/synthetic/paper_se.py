@@ -20,7 +20,7 @@ import tyro
 
 import jaxrl_se
 from benchmarks.shared import figures, runtime
-from jaxrl_runs.run_folder import RunFolder, next_run_folder
+from jaxrl_runs.run_folder import RunFolder, holds_run, next_run_folder
 from jaxrl_runs.statistics import bootstrap_ci95
 from jaxrl_se.presets import ferreira2022
 
@@ -91,7 +91,7 @@ def _evolve(task: str, seed: int, options: Options, path: Path) -> None:
     identity = {"benchmark": "paper_se", "task": task, "seed": seed}
     # The number of iterations does not identify a run, so that it can be extended.
     settings = _settings(config.replace(max_generations=1))
-    resume = options.resume and path.exists()
+    resume = options.resume and holds_run(path)
     with RunFolder(path, identity | {"evolution": settings}, resume=resume) as folder:
         finished = (folder.summary or {"curve": []})["curve"]
         if len(finished) > options.iterations:

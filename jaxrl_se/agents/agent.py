@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from envs.spaces import Spaces
+from jaxrl_runs import values
 
 
 @struct.dataclass
@@ -47,6 +48,30 @@ def only(tree: Any) -> Any:
 def alone(tree: Any) -> Any:
     """Arrays `[1, ...]` of arrays `[...]`: the inverse of `only`."""
     return jax.tree.map(lambda x: jnp.reshape(x, (1, *jnp.shape(x))), tree)
+
+
+AGENT = values.Like(
+    "an agent, such as jaxrl_se.PPO()",
+    ("num_envs", "rollout_steps", "check", "start", "act", "update", "policy"),
+)
+
+
+def check_agent(agent: Any, spaces: Spaces, name: str = "agent") -> None:
+    """Compares an agent with its fields' rules and with a task, before it is traced.
+
+    Args:
+      agent: What a user gave.
+      spaces: The task's.
+      name: The argument's name, for the message.
+
+    Raises:
+      TypeError: It is no agent, or the class of one.
+      ValueError: A hyperparameter is out of its range, or the agent cannot learn in
+        these spaces.
+    """
+    AGENT.check(name, agent)
+    values.check(agent)
+    agent.check(spaces)
 
 
 class Agent(Protocol):

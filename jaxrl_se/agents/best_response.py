@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from flax import struct
 
 from envs.spaces import Spaces
+from jaxrl_runs.values import LAYERS, POSITIVE_OR_NONE, static
 from jaxrl_se.agents.agent import Agent
-from jaxrl_se.networks import MLP, Weights
+from jaxrl_se.networks import ACTIVATION, MLP, Weights
 from jaxrl_se.synthetic_env import SyntheticEnv, bounded
 
 
@@ -55,9 +56,9 @@ class BestResponse(Agent):
       reward_bound: Static; the environment's own.
     """
 
-    hidden_sizes: tuple[int, ...] = struct.field(pytree_node=False, default=(16,))
-    activation: str = struct.field(pytree_node=False, default="tanh")
-    reward_bound: float | None = struct.field(pytree_node=False, default=None)
+    hidden_sizes: tuple[int, ...] = static((16,), LAYERS)
+    activation: str = static("tanh", ACTIVATION)
+    reward_bound: float | None = static(None, POSITIVE_OR_NONE)
 
     @property
     def rollout_steps(self) -> int:

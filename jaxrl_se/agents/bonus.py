@@ -7,7 +7,10 @@ from typing import Any, Protocol
 import jax
 
 from envs.spaces import Spaces
+from jaxrl_runs.values import Like
 from jaxrl_se.agents.replay import Batch
+
+BONUS = Like("a bonus, such as jaxrl_se.RND()", ("check", "init", "update", "rewards"))
 
 
 class Bonus(Protocol):
@@ -20,7 +23,7 @@ class Bonus(Protocol):
     """
 
     def check(self, spaces: Spaces) -> None:
-        """Raises ValueError for sizes that cannot be trained with."""
+        """Raises ValueError if it cannot be paid in these spaces."""
         ...
 
     def init(self, spaces: Spaces, key: jax.Array) -> Any:

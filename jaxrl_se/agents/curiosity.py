@@ -8,7 +8,8 @@ import jax
 from flax import struct
 
 from envs.spaces import Spaces
-from jaxrl_se.agents.agent import Agent, Transition
+from jaxrl_se.agents.agent import AGENT, Agent, Transition
+from jaxrl_se.agents.bonus import BONUS
 from jaxrl_se.agents.off_policy import OffPolicyAgent
 from jaxrl_se.agents.ppo import PPO
 from jaxrl_se.hyperparameters import Varied
@@ -44,14 +45,19 @@ class Curious(Agent):
 
     def check(self, spaces: Spaces) -> None:
         """Raises ValueError if the agent cannot learn in these spaces."""
-        agent = self.agent.agent if isinstance(self.agent, Varied) else self.agent
+        AGENT.check("agent", self.agent)
+        agent, bonus = (
+            part.agent if isinstance(part, Varied) else part
+            for part in (self.agent, self.bonus)
+        )
+        BONUS.check("bonus", bonus)
         if not isinstance(agent, OffPolicyAgent | PPO):
             raise ValueError(
                 "agent: Curious needs an agent that takes a bonus (DDQN, TD3, DDPG, "
                 f"DiscreteTD3, SAC or PPO), got {type(agent).__name__}"
             )
         self.agent.check(spaces)
-        self.bonus.check(spaces)
+        bonus.check(spaces)
 
     @property
     def num_envs(self) -> int:

@@ -10,9 +10,24 @@ import optax
 from flax import struct
 
 from envs.spaces import Spaces
+from jaxrl_runs.values import (
+    COUNT,
+    DISCOUNT,
+    FLAG,
+    FRACTION,
+    LAYERS,
+    MANY,
+    POSITIVE,
+    RATE,
+    RATE_OR_NONE,
+    STEPS,
+    WIDTH,
+    static,
+    traced,
+)
 from jaxrl_se.agents.off_policy import OffPolicyAgent, Progress, Variation
 from jaxrl_se.agents.replay import Batch
-from jaxrl_se.networks import DuelingMLP, Weights
+from jaxrl_se.networks import ACTIVATION, DuelingMLP, Weights
 from jaxrl_se.policies import GreedyPolicy
 from jaxrl_se.torsos import make_network
 
@@ -73,26 +88,26 @@ class DDQN(OffPolicyAgent):
       variation: Traced sizes inside the static ones (see `jaxrl_se.hyperparameters`).
     """
 
-    learning_rate: float = 1e-3
-    discount: float = 0.99
-    epsilon_start: float = 1.0
-    epsilon_end: float = 0.05
-    epsilon_steps: float = 500.0
-    epsilon_decay: float | None = None
-    target_update_rate: float = 0.01
-    learning_starts: int = 32
-    updates_per_step: float = 1.0
-    learning_starts_episode: int = 0
-    double: bool = True
+    learning_rate: float = traced(1e-3, RATE)
+    discount: float = traced(0.99, DISCOUNT)
+    epsilon_start: float = traced(1.0, FRACTION)
+    epsilon_end: float = traced(0.05, FRACTION)
+    epsilon_steps: float = traced(500.0, POSITIVE)
+    epsilon_decay: float | None = traced(None, RATE_OR_NONE)
+    target_update_rate: float = traced(0.01, RATE)
+    learning_starts: int = traced(32, STEPS)
+    updates_per_step: float = traced(1.0, RATE)
+    learning_starts_episode: int = traced(0, STEPS)
+    double: bool = traced(True, FLAG)
     variation: Variation | None = None
-    dueling: bool = struct.field(pytree_node=False, default=False)
-    dueling_mean_over_batch: bool = struct.field(pytree_node=False, default=False)
-    hidden_sizes: tuple[int, ...] = struct.field(pytree_node=False, default=(64,))
-    feature_size: int = struct.field(pytree_node=False, default=64)
-    activation: str = struct.field(pytree_node=False, default="relu")
-    batch_size: int = struct.field(pytree_node=False, default=32)
-    buffer_size: int = struct.field(pytree_node=False, default=100_000)
-    num_envs: int = struct.field(pytree_node=False, default=1)
+    dueling: bool = static(False, FLAG)
+    dueling_mean_over_batch: bool = static(False, FLAG)
+    hidden_sizes: tuple[int, ...] = static((64,), LAYERS)
+    feature_size: int = static(64, WIDTH)
+    activation: str = static("relu", ACTIVATION)
+    batch_size: int = static(32, MANY)
+    buffer_size: int = static(100_000, COUNT)
+    num_envs: int = static(1, MANY)
     network: Any = struct.field(pytree_node=False, default="mlp")
 
     def q_network(self, spaces: Spaces) -> Any:
@@ -100,7 +115,8 @@ class DDQN(OffPolicyAgent):
         if spaces.num_actions is None:
             raise ValueError(
                 "task: DDQN needs discrete actions, but this task's actions are "
-                f"continuous vectors of size {spaces.action_size}"
+                f"continuous vectors of size {spaces.action_size}; TD3, DDPG, SAC and "
+                "PPO take those"
             )
         if self.dueling and self.network != "mlp":
             raise ValueError(

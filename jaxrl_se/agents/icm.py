@@ -10,6 +10,7 @@ import optax
 from flax import struct
 
 from envs.spaces import Spaces
+from jaxrl_runs.values import FRACTION, NOT_NEGATIVE, RATE, WIDTH, static, traced
 from jaxrl_se.agents.replay import Batch
 from jaxrl_se.networks import MLP, Weights
 
@@ -57,20 +58,14 @@ class ICM:
         which are as wide as the features.
     """
 
-    learning_rate: float = 1e-4
-    beta: float = 0.2
-    eta: float = 0.5
-    feature_size: int = struct.field(pytree_node=False, default=64)
-    hidden_size: int = struct.field(pytree_node=False, default=128)
+    learning_rate: float = traced(1e-4, RATE)
+    beta: float = traced(0.2, FRACTION)
+    eta: float = traced(0.5, NOT_NEGATIVE)
+    feature_size: int = static(64, WIDTH)
+    hidden_size: int = static(128, WIDTH)
 
     def check(self, spaces: Spaces) -> None:
-        """Raises ValueError for sizes that cannot be trained with."""
-        del spaces
-        for name in ("feature_size", "hidden_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"{name} must be at least 1, got {getattr(self, name)}"
-                )
+        """It fits all spaces."""
 
     def networks(self, spaces: Spaces) -> dict[str, MLP]:
         """The networks by name; a residual block has two of the last kind."""

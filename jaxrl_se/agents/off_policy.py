@@ -279,20 +279,13 @@ class OffPolicyAgent(Agent):
         return None if self.variation is None else self.variation.network
 
     def check_sizes(self) -> None:
-        """Raises ValueError for sizes and rates that cannot be trained with."""
-        for name in ("num_envs", "batch_size", "buffer_size"):
-            if getattr(self, name) < 1:
+        """Raises ValueError for sizes that do not fit together."""
+        for name in ("num_envs", "batch_size"):
+            if getattr(self, name) > self.buffer_size:
                 raise ValueError(
-                    f"{name} must be at least 1, got {getattr(self, name)}"
+                    f"{name} must be at most buffer_size ({self.buffer_size}), got "
+                    f"{getattr(self, name)}"
                 )
-        if self.num_envs > self.buffer_size:
-            raise ValueError(
-                f"num_envs must be at most buffer_size ({self.buffer_size}), got "
-                f"{self.num_envs}"
-            )
-        rate = self.updates_per_step
-        if isinstance(rate, int | float) and not 0 < rate <= 1:
-            raise ValueError(f"updates_per_step must be in (0, 1], got {rate}")
 
     def check_continuous(self, spaces: Spaces) -> None:
         """Raises ValueError unless actions are vectors with finite bounds."""
@@ -300,7 +293,8 @@ class OffPolicyAgent(Agent):
         if spaces.num_actions is not None:
             raise ValueError(
                 f"task: {name} needs continuous actions, but this task has "
-                f"{spaces.num_actions} discrete ones"
+                f"{spaces.num_actions} discrete ones; DDQN, PPO, SAC and DiscreteTD3 "
+                "take those"
             )
         bounds = (*spaces.action_low, *spaces.action_high)
         if not all(math.isfinite(bound) for bound in bounds):

@@ -16,11 +16,23 @@ import optax
 from flax import struct
 
 from envs.spaces import Spaces
+from jaxrl_runs.values import (
+    COUNT,
+    DISCOUNT,
+    FRACTION,
+    LAYERS,
+    MANY,
+    NOT_NEGATIVE,
+    POSITIVE,
+    RATE,
+    static,
+    traced,
+)
 from jaxrl_se.agents.agent import Agent, Transition
 from jaxrl_se.agents.bonus import Bonus
 from jaxrl_se.agents.off_policy import Variation
 from jaxrl_se.agents.replay import Batch
-from jaxrl_se.networks import Weights
+from jaxrl_se.networks import ACTIVATION, Weights
 from jaxrl_se.policies import GreedyPolicy, MeanPolicy
 from jaxrl_se.torsos import Network, make_network
 
@@ -134,21 +146,21 @@ class PPO(Agent):
       network: "mlp", "cnn", or a `flax.linen.Module` (see `jaxrl_se.torsos`).
     """
 
-    learning_rate: float = 1e-3
-    discount: float = 0.99
-    gae_lambda: float = 0.95
-    clip_ratio: float = 0.2
-    entropy_coef: float = 0.01
-    value_coef: float = 0.5
-    max_grad_norm: float = 0.5
-    initial_std: float = 1.0
+    learning_rate: float = traced(1e-3, RATE)
+    discount: float = traced(0.99, DISCOUNT)
+    gae_lambda: float = traced(0.95, FRACTION)
+    clip_ratio: float = traced(0.2, POSITIVE)
+    entropy_coef: float = traced(0.01, NOT_NEGATIVE)
+    value_coef: float = traced(0.5, NOT_NEGATIVE)
+    max_grad_norm: float = traced(0.5, POSITIVE)
+    initial_std: float = traced(1.0, POSITIVE)
     variation: Variation | None = None
-    num_envs: int = struct.field(pytree_node=False, default=5)
-    rollout_steps: int = struct.field(pytree_node=False, default=100)
-    num_epochs: int = struct.field(pytree_node=False, default=10)
-    num_minibatches: int = struct.field(pytree_node=False, default=10)
-    hidden_sizes: tuple[int, ...] = struct.field(pytree_node=False, default=(64, 64))
-    activation: str = struct.field(pytree_node=False, default="tanh")
+    num_envs: int = static(5, MANY)
+    rollout_steps: int = static(100, MANY)
+    num_epochs: int = static(10, COUNT)
+    num_minibatches: int = static(10, COUNT)
+    hidden_sizes: tuple[int, ...] = static((64, 64), LAYERS)
+    activation: str = static("tanh", ACTIVATION)
     network: Any = struct.field(pytree_node=False, default="mlp")
 
     @property
@@ -179,11 +191,6 @@ class PPO(Agent):
 
     def check(self, spaces: Spaces) -> None:
         """Raises ValueError if the agent cannot learn in these spaces."""
-        for name in ("num_envs", "rollout_steps", "num_epochs", "num_minibatches"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"{name} must be at least 1, got {getattr(self, name)}"
-                )
         if self.iteration_steps % self.num_minibatches:
             raise ValueError(
                 "num_minibatches must divide num_envs * rollout_steps "

@@ -10,8 +10,9 @@ import optax
 from flax import struct
 
 from envs.spaces import Spaces
+from jaxrl_runs.values import NOT_NEGATIVE, POSITIVE, RATE, WIDTH, static, traced
 from jaxrl_se.agents.replay import Batch
-from jaxrl_se.networks import MLP, Weights
+from jaxrl_se.networks import ACTIVATION, MLP, Weights
 
 _EPSILON = 1e-8
 # From the variance of PyTorch's initialisation to He's, which is that of the paper's. A
@@ -104,21 +105,15 @@ class RND:
       activation: Static; a name in `jaxrl_se.networks.ACTIVATIONS`.
     """
 
-    learning_rate: float = 3e-5
-    eta: float = 1.0
-    obs_clip: float = 5.0
-    feature_size: int = struct.field(pytree_node=False, default=64)
-    hidden_size: int = struct.field(pytree_node=False, default=64)
-    activation: str = struct.field(pytree_node=False, default="relu")
+    learning_rate: float = traced(3e-5, RATE)
+    eta: float = traced(1.0, NOT_NEGATIVE)
+    obs_clip: float = traced(5.0, POSITIVE)
+    feature_size: int = static(64, WIDTH)
+    hidden_size: int = static(64, WIDTH)
+    activation: str = static("relu", ACTIVATION)
 
     def check(self, spaces: Spaces) -> None:
-        """Raises ValueError for sizes that cannot be trained with."""
-        for name in ("feature_size", "hidden_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"{name} must be at least 1, got {getattr(self, name)}"
-                )
-        self.networks(spaces)
+        """It fits all spaces."""
 
     def networks(self, spaces: Spaces) -> tuple[MLP, MLP]:
         """The random network and the one that predicts its outputs."""

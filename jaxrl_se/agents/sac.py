@@ -12,10 +12,23 @@ import optax
 from flax import struct
 
 from envs.spaces import Spaces
+from jaxrl_runs.values import (
+    COUNT,
+    DISCOUNT,
+    FRACTION,
+    LAYERS,
+    MANY,
+    POSITIVE,
+    RATE,
+    STEPS,
+    Integer,
+    static,
+    traced,
+)
 from jaxrl_se.agents.noise import gumbels, normals
 from jaxrl_se.agents.off_policy import OffPolicyAgent, Progress, Variation
 from jaxrl_se.agents.replay import Batch
-from jaxrl_se.networks import Weights
+from jaxrl_se.networks import ACTIVATION, Weights
 from jaxrl_se.policies import DeterministicPolicy, GreedyPolicy
 from jaxrl_se.torsos import Network, make_network
 
@@ -89,20 +102,20 @@ class SAC(OffPolicyAgent):
       network: "mlp", "cnn", or a `flax.linen.Module` (see `jaxrl_se.torsos`).
     """
 
-    learning_rate: float = 1e-3
-    discount: float = 0.99
-    target_update_rate: float = 0.01
-    initial_temperature: float = 1.0
-    target_entropy_ratio: float = 0.9
-    learning_starts: int = 256
-    updates_per_step: float = 1.0
+    learning_rate: float = traced(1e-3, RATE)
+    discount: float = traced(0.99, DISCOUNT)
+    target_update_rate: float = traced(0.01, RATE)
+    initial_temperature: float = traced(1.0, POSITIVE)
+    target_entropy_ratio: float = traced(0.9, FRACTION)
+    learning_starts: int = traced(256, STEPS)
+    updates_per_step: float = traced(1.0, RATE)
     variation: Variation | None = None
-    hidden_sizes: tuple[int, ...] = struct.field(pytree_node=False, default=(64, 64))
-    activation: str = struct.field(pytree_node=False, default="relu")
-    num_critics: int = struct.field(pytree_node=False, default=2)
-    batch_size: int = struct.field(pytree_node=False, default=256)
-    buffer_size: int = struct.field(pytree_node=False, default=100_000)
-    num_envs: int = struct.field(pytree_node=False, default=1)
+    hidden_sizes: tuple[int, ...] = static((64, 64), LAYERS)
+    activation: str = static("relu", ACTIVATION)
+    num_critics: int = static(2, Integer(at_most=64))
+    batch_size: int = static(256, MANY)
+    buffer_size: int = static(100_000, COUNT)
+    num_envs: int = static(1, MANY)
     network: Any = struct.field(pytree_node=False, default="mlp")
 
     def actor(self, spaces: Spaces) -> Network:
@@ -135,8 +148,6 @@ class SAC(OffPolicyAgent):
         if spaces.num_actions is None:
             self.check_continuous(spaces)
         self.check_sizes()
-        if self.num_critics < 1:
-            raise ValueError(f"num_critics must be at least 1, got {self.num_critics}")
         actor = self.actor(spaces)
         if self.variation is not None:
             actor.check_shape()

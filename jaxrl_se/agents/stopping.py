@@ -8,6 +8,24 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from jaxrl_runs.values import (
+    ANY_NUMBER,
+    FLAG,
+    MANY,
+    POSITIVE,
+    REQUIRED,
+    STEPS,
+    Like,
+    static,
+    traced,
+)
+
+STOP = Like(
+    "a stop rule, such as jaxrl_se.Plateau()",
+    ("init", "update", "fired"),
+    optional=True,
+)
+
 
 class StopRule(Protocol):
     """A rule as pure functions of the training episodes' returns."""
@@ -52,9 +70,9 @@ class Solved:
       window: Static; episodes in the mean.
     """
 
-    threshold: float
-    min_episodes: int = 10
-    window: int = struct.field(pytree_node=False, default=10)
+    threshold: float = traced(REQUIRED, ANY_NUMBER)
+    min_episodes: int = traced(10, STEPS)
+    window: int = static(10, MANY)
 
     def init(self) -> _Window:
         """See `StopRule`."""
@@ -85,10 +103,10 @@ class Plateau:
         as many as there are, at least one, as in the code of Ferreira et al.
     """
 
-    tolerance: float = 0.01
-    min_episodes: int = 20
-    window: int = struct.field(pytree_node=False, default=10)
-    full_windows: bool = struct.field(pytree_node=False, default=True)
+    tolerance: float = traced(0.01, POSITIVE)
+    min_episodes: int = traced(20, STEPS)
+    window: int = static(10, MANY)
+    full_windows: bool = static(True, FLAG)
 
     def init(self) -> _Window:
         """See `StopRule`."""

@@ -10,6 +10,17 @@ import jax.numpy as jnp
 from flax import struct
 
 from envs.spaces import Spaces
+from jaxrl_runs.values import (
+    COUNT,
+    DISCOUNT,
+    FRACTION,
+    MANY,
+    NOT_NEGATIVE,
+    RATE,
+    STEPS,
+    static,
+    traced,
+)
 from jaxrl_se.agents.off_policy import OffPolicyAgent, Progress, Variation
 from jaxrl_se.agents.replay import Batch
 from jaxrl_se.policies import GreedyPolicy
@@ -57,18 +68,18 @@ class QLearning(OffPolicyAgent):
       updates_per_step: Updates per environment step, at most 1.
     """
 
-    learning_rate: float = 0.5
-    discount: float = 0.9
-    epsilon: float = 0.1
-    epsilon_decay: float = 1.0
-    epsilon_end: float = 0.0
-    count_bonus: float = 0.0
-    learning_starts: int = 0
-    updates_per_step: float = 1.0
+    learning_rate: float = traced(0.5, RATE)
+    discount: float = traced(0.9, DISCOUNT)
+    epsilon: float = traced(0.1, FRACTION)
+    epsilon_decay: float = traced(1.0, RATE)
+    epsilon_end: float = traced(0.0, FRACTION)
+    count_bonus: float = traced(0.0, NOT_NEGATIVE)
+    learning_starts: int = traced(0, STEPS)
+    updates_per_step: float = traced(1.0, RATE)
     variation: Variation | None = None
     # The loop's minibatch is the transition that was just stored.
-    batch_size: int = struct.field(pytree_node=False, default=1)
-    buffer_size: int = struct.field(pytree_node=False, default=1)
+    batch_size: int = static(1, MANY)
+    buffer_size: int = static(1, COUNT)
 
     def check(self, spaces: Spaces) -> None:
         """Raises ValueError if the agent cannot learn in these spaces."""
@@ -76,13 +87,14 @@ class QLearning(OffPolicyAgent):
         if spaces.num_actions is None:
             raise ValueError(
                 f"task: {name} has a table of actions, but this task's actions are "
-                f"continuous vectors of size {spaces.action_size}"
+                f"continuous vectors of size {spaces.action_size}; TD3, DDPG, SAC and "
+                "PPO take those"
             )
         if spaces.num_states is None:
             raise ValueError(
                 f"task: {name} has a table of states, but this task's observations "
                 f"are vectors of size {spaces.obs_size}, not one-hot ones of a finite "
-                "number of states (envs.OneHot)"
+                "number of states (envs.OneHot); DDQN, PPO and SAC take vectors"
             )
         self.check_sizes()
         if (self.batch_size, self.buffer_size) != (1, 1) or self.variation is not None:

@@ -11,10 +11,23 @@ import optax
 from flax import struct
 
 from envs.spaces import Spaces
+from jaxrl_runs.values import (
+    COUNT,
+    DISCOUNT,
+    LAYERS,
+    MANY,
+    NOT_NEGATIVE,
+    RATE,
+    STEPS,
+    Integer,
+    Number,
+    static,
+    traced,
+)
 from jaxrl_se.agents.noise import normals
 from jaxrl_se.agents.off_policy import OffPolicyAgent, Progress, Variation
 from jaxrl_se.agents.replay import Batch
-from jaxrl_se.networks import Weights
+from jaxrl_se.networks import ACTIVATION, Weights
 from jaxrl_se.policies import DeterministicPolicy
 from jaxrl_se.torsos import Network, make_network
 
@@ -77,22 +90,22 @@ class TD3(OffPolicyAgent):
       network: "mlp", "cnn", or a `flax.linen.Module` (see `jaxrl_se.torsos`).
     """
 
-    learning_rate: float = 1e-3
-    discount: float = 0.99
-    target_update_rate: float = 0.01
-    exploration_noise: float = 0.1
-    target_noise: float = 0.2
-    target_noise_clip: float = 0.5
-    policy_delay: int = 2
-    learning_starts: int = 100
-    updates_per_step: float = 1.0
+    learning_rate: float = traced(1e-3, RATE)
+    discount: float = traced(0.99, DISCOUNT)
+    target_update_rate: float = traced(0.01, RATE)
+    exploration_noise: float = traced(0.1, NOT_NEGATIVE)
+    target_noise: float = traced(0.2, NOT_NEGATIVE)
+    target_noise_clip: float = traced(0.5, NOT_NEGATIVE)
+    policy_delay: int = traced(2, Number(at_least=1.0, whole=True))
+    learning_starts: int = traced(100, STEPS)
+    updates_per_step: float = traced(1.0, RATE)
     variation: Variation | None = None
-    hidden_sizes: tuple[int, ...] = struct.field(pytree_node=False, default=(64, 64))
-    activation: str = struct.field(pytree_node=False, default="relu")
-    num_critics: int = struct.field(pytree_node=False, default=2)
-    batch_size: int = struct.field(pytree_node=False, default=100)
-    buffer_size: int = struct.field(pytree_node=False, default=100_000)
-    num_envs: int = struct.field(pytree_node=False, default=1)
+    hidden_sizes: tuple[int, ...] = static((64, 64), LAYERS)
+    activation: str = static("relu", ACTIVATION)
+    num_critics: int = static(2, Integer(at_most=64))
+    batch_size: int = static(100, MANY)
+    buffer_size: int = static(100_000, COUNT)
+    num_envs: int = static(1, MANY)
     network: Any = struct.field(pytree_node=False, default="mlp")
 
     def actor(self, spaces: Spaces) -> Network:
@@ -122,10 +135,6 @@ class TD3(OffPolicyAgent):
         """Raises ValueError if the agent cannot learn in these spaces."""
         self.check_actions(spaces)
         self.check_sizes()
-        for name in ("num_critics", "policy_delay"):
-            value = getattr(self, name)
-            if isinstance(value, int) and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
         actor = self.actor(spaces)
         if self.variation is not None:
             actor.check_shape()
@@ -275,6 +284,6 @@ class DDPG(TD3):
     Exploration is Gaussian noise, as in TD3. Attributes are those of `TD3`.
     """
 
-    target_noise: float = 0.0
-    policy_delay: int = 1
-    num_critics: int = struct.field(pytree_node=False, default=1)
+    target_noise: float = traced(0.0, NOT_NEGATIVE)
+    policy_delay: int = traced(1, Number(at_least=1.0, whole=True))
+    num_critics: int = static(1, Integer(at_most=64))

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 from flax import struct
 
 from envs.spaces import Spaces
+from jaxrl_runs.values import FLAG, POSITIVE, static, traced
 from jaxrl_se.agents.noise import gumbels, normals
 from jaxrl_se.agents.off_policy import Progress
 from jaxrl_se.agents.td3 import TD3, Learner
-from jaxrl_se.networks import Weights
+from jaxrl_se.networks import ACTIVATION, Weights
 from jaxrl_se.policies import GreedyPolicy
 
 _LOWEST_TEMPERATURE = 0.01  # Where a learned one is stopped on its way to zero.
@@ -39,18 +40,18 @@ class DiscreteTD3(TD3):
       learn_gumbel_temperature: Whether the temperature is a weight of the actor.
     """
 
-    activation: str = struct.field(pytree_node=False, default="tanh")
-    gumbel_temperature: float = 1.0
-    gumbel_hard: bool = True
-    learn_gumbel_temperature: bool = False
+    activation: str = static("tanh", ACTIVATION)
+    gumbel_temperature: float = traced(1.0, POSITIVE)
+    gumbel_hard: bool = traced(True, FLAG)
+    learn_gumbel_temperature: bool = traced(False, FLAG)
 
     def check_actions(self, spaces: Spaces) -> None:
         """Raises ValueError if the agent cannot act in these spaces."""
         if spaces.num_actions is None:
             raise ValueError(
                 f"task: {type(self).__name__} needs discrete actions, but this task's "
-                f"actions are continuous vectors of size {spaces.action_size}; TD3 "
-                "takes those"
+                f"actions are continuous vectors of size {spaces.action_size}; TD3, "
+                "DDPG, SAC and PPO take those"
             )
 
     def policy(self, spaces: Spaces, weights: Weights) -> GreedyPolicy:

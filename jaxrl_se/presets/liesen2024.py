@@ -146,7 +146,7 @@ def _half_range(spaces: Spaces) -> float:
     halves = {(high - low) / 2 for low, high in bounds}
     if len(halves) != 1:
         raise ValueError(
-            "spaces: expected continuous actions with one range, got "
+            "spaces must be continuous actions with one range, got "
             f"{spaces.action_low} to {spaces.action_high}"
         )
     return halves.pop()

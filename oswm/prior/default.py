@@ -172,7 +172,7 @@ def draw_batch(
     counts[0] = num_datasets - sum(counts[1:])
     if counts[0] < 1:
         raise ValueError(
-            f"num_datasets: expected at least {len(FAMILIES)}, got {num_datasets}"
+            f"num_datasets must be at least {len(FAMILIES)}, got {num_datasets}"
         )
     num_episodes = episodes_of(num_context + num_query)
     family_key, row_key = jax.random.split(key)

@@ -60,7 +60,7 @@ def test_queries_of_another_task_are_refused(tmp_path):
         out=tmp_path / "out",
         cache=False,
     )
-    with pytest.raises(ValueError, match="--queries: expected observations of size 2"):
+    with pytest.raises(ValueError, match="--queries must have observations of size 2"):
         oswm.run(options)
 
 

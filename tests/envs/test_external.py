@@ -300,13 +300,13 @@ def test_what_cannot_be_opened():
         envs.external("NoSuchTask-v0")
     with pytest.raises(ValueError, match="engine must be one of envpool"):
         envs.external("CartPole-v1", engine="mujoco")  # type: ignore
-    with pytest.raises(ValueError, match="num_envs must be positive, got 0"):
+    with pytest.raises(ValueError, match=r"num_envs must be an integer .*None, got 0"):
         envs.external("CartPole-v1", 0)
     with pytest.raises(ValueError, match="num_envs must be 1, as many as there are"):
         envs.external(Counter(), 3)
     with pytest.raises(TypeError, match=r"task must make a gymnasium.Env"):
         envs.external(lambda: 3)
-    with pytest.raises(ValueError, match="num_episodes must be at least 1, got 0"):
+    with pytest.raises(ValueError, match=r"num_episodes must be an integer .* 0"):
         counters().play(zero, 0, 0)
     task = counters()
     assert task.name == "Counter" and task.kind == "real" and task.time_limit is None

@@ -117,7 +117,7 @@ def test_wrappers_of_gymnax_keep_their_effect():
 def test_bad_actions_are_refused(name, action):
     env = envs.GymnasiumEnv(*envs.make(name))
     env.reset(seed=0)
-    with pytest.raises(gymnasium.error.InvalidAction, match="action: expected"):
+    with pytest.raises(gymnasium.error.InvalidAction, match="action must be an"):
         env.step(action)
 
 

@@ -141,11 +141,9 @@ def test_one_conversion_of_actions():
     np.testing.assert_array_equal(action_vector(np.array([1]), 3, 0), [0, 1, 0])
     np.testing.assert_array_equal(action_vector(0.5, None, 1), [0.5])
     np.testing.assert_array_equal(action_vector(np.eye(2), None, 4), [1, 0, 0, 1])
-    with pytest.raises(
-        ValueError, match=r"action: expected one of the integers 0 .* 2"
-    ):
+    with pytest.raises(ValueError, match=r"action must be one of the integers 0 .* 2"):
         action_vector(1.0, 3, 0)
-    with pytest.raises(ValueError, match=r"action: expected a vector of size 2, got"):
+    with pytest.raises(ValueError, match=r"action must be a vector of size 2, got"):
         action_vector(np.zeros(3), None, 2)
 
 

@@ -100,7 +100,7 @@ def test_columns_of_any_name(tmp_path):
     assert_equal(envs.read_transitions(path, columns=where), rtol=1e-6)
     with pytest.raises(ValueError, match=r"columns\['reward'\]: there is no 'gain'"):
         envs.read_transitions(path, columns={**where, "reward": "gain"})
-    with pytest.raises(ValueError, match="columns: expected fields among"):
+    with pytest.raises(ValueError, match="columns must be fields among"):
         envs.read_transitions(path, columns={**where, "prize": "pay"})
     with pytest.raises(ValueError, match=r"log.csv: lacks the field 'obs' \(also"):
         envs.read_transitions(path)
@@ -242,9 +242,9 @@ def test_vector_environments_follow_a_policy():
     )
     np.testing.assert_array_equal(rows.action, rows.obs[:, 2] > 0)
     assert rows.terminated.any() and len(rows) == 120
-    with pytest.raises(TypeError, match="vector_env: expected"):
+    with pytest.raises(TypeError, match="vector_env must be a gymnasium"):
         Transitions.from_vector_env(gymnasium.make("CartPole-v1"), 3)
-    with pytest.raises(ValueError, match="num_steps: expected at least 1, got 0"):
+    with pytest.raises(ValueError, match="num_steps must be at least 1, got 0"):
         Transitions.from_vector_env(vector, 0)
 
 
@@ -293,7 +293,7 @@ def test_what_is_missing_is_named(package, tmp_path, monkeypatch):
 
 
 def test_other_sources_are_refused(tmp_path):
-    with pytest.raises(TypeError, match="source: expected a path, a mapping"):
+    with pytest.raises(TypeError, match="source must be a path, a mapping"):
         envs.read_transitions(3)
     for name in ("none.npz", "none.csv", "none.h5", "none"):
         with pytest.raises(FileNotFoundError):
@@ -301,6 +301,6 @@ def test_other_sources_are_refused(tmp_path):
     (tmp_path / "bad.h5").write_bytes(b"text")
     with pytest.raises(ValueError, match="not readable as HDF5"):
         envs.read_transitions(tmp_path / "bad.h5")
-    with pytest.raises(ValueError, match="obs: expected one array, found obs and stat"):
+    with pytest.raises(ValueError, match="obs must be one array, found obs and stat"):
         envs.read_transitions({**arrays(), "states": ROWS.obs})
     assert envs.read_transitions(ROWS) is ROWS

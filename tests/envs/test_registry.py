@@ -140,7 +140,7 @@ def test_own_task_can_be_registered_once(forget):
 
 
 def test_bad_factories_are_refused(forget):
-    with pytest.raises(TypeError, match="factory: expected a function"):
+    with pytest.raises(TypeError, match="factory must be a function"):
         envs.register("Mine", gymnax.make("Catch-bsuite"))  # type: ignore
     envs.register("Mine", lambda: gymnax.make("Catch-bsuite")[0])  # type: ignore
     with pytest.raises(TypeError, match="must return \\(env, params\\)"):

@@ -171,7 +171,7 @@ def test_evaluate_takes_names_pairs_seeds_and_batches():
     ]
     for episodes in forms:
         np.testing.assert_array_equal(episodes.returns, forms[0].returns)
-    with pytest.raises(ValueError, match="key must be an integer or a PRNG key"):
+    with pytest.raises(ValueError, match="key must be a seed"):
         evaluate(policies, "CartPole-v1", "seed")  # type: ignore
 
 

@@ -135,31 +135,33 @@ def with_nan(shape, row):
 
 
 BAD = {
-    "obs: expected at least one row": batch(0),
-    r"reward: expected shape \(4,\) to go with obs .* got \(4, 2\)": batch(
+    "obs must be at least one row": batch(0),
+    r"reward must be of shape \(4,\) to go with obs .* got \(4, 2\)": batch(
         reward=np.ones((4, 2), np.float32)
     ),
-    r"next_obs: expected shape \(4, 3\)": batch(next_obs=np.zeros((4, 2), np.float32)),
-    r"action: expected shape \(4,\) .* got \(3,\)": batch(action=np.zeros(3, np.int32)),
-    "terminated: expected flags .* got 0.5 in row 1": batch(
+    r"next_obs must be of shape \(4, 3\)": batch(next_obs=np.zeros((4, 2), np.float32)),
+    r"action must be of shape \(4,\) .* got \(3,\)": batch(
+        action=np.zeros(3, np.int32)
+    ),
+    "terminated must be flags .* got 0.5 in row 1": batch(
         terminated=np.array([0, 0.5, 1, 0], np.float32)
     ),
-    "truncated: expected flags .* got 2 in row 3": batch(
+    "truncated must be flags .* got 2 in row 3": batch(
         truncated=np.array([0, 0, 0, 2])
     ),
-    "terminated: expected dtype bool or 0 and 1, got <U1": batch(
+    "terminated must be of dtype bool or 0 and 1, got <U1": batch(
         terminated=list("abcd")
     ),
-    "reward: expected dtype float, int, .* got <U1": batch(reward=list("abcd")),
-    "obs: expected numbers, got NoneType": batch(obs=np.full((4, 3), None)),
+    "reward must be of dtype float, int, .* got <U1": batch(reward=list("abcd")),
+    "obs must be numbers, got NoneType": batch(obs=np.full((4, 3), None)),
     "obs: not readable as an array": batch(obs=[[1.0], [1.0, 2.0], [1.0], [1.0]]),
-    "reward: expected finite .* 1 of 4 rows, first in row 2": batch(
+    "reward must be finite .* 1 of 4 rows, first in row 2": batch(
         reward=with_nan(4, 2)
     ),
-    "next_obs: expected finite .* first in row 1": batch(next_obs=with_nan((4, 3), 1)),
-    "action: expected finite": batch(action=np.full((4, 1), np.inf, np.float32)),
-    "obs: expected one array, got a mapping with a": batch(obs={"a": np.zeros(4)}),
-    r"obs: expected shape \[2, 2, ...\] \(steps, env": batch(
+    "next_obs must be finite .* first in row 1": batch(next_obs=with_nan((4, 3), 1)),
+    "action must be finite": batch(action=np.full((4, 1), np.inf, np.float32)),
+    "obs must be one array, got a mapping with a": batch(obs={"a": np.zeros(4)}),
+    r"obs must be of shape \[2, 2, ...\] \(steps, env": batch(
         terminated=np.zeros((2, 2), bool), truncated=np.zeros((2, 2), bool)
     ),
 }
@@ -231,7 +233,7 @@ def pickled():
         (lambda: file_of(**without("next_obs")), "lacks the field 'next_obs'"),
         (pickled, "action.npy announces object"),
         (damaged, "not readable as transitions"),
-        (lambda: file_of(**fields(reward=np.ones(3))), "reward: expected shape"),
+        (lambda: file_of(**fields(reward=np.ones(3))), "reward must be of shape"),
     ],
     ids=["empty", "text", "cut", "single", "missing", "pickle", "damaged", "shape"],
 )

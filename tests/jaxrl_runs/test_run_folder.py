@@ -14,7 +14,12 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from jaxrl_runs.run_folder import RunFolder, RunFolderError, next_run_folder
+from jaxrl_runs.run_folder import (
+    RunFolder,
+    RunFolderError,
+    holds_run,
+    next_run_folder,
+)
 
 CONFIG = {"evolution": {"strategy": "snes", "std": 0.5}, "key": [0, 1]}
 
@@ -156,11 +161,24 @@ def test_without_a_whole_checkpoint_the_run_starts_over_and_says_so(copy):
 
 
 def test_resume_without_a_checkpoint_starts_over_and_says_so(tmp_path):
+    RunFolder(tmp_path / "new", CONFIG).close()
     with pytest.warns(UserWarning, match="no checkpoint to resume from"):
         assert restore(tmp_path / "new") is None
     with RunFolder(tmp_path / "fresh", CONFIG) as folder, warnings.catch_warnings():
         warnings.simplefilter("error")
         assert folder.restore(make_state(0)) is None
+
+
+def test_resume_needs_a_run(tmp_path):
+    with pytest.raises(RunFolderError, match="no such folder to resume"):
+        resume(tmp_path / "missing")
+    assert not (tmp_path / "missing").exists()
+    with pytest.raises(RunFolderError, match="holds no run to resume"):
+        resume(tmp_path)
+    assert not holds_run(tmp_path)
+    RunFolder(tmp_path, CONFIG).close()
+    assert holds_run(tmp_path)
+    resume(tmp_path).close()
 
 
 def test_other_things_among_the_checkpoints_do_no_harm(copy):
@@ -285,7 +303,7 @@ def test_a_read_only_disk_is_one_clear_line(tiny_disk):
     subprocess.run(remount, check=True)
     for path in (tiny_disk / "run", tiny_disk / "new"):
         with pytest.raises(RunFolderError, match=r"Read-only.*make it writable"):
-            resume(path)
+            RunFolder(path, CONFIG, resume=path.exists())
 
 
 def test_a_file_size_limit_is_one_clear_line(copy, capfd):

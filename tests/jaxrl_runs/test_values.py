@@ -36,24 +36,24 @@ class Agent:
 
 
 GOOD = {
-    "learning_rate": [1, 1e-8, np.float32(0.1), jnp.float32(0.1), np.array([0.1, 1.0])],
+    "learning_rate": [1, 1e-8, np.float32(0.1), jnp.float32(0.1), np.array(0.1)],
     "discount": [1.0, 0.5],
     "decay": [None, 0.9],
     "starts": [0, 100, 100.0, np.int64(3)],
     "double": [False, np.bool_(True)],
     "batch_size": [1, np.int32(7)],
-    "hidden_sizes": [(), (1, 2), [64]],
+    "hidden_sizes": [(), (1, 2)],
     "activation": ["tanh"],
 }
 NEVER = [None, "a", b"a", -1, float("nan"), float("-inf"), 1j, object(), {}, [[]]]
 BAD = {
-    "learning_rate": [*NEVER, 0, True, np.array([0.1, -1]), np.array([]), 10**400],
+    "learning_rate": [*NEVER, 0, True, np.array([0.1]), np.array([]), 10**400, 1e39],
     "discount": [*NEVER, 0.0, 1.01, float("inf")],
     "decay": [*NEVER[1:], 0],
     "starts": [*NEVER, 1.5, float("inf")],
     "double": [*NEVER, 1, 0.0],
     "batch_size": [*NEVER, 0, 1.0, 1.5, True, 2**31, np.array([3])],
-    "hidden_sizes": [*NEVER[:-1], 64, (0,), (64, -1), (1.5,), "64", np.array([64])],
+    "hidden_sizes": [*NEVER, [64], 64, (0,), (64, -1), (1.5,), "64", np.array([64])],
     "activation": [*NEVER, "Relu", ""],
 }
 

@@ -137,5 +137,5 @@ def test_the_horizon_limits_fitness_episodes_and_nothing_else():
 def test_bad_configurations_are_named(changes, named):
     with pytest.raises(ValueError, match=named):
         CARTPOLE.replace(**changes)
-    with pytest.raises(ValueError, match="start must be at least 1"):
+    with pytest.raises(ValueError, match="start must be an integer of at least 1"):
         HorizonCurriculum(0, 10)

@@ -397,5 +397,5 @@ def test_bad_arguments_are_named_before_compilation():
         train(Curious(AGENT, RND(activation="rleu")), env, params, key, 10)
     for bonus in (ICM, RND):
         for name in ("feature_size", "hidden_size"):
-            with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
+            with pytest.raises(ValueError, match=f"{name} must be .*1, got 0"):
                 train(Curious(AGENT, bonus(**{name: 0})), env, params, key, 10)

@@ -11,11 +11,12 @@ import jaxrl_se
 from envs.spaces import Spaces
 from jaxrl_se.agents import DDQN, PPO, SAC, BestResponse
 from jaxrl_se.config import EvolutionConfig
-from jaxrl_se.defaults import Budget, default_config, whole_steps
+from jaxrl_se.defaults import Budget, default_config
 from jaxrl_se.outcome import Confirmation
 from jaxrl_se.patience import next_index, stalled
 from jaxrl_se.policies import RandomPolicy
 from jaxrl_se.probing import Probe
+from jaxrl_se.rounds import whole_steps
 
 TASKS = (
     "double_integrator",

@@ -98,7 +98,7 @@ def test_distributions_that_are_none():
         LogUniform(0, 1)
     with pytest.raises(ValueError, match="0 < low <= high, got 2, 1"):
         LogUniform(2, 1)
-    with pytest.raises(ValueError, match="at least one value"):
+    with pytest.raises(ValueError, match="at least 1 items"):
         Choice(())
 
 

@@ -260,9 +260,12 @@ def test_a_state_of_another_training_is_refused(tmp_path):
     with pytest.raises(WeightFileError, match="spaces must be"):
         jaxrl_se.load_state(path, start(other, *task, 0, num_steps=20))
     agent = AGENTS["PPO"][0]
+    with pytest.warns(UserWarning, match="num_steps: 25 is rounded up to 30"):
+        state = start(agent, *PROBE, 0, num_steps=25)
+    assert state.num_steps == 30
     with pytest.raises(ValueError, match=r"multiple of PPO's .* \(10\), .* got 25"):
-        start(agent, *PROBE, 0, num_steps=25)
-    with pytest.raises(ValueError, match=r"multiple of DDQN's .* \(5\), .* got 12"):
+        advance(agent, *PROBE, state, 25)
+    with pytest.warns(UserWarning, match="num_steps: 12 is rounded up to 15"):
         start(AGENTS["five environments"][0], *PROBE, 0, num_steps=12)
     with pytest.raises(ValueError, match="num_envs must be at most buffer_size"):
         start(DDQN(num_envs=5, buffer_size=4), *PROBE, 0, num_steps=10)

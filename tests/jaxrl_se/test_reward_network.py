@@ -272,7 +272,7 @@ KEY = jax.random.key(0)
 def test_bad_input_is_named(key):
     with pytest.raises(ValueError, match=r"kind must be one of .*got 'aditive'"):
         RewardConfig("aditive")
-    with pytest.raises(ValueError, match="scale must be positive, got -1"):
+    with pytest.raises(ValueError, match="scale must be a number above 0, got -1"):
         RewardConfig("additive", scale=-1)
     with pytest.raises(ValueError, match="'additive-info' needs an info vector"):
         RewardConfig("additive-info").make(*CARTPOLE)
@@ -283,17 +283,17 @@ def test_bad_input_is_named(key):
             Maze(), Maze().default_params
         )
     for discount in (0.0, -0.1, 1.5):
-        with pytest.raises(ValueError, match=r"discount must be in \(0, 1\]"):
+        with pytest.raises(ValueError, match="discount must be a number above 0"):
             RewardConfig().make(*CARTPOLE, discount=discount)
         env, params = RewardConfig().make(*CARTPOLE)
-        with pytest.raises(ValueError, match=r"discount must be in \(0, 1\]"):
+        with pytest.raises(ValueError, match="discount must be a number above 0"):
             train(DDQN(discount=discount), env, params, key)
     config = EvolutionConfig(
         proxy=RewardConfig(),
         agent=QLearning(discount=2.0),
         scoring=jaxrl_se.StepsToSolve(),
     )
-    with pytest.raises(ValueError, match=r"discount must be in \(0, 1\]"):
+    with pytest.raises(ValueError, match="discount must be a number above 0"):
         jaxrl_se.evolve("Cliff", config)
     weights = jax.tree.map(lambda x: x * jnp.nan, params.weights)
     with pytest.raises(ValueError, match=r"params.weights\[0\].* contains NaN"):

@@ -48,16 +48,16 @@ def test_scalars_count_as_vectors():
 def test_numbers_that_are_not_finite(field, value):
     array = np.array(getattr(transitions(), field))
     array.flat[7] = value
-    with pytest.raises(ValueError, match=rf"^{field}: expected finite"):
+    with pytest.raises(ValueError, match=rf"^{field} must be finite"):
         oswm.Context.of(transitions(**{field: array}))
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"reward": np.ones(19, np.float32)}, "reward: expected shape"),
-        ({"next_obs": np.ones((20, 2), np.float32)}, "next_obs: expected shape"),
-        ({"action": np.ones(7, int)}, "action: expected shape"),
+        ({"reward": np.ones(19, np.float32)}, "reward must be of shape"),
+        ({"next_obs": np.ones((20, 2), np.float32)}, "next_obs must be of shape"),
+        ({"action": np.ones(7, int)}, "action must be of shape"),
     ],
 )
 def test_shapes_that_disagree(changes, message):
@@ -67,7 +67,7 @@ def test_shapes_that_disagree(changes, message):
 
 def test_images():
     images = np.zeros((20, 8, 8, 3), np.uint8)
-    with pytest.raises(ValueError, match=r"obs: expected vectors .* images"):
+    with pytest.raises(ValueError, match=r"obs must be vectors .* images"):
         oswm.Context.of(transitions(obs=images, next_obs=images))
 
 
@@ -90,9 +90,9 @@ def test_discrete_actions_out_of_range(wrong):
 @pytest.mark.parametrize(
     ("action", "space", "message"),
     [
-        (np.linspace(-1, 1, 20), spaces.Discrete(2), "action: expected integers"),
-        (np.ones((20, 2)), BOX, "action: expected 1 dimensions"),
-        (np.ones(20, int), gymnasium.spaces.MultiBinary(2), "action_space: expected"),
+        (np.linspace(-1, 1, 20), spaces.Discrete(2), "action must be integers"),
+        (np.ones((20, 2)), BOX, "action must have 1 dimensions"),
+        (np.ones(20, int), gymnasium.spaces.MultiBinary(2), "action_space must be"),
         (np.ones(20, int), gymnasium.spaces.Discrete(2, start=1), "start at 0"),
     ],
 )
@@ -102,5 +102,5 @@ def test_action_spaces_that_do_not_fit(action, space, message):
 
 
 def test_padding_cannot_shrink():
-    with pytest.raises(ValueError, match="num_rows: expected at least"):
+    with pytest.raises(ValueError, match="num_rows must be at least"):
         oswm.Context.of(transitions()).pad(10)
