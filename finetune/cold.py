@@ -58,8 +58,8 @@ class ColdConfig:
             grown by this factor.
     """
 
-    most_share: float = setting(0.3, FRACTION)
-    least_share: float = setting(0.05, FRACTION)
+    most_share: float = setting(0.1, FRACTION)
+    least_share: float = setting(0.0, FRACTION)
     first_trust: float = setting(0.5, FRACTION)
     patience: float = setting(0.5, POSITIVE)
     memory: float = setting(5.0, POSITIVE)

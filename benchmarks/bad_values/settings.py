@@ -133,9 +133,9 @@ CONFIGS: dict[Any, tuple[dict[str, Any], dict[str, str]]] = {
     finetune.ColdConfig: (
         {},
         {
-            "most_share": "not negative",
-            "least_share": "not negative",
-            "first_trust": "not negative",
+            "most_share": "share",
+            "least_share": "share",
+            "first_trust": "share",
             "patience": "positive",
             "memory": "positive",
             "eta": "count",
