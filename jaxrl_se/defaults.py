@@ -18,6 +18,10 @@ seed, and a PPO of rejax that acts by sampling, after 50,000, one per seed:
 | 0.2 | -190, -205 | -480 | -1123 | -513, -184 |
 | 0.3 | -254, -226 | -440 | -878 | -133, -172 |
 
+The price is a slower search: on two further seeds, after the choice, the best response
+had -193 and -180 without noise, -177 and -864 with .1, -826 and -258 with .2, -176 and
+-710 with .3.
+
 One episode per candidate and a first deviation of 1 are from a comparison on three
 other seeds, without noise, which chose them too: the best response had -157, -146 and
 -190 after 2 M steps, and with two episodes -512, -147 and -816.
