@@ -58,10 +58,10 @@ class ColdConfig:
             grown by this factor.
     """
 
-    most_share: float = setting(0.3, FRACTION)
-    least_share: float = setting(0.05, FRACTION)
+    most_share: float = setting(0.1, FRACTION)
+    least_share: float = setting(0.0, FRACTION)
     first_trust: float = setting(0.5, FRACTION)
-    patience: float = setting(0.5, NOT_NEGATIVE)
+    patience: float = setting(0.5, POSITIVE)
     memory: float = setting(5.0, POSITIVE)
     eta: int = setting(3, Integer(at_least=2))
     random_every: int = setting(2, COUNT)
@@ -74,6 +74,11 @@ class ColdConfig:
 
     def __post_init__(self):
         values.check(self)
+        if self.least_share > self.most_share:
+            raise ValueError(
+                f"least_share must be at most most_share, {self.most_share}, got "
+                f"{self.least_share}"
+            )
 
 
 class _Goal(NamedTuple):

@@ -133,7 +133,11 @@ CONFIGS: dict[Any, tuple[dict[str, Any], dict[str, str]]] = {
     finetune.ColdConfig: (
         {},
         {
-            "halving_share": "not negative",
+            "most_share": "share",
+            "least_share": "share",
+            "first_trust": "share",
+            "patience": "positive",
+            "memory": "positive",
             "eta": "count",
             "random_every": "count",
             "strength": "positive",

@@ -30,8 +30,9 @@ deviation of all that were met. Episodes have length one and end with `terminate
 {summary["evolve_cpu_seconds"]:.0f}, {summary["cpu_seconds"]:.0f} |
 | params, SHA-256 | `{summary["params_sha256"]}` |
 
-| how unseen agents do in Gymnasium's {summary["task"]} | |
+| how unseen agents do on {summary["task"]} | |
 |---|---|
+| tested by | {summary["tested_by"]} |
 | agents, steps in the synthetic environment, test episodes each | \
 {summary["agents"]}, {summary["train_steps"]:,}, {summary["test_episodes"]} |
 | mean return, 95 % interval over agents | {summary["gymnasium_return_mean"]:.1f} \

@@ -153,7 +153,14 @@ def test(
 
 
 def summary_of(
-    options: Options, result: EvolutionResult, task: Any, returns: dict, taken: int
+    options: Options,
+    result: EvolutionResult,
+    task: Any,
+    returns: dict,
+    taken: int,
+    *,
+    tested_by: str,
+    test_cpu_seconds: float,
 ) -> dict[str, Any]:
     """What is kept of a run; `gymnasium_return_mean` is over agents of all kinds."""
     settings, progress, cost = settings_of(options), result.progress, task.cost
@@ -185,7 +192,9 @@ def summary_of(
         "synthetic_steps": taken,
         "evolve_cpu_seconds": progress.cpu_seconds,
         "evolve_seconds": progress.seconds,
-        "cpu_seconds": time.process_time(),
+        # A resumed run has counted its evolution in other processes too.
+        "cpu_seconds": progress.cpu_seconds + test_cpu_seconds,
+        "tested_by": tested_by,
         "engine": task.engine,
         "engine_seconds": cost.engine_seconds,
         "policy_seconds": cost.policy_seconds,
@@ -215,9 +224,17 @@ def main() -> None:
         result, task = evolve(options, folder)
         print(f"{result}\n  played outside: {task.cost}", flush=True)
         tested = task_to_test(options)
+        started = time.process_time()
         returns, taken = test(result, options, tested)
-        summary = summary_of(options, result, task, returns, taken)
-        summary["tested_by"] = tested.engine
+        summary = summary_of(
+            options,
+            result,
+            task,
+            returns,
+            taken,
+            tested_by=tested.engine,
+            test_cpu_seconds=time.process_time() - started,
+        )
         jaxrl_se.save(
             out / f"{options.task}.one-step.npz",
             result.env,

@@ -58,7 +58,16 @@ def test_what_is_kept_of_a_run(tmp_path, monkeypatch):
     task = SimpleNamespace(cost=cost, engine="envpool")
     monkeypatch.setattr(gymnasium_task, "tree_sha256", lambda _: "0" * 64)
     found: Any = result
-    summary = gymnasium_task.summary_of(options, found, task, returns, 40_000)
+    summary = gymnasium_task.summary_of(
+        options,
+        found,
+        task,
+        returns,
+        40_000,
+        tested_by="gymnasium",
+        test_cpu_seconds=30.0,
+    )
+    assert summary["cpu_seconds"] == 90
     assert summary["gymnasium_return_mean"] == 320 and summary["agents"] == 4
     assert summary["return_p10"] == pytest.approx(296)
     assert summary["reaches_must"] and summary["real_steps"] == 1000
