@@ -75,9 +75,9 @@ def test_the_environment_says_what_its_steps_are():
         assert task.kind == "model" and steps.model > 0 and steps.real == 0
     assert envs.open_task(wrapped, params, kind="real").kind == "real"
     Model.task_kind = "modell"
-    with pytest.raises(ValueError, match="task_kind must be one of 'real', 'model'"):
+    with pytest.raises(ValueError, match="task_kind must be one of real, model"):
         envs.open_task(Model(), params)
-    with pytest.raises(ValueError, match="kind must be one of real, model"):
+    with pytest.raises(ValueError, match="kind must be one of 'real', 'model'"):
         envs.open_task(CARTPOLE, kind="dream")  # type: ignore
 
 

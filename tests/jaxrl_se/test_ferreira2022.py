@@ -295,5 +295,5 @@ def test_bad_input_is_named():
         FerreiraES(score_transform="nes2")
     with pytest.raises(ValueError, match="weight_decay must be"):
         FerreiraES(weight_decay=1.0)
-    with pytest.raises(ValueError, match="soft_termination needs learn_termination"):
+    with pytest.raises(ValueError, match="learn_termination must be True"):
         dataclasses.replace(SyntheticConfig(), soft_termination=True)
