@@ -78,7 +78,7 @@ class GymnasiumEnv(gymnasium.Env):
         Returns:
             The first observation and an empty info.
         """
-        Integer(0, optional=True).check("seed", seed)
+        Integer(0, 2**63 - 1, optional=True).check("seed", seed)
         super().reset(seed=seed)
         if seed is None and self._first_obs is not None:
             obs = self._first_obs  # gymnax has reset in the step that ended

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -205,11 +205,16 @@ def as_pytree(policy: Any) -> Any:
     return policy
 
 
+_MOST_KEPT = 256
+_NUM_AXES: dict[Hashable, int] = {}
+
+
 def batch_shape(
     policies: Any,
     action_of: Callable[[Any], jax.ShapeDtypeStruct],
     action_shape: tuple[int, ...] | None,
     num_axes: int | None = None,
+    task: Hashable = None,
 ) -> tuple[int, ...]:
     """The leading axes of a batch of policies; `()` for a single one.
 
@@ -224,6 +229,8 @@ def batch_shape(
       action_shape: The shape of the task's actions; None for composite ones, whose
         policies are taken for a single one.
       num_axes: How many leading axes there are, where the caller knows.
+      task: What else the answer depends on; with it, policies of the same structure
+        and shapes are looked at once.
 
     Raises:
       ValueError: Actions have another shape, however many axes are taken off. Or
@@ -243,6 +250,9 @@ def batch_shape(
         )
     if action_shape is None or not num_shared:
         return shapes[0][:num_axes] if num_axes else ()
+    kind = (task, jax.tree.structure(policies), tuple(shapes), action_shape, num_axes)
+    if task is not None and kind in _NUM_AXES:
+        return shapes[0][: _NUM_AXES[kind]]
     tried = range(num_shared + 1) if num_axes is None else (num_axes,)
     found, problem = {}, None
     for number in tried:
@@ -265,6 +275,10 @@ def batch_shape(
             "without axis=-1), got None"
         )
     if fitting:
+        if task is not None:
+            while len(_NUM_AXES) >= _MOST_KEPT:
+                _NUM_AXES.pop(next(iter(_NUM_AXES)))
+            _NUM_AXES[kind] = fitting[0]
         return shapes[0][: fitting[0]]
     if not found and problem is not None:
         raise problem

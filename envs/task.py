@@ -177,6 +177,7 @@ class Task:
             lambda one: _first_action.eval_shape(one, self.env, params),
             action_shape_of(space),
             num_axes,
+            self.env,
         )
         keys = keys_of(key, batch)
         episodes, number = _play(
@@ -202,6 +203,7 @@ class Task:
                     lambda one: _first_action.eval_shape(one, self.env, self.params),
                     action_shape_of(self.action_space()),
                     num_axes,
+                    self.env,
                 )
             )
         return record(policy, self.env, self.params, as_key(key), num_transitions)

@@ -298,7 +298,7 @@ def test_envpool():
 def test_what_cannot_be_opened():
     with pytest.raises(ValueError, match="task must be an id of Gymnasium's"):
         envs.external("NoSuchTask-v0")
-    with pytest.raises(ValueError, match="engine must be one of envpool"):
+    with pytest.raises(ValueError, match="engine must be one of 'envpool'"):
         envs.external("CartPole-v1", engine="mujoco")  # type: ignore
     with pytest.raises(ValueError, match=r"num_envs must be an integer .*None, got 0"):
         envs.external("CartPole-v1", 0)

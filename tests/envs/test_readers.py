@@ -185,7 +185,7 @@ def test_mappings_are_flattened_as_gymnasium_does_it():
     first = {name: x[0] for name, x in nested.items()}
     np.testing.assert_array_equal(rows.obs[0], gymnasium.spaces.flatten(SPACE, first))
     assert rows.obs.shape == (200, 5)
-    with pytest.raises(ValueError, match=r"obs: .* give the observation_space"):
+    with pytest.raises(ValueError, match=r"obs must be .* give the observation_space"):
         envs.read_transitions(given)
 
 

@@ -77,7 +77,7 @@ def test_the_environment_says_what_its_steps_are():
     Model.task_kind = "modell"
     with pytest.raises(ValueError, match="task_kind must be one of real, model"):
         envs.open_task(Model(), params)
-    with pytest.raises(ValueError, match="kind must be one of real, model"):
+    with pytest.raises(ValueError, match="kind must be one of 'real', 'model'"):
         envs.open_task(CARTPOLE, kind="dream")  # type: ignore
 
 

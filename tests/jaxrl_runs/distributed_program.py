@@ -1,6 +1,6 @@
 """One process of a small job: an evolution with checkpoints.
 
-python distributed_program.py ADDRESS NUM_PROCESSES PROCESS OUT [DIES_AFTER]
+python distributed_program.py ADDRESS NUM_PROCESSES PROCESS OUT [DIES_AFTER|resume]
 """
 
 import json
@@ -9,7 +9,8 @@ import os
 import sys
 
 address, num_processes, process, out = sys.argv[1:5]
-dies_after = int(sys.argv[5]) if len(sys.argv) > 5 else None
+resume = sys.argv[5:] == ["resume"]
+dies_after = int(sys.argv[5]) if sys.argv[5:] and not resume else None
 num_processes, process = int(num_processes), int(process)
 os.environ["JAX_NUM_CPU_DEVICES"] = str(2 // num_processes)
 
@@ -48,7 +49,7 @@ result = evolve(
     CONFIG,
     0,
     out=out,
-    resume=True,
+    resume=resume,
     checkpoint_every=1,
     on_generation=on_generation,
 )

@@ -54,7 +54,7 @@ def test_two_processes_lose_one_and_resume_to_the_bits_of_one(one_process, tmp_p
     assert "another process of the job" in outputs[0][1]
     steps = sorted(int(p.name) for p in (tmp_path / "checkpoints").glob("[0-9]*"))
     assert steps and steps[-1] <= 3
-    found = reports(*run(2, tmp_path))
+    found = reports(*run(2, tmp_path, "resume"))
     for report in found:
         own = report.pop("own_outside_steps")
         assert 0 < own < report["outside_steps"]

@@ -147,7 +147,7 @@ def test_the_horizon_limits_fitness_episodes_and_nothing_else():
     ("changes", "named"),
     [
         ({"agent": ()}, "agent must hold at least one"),
-        ({"algorithms": "all"}, "algorithms must be 'cycle', 'mixed' or 'stages'"),
+        ({"algorithms": "all"}, "algorithms must be one of 'cycle', 'mixed', 'stages'"),
         ({"algorithms": "stages", "stages": (3,)}, "stages must be 0 ascending"),
     ],
 )

@@ -276,11 +276,13 @@ def test_entry_points_lower_for_all_platforms():
     ("arguments", "message"),
     [
         ({"task": "CartPole-v9"}, "unknown task 'CartPole-v9'; did you mean 'CartPole"),
-        ({"task": envs.make("CartPole-v1")[0]}, r"task must be .*pair \(env, params\)"),
         ({"task": "Pendulum-v1"}, "task: DDQN needs discrete actions"),
         ({"population_size": 5}, r"population_size must be divisible .*\(2\), got 5"),
         ({"population_size": 12, "group_size": 4}, "group_size must divide the 6"),
-        ({"checkpoint_every": 0}, "checkpoint_every must be at least 1, got 0"),
+        (
+            {"checkpoint_every": 0},
+            "checkpoint_every must be an integer of at least 1, got 0",
+        ),
         ({"key": "seed"}, "key must be a seed .*or one PRNG key .*got 'seed'"),
         ({"activation": "rleu"}, "activation must be one of"),
         ({"proxy": "other"}, "proxy: its spaces differ from the task's"),
@@ -301,8 +303,8 @@ def test_bad_arguments_are_named_before_compilation(arguments, message, monkeypa
     changes = {k: v for k, v in arguments.items() if k.endswith("size")}
     if "activation" in arguments:
         changes["agent"] = DDQN(activation=arguments["activation"])
-    fields["config"] = CARTPOLE.replace(**changes)
     with pytest.raises(ValueError, match=message):
+        fields["config"] = CARTPOLE.replace(**changes)
         evolve(**fields)
 
 

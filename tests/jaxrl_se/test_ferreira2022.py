@@ -291,9 +291,9 @@ def test_bad_input_is_named():
         ValueError, match=r"population_size must be a multiple of 3.*32"
     ):
         ferreira2022("CartPole-v0", population_size=32)
-    with pytest.raises(ValueError, match="score_transform must be one of linear"):
+    with pytest.raises(ValueError, match="score_transform must be one of 'linear'"):
         FerreiraES(score_transform="nes2")
     with pytest.raises(ValueError, match="weight_decay must be"):
         FerreiraES(weight_decay=1.0)
-    with pytest.raises(ValueError, match="soft_termination needs learn_termination"):
+    with pytest.raises(ValueError, match="learn_termination must be True"):
         dataclasses.replace(SyntheticConfig(), soft_termination=True)

@@ -85,7 +85,7 @@ def test_choices_are_equally_likely():
             r"width varies only where .* \(8, 4\)",
         ),
         (PPO(), {"batch_size": Choice((10,))}, "batch_size: PPO has none"),
-        (AGENT, {"discount": 0.9}, "discount: its range must be a LogUniform or"),
+        (AGENT, {"discount": 0.9}, "discount: its range must be a LogUniform"),
     ],
 )
 def test_ranges_that_do_not_fit_are_named(agent, ranges, message):
@@ -94,9 +94,9 @@ def test_ranges_that_do_not_fit_are_named(agent, ranges, message):
 
 
 def test_distributions_that_are_none():
-    with pytest.raises(ValueError, match="0 < low <= high, got 0"):
+    with pytest.raises(ValueError, match="low must be a number above 0, got 0"):
         LogUniform(0, 1)
-    with pytest.raises(ValueError, match="0 < low <= high, got 2, 1"):
+    with pytest.raises(ValueError, match="low <= high, got 2, 1"):
         LogUniform(2, 1)
     with pytest.raises(ValueError, match="at least 1 items"):
         Choice(())

@@ -288,13 +288,12 @@ def test_bad_input_is_named(key):
         env, params = RewardConfig().make(*CARTPOLE)
         with pytest.raises(ValueError, match="discount must be a number above 0"):
             train(DDQN(discount=discount), env, params, key)
-    config = EvolutionConfig(
-        proxy=RewardConfig(),
-        agent=QLearning(discount=2.0),
-        scoring=jaxrl_se.StepsToSolve(),
-    )
     with pytest.raises(ValueError, match="discount must be a number above 0"):
-        jaxrl_se.evolve("Cliff", config)
+        EvolutionConfig(
+            proxy=RewardConfig(),
+            agent=QLearning(discount=2.0),
+            scoring=jaxrl_se.StepsToSolve(),
+        )
     weights = jax.tree.map(lambda x: x * jnp.nan, params.weights)
     with pytest.raises(ValueError, match=r"params.weights\[0\].* contains NaN"):
         train(DDQN(), env, params.replace(weights=weights), key)

@@ -110,7 +110,7 @@ def test_scores_by_hand(tested):
     ("sizes", "match"),
     [
         ({"num_points": 7}, "num_points must divide num_steps"),
-        ({"window": 0}, "window must be at least 1"),
+        ({"window": 0}, "window must be an integer of at least 1"),
     ],
 )
 def test_bad_tests_are_refused(key, sizes, match):
