@@ -116,7 +116,9 @@ def test_a_best_response_takes_the_action_of_highest_reward(task, bound):
 
 def test_a_noisy_best_response_errs_with_a_key_and_not_without():
     env, params = SyntheticConfig(hidden_sizes=(4,)).make(*envs.make("CartPole-v1"))
-    params = params.replace(weights=env.init_weights(jax.random.key(0)))
+    weights = env.init_weights(jax.random.key(0))
+    weights = jax.tree.map(lambda x: x if x.ndim > 1 else 0 * x, weights)  # No biases.
+    params = params.replace(weights=weights)
     obs = env.reset(jax.random.key(1), params)[0]
     keys = jax.random.split(jax.random.key(2), 64)
     actions = {}
