@@ -54,7 +54,8 @@ class ProgressLines:
         if self.config.stages:
             place = sum(start <= self._laps[-1][0] for start in self.config.stages)
             agent = self.config.agents[place]
-            again = f", attempt {row['attempt'] + 1}" * (row.get("attempt", 0) > 0)
+            attempt = row.get("attempt", 0)
+            again = f", attempt {attempt + 1}" if attempt else ""
             stage = f" ({type(agent).__name__}{again})"
         return (
             f"generation {row['generation']}{stage}: fitness best "
