@@ -114,9 +114,9 @@ def test_a_loss_of_any_scale_is_minimised(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"budget": 0}, "budget must be a positive number, got 0"),
-        ({"budget": "1h"}, "budget must be a positive number, got '1h'"),
-        ({"timeout": -1.0}, "timeout must be a positive number"),
+        ({"budget": 0}, "budget must be a number above 0, got 0"),
+        ({"budget": "1h"}, "budget must be a number above 0, got '1h'"),
+        ({"timeout": -1.0}, "timeout must be"),
         ({"workers": 1.5}, "workers must be a whole number"),
         ({"num_epochs": 0}, "num_epochs must be a whole number"),
         ({"direction": "up"}, "direction must be one of"),
