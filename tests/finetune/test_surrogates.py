@@ -1,5 +1,7 @@
 """Gaussian processes, the reference's parity, meta-training and the simulated loop."""
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -65,8 +67,8 @@ def test_inverse_gradient_is_exact():
     )
 
 
-def test_reference_parity(data_folder):
-    z = np.load(data_folder / "quicktune_extended/parity_fixture.npz")
+def test_reference_parity():
+    z = np.load(Path(__file__).parent / "golden" / "parity_fixture.npz")
     weights = {k[2:]: jnp.asarray(z[k]) for k in z if k.startswith("w/")}
     gp_params = {k[3:]: jnp.asarray(z[k], jnp.float32) for k in z if k[:3] == "gp/"}
     features = {}

@@ -360,26 +360,6 @@ def test_a_member_of_a_group_equals_an_agent_alone():
             np.testing.assert_allclose(member, single, atol=1e-4)
 
 
-def test_the_schedule_of_a_group_stays_unbatched():
-    """A batched predicate would turn the delayed update into a computed-then-select."""
-    params = jax.tree.map(
-        lambda x: jnp.stack([jnp.asarray(x)] * 3), PROBES["truncation"]
-    )
-    jaxpr = jax.make_jaxpr(
-        lambda params: train_group(
-            AGENT,
-            PROBE,
-            params,
-            0,
-            jax.random.key(0),
-            num_members=3,
-            num_steps=60,
-            spaces=SPACES,
-        )
-    )(params)
-    assert str(jaxpr).count("cond[") >= 2
-
-
 def small_of(weights, width):
     """The used part of padded weights with two hidden layers of which one is active."""
     first, _, output = weights
