@@ -96,7 +96,7 @@ class SavedAgent:
         memory = self._remembered(len(rows), first)
         action, self._memory = self._act(memory, rows, keys)
         action = np.asarray(action)
-        action = action.reshape(*batch, *action.shape[1:])
+        action = action.reshape((*batch, *action.shape[1:]))
         return int(action) if action.shape == () else action
 
     def _remembered(self, count: int, first: Any) -> Any:
