@@ -19,6 +19,7 @@ from jaxrl_runs.describe import describe
 from jaxrl_runs.weight_files import WeightFileError, read_weights, write_weights
 from jaxrl_se.encoded import NetworkMissingError, decode, encode
 from jaxrl_se.policies import with_memory
+from jaxrl_se.training import TrainResult
 
 _FORMAT_VERSION = 1
 _WHAT = "an agent"
@@ -80,7 +81,7 @@ class SavedAgent:
           `[..., action_size]`.
 
         Raises:
-          ValueError: `obs` has another shape.
+          ValueError: `obs` has another shape, or values that its dtype has not.
         """
         shape = self.spaces.obs_shape
         assert shape is not None
@@ -91,6 +92,10 @@ class SavedAgent:
             raise ValueError(f"obs must have shape [{sizes}], got {obs.shape}")
         batch = obs.shape[:num_axes]
         rows = obs.reshape(-1, *shape).astype(self.spaces.obs_dtype)
+        if rows.dtype.kind != "f" and not np.array_equal(rows.reshape(obs.shape), obs):
+            raise ValueError(
+                f"obs must be what {self.spaces.obs_dtype} holds, got {obs.dtype}"
+            )
         self._key, key = jax.random.split(self._key)
         keys = jax.random.split(key, len(rows))
         memory = self._remembered(len(rows), first)
@@ -139,19 +144,7 @@ def save_agent(
       ValueError: `trained` is no single policy, its weights are not finite, or it holds
         what a file could not bring back.
     """
-    policy = getattr(trained, "policy", trained)
-    if not callable(policy) and not hasattr(policy, "step"):
-        raise ValueError(
-            "trained must be the result of jaxrl_se.train or a policy, got "
-            f"{type(trained).__name__}"
-        )
-    spaces = (
-        spaces or getattr(trained, "spaces", None) or getattr(policy, "spaces", None)
-    )
-    if spaces is None:
-        raise ValueError(
-            "spaces must be given for a policy alone: Spaces.of(env, params)"
-        )
+    policy, spaces = policy_and_spaces(trained, spaces)
     problem = _problem(policy, spaces)
     if problem is not None:
         raise ValueError(
@@ -211,6 +204,29 @@ def load_agent(name_or_path: str | Path, *, network: Any = None) -> SavedAgent:
 def available_agents() -> tuple[str, ...]:
     """Names of the tasks for which an agent is shipped."""
     return tuple(sorted(path.stem for path in _SHIPPED.glob("*.npz")))
+
+
+def policy_and_spaces(trained: Any, spaces: Spaces | None) -> tuple[Any, Spaces]:
+    """The policy of what `train` or `load_agent` gave, or of itself, and its spaces.
+
+    Raises:
+      ValueError: It is no policy, or spaces are neither given nor known.
+    """
+    whole = isinstance(trained, TrainResult | SavedAgent)
+    policy = trained.policy if whole else trained
+    if not callable(policy) and not hasattr(policy, "step"):
+        raise ValueError(
+            "trained must be the result of jaxrl_se.train or a policy, got "
+            f"{type(trained).__name__}"
+        )
+    spaces = (
+        spaces or getattr(trained, "spaces", None) or getattr(policy, "spaces", None)
+    )
+    if spaces is None:
+        raise ValueError(
+            "spaces must be given for a policy alone: Spaces.of(env, params)"
+        )
+    return policy, spaces
 
 
 def observation_struct(spaces: Spaces, *batch: Any) -> jax.ShapeDtypeStruct:

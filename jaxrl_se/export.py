@@ -17,7 +17,7 @@ import jax
 from jax import export
 
 from envs.spaces import Spaces
-from jaxrl_se.agent_files import observation_struct
+from jaxrl_se.agent_files import observation_struct, policy_and_spaces
 from jaxrl_se.policies import with_memory
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -61,13 +61,7 @@ def export_policy(path: str | Path, policy: Any, spaces: Spaces | None = None) -
     Raises:
       ValueError: The policy needs random numbers, or spaces are missing.
     """
-    given = policy
-    policy = getattr(given, "policy", given)
-    spaces = spaces or getattr(given, "spaces", None) or getattr(policy, "spaces", None)
-    if spaces is None:
-        raise ValueError(
-            "spaces must be given for a policy alone: Spaces.of(env, params)"
-        )
+    policy, spaces = policy_and_spaces(policy, spaces)
     (size,) = export.symbolic_shape("batch")
     arguments: list[Any] = [observation_struct(spaces, size)]
     if hasattr(policy, "start"):

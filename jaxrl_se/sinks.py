@@ -81,3 +81,7 @@ class TensorBoardSink:
             if isinstance(value, numbers.Real) and not isinstance(value, bool):
                 self._writer.add_scalar(name, float(value), at)
         self._writer.flush()
+
+    def close(self) -> None:
+        """Writes what is left."""
+        self._writer.close()

@@ -80,8 +80,9 @@ def test_what_is_loaded_acts_as_what_was_saved(name, tmp_path):
     one = loaded(obs[1, 2])
     assert isinstance(one, int) == (spaces.num_actions is not None)
     assert loaded.card == card and loaded.spaces == spaces
-    with pytest.raises(ValueError, match="obs must have shape"):
-        loaded(np.zeros((2, 7)))
+    wrong = np.zeros((2, 7)) if spaces.obs_shape else np.float32(0.5)
+    with pytest.raises(ValueError, match="obs must"):
+        loaded(wrong)
     if name == "own network":
         with pytest.raises(ValueError, match="network must be the flax module Own"):
             jaxrl_se.load_agent(path)
@@ -128,7 +129,7 @@ def test_bad_files_and_agents_are_named(tmp_path):
     for old, new in (
         ('"GreedyPolicy"', '"os.system"'),
         ('"MLP"', '"SAC"'),
-        ('"in_size": 3', '"in_size": 4'),
+        ('{"tuple": [3]}', '{"tuple": [4]}'),
         ('"array 0"', '"array 9"'),
         ('"num_actions": 2', '"num_actions": null'),
     ):
