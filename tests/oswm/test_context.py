@@ -83,7 +83,7 @@ def test_too_few_rows():
 def test_discrete_actions_out_of_range(wrong):
     action = transitions().action.copy()
     action[3] = wrong
-    with pytest.raises(ValueError, match=rf"action: .* 0 \.\.\. 1, got {wrong}"):
+    with pytest.raises(ValueError, match=rf"action must be .* 0 \.\.\. 1, got {wrong}"):
         oswm.Context.of(transitions(action=action), gymnasium.spaces.Discrete(2))
 
 

@@ -109,8 +109,8 @@ class Unhashable(Linear):
 @pytest.mark.parametrize(
     ("model", "kind", "message"),
     [
-        (oswm.Ridge, TypeError, "model must be a world model, .* got Ridge"),
-        (NoSample(), TypeError, "model must be a world model, .* got NoSample"),
+        (oswm.Ridge, TypeError, "model must be a world model, .* got the class Ridge"),
+        (NoSample(), TypeError, "model must be a world model, .* got .*NoSample"),
         (Unhashable(), TypeError, "model must be hashable"),
         (WrongShape(), ValueError, r"predict: next_obs_std must have shape \(4,\)"),
     ],
