@@ -90,5 +90,5 @@ def test_each_generation_has_a_world_of_its_own(rows):
     _, state = env.reset(jax.random.key(0), drawn[0])
     obs, *_ = env.step(jax.random.key(0), state, np.zeros(1, np.float32), drawn[0])
     assert np.isfinite(obs).all()
-    with pytest.raises(ValueError, match="num_members must be at least 2"):
+    with pytest.raises(ValueError, match="num_worlds must be an integer of at least 2"):
         oswm.condition_worlds(rows, 1, model=oswm.Ridge())

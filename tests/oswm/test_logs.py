@@ -125,7 +125,7 @@ def test_time_stamps_are_refused_by_column_with_a_remedy(dtype):
 def test_placeholders_are_named_by_field_row_and_value(field, value):
     array = np.array(getattr(log(), field))
     array.reshape(NUM_ROWS, -1)[123, 0] = value
-    pattern = rf"^{field}: .* got {value:g} in row 123".replace("+", r"\+")
+    pattern = rf"^{field} must be .* got {value:g} in row 123".replace("+", r"\+")
     with pytest.raises(ValueError, match=pattern):
         condition(changed(log(), **{field: array}))
 
