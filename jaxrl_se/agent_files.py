@@ -237,6 +237,8 @@ def observation_struct(spaces: Spaces, *batch: Any) -> jax.ShapeDtypeStruct:
 def _problem(policy: Any, spaces: Spaces) -> str | None:
     """Why a policy cannot act in these spaces; nothing is computed."""
     for leaf in jax.tree.leaves(policy):
+        if not isinstance(leaf, jax.Array | np.ndarray):
+            return f"it holds a {type(leaf).__name__}"
         if not np.isfinite(np.asarray(leaf)).all():
             return "its weights contain NaN or infinity"
     start, step = with_memory(policy)

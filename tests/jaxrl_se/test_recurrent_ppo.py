@@ -26,7 +26,7 @@ def test_it_remembers_the_first_observation_of_a_chain():
     num_steps = 16 * 16 * 24
     trained = jaxrl_se.train(AGENT, *task, 0, num_steps)
     returns = jaxrl_se.evaluate(trained.policy, *task, 1, 32).returns
-    assert np.mean(returns) > 1.9  # two steps pay 1 each; by chance 0
+    assert np.mean(returns) > 0.9  # 1 is the most; 0 by chance
 
 
 def test_acting_and_learning_see_the_same_memory():
