@@ -30,6 +30,7 @@ _EVOLUTION = {
     "std": "positive",
     "strategy_learning_rate": "positive",
     "patience": "count or none",
+    "restarts": "whole number",
     "max_generations": "count",
     "stop_return": "return",
     "validation_every": "count",
