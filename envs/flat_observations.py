@@ -5,10 +5,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from gymnax.environments import environment, spaces
+from gymnax.environments import spaces
 
 from envs.spaces import OneHot, Spaces
 from envs.stepping import check_env, has_raw_step, step
+from envs.wrapper import Wrapper
 
 
 def flat_observations(env: Any, params: Any, known: Spaces | None = None) -> Any:
@@ -34,7 +35,7 @@ def flat_observations(env: Any, params: Any, known: Spaces | None = None) -> Any
     return (FlatEnv if has_raw_step(env) else FlatSteppedEnv)(env, known)
 
 
-class FlatEnv(environment.Environment):
+class FlatEnv(Wrapper):
     """See `flat_observations`.
 
     Args:
@@ -43,7 +44,8 @@ class FlatEnv(environment.Environment):
     """
 
     def __init__(self, env: Any, known: Spaces):
-        self._env, self._spaces = env, known
+        super().__init__(env, known)
+        self._spaces = known
 
     def reset_env(self, key: jax.Array, params: Any) -> tuple[Any, Any]:
         """Draw an initial observation and state."""
@@ -55,15 +57,7 @@ class FlatEnv(environment.Environment):
         obs, *rest = self._env.step_env(key, state, action, params)
         return self._spaces.flatten_obs(obs), *rest
 
-    def is_truncated(self, state: Any, params: Any) -> jax.Array:
-        """Whether the time limit ends the episode."""
-        return self._env.is_truncated(state, params)
-
-    def is_terminated(self, state: Any, params: Any) -> jax.Array:
-        """Whether the task ends the episode."""
-        return self._env.is_terminated(state, params)
-
-    def observation_space(self, params: Any) -> Any:
+    def observation_space(self, params: Any = None) -> Any:
         """The same bounds, flattened; one-hot vectors for states by number."""
         space, size = self._env.observation_space(params), self._spaces.obs_size
         if self._spaces.num_states is not None:
@@ -76,34 +70,13 @@ class FlatEnv(environment.Environment):
         )
         return spaces.Box(low, high, (size,), jnp.float32)  # type: ignore
 
-    def action_space(self, params: Any) -> Any:
-        """The task's."""
-        return self._env.action_space(params)
-
-    @property
-    def default_params(self) -> Any:
-        """The task's."""
-        return self._env.default_params
-
-    @property
-    def name(self) -> str:
-        """The task's."""
-        return self._env.name
-
-    @property
-    def num_actions(self) -> int:
-        """The task's."""
-        return self._env.num_actions
-
-    def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and vars(self) == vars(other)
-
-    def __hash__(self) -> int:
-        return hash((type(self), self._env, self._spaces))
-
 
 class FlatSteppedEnv(FlatEnv):
     """The same over an environment with a ``step`` of its own."""
+
+    def __init__(self, env: Any, known: Spaces):
+        # Not the base's, which is for environments that have none.
+        self._env, self._settings, self._spaces = env, known, known
 
     def reset(self, key: jax.Array, params: Any = None) -> tuple[Any, Any]:
         """Draw an initial observation and state."""
