@@ -1,5 +1,7 @@
 """Shared test settings: two CPU devices, XLA flags, one compile cache per run."""
 
+from __future__ import annotations
+
 import atexit
 import collections
 import gc
