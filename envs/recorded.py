@@ -59,7 +59,10 @@ def _load_minari(name: str) -> Any:
         ) from error
     if os.path.isdir(name):
         data = os.path.join(name, "data")
-        return minari.MinariDataset(data if os.path.isdir(data) else name)
+        try:
+            return minari.MinariDataset(data if os.path.isdir(data) else name)
+        except Exception as error:  # of many kinds
+            raise ValueError(f"{name}: no dataset of Minari's ({error})") from error
     return minari.load_dataset(name)
 
 

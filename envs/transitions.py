@@ -129,7 +129,15 @@ class Transitions:
         """Read a table with named columns; see `envs.read_transitions`."""
         from envs.readers import read_table
 
-        return read_table({str(c): np.asarray(frame[c]) for c in frame}, columns)
+        names = [str(c) for c in getattr(frame, "column_names", frame.columns)]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(
+                "columns must have names that differ, found several of "
+                f"{', '.join(twice)}"
+            )
+        table = {str(c): np.asarray(frame[c]) for c in frame.columns}
+        return read_table(table, columns)
 
     @classmethod
     def from_csv(

@@ -178,7 +178,11 @@ def _check_header(path: Path, member: zipfile.ZipInfo, file: Any) -> None:
         raise ValueError(f"{member.filename}: unknown npy version {version}")
     shape, _, dtype = read(file)
     num_bytes = int(np.prod(shape, dtype=object)) * dtype.itemsize
-    if dtype.hasobject or num_bytes > member.file_size:
+    if dtype.hasobject:
+        raise WeightFileError(
+            f"{path}: {member.filename} holds Python objects, which are not unpickled"
+        )
+    if num_bytes > member.file_size:
         raise WeightFileError(
             f"{path}: {member.filename} announces {dtype} of shape {shape}, which its "
             f"{member.file_size} bytes do not hold"

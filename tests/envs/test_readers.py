@@ -107,7 +107,7 @@ def test_columns_of_any_name(tmp_path):
 
 
 BAD_CSV = {
-    "found semicolons": "obs_0;action\n0,5;1\n",
+    "got numbers": "0.5,1\n0.2,1\n",
     "expected a header": "\n\n",
     "expected 2 cells as in the header, got 3 in line 3": "a,b\n1,2\n0,5,1\n",
     "column 'reward': expected a number, got 'N/A' in line 3": "reward\n1\nN/A\n",
