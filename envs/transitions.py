@@ -191,8 +191,9 @@ class Transitions:
             seed: Of the environments and of the drawn actions.
 
         Returns:
-            Up to ``num_steps * N`` rows, one environment after another. Dict and Tuple
-            observations are flattened as Gymnasium's ``flatten_space`` does it.
+            Up to ``num_steps * N`` rows, one environment after another. Discrete
+            actions count from 0; Dict and Tuple observations are flattened as
+            Gymnasium's ``flatten_space`` does it.
         """
         from envs.recorded import from_vector_env
 

@@ -235,6 +235,35 @@ def test_vector_environments_in_any_autoreset_mode(mode, nested):
     assert episodes.time_limit == 6
 
 
+@pytest.mark.parametrize("how", ["one", "factory", "vector"])
+def test_external_tasks_are_flattened_likewise(how):
+    """`collect` and agents see vectors, and condition's environment gives them back."""
+    task = {
+        "one": Clock,
+        "factory": lambda: Clock,
+        "vector": lambda: SyncVectorEnv(
+            [Clock] * 3, autoreset_mode=AutoresetMode.SAME_STEP
+        ),
+    }[how]()
+    task = envs.external(task)
+    assert task.spaces.obs_size == 5
+    rows = task.collect(60, 0)
+    np.testing.assert_array_equal(rows.next_obs[:, :3].argmax(1), rows.action)
+    np.testing.assert_array_equal(rows.next_obs[:, 4], rows.obs[:, 4] + 1)
+    assert rows.terminated.any() and rows.truncated.any()
+    returns = task.play(lambda obs, key: (obs[..., 4] > 2).astype(int), 0, 2)[0].returns
+    np.testing.assert_array_equal(returns, 3.0)
+    task.close()
+
+
+def test_external_tasks_of_other_spaces_are_refused():
+    class Odd(Clock):
+        action_space = gymnasium.spaces.Dict(a=gymnasium.spaces.Discrete(2))
+
+    with pytest.raises(TypeError, match="actions must be single arrays, got Dict"):
+        envs.external(Odd)
+
+
 def test_vector_environments_follow_a_policy():
     vector = envs.GymnasiumVectorEnv(*envs.make("CartPole-v1"), num_envs=4)
     rows = Transitions.from_vector_env(
