@@ -85,7 +85,7 @@ def drifts(generations: int = 60) -> Iterator[Row]:
     """Where the mean of a search goes that is told of equal fitnesses only."""
     start = {"w": jnp.arange(5.0), "b": jnp.ones(3)}
     for name in (*STRATEGIES, jaxrl_se.FerreiraES()):
-        strategy: Any = make_strategy(name, 8, start, std=0.3, learning_rate=0.3)
+        strategy: Any = make_strategy(name, 12, start, std=0.3, learning_rate=0.3)
 
         @jax.jit
         def one(state: Any, key: jax.Array, strategy: Any = strategy) -> Any:
