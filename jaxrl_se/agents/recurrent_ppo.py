@@ -113,9 +113,9 @@ class RecurrentPPO(Agent):
     value_coef: float = traced(0.5, NOT_NEGATIVE)
     max_grad_norm: float = traced(0.5, POSITIVE)
     initial_std: float = traced(1.0, POSITIVE)
-    num_envs: int = static(16, MANY)
+    num_envs: int = static(8, MANY)
     rollout_steps: int = static(64, MANY)
-    num_epochs: int = static(4, COUNT)
+    num_epochs: int = static(10, COUNT)
     num_minibatches: int = static(4, COUNT)
     memory_size: int = static(64, WIDTH)
 
