@@ -14,6 +14,7 @@ from finetune.bundle import FitConfig, fit_surrogates
 from finetune.readers import read
 from finetune.training import MetaTrainConfig
 from finetune.tuner import Tuner
+from jaxrl_runs.commands import run_command
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,10 +92,11 @@ def main() -> None:
         | Annotated[Recommend, tyro.conf.subcommand("recommend")],
         prog="python -m finetune",
     )
-    try:
-        run_fit(args) if isinstance(args, Fit) else run_recommend(args)
-    except ValueError as error:
-        raise SystemExit(f"error: {error}") from None
+    chosen = run_fit if isinstance(args, Fit) else run_recommend
+    run_command(
+        lambda: chosen(args),  # pyright: ignore[reportArgumentType]
+        "nothing was written; the same command gives the same result",
+    )
 
 
 if __name__ == "__main__":

@@ -394,6 +394,9 @@ def _check_options(
     Like("a jax.sharding.Mesh", kinds=(Mesh,), optional=True).check("mesh", mesh)
     if proxy is not None and not (isinstance(proxy, tuple) and len(proxy) == 2):
         raise TypeError(f"proxy must be a pair (env, params), got {shown(proxy)}")
+    if proxy is not None:
+        env = "a pair (env, params), whose env is an environment to evolve"
+        Like(env, ("init_weights", "reset", "step")).check("proxy", proxy[0])
     check_folder(out, resume)
     if with_agents is not None:
         FLAG.check("with_agents", with_agents)
