@@ -18,7 +18,7 @@ from jaxrl_se import DDQN, EvolutionConfig
 TASK = "CartPole-v0"
 # Few enough that agents in the model of the rows as they are have not learned all.
 CONFIG = EvolutionConfig(
-    agent=DDQN(),
+    agent=DDQN(hidden_sizes=(64,), batch_size=32, max_grad_norm=None),
     train_steps=3_000,
     population_size=16,
     num_seeds=2,

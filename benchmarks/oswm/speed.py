@@ -84,7 +84,7 @@ def measure(models: tuple[str, ...], quick: bool) -> dict[str, Any]:
     short = 10 if quick else 1
     agents = {
         "ppo": PPO(num_envs=8, rollout_steps=128, num_minibatches=8),
-        "ddqn": DDQN(),
+        "ddqn": DDQN(hidden_sizes=(64,), batch_size=32, max_grad_norm=None),
     }
     results: dict[str, Any] = {"prior": prior_per_cpu_second(64 // short)}
     for model in models:

@@ -14,7 +14,7 @@ NUM_ROWS = 1000
 KINDS = ("random", "mixed", "expert")
 
 _PPO = PPO(num_envs=8, rollout_steps=128, num_minibatches=8)
-_DDQN: Any = DDQN(hidden_sizes=(64, 64), batch_size=64)
+_DDQN: Any = DDQN(hidden_sizes=(64, 64), batch_size=64, max_grad_norm=None)
 
 
 @dataclasses.dataclass(frozen=True)

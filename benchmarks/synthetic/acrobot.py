@@ -19,7 +19,9 @@ AGENT = DDQN(
     target_update_rate=0.05,
     epsilon_end=0.1,
     learning_starts=8,
+    max_grad_norm=None,
     hidden_sizes=(64, 64),
+    batch_size=32,
     activation="tanh",
 )
 

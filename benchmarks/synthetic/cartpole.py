@@ -16,7 +16,13 @@ from jaxrl_se.config import EvolutionConfig, SyntheticConfig
 # Fast on the real task as well (a median of about 1,500 steps to 195 on CartPole-v0),
 # so that the comparison with real training is not one with a slow agent.
 AGENT = DDQN(
-    learning_rate=1e-2, target_update_rate=0.05, epsilon_end=0.1, learning_starts=8
+    learning_rate=1e-2,
+    target_update_rate=0.05,
+    epsilon_end=0.1,
+    learning_starts=8,
+    max_grad_norm=None,
+    hidden_sizes=(64,),
+    batch_size=32,
 )
 
 # Where random play has 96 % of its observations (`jaxrl_se.probe`), made symmetric.
@@ -27,10 +33,10 @@ CARTPOLE = Benchmark(
     task="CartPole-v1",
     easier="CartPole-v0",
     configs={
-        # A reward linear in the observation, one per action, is enough for this task: 10
-        # numbers. Being linear, it also keeps teaching when agents train a hundred times
-        # longer than in evolution. Normal starts where the task itself is keep it sharp
-        # for agents that act by sampling (see `benchmarks.any_agent`).
+        # A reward linear in the observation, one per action, is enough for this task:
+        # 10 numbers. Being linear, it also keeps teaching when agents train a hundred
+        # times longer than in evolution. Normal starts where the task itself is keep it
+        # sharp for agents that act by sampling (see `benchmarks.any_agent`).
         "one-step": EvolutionConfig(
             proxy=SyntheticConfig(
                 hidden_sizes=(), initial_states="normal", obs_range=VISITED

@@ -41,7 +41,7 @@ _OFF_POLICY = {
 }
 AGENTS: dict[str, tuple[Any, Spaces]] = {
     "PPO": (PPO(max_grad_norm=float("inf")), DISCRETE),
-    "DQN": (DDQN(**_OFF_POLICY), DISCRETE),
+    "DQN": (DDQN(**_OFF_POLICY, max_grad_norm=None), DISCRETE),
     "SAC, discrete": (SAC(**_OFF_POLICY), DISCRETE),
     "SAC, continuous": (SAC(**_OFF_POLICY), CONTINUOUS),
     "TD3": (TD3(**_OFF_POLICY), CONTINUOUS),

@@ -21,7 +21,7 @@ from jaxrl_runs.devices import map_agents, population_mesh
 from jaxrl_se import DDQN, EvolutionConfig, Spaces
 from jaxrl_se.training import train_group, train_once
 
-AGENT = DDQN()
+AGENT = DDQN(hidden_sizes=(64,), batch_size=32, max_grad_norm=None)
 SPACES = Spaces(obs_size=4, num_actions=2)
 GROUP, INDEPENDENT, PLAIN, REJAX = "group", "independent", "plain_vmap", "rejax"
 LABELS = {

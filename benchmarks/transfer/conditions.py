@@ -97,6 +97,7 @@ _DDQN = DDQN(
     target_update_rate=0.05,
     epsilon_end=0.02,
     learning_starts=8,
+    max_grad_norm=None,
     **_SMALL,
 )
 _AGENTS = {

@@ -18,6 +18,7 @@ from jaxrl_runs.values import (
     LAYERS,
     MANY,
     POSITIVE,
+    POSITIVE_OR_NONE,
     RATE,
     RATE_OR_NONE,
     STEPS,
@@ -75,6 +76,9 @@ class DDQN(OffPolicyAgent):
       learning_starts: Environment steps before the first update.
       updates_per_step: Updates per environment step from then on, at most 1.
       learning_starts_episode: Finished episodes before the first update.
+      max_grad_norm: Gradients of a greater global norm are scaled down to it; None for
+        no limit. Without one, errors of long episodes now and then undo what was
+        learned.
       double: Whether the online network picks the target's action; plain DQN if False.
       dueling: Whether the network is `DuelingMLP`, with features of `feature_size`.
       dueling_mean_over_batch: See `DuelingMLP.mean_over_batch`.
@@ -98,14 +102,15 @@ class DDQN(OffPolicyAgent):
     learning_starts: int = traced(32, STEPS)
     updates_per_step: float = traced(1.0, RATE)
     learning_starts_episode: int = traced(0, STEPS)
+    max_grad_norm: float | None = traced(1.0, POSITIVE_OR_NONE)
     double: bool = traced(True, FLAG)
     variation: Variation | None = None
     dueling: bool = static(False, FLAG)
     dueling_mean_over_batch: bool = static(False, FLAG)
-    hidden_sizes: tuple[int, ...] = static((64,), LAYERS)
+    hidden_sizes: tuple[int, ...] = static((64, 64), LAYERS)
     feature_size: int = static(64, WIDTH)
     activation: str = static("relu", ACTIVATION)
-    batch_size: int = static(32, MANY)
+    batch_size: int = static(64, MANY)
     buffer_size: int = static(100_000, COUNT)
     num_envs: int = static(1, MANY)
     network: Any = struct.field(pytree_node=False, default="mlp")
@@ -198,6 +203,8 @@ class DDQN(OffPolicyAgent):
         grads = jax.grad(self.loss)(
             learner.weights, learner.target_weights, network, batch
         )
+        if self.max_grad_norm is not None:
+            grads = _clipped(grads, self.max_grad_norm)
         updates, opt_state = _ADAM.update(grads, learner.opt_state)
         weights = jax.tree.map(
             lambda w, u: w - self.learning_rate * u, learner.weights, updates
@@ -228,6 +235,14 @@ class DDQN(OffPolicyAgent):
         error = _select(network(weights, batch.obs), action)
         error = error - jax.lax.stop_gradient(target)
         return batch.mean(jnp.square(error))
+
+
+def _clipped(grads: Weights, largest: Any) -> Weights:
+    """Gradients whose global norm is at most `largest`."""
+    squares = [jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(grads)]
+    norm = jnp.sqrt(sum(squares))
+    factor = jnp.where(norm > largest, largest / norm, 1.0)
+    return jax.tree.map(lambda grad: factor * grad, grads)
 
 
 def _select(q: jax.Array, action: jax.Array) -> jax.Array:

@@ -73,6 +73,7 @@ def liesen2024_agents(task: str) -> dict[str, Varied]:
             target_update_rate=1 / 3,
             updates_per_step=0.1,
             batch_size=100,
+            max_grad_norm=None,
             **off_policy,
         )
         agents = {"ppo": ppo, "sac": sac, "dqn": dqn}

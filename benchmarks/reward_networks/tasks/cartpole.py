@@ -56,6 +56,9 @@ _DDQN = DDQN(
     epsilon_decay=0.9,
     learning_starts=1,
     learning_starts_episode=1,
+    max_grad_norm=None,
+    hidden_sizes=(64,),
+    batch_size=32,
 )
 _DUELING = dataclasses.replace(_DDQN, dueling=True, feature_size=128)
 _VARIED_DDQN = vary_like_ferreira2022(_DDQN)
