@@ -9,7 +9,7 @@
 import jaxrl_runs.placement  # noqa: F401  first: is `envs` ours?
 
 # isort: split
-from finetune.automl import AutoResult, auto
+from finetune.automl import AutoResult, area_under_learning_curve, auto
 from finetune.bundle import FitConfig, Surrogates, available, fit_surrogates, load
 from finetune.cold import ColdConfig
 from finetune.images import draw_candidates, run_images
@@ -46,6 +46,7 @@ __all__ = [
     "Surrogates",
     "Trial",
     "Tuner",
+    "area_under_learning_curve",
     "auto",
     "available",
     "draw_candidates",

@@ -5,8 +5,9 @@ start with one epoch, the best third at each rung goes on to the next. Two thing
 better than there. Most new configurations are not drawn but chosen, by a model of which
 hyperparameters did well at the highest rung that says something
 (`finetune.rungs`), as soon as, and only while, it orders runs that it was not told of.
-And a small share of the seconds trains the best run so far straight on, so that a good
-one is finished early. Where the model finds nothing, what is left is halving.
+And until a run is finished, a small share of the seconds trains the best promoted one
+straight on, so that something good is there early. Where the model finds nothing, what
+is left is halving.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ class ColdConfig:
         eta: Of halving: rungs are powers of it, one of so many is promoted.
         random_every: One of so many configurations that start is the next one as
             drawn, the others are chosen by the model; 1: all as drawn.
-        straight_on: Share of the seconds that trains the best run so far on.
+        straight_on: Share of the seconds, until a first run is finished, that trains on
+            the best of those that were promoted once.
         min_runs: Runs at a rung before its model is asked.
         min_correlation: Rank correlation with runs it was not told of, below which a
             model of a rung is not used.
@@ -43,7 +45,7 @@ class ColdConfig:
 
     eta: int = setting(3, Integer(at_least=2))
     random_every: int = setting(3, COUNT)
-    straight_on: float = setting(0.1, FRACTION)
+    straight_on: float = setting(0.15, FRACTION)
     min_runs: int = setting(6, Integer(at_least=3))
     min_correlation: float = setting(0.15, FRACTION)
     strength: float = setting(3.0, POSITIVE)
@@ -151,14 +153,17 @@ class ColdPolicy:
     def _go_straight_on(
         self, runs: TaskRuns, is_open: np.ndarray
     ) -> tuple[int, _Goal] | None:
-        """The best run so far to its next rung, where seconds are owed to it."""
-        begun = np.flatnonzero(is_open & (runs.lengths > 0))
-        if self._owed <= 0 or len(begun) == 0:
+        """The best promoted run to its next rung, where seconds are owed to it."""
+        if self._owed <= 0 or (runs.lengths >= self.num_epochs).any():
+            return None
+        begun = np.flatnonzero(is_open & (runs.lengths >= self._rungs[:2][-1]))
+        if len(begun) == 0:
             return None
         seen = np.arange(self.num_epochs) < runs.lengths[begun, None]
         peak = np.where(seen, runs.scores[begun], -np.inf).max(1)
         run = int(begun[np.argmax(peak)])
-        reason = f"the best so far, straight on: {self.config.straight_on:.0%} of time"
+        share = self.config.straight_on
+        reason = f"the best promoted run, straight on: {share:.0%} of the seconds"
         return run, _Goal(self._next_rung(runs, run), True, reason)
 
     def _next_rung(self, runs: TaskRuns, run: int) -> int:

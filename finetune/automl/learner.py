@@ -106,7 +106,7 @@ def auto(
         ) from None
     started = clock()
     train_table, test_table = _read(data, test, label)
-    classes, folds = _prepare(train_table, test_table, seed)
+    classes, folds = prepare(train_table, test_table, seed)
     loop = _Loop(classes, folds, seed, clock, started, out, progress)
     return loop.run(60 * minutes)
 
@@ -144,7 +144,7 @@ def _find(folder: Path, name: str) -> Path | None:
     return next((path for path in found if path.exists()), None)
 
 
-def _prepare(
+def prepare(
     table: RawTable, test: RawTable | None, seed: int
 ) -> tuple[np.ndarray, Folds]:
     """Encode, and hold rows out: each class in every fold, as far as it goes."""
@@ -168,6 +168,11 @@ def _prepare(
     valid = [np.flatnonzero(place % 5 == k) for k in range(num)]
     train = [np.flatnonzero(place % 5 != k) for k in range(num)]
     return classes, Folds(x, y, train, valid, rows, len(classes))
+
+
+def prepare_arrays(x: Any, y: Any, test: Any, seed: int) -> tuple[np.ndarray, Folds]:
+    """The classes and folds that `auto` makes of arrays."""
+    return prepare(from_arrays(x, y), from_arrays(test), seed)
 
 
 class _Loop:
