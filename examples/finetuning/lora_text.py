@@ -3,11 +3,8 @@
 Without ``--model`` a tiny random one is trained on sums, to try the machinery; with a
 name or a folder, that one. Put your own questions and answers in the place of `pairs`.
 
-    pip install -e . torch transformers peft
     python examples/finetuning/lora_text.py --minutes 2 --out runs/lora_text
 """
-
-from __future__ import annotations
 
 import functools
 from pathlib import Path
@@ -24,9 +21,8 @@ from finetune import Categorical, Float, Ordinal
 SPACE = finetune.SearchSpace(
     (
         Ordinal("rank", (2.0, 8.0, 32.0), log=True),
-        Ordinal("alpha_over_rank", (0.5, 1.0, 2.0), log=True),
+        Ordinal("alpha_over_rank", (1.0, 2.0)),
         Categorical("targets", ("attention", "all")),
-        Ordinal("dropout", (0.0, 0.1)),
         Float("learning_rate", 1e-5, 3e-2, log=True),
         Ordinal("batch", (8.0, 32.0), log=True),
     )
@@ -71,34 +67,31 @@ def train_epoch(epoch: finetune.Epoch, name: str | None) -> float:
     """One pass over the questions; returns the loss on held-out ones."""
     c, rank = epoch.config, int(epoch.config["rank"])
     settings = {"r": rank, "lora_alpha": rank * c["alpha_over_rank"]}
-    settings |= {"lora_dropout": c["dropout"], "target_modules": TARGETS[c["targets"]]}
-    lora = peft.LoraConfig(task_type="CAUSAL_LM", **settings)
-    model = peft.get_peft_model(base_model(name), lora)
+    settings["target_modules"] = TARGETS[c["targets"]]
+    model = peft.get_peft_model(base_model(name), peft.LoraConfig(**settings))
     torch.manual_seed(epoch.seed + epoch.number)
-    weights = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(weights, lr=c["learning_rate"])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=c["learning_rate"])
     if epoch.previous is not None:
         state = torch.load(epoch.previous / "state.pth", weights_only=True)
-        peft.set_peft_model_state_dict(model, state["adapter"])
-        optimizer.load_state_dict(state["optimizer"])
+        peft.set_peft_model_state_dict(model, state[0])
+        optimizer.load_state_dict(state[1])
     train, valid = tokens(pairs(512, 0), name), tokens(pairs(128, 1), name)
     model.train()
     for rows in train[torch.randperm(len(train))].split(int(c["batch"])):
         optimizer.zero_grad()
         loss_of(model, rows).backward()
         optimizer.step()
-    content = {"adapter": peft.get_peft_model_state_dict(model)}
-    content["optimizer"] = optimizer.state_dict()
-    torch.save(content, epoch.folder / "state.pth")
+    both = peft.get_peft_model_state_dict(model), optimizer.state_dict()
+    torch.save(both, epoch.folder / "state.pth")
     with torch.no_grad():
         return float(loss_of(model.eval(), valid))
 
 
 def main(out: Path, minutes: float = 2.0, model: str | None = None) -> None:
     """Run the job and say what it found."""
-    train, seconds = functools.partial(train_epoch, name=model), 60 * minutes
-    settings = {"num_epochs": 9, "direction": "minimize"}
-    result = finetune.run(train, SPACE, budget=seconds, out=out, **settings)
+    train, settings = functools.partial(train_epoch, name=model), {"num_epochs": 9}
+    settings |= {"direction": "minimize", "budget": 60 * minutes, "out": out}
+    result = finetune.run(train, SPACE, **settings)
     print(f"loss {result.score} after epoch {result.epoch}, {result.config}")
 
 
