@@ -209,7 +209,7 @@ def _make(config: Config, seed: int) -> Any:
         max_leaf_nodes=config["leaves"],
         min_samples_leaf=config["min_leaf"],
         l2_regularization=config["l2"],
-        early_stopping=False,
+        early_stopping=False,  # type: ignore[arg-type]
         warm_start=True,
         random_state=seed,
     )

@@ -55,7 +55,7 @@ def test_two_processes_share_a_study(tmp_path, name):
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, worker.__file__, name, "10"]
     both = [subprocess.Popen(command, env=env) for _ in range(2)]
-    assert [process.wait(timeout=120) for process in both] == [0, 0]
+    assert [process.wait(timeout=300) for process in both] == [0, 0]
     study = worker.make_study(worker.open_storage(name))
     epochs = _epochs(study)
     assert len(study.trials) == 20
