@@ -34,6 +34,7 @@ from envs.registry import (
     register,
     solved_return,
     spec,
+    unregister,
 )
 from envs.spaces import OneHot, Spaces
 from envs.steps import Steps
@@ -79,4 +80,5 @@ __all__ = [
     "register",
     "solved_return",
     "spec",
+    "unregister",
 ]

@@ -7,16 +7,22 @@ field, the row and the value.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
 import jax
 import numpy as np
+
+from envs.log_axes import environment_by_environment
 
 FIELDS = ("obs", "action", "reward", "next_obs", "terminated", "truncated")
 EPISODE = "episode"
 
 _KINDS = {"obs": "fiub", "next_obs": "fiub", "action": "fiub", "reward": "fiub"}
 _FLAGS = ("terminated", "truncated")
+TRUE = ("true", "t", "yes", "1", "1.0")
+FALSE = ("false", "f", "no", "0", "0.0")
+_OF_TEXT = "; number them: numpy.unique(action, return_inverse=True)[1]"
 _FLOAT32_WHOLE = 2**24  # Up to here float32 holds every whole number.
 
 
@@ -33,16 +39,21 @@ def canonical(fields: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: Names the field that does not fit, and what was expected.
     """
-    arrays = {name: _array(name, fields[name]) for name in FIELDS}
+    arrays = {name: array_of(name, fields[name]) for name in FIELDS}
     if fields.get(EPISODE) is not None:
-        arrays[EPISODE] = _array(EPISODE, fields[EPISODE])
-    if arrays["terminated"].ndim == 2 and arrays["terminated"].shape[1] > 1:
-        arrays = _environment_by_environment(arrays)
+        arrays[EPISODE] = array_of(EPISODE, fields[EPISODE])
+    arrays = environment_by_environment(arrays)
     arrays = {name: _column(name, array) for name, array in arrays.items()}
     _check_rows(arrays)
     for name in _FLAGS:
-        arrays[name] = _flags(name, arrays[name])
+        arrays[name] = as_flags(name, arrays[name])
     for name, kinds in _KINDS.items():
+        if arrays[name].dtype.kind in "US":
+            first = str(arrays[name].flat[0])
+            raise ValueError(
+                f"{name} must be numbers, got text ({first!r:.40} in row 0)"
+                + _OF_TEXT * (name == "action")
+            )
         if arrays[name].dtype.kind not in kinds:
             raise ValueError(
                 f"{name} must be of dtype float, int, unsigned int or bool, got "
@@ -61,53 +72,60 @@ def canonical(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _as_it_was(fields[name], array) for name, array in arrays.items()}
 
 
-def _array(name: str, value: Any) -> np.ndarray:
+def array_of(name: str, value: Any) -> np.ndarray:
+    """A field as an array; one of objects only if it is "episode".
+
+    Raises:
+        ValueError: It is none, or holds what is no number, or has masked values.
+    """
     if isinstance(value, Mapping):
         raise ValueError(
             f"{name} must be one array, got a mapping with "
             f"{', '.join(map(str, value))}; envs.read_transitions flattens it, given "
             "the observation_space"
         )
+    if np.ma.is_masked(value):
+        row = int(np.argwhere(np.ma.getmaskarray(value))[0, 0])
+        raise ValueError(f"{name}: row {row} is masked; leave such rows out")
+    if hasattr(value, "detach"):  # of PyTorch
+        value = value.detach().cpu()
+        value = value.float() if str(value.dtype).endswith("bfloat16") else value
     try:
         array = np.asarray(value)
-    except ValueError as error:  # rows of different lengths
+    except (ValueError, TypeError, RuntimeError) as error:  # rows of different lengths
         raise ValueError(f"{name}: not readable as an array ({error})") from error
     if array.dtype.name == "bfloat16":  # of JAX, a kind of its own
         array = array.astype(np.float32)
-    if array.dtype.hasobject and name != EPISODE:
-        found = next(
-            (x for x in array.flat if not isinstance(x, bool | int | float)), 0
+    if array.dtype.kind in "mM" and name != EPISODE:
+        raise ValueError(
+            f"{name} must be numbers, got {array.dtype}: turn times into seconds since "
+            "the first row, or leave them out"
         )
-        if not isinstance(found, bool | int | float):
-            raise ValueError(
-                f"{name} must be numbers, got {type(found).__name__} ({found!r:.40})"
-            )
-        array = array.astype(np.float64)
+    if array.dtype.hasobject and name != EPISODE:
+        array = _of_objects(name, array)
     return array
 
 
-def _environment_by_environment(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Arrays [T, N, ...] of N environments in parallel, one environment after another.
-
-    Each is a sequence of its own; the field "episode" says so.
-    """
-    shape = arrays["terminated"].shape
-    for name, array in arrays.items():
-        if array.shape[:2] != shape:
+def _of_objects(name: str, array: np.ndarray) -> np.ndarray:
+    """Numbers, or rows of arrays or lists, that stand in an array of objects."""
+    first = array.flat[0] if array.size else 0.0
+    if isinstance(first, np.ndarray | list | tuple) and array.ndim == 1:
+        try:
+            return array_of(name, np.stack([np.asarray(row) for row in array]))
+        except ValueError as error:
+            raise ValueError(f"{name}: not readable as an array ({error})") from error
+    if name in _FLAGS and all(isinstance(x, str) for x in array.flat):
+        return array.astype(str)
+    for place, x in np.ndenumerate(array):
+        if not isinstance(x, Real | np.bool_):
+            is_missing = x is None or type(x).__name__ in ("NAType", "NaTType")
+            row = f" in row {place[0]}" if place else ""
+            remedy = "; leave such rows out" if is_missing and place else ""
             raise ValueError(
-                f"{name} must be of shape [{shape[0]}, {shape[1]}, ...] (steps, "
-                f"environments) to go with terminated, got {array.shape}"
+                f"{name} must be numbers, got {type(x).__name__} ({x!r:.40}){row}"
+                + remedy
             )
-    num_rows = shape[0] * shape[1]
-    result = {
-        name: np.swapaxes(array, 0, 1).reshape(num_rows, *array.shape[2:])
-        for name, array in arrays.items()
-    }
-    which = np.repeat(np.arange(shape[1]), shape[0])
-    if EPISODE in result:
-        episode = np.unique(result[EPISODE], return_inverse=True)[1].reshape(-1)
-        which = which * (episode.max() + 1) + episode
-    return {**result, EPISODE: which}
+    return array.astype(np.float64)
 
 
 def _column(name: str, array: np.ndarray) -> np.ndarray:
@@ -146,16 +164,29 @@ def _check_rows(arrays: dict[str, np.ndarray]) -> None:
             )
 
 
-def _flags(name: str, array: np.ndarray) -> np.ndarray:
+def as_flags(name: str, values: Any) -> np.ndarray:
+    """Bools, of bools, 0 and 1, or words for them.
+
+    Raises:
+        ValueError: Something else is among them; names the first such row.
+    """
+    array = array_of(name, values)
     if array.dtype.kind == "b":
         return array
-    if array.dtype.kind not in "iuf":
+    if array.dtype.kind == "U":
+        words = np.char.lower(np.char.strip(array))
+        array = np.select([np.isin(words, FALSE), np.isin(words, TRUE)], [0, 1], 2)
+        shown: Any = values if isinstance(values, np.ndarray) else np.asarray(values)
+    elif array.dtype.kind in "iuf":
+        shown = array
+    else:
         raise ValueError(f"{name} must be of dtype bool or 0 and 1, got {array.dtype}")
     wrong = (array != 0) & (array != 1)
     if wrong.any():
-        row = int(wrong.argmax())
+        place = np.unravel_index(int(wrong.argmax()), wrong.shape)
         raise ValueError(
-            f"{name} must be flags (bools, or 0 and 1), got {array[row]} in row {row}"
+            f"{name} must be flags (bools, or 0 and 1), got {shown[place]} in row "
+            f"{place[0]}"
         )
     return array.astype(bool)
 

@@ -17,6 +17,7 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
+from envs.gymnasium_spaces import flat_space, flatten_rows, flattened
 from envs.gymnasium_vector import GymnasiumVectorEnv
 
 
@@ -108,7 +109,8 @@ class VectorEngine:
             )
         self._vector, self._owned = vector, owned
         self.num_envs = vector.num_envs
-        self.observation_space = vector.single_observation_space
+        self._given_space = vector.single_observation_space
+        self.observation_space = flat_space(self._given_space)
         self.action_space = vector.single_action_space
         # Metadata may be shared with other environments of the class.
         mode = getattr(vector, "autoreset_mode", None) or vector.metadata.get(
@@ -139,7 +141,8 @@ class VectorEngine:
         if self._mode == AutoresetMode.SAME_STEP and self._over.any():
             obs = obs.copy()
             for lane in np.flatnonzero(self._over):
-                obs[lane] = infos["final_obs"][lane]
+                last = infos["final_obs"][lane]
+                obs[lane] = flattened(self._given_space, last)
         reward = np.array(reward, np.float64)
         return Outcome(obs, reward, terminated, truncated, _faults(infos))
 
@@ -156,7 +159,7 @@ class VectorEngine:
             self._vector.close(**(options if is_async else {}))
 
     def _checked(self, obs: Any) -> np.ndarray:
-        obs = np.asarray(obs)
+        obs = flatten_rows(self._given_space, obs)
         expected = (self.num_envs, *(self.observation_space.shape or ()))
         if obs.shape != expected:
             raise SpaceChangedError(
@@ -175,7 +178,8 @@ def _faults(infos: dict[str, Any]) -> dict[int, str]:
 class Lane(gymnasium.Env):
     """One environment of Gymnasium's as a lane: it fails without the others.
 
-    An exception or NaN ends its episode and is told in the infos; the environment is
+    Observations that are mappings or tuples are flattened as Gymnasium does it. An
+    exception or NaN ends its episode and is told in the infos; the environment is
     made anew for the next one. Between the end of its episode and the next seed it
     rests: steps and the resets of an autoreset cost nothing.
 
@@ -194,7 +198,8 @@ class Lane(gymnasium.Env):
         self._make, self._index = make, index
         self._env = make() if env is None and make is not None else env
         assert self._env is not None, "make or env"
-        self.observation_space = self._env.observation_space
+        self._given_space = self._env.observation_space
+        self.observation_space = flat_space(self._given_space)
         self.action_space = self._env.action_space
         self.metadata = dict(self._env.metadata)  # Gymnasium writes into it.
         self.busy, self._resting = False, True
@@ -216,10 +221,13 @@ class Lane(gymnasium.Env):
                 obs, _ = self._env.reset(seed=seed, options=options)
         except Exception as error:
             return self._obs, self._fail(f"reset raised {_named(error)}")
-        for name in ("observation_space", "action_space"):
-            if getattr(self._env, name) != getattr(self, name):
+        for name, announced in (
+            ("observation_space", self._given_space),
+            ("action_space", self.action_space),
+        ):
+            if getattr(self._env, name) != announced:
                 raise SpaceChangedError(
-                    f"{name} of lane {self._index} must stay {getattr(self, name)}, "
+                    f"{name} of lane {self._index} must stay {announced}, "
                     f"got {getattr(self._env, name)}"
                 )
         self._resting = False
@@ -268,7 +276,13 @@ class Lane(gymnasium.Env):
         return {"fault": fault}
 
     def _checked(self, obs: Any) -> np.ndarray:
-        obs = np.asarray(obs)
+        try:
+            obs = flattened(self._given_space, obs)
+        except (KeyError, TypeError, ValueError) as error:
+            raise SpaceChangedError(
+                f"observations of lane {self._index} must be elements of "
+                f"{self._given_space} as announced, got {obs!r:.80}"
+            ) from error
         if obs.shape != self.observation_space.shape:
             raise SpaceChangedError(
                 f"observations of lane {self._index} must have shape "

@@ -112,7 +112,7 @@ def episodes_of(transitions: Transitions) -> LogEpisodes:
         trace = _Trace.of(rows)
         follows = trace.follows(1)
         if follows[~breaks].mean() >= 0.5:
-            breaks |= ~follows
+            breaks |= _found(rows, trace, breaks, follows)
         elif (num_parallel := _check_order(rows, trace, breaks)) == _ALONE:
             return _each_alone(rows)
         elif num_parallel:
@@ -130,6 +130,35 @@ def episodes_of(transitions: Transitions) -> LogEpisodes:
         np.asarray(rows.terminated)[last],
         np.asarray(rows.truncated)[last],
     )
+
+
+def _found(
+    rows: Transitions, trace: _Trace, breaks: np.ndarray, follows: np.ndarray
+) -> np.ndarray:
+    """Ends of episodes that only numbers show, bool [N - 1].
+
+    There are none where the log marks time limits and its gaps are short: rows are
+    missing then, and the episode goes on.
+    """
+    gaps = ~breaks & ~follows
+    marked = rows.truncated.any() or rows.episode is not None
+    if not marked or gaps.sum() <= breaks.sum() or not _is_short(trace, gaps):
+        return gaps
+    warnings.warn(
+        f"transitions: {gaps.sum()} of {(~breaks).sum()} rows that end no episode do "
+        "not have the obs of the next row as next_obs, but nearly: rows between them "
+        "are taken to be missing, and episodes to go on as the log marks them. The "
+        "time limit is longer than the rows show then; give max_steps",
+        stacklevel=4,
+    )
+    return np.zeros_like(gaps)
+
+
+def _is_short(trace: _Trace, gaps: np.ndarray) -> bool:
+    """Whether observations go on near where the row before them has led to."""
+    jumps = _size((trace.next_obs[:-1] - trace.obs[1:])[gaps] / trace.spread)
+    steps = _size((trace.next_obs - trace.obs) / trace.spread)
+    return bool(np.median(jumps) < 3 * np.median(steps))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -310,6 +310,11 @@ def external(
         is_fixed=source.fixed is not None,
         timeout=timeout,
     )
+    if source.act_space.shape is None:
+        raise TypeError(
+            "task: actions must be single arrays, got "
+            f"{type(source.act_space).__name__}"
+        )
     if source.obs_space.shape is None:
         raise TypeError(
             "task: observations must be single arrays, got "

@@ -76,6 +76,13 @@ def is_nested(space: gymnasium.Space) -> bool:
     return isinstance(space, gymnasium.spaces.Dict | gymnasium.spaces.Tuple)
 
 
+def flat_space(space: gymnasium.Space) -> gymnasium.Space:
+    """Gymnasium's ``flatten_space`` of mappings and tuples; other spaces themselves."""
+    if not is_nested(space) or not space.is_np_flattenable:
+        return space
+    return gymnasium.spaces.flatten_space(space)
+
+
 def flatten_rows(space: gymnasium.Space, observations: Any) -> np.ndarray:
     """A batch of observations as one array [N, ...].
 
@@ -94,10 +101,13 @@ def flatten_rows(space: gymnasium.Space, observations: Any) -> np.ndarray:
         first = next(iter(first.values() if isinstance(first, Mapping) else first))
     batched = utils.batch_space(space, len(first))
     rows = utils.iterate(batched, observations)
-    return np.stack([_flat(space, row) for row in rows])
+    return np.stack([flattened(space, row) for row in rows])
 
 
-def _flat(space: gymnasium.Space, element: Any) -> np.ndarray:
+def flattened(space: gymnasium.Space, element: Any) -> np.ndarray:
+    """One observation as an array, as `flatten_rows` has its rows."""
+    if not is_nested(space):
+        return np.asarray(element)
     flat: Any = gymnasium.spaces.flatten(space, element)
     return np.asarray(flat)
 

@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from envs.canonical import FALSE, TRUE
+from envs.log_columns import field_of
 from jaxrl_runs.weight_files import read_weights
 
-_WORDS = {"true": True, "false": False}
+_LEFT_ALONE = ("infos", "metadata")
 _BYTES_PER_CELL = 16  # Of a CSV: a number of ten digits takes about as many in memory.
+
+
+def is_zip(path: Path) -> bool:
+    """Whether a file is a zip archive, as npz files are, whatever its name.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file")
+    return zipfile.is_zipfile(path)
 
 
 def read_npz(path: Path, max_bytes: int) -> dict[str, np.ndarray]:
@@ -21,9 +36,10 @@ def read_npz(path: Path, max_bytes: int) -> dict[str, np.ndarray]:
 
 
 def read_hdf5(path: Path, max_bytes: int) -> dict[str, Any]:
-    """The arrays at the top of an HDF5 file; groups of arrays become mappings.
+    """The arrays of an HDF5 file; groups become mappings.
 
-    Groups named "infos" and "metadata", as D4RL has them, are left alone.
+    Groups named "infos" and "metadata", as D4RL has them, are left alone, and so is
+    text.
 
     Raises:
         ImportError: If h5py is not installed.
@@ -40,22 +56,20 @@ def read_hdf5(path: Path, max_bytes: int) -> dict[str, Any]:
         raise FileNotFoundError(f"{path}: no such file")
     try:
         with h5py.File(path, "r") as file:
-            arrays: dict[str, Any] = {}
             _check_hdf5(file, path, max_bytes)
-            for name, item in file.items():
-                if name in ("infos", "metadata"):
-                    continue
-                if isinstance(item, h5py.Dataset):
-                    arrays[name] = item[()]
-                elif isinstance(item, h5py.Group):
-                    arrays[name] = {
-                        key: child[()]
-                        for key, child in item.items()
-                        if isinstance(child, h5py.Dataset)
-                    }
-            return arrays
+            return _contents(file)
     except OSError as error:
         raise ValueError(f"{path}: not readable as HDF5 ({error})") from error
+
+
+def _contents(group: Any) -> dict[str, Any]:
+    """Datasets by name, groups as mappings of theirs."""
+    return {
+        name: _contents(item) if hasattr(item, "items") else item[()]
+        for name, item in group.items()
+        if name not in _LEFT_ALONE
+        and not (hasattr(item, "dtype") and item.dtype.hasobject)
+    }
 
 
 def _check_hdf5(file: Any, path: Path, max_bytes: int) -> None:
@@ -64,21 +78,28 @@ def _check_hdf5(file: Any, path: Path, max_bytes: int) -> None:
 
     total = 0
 
-    def add(name: str, item: Any) -> None:
+    def add(group: Any) -> None:
         nonlocal total
-        if isinstance(item, h5py.Dataset) and not name.startswith(
-            ("infos", "metadata")
-        ):
-            if item.dtype.hasobject:
-                raise ValueError(f"{path}: {name} must be numeric, got {item.dtype}")
+        for name in group:
+            if name in _LEFT_ALONE:
+                continue
+            link = group.get(name, getlink=True)
+            if isinstance(link, h5py.ExternalLink):
+                raise ValueError(f"{path}: {name} refers to another file")
+            if isinstance(link, h5py.SoftLink):
+                raise ValueError(f"{path}: {name} is a link, which is not followed")
+            item = group[name]
+            if isinstance(item, h5py.Group):
+                add(item)
+                continue
             if item.external or item.is_virtual:
                 raise ValueError(f"{path}: {name} refers to another file")
-            total += item.size * item.dtype.itemsize
+            if not item.dtype.hasobject:
+                total += item.size * item.dtype.itemsize
+            elif field_of(name)[0] is not None:
+                raise ValueError(f"{path}: {name} must be numeric, got {item.dtype}")
 
-    file.visititems(add)
-    for name in file:
-        if isinstance(file.get(name, getlink=True), h5py.ExternalLink):
-            raise ValueError(f"{path}: {name} refers to another file")
+    add(file)
     if total > max_bytes:
         raise ValueError(
             f"{path}: holds {total} bytes, more than the limit of {max_bytes}"
@@ -86,9 +107,11 @@ def _check_hdf5(file: Any, path: Path, max_bytes: int) -> None:
 
 
 def read_csv(path: Path, max_bytes: int) -> dict[str, np.ndarray]:
-    """The columns of a CSV file with a header.
+    """The columns of a text file with a header.
 
-    Columns of whole numbers become integers, of True and False bools, others floats.
+    They are separated by commas, semicolons or tabs. Columns of whole numbers become
+    integers, of words for flags bools, others floats; with semicolons, a number may
+    have a decimal comma.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -100,20 +123,11 @@ def read_csv(path: Path, max_bytes: int) -> dict[str, np.ndarray]:
             f"{path}: {size} bytes of text may take more memory than the limit of "
             f"{max_bytes}; pass a larger max_bytes"
         )
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.reader(file, skipinitialspace=True))
-    rows = [(i + 1, row) for i, row in enumerate(rows) if any(cell for cell in row)]
-    if not rows:
+    (_, header), *rows = _lines(path)
+    if sum(map(_is_number, header)) > len(header) / 2:
         raise ValueError(
-            f"{path}: expected a header with names of columns, got nothing"
-        )
-    (_, header), *rows = rows
-    header = [name.strip() for name in header]
-    if len(header) == 1 and ";" in header[0]:
-        raise ValueError(
-            f"{path}: expected commas between columns and points in numbers, found "
-            "semicolons; read it with pandas.read_csv(path, sep=';', decimal=',') and "
-            "give the DataFrame"
+            f"{path}: expected a header with names of columns, got numbers "
+            f"({', '.join(header[:4])}, ...)"
         )
     if len(set(header)) < len(header):
         raise ValueError(f"{path}: expected names of columns that differ, got {header}")
@@ -124,14 +138,45 @@ def read_csv(path: Path, max_bytes: int) -> dict[str, np.ndarray]:
                 f"{len(row)} in line {line}"
             )
     return {
-        name: _column(path, name, [(line, row[i].strip()) for line, row in rows])
+        name: _column(path, name, [(line, row[i]) for line, row in rows])
         for i, name in enumerate(header)
     }
 
 
+def _lines(path: Path) -> list[tuple[int, list[str]]]:
+    """Numbers and cells of all lines that are not blank, the header first."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path}: not readable as text in UTF-8 ({error}); save it as such"
+        ) from error
+    names = next((line for line in text.splitlines() if line.strip()), "")
+    comma = "," if "," in names else ";" if ";" in names else "\t"
+    cells = csv.reader(io.StringIO(text), delimiter=comma, skipinitialspace=True)
+    rows = [(i + 1, [cell.strip() for cell in row]) for i, row in enumerate(cells)]
+    rows = [(i, row) for i, row in rows if any(row)]
+    if not rows:
+        raise ValueError(
+            f"{path}: expected a header with names of columns, got nothing"
+        )
+    if comma == ";":
+        rows[1:] = [(i, [_with_point(cell) for cell in row]) for i, row in rows[1:]]
+    return rows
+
+
+def _with_point(cell: str) -> str:
+    return cell.replace(",", ".") if cell.count(",") == 1 else cell
+
+
 def _column(path: Path, name: str, cells: list[tuple[int, str]]) -> np.ndarray:
-    if all(cell.lower() in _WORDS for _, cell in cells):
-        return np.array([_WORDS[cell.lower()] for _, cell in cells], bool)
+    lower = [cell.lower() for _, cell in cells]
+    if (
+        lower
+        and all(cell in TRUE + FALSE for cell in lower)
+        and not all(map(_is_number, lower))
+    ):
+        return np.array([cell in TRUE for cell in lower], bool)
     for kind in (int, float):
         try:
             return np.array([kind(cell) for _, cell in cells])

@@ -8,7 +8,11 @@ import jax
 import numpy as np
 from gymnax.environments import spaces
 
+from envs.stepping import check_env
 from envs.wrapper import Wrapper
+from jaxrl_runs.values import INDEX, TupleOf
+
+_PLACES = TupleOf(INDEX, min_size=1)
 
 
 class PartlyObserved(Wrapper):
@@ -25,7 +29,10 @@ class PartlyObserved(Wrapper):
     """
 
     def __init__(self, env: Any, shown: tuple[int, ...]):
-        super().__init__(env, tuple(shown))
+        check_env(env)
+        shown = tuple(shown) if isinstance(shown, list | tuple) else shown
+        _PLACES.check("shown", shown)
+        super().__init__(env, shown)
         (size,) = env.observation_space(env.default_params).shape
         if not shown or not all(0 <= place < size for place in shown):
             raise ValueError(

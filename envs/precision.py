@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,9 @@ import numpy as np
 # Squares and sums of a thousand of them have to stay below 3e38.
 _LARGEST = 1e15
 _DWARFS = 1e7  # float32 has seven digits: beside such a number the others are zero.
+_FAR = {"reward": 1e4}  # So far from the others that a number is worth a word; ...
+_FAR_ELSEWHERE = 1e3  # ... rewards of goals are a thousand times a step's.
+_FEW = 0.01  # Of the rows.
 _COARSE = 0.01  # Of a column's spread.
 _CONSTANT = 1e-12  # Of its size: what float64 itself leaves of a constant.
 
@@ -19,6 +23,10 @@ def as_float32(name: str, values: Any) -> np.ndarray:
     Args:
         name: Of the field, for messages.
         values: [N] or [N, D].
+
+    Warns:
+        UserWarning: A few numbers are far from all others, as placeholders for missing
+            values are (-9999), or float32 is what time stamps were rounded to.
 
     Raises:
         ValueError: A number is too large to compute with, or dwarfs its column
@@ -32,7 +40,7 @@ def as_float32(name: str, values: Any) -> np.ndarray:
     for column in range(columns.shape[1]):
         where = f" of column {column}" if values.ndim > 1 else ""
         _check_size(name, where, columns[:, column])
-        _check_precision(name, where, columns[:, column])
+        _check_precision(name, where, columns[:, column], values.dtype)
     return numbers.astype(np.float32)
 
 
@@ -48,9 +56,24 @@ def _check_size(name: str, where: str, numbers: np.ndarray) -> None:
             f"{row}{where} (the column's median is {np.median(numbers):g}); leave such "
             "rows out if it stands for a missing value, else rescale the column"
         )
+    far = distance > _FAR.get(name, _FAR_ELSEWHERE) * usual
+    if usual > 0 and far.any() and far.mean() <= _FEW:
+        row = int(np.argmax(distance))
+        warnings.warn(
+            f"{name}: {far.sum()} of {len(numbers)} rows{where} are far from all the "
+            f"others, such as {numbers[row]:g} in row {row} (the column's median is "
+            f"{np.median(numbers):g}); if that stands for a missing value, leave such "
+            "rows out",
+            stacklevel=5,
+        )
 
 
-def _check_precision(name: str, where: str, numbers: np.ndarray) -> None:
+def _check_precision(
+    name: str, where: str, numbers: np.ndarray, dtype: np.dtype
+) -> None:
+    if dtype == np.float32 and np.abs(numbers).max() >= 2**24:
+        _check_rounded(name, where, numbers)
+        return
     lost = np.abs(numbers.astype(np.float32) - numbers).max()
     spread = numbers.std()
     is_constant = spread <= _CONSTANT * np.abs(numbers).max()
@@ -60,4 +83,17 @@ def _check_precision(name: str, where: str, numbers: np.ndarray) -> None:
             f"{np.abs(numbers).max():.10g}, where float32 is off by up to {lost:g}; "
             "subtract a constant from the column in float64 (its first value, say), in "
             "obs and next_obs and wherever a policy acts, or leave it out"
+        )
+
+
+def _check_rounded(name: str, where: str, numbers: np.ndarray) -> None:
+    """Numbers that came in float32: did they have differences that are lost?"""
+    size = np.float32(np.abs(numbers).max())
+    gap = float(np.spacing(size))
+    if numbers.std() < gap / _COARSE:
+        warnings.warn(
+            f"{name}: the numbers{where} are about {size:.10g} in float32, whose next "
+            f"number is {gap:g} away: differences below that are lost. If they are "
+            "time stamps, subtract the first one in float64, or leave them out",
+            stacklevel=5,
         )

@@ -1,20 +1,21 @@
 """Logs of other programs as `Transitions`: one function, `read_transitions`.
 
-Names that are understood, in files, mappings and tables alike:
+Names that are understood, in files, mappings and tables alike, in upper or lower case:
 
 | field | also called |
 |---|---|
 | `obs` | observation(s), state(s) |
-| `action` | actions |
-| `reward` | rewards |
-| `next_obs` | next_observation(s), next_state(s), obs_next |
-| `terminated` | termination(s), terminal(s) |
-| `truncated` | truncation(s), timeout(s) |
-| `episode` | episode_id, episode_index, trajectory, env_id, env |
+| `action` | actions, act(s) |
+| `reward` | rewards, rew(s) |
+| `next_obs` | any name of `obs` with "next" or "new" before or behind it |
+| `terminated` | termination(s), terminal(s), term, is_terminal |
+| `truncated` | truncation(s), trunc, timeout(s) |
+| `episode` | episode_id, episode_index, trajectory, trajectory_id, env_id, env |
 | `step` | timestep, time_step: sorts the rows of each episode |
 
-`done` (dones) beside `truncated` stands for "either of the two". In tables, a field of
-several numbers is several columns, `obs_0, obs_1, ...` or `obs_x, obs_v, ...`.
+`done` (dones) beside `truncated` or `terminated` stands for "either of the two". In
+tables, a field of several numbers is several columns, `obs_0, obs_1, ...`, `obs_x,
+obs_v, ...`, or one of lists or arrays.
 
 Where there is no `next_obs` it is the observation of the next row; the last row of each
 episode then has none and is left out, unless an episode has one observation more than
@@ -24,54 +25,20 @@ it has actions.
 from __future__ import annotations
 
 import os
-import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import gymnasium
 import numpy as np
 
-from envs.canonical import FIELDS
-from envs.gymnasium_spaces import flatten_rows
-from envs.log_files import read_csv, read_hdf5, read_npz
+from envs.canonical import FIELDS, array_of, as_flags
+from envs.log_columns import Columns, lacks, named
+from envs.log_files import is_zip, read_csv, read_hdf5, read_npz
+from envs.log_records import episodes_in, from_records, is_records
 from envs.transitions import Transitions
 from jaxrl_runs.weight_files import MAX_BYTES
-
-NAMES = {
-    "obs": ("obs", "observation", "observations", "state", "states"),
-    "action": ("action", "actions"),
-    "reward": ("reward", "rewards"),
-    "next_obs": (
-        "next_obs",
-        "next_observation",
-        "next_observations",
-        "next_state",
-        "next_states",
-        "obs_next",
-    ),
-    "terminated": (
-        "terminated",
-        "termination",
-        "terminations",
-        "terminal",
-        "terminals",
-    ),
-    "truncated": ("truncated", "truncation", "truncations", "timeout", "timeouts"),
-    "episode": (
-        "episode",
-        "episode_id",
-        "episode_index",
-        "trajectory",
-        "env_id",
-        "env",
-    ),
-    "step": ("step", "timestep", "time_step"),
-    "done": ("done", "dones"),
-}
-
-Columns = Mapping[str, str | Sequence[str]]
 
 
 def read_transitions(
@@ -87,9 +54,13 @@ def read_transitions(
         source: One of
 
             * a path: ``.npz`` or HDF5 (``.h5``, ``.hdf5``) with one array per field, as
-              D4RL and others lay them out; ``.csv`` with a header; the folder of a
-              Minari dataset;
-            * a mapping of arrays, a pandas DataFrame, a Minari dataset;
+              D4RL and others lay them out, or with one group of them per episode;
+              ``.csv`` with a header, separated by commas, semicolons or tabs; the
+              folder of a Minari dataset;
+            * a mapping of arrays, a structured array, a pandas DataFrame, a Minari
+              dataset;
+            * a list of mappings, each of one row or of one episode, or of
+              `Transitions`;
             * `Transitions`, which are checked.
         columns: Where each field is, if not under a usual name: ``{"obs": ["x", "v"],
             "action": "force"}``.
@@ -119,31 +90,44 @@ def read_transitions(
             raise ValueError(f"{path}: {error}") from error
     if hasattr(source, "iterate_episodes"):
         return Transitions.from_minari(source, max_bytes)
-    if isinstance(source, Mapping):
-        return read_fields(_named(source, columns, observation_space))
+    if isinstance(source, np.ndarray) and source.dtype.names is not None:
+        source = {name: source[name] for name in source.dtype.names}
+    if isinstance(source, Mapping) or is_records(source):
+        return _read_mapping(source, columns, observation_space)
     if hasattr(source, "columns") and hasattr(source, "__getitem__"):
         return Transitions.from_dataframe(source, columns=columns)
     raise TypeError(
-        "source must be a path, a mapping of arrays, a DataFrame, a Minari dataset "
-        f"or Transitions, got {type(source).__name__}"
+        "source must be a path, a mapping of arrays, a list of mappings, a "
+        f"DataFrame, a Minari dataset or Transitions, got {type(source).__name__}"
     )
 
 
 def read_table(table: Mapping[str, np.ndarray], columns: Columns | None) -> Transitions:
     """Transitions from columns [N] by name."""
-    return read_fields(_named(table, columns, None))
+    return read_fields(named(table, columns), table)
 
 
-def read_fields(fields: Mapping[str, Any]) -> Transitions:
-    """Transitions from arrays under the names of `NAMES`, the canonical ones."""
-    fields = dict(fields)
+def _read_mapping(given: Any, columns: Columns | None, space: Any) -> Transitions:
+    """Arrays by name; or rows or episodes, in a list or by name."""
+    records = given if is_records(given) else episodes_in(given)
+    if records:
+        fields = from_records(records, columns, space)
+        return read_fields(fields, fields)
+    return read_fields(named(given, columns, space), given)
+
+
+def read_fields(fields: Mapping[str, Any], given: Mapping[Any, Any]) -> Transitions:
+    """Transitions from arrays by their canonical names.
+
+    Args:
+        fields: Those that were found.
+        given: All that there was, for messages.
+    """
+    fields = {name: array_of(name, array) for name, array in fields.items()}
     _split_done(fields)
     for name in ("obs", "action", "reward", "terminated"):
         if name not in fields:
-            raise ValueError(
-                f"lacks the field {name!r} (also called "
-                f"{', '.join(NAMES[name][1:])}); it has {', '.join(fields) or 'none'}"
-            )
+            raise lacks(name, given)
     fields.setdefault("truncated", np.zeros(np.shape(fields["terminated"]), bool))
     fields = _in_order(fields)
     if "next_obs" not in fields:
@@ -159,88 +143,30 @@ def _read_path(
     if path.is_dir():
         return Transitions.from_minari(os.fspath(path), max_bytes)
     suffix = path.suffix.lower()
-    if suffix == ".csv":
+    if suffix in (".csv", ".tsv", ".txt"):
         return read_table(read_csv(path, max_bytes), columns)
     if suffix in (".h5", ".hdf5"):
-        return read_fields(_named(read_hdf5(path, max_bytes), columns, space))
-    if suffix == ".npz" or path.exists():
-        return read_fields(_named(read_npz(path, max_bytes), columns, space))
-    raise FileNotFoundError(f"{path}: no such file")
+        return _read_mapping(read_hdf5(path, max_bytes), columns, space)
+    if suffix == ".npz" or is_zip(path):
+        return _read_mapping(read_npz(path, max_bytes), columns, space)
+    remedy = _REMEDIES.get(suffix, "turn it into one of these")
+    raise ValueError(
+        f"{path}: expected .npz, .h5, .hdf5, .csv, .tsv or the folder of a Minari "
+        f"dataset; {remedy}"
+    )
 
 
-def _named(
-    given: Mapping[str, Any], columns: Columns | None, space: Any
-) -> dict[str, Any]:
-    """The fields that a mapping or a table has, by their canonical names."""
-    columns = dict(columns or {})
-    unknown = columns.keys() - NAMES.keys()
-    if unknown:
-        raise ValueError(
-            f"columns must be fields among {', '.join(NAMES)}, got "
-            f"{', '.join(sorted(unknown))}"
-        )
-    fields = {}
-    for field, names in NAMES.items():
-        if field in columns:
-            fields[field] = _chosen(given, field, columns[field])
-            continue
-        found = [name for name in given if str(name).lower() in names]
-        if field == "episode" and len(found) > 1:  # of an environment, of an episode
-            fields[field] = np.stack([np.asarray(given[n]) for n in found], axis=1)
-        elif len(found) > 1:
-            raise ValueError(
-                f"{field} must be one array, found {' and '.join(map(str, found))}; "
-                "say which by columns"
-            )
-        elif found:
-            fields[field] = _flattened(field, given[found[0]], space)
-        elif field in FIELDS:
-            parts = _parts(given, names)
-            if parts:
-                fields[field] = np.stack([np.asarray(given[n]) for n in parts], axis=1)
-    return fields
-
-
-def _chosen(given: Mapping[str, Any], field: str, names: str | Sequence[str]) -> Any:
-    several = [names] if isinstance(names, str) else list(names)
-    for name in several:
-        if name not in given:
-            raise ValueError(
-                f"columns[{field!r}]: there is no {name!r}, but "
-                f"{', '.join(map(str, given))}"
-            )
-    if isinstance(names, str):
-        return given[names]
-    return np.stack([np.asarray(given[name]) for name in several], axis=1)
-
-
-def _parts(given: Mapping[str, Any], names: Sequence[str]) -> list[str]:
-    """Columns such as `obs_0`, `obs_1` (sorted by number) or `obs.x`, `obs.v`."""
-    others = {name for other in NAMES.values() for name in other}
-    pattern = re.compile(rf"({'|'.join(names)})[_.\[/](\w+)\]?", re.IGNORECASE)
-    matches = {
-        name: match[2]
-        for name in given
-        if str(name).lower() not in others and (match := pattern.fullmatch(str(name)))
-    }
-    if all(suffix.isdigit() for suffix in matches.values()):
-        return sorted(matches, key=lambda name: int(matches[name]))
-    return list(matches)
-
-
-def _flattened(field: str, values: Any, space: Any) -> Any:
-    """Observations that are mappings or tuples of arrays, as Gymnasium does it."""
-    is_tuple = isinstance(space, gymnasium.spaces.Tuple)
-    if field not in ("obs", "next_obs") or not (
-        isinstance(values, Mapping) or (is_tuple and isinstance(values, tuple))
-    ):
-        return values
-    if space is None:
-        raise ValueError(
-            f"{field} must be one array, got a mapping with {', '.join(values)}; "
-            "give the observation_space by which to flatten it"
-        )
-    return flatten_rows(space, values)
+_REMEDIES = {
+    ".json": "give what json.load returns",
+    ".jsonl": "give the list [json.loads(line) for line in file]",
+    ".parquet": "give what pandas.read_parquet returns",
+    ".feather": "give what pandas.read_feather returns",
+    ".gz": "unpack it",
+    ".npy": "one array is not a log: write several with numpy.savez",
+    ".pkl": "nothing is unpickled: open it yourself and give a mapping of arrays",
+    ".pickle": "nothing is unpickled: open it yourself and give a mapping of arrays",
+    ".pt": "nothing is unpickled: open it yourself and give a mapping of arrays",
+}
 
 
 def _in_order(fields: dict[str, Any]) -> dict[str, Any]:
@@ -267,7 +193,12 @@ def _in_order(fields: dict[str, Any]) -> dict[str, Any]:
 
 def _split_done(fields: dict[str, Any]) -> None:
     done = fields.pop("done", None)
-    if done is None or "terminated" in fields:
+    if done is None or {"terminated", "truncated"} <= fields.keys():
+        return
+    if "terminated" in fields:
+        fields["truncated"] = as_flags("done", done) & ~as_flags(
+            "terminated", fields["terminated"]
+        )
         return
     if "truncated" not in fields:
         raise ValueError(
@@ -275,8 +206,8 @@ def _split_done(fields: dict[str, Any]) -> None:
             "did, which differ in what comes after; name it 'terminated' if only the "
             "task ends episodes, or give 'truncated' beside it"
         )
-    truncated = np.asarray(fields["truncated"]).astype(bool)
-    fields["terminated"] = np.asarray(done).astype(bool) & ~truncated
+    truncated = as_flags("truncated", fields["truncated"])
+    fields["terminated"] = as_flags("done", done) & ~truncated
 
 
 def _with_next_obs(fields: dict[str, Any]) -> dict[str, Any]:
@@ -297,12 +228,7 @@ def _with_next_obs(fields: dict[str, Any]) -> dict[str, Any]:
             stacklevel=4,
         )
     ended[-1] = True
-    if terminated.any():
-        warnings.warn(
-            f"next_obs is missing: the last rows of {ended.sum()} episodes are left "
-            f"out, and with them all {terminated.sum()} terminations",
-            stacklevel=4,
-        )
+    _tell_left_out(ended, terminated, truncated)
     kept = np.flatnonzero(~ended)
     return {
         "obs": np.asarray(rows.obs)[kept],
@@ -313,3 +239,18 @@ def _with_next_obs(fields: dict[str, Any]) -> dict[str, Any]:
         "truncated": truncated[kept + 1],
         "episode": np.cumsum(np.insert(ended[:-1], 0, False))[kept],
     }
+
+
+def _tell_left_out(ended: np.ndarray, terminated: Any, truncated: Any) -> None:
+    lost = []
+    if terminated.any():
+        lost.append(f"with them all {terminated.sum()} terminations")
+    if truncated.any():
+        lost.append("episodes are one step shorter than they were: give max_steps")
+    if not lost:
+        return
+    warnings.warn(
+        f"next_obs is missing: the last rows of {ended.sum()} episodes are left out"
+        + "".join(f", and {text}" for text in lost),
+        stacklevel=5,
+    )

@@ -10,7 +10,7 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
-from envs.gymnasium_spaces import flatten_rows, is_nested
+from envs.gymnasium_spaces import flatten_rows, flattened
 from envs.transitions import Transitions
 
 
@@ -59,7 +59,10 @@ def _load_minari(name: str) -> Any:
         ) from error
     if os.path.isdir(name):
         data = os.path.join(name, "data")
-        return minari.MinariDataset(data if os.path.isdir(data) else name)
+        try:
+            return minari.MinariDataset(data if os.path.isdir(data) else name)
+        except Exception as error:  # of many kinds
+            raise ValueError(f"{name}: no dataset of Minari's ({error})") from error
     return minari.load_dataset(name)
 
 
@@ -77,6 +80,11 @@ def from_vector_env(
         )
     if num_steps < 1:
         raise ValueError(f"num_steps must be at least 1, got {num_steps}")
+    for name in ("single_observation_space", "single_action_space"):
+        space = getattr(vector_env, name)
+        is_nested_action = name == "single_action_space" and space.shape is None
+        if is_nested_action or not space.is_np_flattenable:
+            raise TypeError(f"vector_env: {name} must be of arrays, got {space}")
     mode = vector_env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
     space, num_envs = vector_env.single_observation_space, vector_env.num_envs
     vector_env.action_space.seed(seed)
@@ -112,6 +120,8 @@ def from_vector_env(
         name: np.concatenate(np.stack([step[name] for step in steps], axis=1))
         for name in steps[0]
     }
+    if isinstance(vector_env.single_action_space, gymnasium.spaces.Discrete):
+        columns["action"] -= vector_env.single_action_space.start
     kept = columns["episode"] >= 0
     return Transitions(**{name: x[kept] for name, x in columns.items()}).validate()
 
@@ -120,10 +130,7 @@ def _with_final(space: Any, obs: np.ndarray, final_obs: Any, done: Any) -> np.nd
     """The observations that actions led to, where some copies were reset already."""
     next_obs = obs.copy()
     for i in np.flatnonzero(done):
-        last = final_obs[i]
-        next_obs[i] = (
-            gymnasium.spaces.flatten(space, last) if is_nested(space) else last
-        )
+        next_obs[i] = flattened(space, final_obs[i])
     return next_obs
 
 

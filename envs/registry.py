@@ -126,7 +126,7 @@ def register(
         gymnasium_id: Id of the same task for ``gymnasium.make``.
 
     Raises:
-        ValueError: If the name is taken.
+        ValueError: If the name is taken; `unregister` frees it.
         TypeError: If ``factory`` is not callable.
     """
     Text().check("name", name)
@@ -135,10 +135,22 @@ def register(
     Text(optional=True).check("gymnasium_id", gymnasium_id)
     if name in _factories:
         raise ValueError(
-            f"name must be a new one: a task called {name!r} is already registered"
+            f"name must be a new one: a task called {name!r} is already registered "
+            "(envs.unregister forgets it)"
         )
     _specs[name] = TaskSpec(name, gymnasium_id, solved_return)
     _factories[name] = factory
+
+
+def unregister(name: str) -> None:
+    """Forget a registered task, so that another one can have its name.
+
+    Raises:
+        ValueError: If no task of this name is registered.
+    """
+    _check_registered(name)
+    del _specs[name], _factories[name]
+    _made.pop(name, None)
 
 
 def _check_registered(name: str) -> None:

@@ -16,6 +16,7 @@ from envs.engines import (
     gymnasium_engine,
     import_envpool,
 )
+from envs.gymnasium_spaces import flat_space
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +139,7 @@ def _of_env(
     return Source(
         name or (spec.id if spec is not None else type(env.unwrapped).__name__),
         make_engine,
-        env.observation_space,
+        flat_space(env.observation_space),
         env.action_space,
         fixed=1 if make is None else None,
         time_limit=None if spec is None else spec.max_episode_steps,

@@ -372,6 +372,14 @@ def _is_no_number(value: Any) -> bool:
     return not isinstance(value, int | float | np.ndarray | np.generic | jax.Array)
 
 
+def open_named(argument: str, task: Any) -> Task:
+    """As `open_task`, with the argument's name in front of what is wrong with it."""
+    try:
+        return open_task(task)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{argument}: {error}") from error
+
+
 def takes_params(task: Any) -> bool:
     """Whether a task is a gymnax environment alone, whose params come after it."""
     return not isinstance(task, str | tuple | Task) and not is_gymnasium(task)

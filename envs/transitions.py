@@ -129,7 +129,15 @@ class Transitions:
         """Read a table with named columns; see `envs.read_transitions`."""
         from envs.readers import read_table
 
-        return read_table({str(c): np.asarray(frame[c]) for c in frame}, columns)
+        names = [str(c) for c in getattr(frame, "column_names", frame.columns)]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(
+                "columns must have names that differ, found several of "
+                f"{', '.join(twice)}"
+            )
+        table = {str(c): np.asarray(frame[c]) for c in frame.columns}
+        return read_table(table, columns)
 
     @classmethod
     def from_csv(
@@ -183,8 +191,9 @@ class Transitions:
             seed: Of the environments and of the drawn actions.
 
         Returns:
-            Up to ``num_steps * N`` rows, one environment after another. Dict and Tuple
-            observations are flattened as Gymnasium's ``flatten_space`` does it.
+            Up to ``num_steps * N`` rows, one environment after another. Discrete
+            actions count from 0; Dict and Tuple observations are flattened as
+            Gymnasium's ``flatten_space`` does it.
         """
         from envs.recorded import from_vector_env
 

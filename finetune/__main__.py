@@ -15,6 +15,7 @@ from finetune.bundle import FitConfig, fit_surrogates
 from finetune.readers import read
 from finetune.training import MetaTrainConfig
 from finetune.tuner import Tuner
+from jaxrl_runs.commands import run_command
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,13 +80,16 @@ class Auto:
 
 def run_auto(args: Auto) -> None:
     """Predict, and say what with."""
-    result = auto(
-        args.data,
-        minutes=args.minutes,
-        label=args.label,
-        out=args.out,
-        seed=args.seed,
-    )
+    try:
+        result = auto(
+            args.data,
+            minutes=args.minutes,
+            label=args.label,
+            out=args.out,
+            seed=args.seed,
+        )
+    except ImportError as error:
+        raise ValueError(str(error)) from None
     print(f"held-out accuracy {result.score:.4f}; predictions in {args.out}, by")
     for config, weight in result.ensemble:
         print(f"{weight:.2f} {json.dumps(config)}")
@@ -126,15 +130,16 @@ def main() -> None:
         | Annotated[Auto, tyro.conf.subcommand("auto")],
         prog="python -m finetune",
     )
-    try:
-        if isinstance(args, Fit):
-            run_fit(args)
-        elif isinstance(args, Recommend):
-            run_recommend(args)
-        else:
-            run_auto(args)
-    except (ValueError, ImportError) as error:
-        raise SystemExit(f"error: {error}") from None
+    if isinstance(args, Auto):
+        run_command(
+            lambda: run_auto(args), f"{args.out} holds the predictions made so far"
+        )
+        return
+    chosen = run_fit if isinstance(args, Fit) else run_recommend
+    run_command(
+        lambda: chosen(args),  # pyright: ignore[reportArgumentType]
+        "nothing was written; the same command gives the same result",
+    )
 
 
 if __name__ == "__main__":

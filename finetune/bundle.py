@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,7 +36,12 @@ from finetune.zero_shot import (
     train_zero_shot,
 )
 from jaxrl_runs.values import Like, as_key
-from jaxrl_runs.weight_files import check_arrays, read_weights, write_weights
+from jaxrl_runs.weight_files import (
+    check_arrays,
+    read_weights,
+    write_text,
+    write_weights,
+)
 
 FORMAT = 1
 SHIPPED = Path(__file__).parent / "shipped"
@@ -115,20 +121,23 @@ class Surrogates:
     def save(self, folder: str | Path) -> None:
         """Write ``weights.npz`` and ``card.json`` (arrays and json only)."""
         folder = Path(folder)
-        card = {
+        text = json.dumps(self._card(), indent=1) + "\n"
+        write_weights(
+            folder / "weights.npz",
+            _flatten(self.learned),
+            {"format_version": FORMAT, "card_sha256": _sha256(text)},
+            compressed=True,
+        )
+        write_text(folder / "card.json", text)
+
+    def _card(self) -> dict[str, Any]:
+        return {
             "format": FORMAT,
             "space": json.loads(self.space.to_json()),
             "meta_feature_names": list(self.meta_feature_names),
             "static": self._statics(),
             "card": self.card,
         }
-        write_weights(
-            folder / "weights.npz",
-            _flatten(self.learned),
-            {"format_version": FORMAT},
-            compressed=True,
-        )
-        (folder / "card.json").write_text(json.dumps(card, indent=1) + "\n")
 
     def _statics(self) -> dict[str, Any]:
         learned = self.learned
@@ -160,7 +169,13 @@ class Surrogates:
                 )
                 raise ValueError(f"{folder.name}: no {name} there; {advice}")
         card = _read_card(folder / "card.json")
-        _, flat = read_weights(folder / "weights.npz", what="surrogates")
+        metadata, flat = read_weights(folder / "weights.npz", what="surrogates")
+        text = (folder / "card.json").read_text()
+        if metadata.get("card_sha256", _sha256(text)) != _sha256(text):
+            raise ValueError(
+                f"{folder.name}: weights.npz and card.json are of different fits, as "
+                "one of them was interrupted as it was saved; fit again"
+            )
         space = SearchSpace.from_json(json.dumps(card["space"]))
         state = traverse_util.unflatten_dict(
             {key: jnp.asarray(value) for key, value in flat.items()}, sep="/"
@@ -190,6 +205,10 @@ def load(name: str) -> Surrogates:
     if name not in available():
         raise ValueError(f"name must be one of {available()}, got {name!r}")
     return Surrogates.load()
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _read_card(path: Path) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ from finetune.assemble import assemble, from_percent, name_meta_features
 from finetune.meta_dataset import MetaDataset
 from finetune.space import SearchSpace
 from jaxrl_runs.values import PATH
+from jaxrl_runs.weight_files import read_weights
 
 _NPZ_KEYS = (
     "perf_top1_percent",
@@ -39,13 +39,12 @@ def read_npz(path: str | Path, space: SearchSpace | None = None) -> MetaDataset:
     """
     PATH.check("path", path)
     path = Path(path)
-    if not zipfile.is_zipfile(path):
+    if not path.exists():
         raise ValueError(f"{path.name}: no such npz file, or not one")
-    with np.load(path, allow_pickle=False) as file:
-        missing = [key for key in _NPZ_KEYS if key not in file]
-        if missing:
-            raise ValueError(f"{path.name}: missing arrays {missing}")
-        table = {key: file[key] for key in _NPZ_KEYS}
+    _, table = read_weights(path, what="a table of finetuning runs")
+    missing = [key for key in _NPZ_KEYS if key not in table]
+    if missing:
+        raise ValueError(f"{path.name}: missing arrays {missing}")
     columns = [str(name) for name in table["hp_names"]]
     vectors = np.asarray(table["hp"], np.float32)
     if vectors.ndim != 2 or vectors.shape[1] != len(columns):

@@ -13,7 +13,7 @@ import json
 import os
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,13 +57,37 @@ def write_weights(
         if array.dtype.hasobject:
             raise ValueError(f"arrays[{name!r}] must be numeric, got {array.dtype}")
     if metadata is not None:
-        content[METADATA] = np.array(json.dumps(metadata))
+        try:
+            content[METADATA] = np.array(json.dumps(metadata))
+        except TypeError as error:
+            raise ValueError(f"metadata must be what JSON can hold: {error}") from error
+    save: Any = np.savez_compressed if compressed else np.savez
+    return _write(path, lambda file: save(file, **content))
+
+
+def write_text(path: str | Path, text: str) -> Path:
+    """Writes a text file as a whole or not at all.
+
+    Args:
+      path: The file; its folder is made if it is missing.
+      text: In UTF-8.
+
+    Returns:
+      The path written.
+
+    Raises:
+      OSError: The disk is full, read-only, ...
+    """
+    return _write(Path(path), lambda file: file.write(text.encode()))
+
+
+def _write(path: Path, fill: Callable[[Any], Any]) -> Path:
+    """Writes beside the file's place, and then moves it there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
-            write: Any = np.savez_compressed if compressed else np.savez
-            write(file, **content)
+            fill(file)
             file.flush()
             os.fsync(file.fileno())
         umask = os.umask(0)
@@ -178,7 +202,11 @@ def _check_header(path: Path, member: zipfile.ZipInfo, file: Any) -> None:
         raise ValueError(f"{member.filename}: unknown npy version {version}")
     shape, _, dtype = read(file)
     num_bytes = int(np.prod(shape, dtype=object)) * dtype.itemsize
-    if dtype.hasobject or num_bytes > member.file_size:
+    if dtype.hasobject:
+        raise WeightFileError(
+            f"{path}: {member.filename} holds Python objects, which are not unpickled"
+        )
+    if num_bytes > member.file_size:
         raise WeightFileError(
             f"{path}: {member.filename} announces {dtype} of shape {shape}, which its "
             f"{member.file_size} bytes do not hold"

@@ -6,6 +6,7 @@ it is executed, and the task it was trained on is not needed to act.
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,16 @@ import numpy as np
 
 from envs.spaces import Spaces
 from jaxrl_runs.describe import describe
+from jaxrl_runs.values import PATH, Like
 from jaxrl_runs.weight_files import WeightFileError, read_weights, write_weights
 from jaxrl_se.encoded import NetworkMissingError, decode, encode
-from jaxrl_se.policies import with_memory
+from jaxrl_se.policies import SPACES, with_memory
 from jaxrl_se.training import TrainResult
 
 _FORMAT_VERSION = 1
 _WHAT = "an agent"
+CARD = Like("a mapping that JSON can hold", kinds=(dict,), optional=True)
+SPACES_OR_NONE = dataclasses.replace(SPACES, optional=True)
 _SHIPPED = Path(__file__).parent / "pretrained" / "agents"
 
 
@@ -144,6 +148,8 @@ def save_agent(
       ValueError: `trained` is no single policy, its weights are not finite, or it holds
         what a file could not bring back.
     """
+    PATH.check("path", path)
+    CARD.check("card", card)
     policy, spaces = policy_and_spaces(trained, spaces)
     problem = _problem(policy, spaces)
     if problem is not None:
@@ -181,6 +187,7 @@ def load_agent(name_or_path: str | Path, *, network: Any = None) -> SavedAgent:
       WeightFileError: The file is damaged, foreign, or of another version.
       ValueError: The agent needs `network`.
     """
+    PATH.check("name_or_path", name_or_path)
     path = _find(name_or_path)
     metadata, arrays = read_weights(path, what=_WHAT, format_version=_FORMAT_VERSION)
     try:
@@ -206,17 +213,20 @@ def available_agents() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in _SHIPPED.glob("*.npz")))
 
 
-def policy_and_spaces(trained: Any, spaces: Spaces | None) -> tuple[Any, Spaces]:
+def policy_and_spaces(
+    trained: Any, spaces: Spaces | None, name: str = "trained"
+) -> tuple[Any, Spaces]:
     """The policy of what `train` or `load_agent` gave, or of itself, and its spaces.
 
     Raises:
       ValueError: It is no policy, or spaces are neither given nor known.
     """
+    SPACES_OR_NONE.check("spaces", spaces)
     whole = isinstance(trained, TrainResult | SavedAgent)
     policy = trained.policy if whole else trained
     if not callable(policy) and not hasattr(policy, "step"):
         raise ValueError(
-            "trained must be the result of jaxrl_se.train or a policy, got "
+            f"{name} must be the result of jaxrl_se.train or a policy, got "
             f"{type(trained).__name__}"
         )
     spaces = (

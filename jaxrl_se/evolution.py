@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 import warnings
@@ -125,30 +126,22 @@ def evolve(
     With nothing but a task it looks at the task itself (`jaxrl_se.probing`), chooses a
     configuration (`jaxrl_se.defaults`), and tests the result with fresh agents.
 
-    The run ends when two validations in a row, each with its own fresh agents that no
-    later choice sees again, reach `config.stop_return`, or after
-    `config.max_generations`. A validation is made every `config.validation_every`
-    generations once some candidate has reached that return. Where there is no such
-    return, one is made every so often and after the last generation all the same, to
-    say how the search does and to keep its best mean. A `FerreiraES` validates the
-    search mean in every generation anyway, and its run ends the first time.
+    The run ends when two validations in a row, each with fresh agents that no later
+    choice sees again, reach `config.stop_return`, or after `config.max_generations`.
+    The best validated mean is kept.
 
     Args:
-      task: A name for `envs.make`, any gymnax pair `(env, params)`, or an opened task,
-        with `pair`, `kind`, `solved_return` and `vary`: `(params, key, generation) ->
-        params` for the fitness episodes of a generation, or None. One outside JAX
-        (`envs.external`, or an environment of Gymnasium's) is played between jitted
-        programs.
+      task: A name for `envs.make`, any gymnax pair `(env, params)`, or an opened task
+        (`envs.Task`). One outside JAX (`envs.external`, or an environment of
+        Gymnasium's) is played between jitted programs.
       config: Sizes, budgets and strategy; None to have them chosen.
       key: A seed or a PRNG key.
       budget: What a run with a chosen configuration may cost.
-      real_steps: Instead of a budget: take no more steps than this in the task, ten
-        thousand say, and evolve inside world models of their rows
-        (`jaxrl_se.evolve_in_rounds`, which has more options).
-      with_agents: Whether agents that train score the last generations of such a run,
-        which costs tens of CPU-seconds more. None: a second run with them follows
-        where agents cannot learn what the first one found, and the better result is
-        returned, with the steps of both; not with `out`, which holds one run.
+      real_steps: Instead of a budget: at most so many steps in the task, ten thousand
+        say; evolution is inside world models of them (`jaxrl_se.evolve_in_rounds`).
+      with_agents: Whether agents that train score the last generations of a run with
+        a chosen configuration. None: they do in a second run, where agents cannot learn
+        what the first one found; the better result is returned (not with `out`).
       probe: What is known of the task already, for a given configuration: the result
         is then tested as one of a chosen configuration is.
       progress: Whether to print a line every few seconds to standard error; an
@@ -170,27 +163,10 @@ def evolve(
       ValueError: Arguments that do not fit together, before anything is compiled.
       RunFolderError: The output folder cannot be used.
     """
-    _check_options(
-        config, budget, out, resume, checkpoint_every, on_generation, mesh, proxy
-    )
-    if with_agents is not None:
-        FLAG.check("with_agents", with_agents)
-    FLAG.check("progress", progress)
-    Integer(at_most=2**62, optional=True).check("real_steps", real_steps)
-    Like("a Probe", kinds=(Probe,), optional=True).check("probe", probe)
-    if config is not None and (budget is not None or with_agents is not None):
-        raise ValueError(
-            "budget and with_agents must be None where a config is given, which says "
-            f"both, got {budget} and {with_agents}"
-        )
+    options: dict[str, Any] = locals()
+    _check_options(**options)
     key = as_key(key)
     if real_steps is not None:
-        others = (config, budget, probe, proxy, on_generation, mesh)
-        if any(each is not None for each in others):
-            raise ValueError(
-                "real_steps must be None where config, budget, probe, proxy, "
-                f"on_generation or mesh is given, got {real_steps:,}"
-            )
         from jaxrl_se.log_rounds import with_few_steps  # It imports this file.
 
         return with_few_steps(
@@ -202,18 +178,44 @@ def evolve(
             resume=resume,
             progress=progress,
         )
-    opened = _Opened.of(task)
-    if not opened.is_outside:
-        flat = flat_task(opened.task, proxy)
-        opened = dataclasses.replace(opened, task=flat)
-    found = probe
-    if probe is not None and config is None:
-        raise ValueError("config must be given where a probe is, got None")
-    if config is None and proxy is None:
-        found, config = look_at(opened.task, key, budget, bool(with_agents))
+    opened = _Opened.of(task, proxy)
+    found, config = _configured(
+        opened, config, key, budget, bool(with_agents), probe, proxy, progress
+    )
+    lines = ProgressLines(config) if progress and is_writer() else None
+    result = _run(
+        opened,
+        found,
+        config,
+        key,
+        proxy,
+        mesh,
+        out,
+        resume,
+        checkpoint_every,
+        on_generation or lines,
+    )
+    if out is None and with_agents is None and lags(result.confirmation):
         if progress and is_writer():
-            print(found, file=sys.stderr, flush=True)
-    config = (config or EvolutionConfig()).for_task(opened.solved_return)
+            print("agents lag behind: once more, scored by agents", file=sys.stderr)
+        options["with_agents"] = True
+        return better(result, evolve(**options))
+    return result
+
+
+def _run(
+    opened: _Opened,
+    found: Probe | None,
+    config: EvolutionConfig,
+    key: jax.Array,
+    proxy: tuple[Any, Any] | None,
+    mesh: Mesh | None,
+    out: str | Path | RunFolder | None,
+    resume: bool,
+    checkpoint_every: int,
+    report: Callable[[dict], Any] | None,
+) -> EvolutionResult:
+    """Compiles, runs and tests an evolution, in the folder if there is one."""
     if opened.is_outside:
         check_outside(config, proxy)
     proxy = proxy or opened.proxy(config)
@@ -225,50 +227,42 @@ def evolve(
         kind=opened.kind,
         vary=opened.vary,
     )
-    if config.stop_return is None and found is None:
-        warnings.warn(
-            "stop_return: none is known for this task and scoring, so nothing ends the "
-            f"run before max_generations ({config.max_generations}); give one, or "
-            "infinity if that is meant",
-            stacklevel=2,
-        )
-    lines = ProgressLines(config) if progress and is_writer() else None
-    report = on_generation or lines
-
-    def finish(folder: RunFolder | None) -> EvolutionResult:
-        if lines is not None and report is lines:
-            lines.compiling()
+    place: Any = contextlib.nullcontext(out)
+    if not isinstance(out, RunFolder | None):
+        identity = opened.run_identity(config, proxy, key)
+        place = RunFolder(out, identity, resume=resume)
+    with place as folder:
+        if isinstance(report, ProgressLines):
+            report.compiling()
         start = spent(found, program.kind)
         run = Run(program, params, key, folder, checkpoint_every, report, start)
         return _result(run, found, opened.name)
 
-    if out is None or isinstance(out, RunFolder):
-        result = finish(out)
-    else:
-        identity = {
-            "evolution": describe(config),
-            "task": opened.identity(),
-            "proxy": _identity(proxy),
-            "vary": describe(opened.vary),
-            "key": jax.random.key_data(key).tolist(),
-        }
-        with RunFolder(out, identity, resume=resume) as folder:
-            return finish(folder)
-    if out is None and with_agents is None and lags(result.confirmation):
+
+def _configured(
+    opened: _Opened,
+    config: EvolutionConfig | None,
+    key: jax.Array,
+    budget: Budget | None,
+    with_agents: bool,
+    probe: Probe | None,
+    proxy: Any,
+    progress: bool,
+) -> tuple[Probe | None, EvolutionConfig]:
+    """What is known of the task, and the configuration: the given or a chosen one."""
+    if config is None and proxy is None:
+        probe, config = look_at(opened.task, key, budget, with_agents)
         if progress and is_writer():
-            print("agents lag behind: once more, scored by agents", file=sys.stderr)
-        again = evolve(
-            task,
-            None,
-            key,
-            budget=budget,
-            with_agents=True,
-            progress=progress,
-            on_generation=on_generation,
-            mesh=mesh,
+            print(probe, file=sys.stderr, flush=True)
+    config = (config or EvolutionConfig()).for_task(opened.solved_return)
+    if config.stop_return is None and probe is None:
+        warnings.warn(
+            "stop_return: none is known for this task and scoring, so nothing ends the "
+            f"run before max_generations ({config.max_generations}); give one, or "
+            "infinity if that is meant",
+            stacklevel=3,
         )
-        return better(result, again)
-    return result
+    return probe, config
 
 
 def _result(run: Run, found: Probe | None, task_name: str) -> EvolutionResult:
@@ -324,8 +318,15 @@ class _Opened:
     is_outside: bool = False
 
     @classmethod
-    def of(cls, task: Any) -> _Opened:
-        """Raises TypeError for what is no task."""
+    def of(cls, task: Any, proxy: Any = None) -> _Opened:
+        """Raises TypeError for what is no task; pictures are flattened for `proxy`."""
+        opened = cls._named(task)
+        if opened.is_outside:
+            return opened
+        return dataclasses.replace(opened, task=flat_task(opened.task, proxy))
+
+    @classmethod
+    def _named(cls, task: Any) -> _Opened:
         if isinstance(task, str):
             return cls(envs.make(task), task, envs.solved_return(task))
         if is_gymnasium(task):
@@ -348,11 +349,36 @@ class _Opened:
         """What tells it from other tasks, as JSON."""
         return self.task.digest if self.is_outside else _identity(self.task)
 
+    def run_identity(self, config: EvolutionConfig, proxy: Any, key: jax.Array) -> dict:
+        """What tells one evolution on it from another, as JSON."""
+        return {
+            "evolution": describe(config),
+            "task": self.identity(),
+            "proxy": _identity(proxy),
+            "vary": describe(self.vary),
+            "key": jax.random.key_data(key).tolist(),
+        }
+
 
 def _check_options(
-    config, budget, out, resume, checkpoint_every, on_generation, mesh, proxy
+    *,
+    task: Any,
+    config: Any,
+    key: Any,
+    budget: Any,
+    real_steps: Any,
+    with_agents: Any,
+    probe: Any,
+    progress: Any,
+    proxy: Any,
+    out: Any,
+    resume: Any,
+    checkpoint_every: Any,
+    on_generation: Any,
+    mesh: Any,
 ) -> None:
     """Raises ValueError or TypeError, naming the argument of `evolve`."""
+    del task, key  # They are checked where they are opened.
     if not isinstance(config, EvolutionConfig | None):
         hint = ""
         if all(hasattr(config, method) for method in AGENT.methods):
@@ -368,7 +394,28 @@ def _check_options(
     Like("a jax.sharding.Mesh", kinds=(Mesh,), optional=True).check("mesh", mesh)
     if proxy is not None and not (isinstance(proxy, tuple) and len(proxy) == 2):
         raise TypeError(f"proxy must be a pair (env, params), got {shown(proxy)}")
+    if proxy is not None:
+        env = "a pair (env, params), whose env is an environment to evolve"
+        Like(env, ("init_weights", "reset", "step")).check("proxy", proxy[0])
     check_folder(out, resume)
+    if with_agents is not None:
+        FLAG.check("with_agents", with_agents)
+    FLAG.check("progress", progress)
+    Integer(at_most=2**62, optional=True).check("real_steps", real_steps)
+    Like("a Probe", kinds=(Probe,), optional=True).check("probe", probe)
+    if config is not None and (budget is not None or with_agents is not None):
+        raise ValueError(
+            "budget and with_agents must be None where a config is given, which says "
+            f"both, got {budget} and {with_agents}"
+        )
+    others = (config, budget, probe, proxy, on_generation, mesh)
+    if real_steps is not None and any(each is not None for each in others):
+        raise ValueError(
+            "real_steps must be None where config, budget, probe, proxy, "
+            f"on_generation or mesh is given, got {real_steps:,}"
+        )
+    if real_steps is None and probe is not None and config is None:
+        raise ValueError("config must be given where a probe is, got None")
 
 
 def _identity(pair: tuple[Any, Any]) -> dict[str, Any]:

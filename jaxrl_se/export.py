@@ -17,6 +17,7 @@ import jax
 from jax import export
 
 from envs.spaces import Spaces
+from jaxrl_runs.values import PATH, shown
 from jaxrl_se.agent_files import observation_struct, policy_and_spaces
 from jaxrl_se.policies import with_memory
 
@@ -61,7 +62,10 @@ def export_policy(path: str | Path, policy: Any, spaces: Spaces | None = None) -
     Raises:
       ValueError: The policy needs random numbers, or spaces are missing.
     """
-    policy, spaces = policy_and_spaces(policy, spaces)
+    PATH.check("path", path)
+    if isinstance(policy, type):
+        raise TypeError(f"policy must be a policy, got {shown(policy)}")
+    policy, spaces = policy_and_spaces(policy, spaces, "policy")
     (size,) = export.symbolic_shape("batch")
     arguments: list[Any] = [observation_struct(spaces, size)]
     if hasattr(policy, "start"):

@@ -22,6 +22,7 @@ import oswm
 from envs import Transitions
 from envs.spaces import Spaces
 from envs.steps import Steps
+from envs.task import open_named
 from jaxrl_runs import values
 from jaxrl_runs.run_folder import RunFolder
 from jaxrl_runs.values import (
@@ -30,6 +31,7 @@ from jaxrl_runs.values import (
     MANY,
     NOT_NEGATIVE,
     RATE,
+    Function,
     Like,
     as_key,
     setting,
@@ -43,6 +45,7 @@ from jaxrl_se.outcome import Confirmation
 from jaxrl_se.probing import Probe
 from jaxrl_se.unseen import play_with_unseen
 from oswm.closed_form import Cache
+from oswm.conditioning import MODEL, check_starts
 
 _OUTSIDE = 1_000_003  # Purpose of a key that evolution has not.
 _STARTS = 512
@@ -88,6 +91,8 @@ class LogConfig:
         values.check(self)
         if self.with_agents is not None:
             FLAG.check("LogConfig.with_agents", self.with_agents)
+        MODEL.check("LogConfig.model", self.model)
+        check_starts("LogConfig.initial_obs", self.initial_obs)
 
     def replace(self, **changes: Any) -> LogConfig:
         """A copy with some fields changed (`dataclasses.replace`)."""
@@ -209,10 +214,11 @@ def evolve_from_log(
     check_folder(out, resume)
     FLAG.check("progress", progress)
     COUNT.check("checkpoint_every", checkpoint_every)
+    Function("(row) -> None", optional=True).check("on_generation", on_generation)
+    target = None if test_task is None else open_named("test_task", test_task)
     config, key = config or LogConfig(), as_key(key)
     rows = oswm.read_log(log)
     check_log(rows, reward_is_known=reward is not None)
-    target = None if test_task is None else envs.open_task(test_task)
     if target is not None:
         action_space = target.action_space() if action_space is None else action_space
         max_steps = target.time_limit if max_steps is None else max_steps

@@ -8,9 +8,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from envs.task import open_task, takes_params
+from envs.task import REQUIRED, as_pair, open_named, open_task, split_arguments
 from jaxrl_runs.statistics import bootstrap_ci95, interquartile_mean
-from jaxrl_runs.values import as_key
+from jaxrl_runs.values import MANY, Text, as_key
 from jaxrl_se.training import train
 
 
@@ -89,9 +89,23 @@ def learning_curve(
     Returns:
       A `LearningCurve`; `.plot(ax)` draws it.
     """
-    read = _with_params if takes_params(task) else _without_params
-    params, key, num_steps, stop = read(*args, **kwargs)
-    opened = open_task(task, params)
+    params, (key, num_steps, stop) = split_arguments(
+        "learning_curve",
+        task,
+        args,
+        kwargs,
+        {"key": REQUIRED, "num_steps": REQUIRED, "stop": None},
+    )
+    for name, number in (
+        ("num_agents", num_agents),
+        ("num_points", num_points),
+        ("num_episodes", num_episodes),
+    ):
+        MANY.check(name, number)
+    Text(optional=True).check("label", label)
+    env, params = as_pair(task, params, "task")
+    opened = open_task(env, params)
+    tested = opened if test_task is None else open_named("test_task", test_task)
     key_train, key_test = jax.random.split(as_key(key))
     trained = train(
         agent,
@@ -102,7 +116,6 @@ def learning_curve(
         num_snapshots=num_points,
         stop=stop,
     )
-    tested = opened if test_task is None else open_task(test_task)
     episodes, _ = tested.play(trained.snapshots, key_test, num_episodes)
     returns = np.asarray(episodes.returns, np.float64).mean(axis=-1)
     ends = [bootstrap_ci95(scores, _iqm) for scores in returns.T]
@@ -122,11 +135,3 @@ def _iqm(scores: np.ndarray, axis: int = -1) -> np.ndarray:
     ordered = np.moveaxis(np.sort(scores, axis=axis), axis, -1)
     cut = ordered.shape[-1] // 4
     return ordered[..., cut : ordered.shape[-1] - cut].mean(axis=-1)
-
-
-def _with_params(params, key, num_steps, stop=None):
-    return params, key, num_steps, stop
-
-
-def _without_params(key, num_steps, stop=None):
-    return None, key, num_steps, stop

@@ -19,7 +19,10 @@ import jax.numpy as jnp
 from flax import struct
 
 from envs.spaces import Spaces
+from jaxrl_runs.values import Like
 from jaxrl_se.networks import Weights
+
+SPACES = Like("the task's Spaces, as Spaces.of(env, params) gives", kinds=(Spaces,))
 
 
 @struct.dataclass(eq=False)
@@ -84,6 +87,9 @@ class RandomPolicy:
     """Draws actions uniformly from the action space."""
 
     spaces: Spaces = struct.field(pytree_node=False)
+
+    def __post_init__(self):
+        SPACES.check("spaces", self.spaces)
 
     def __call__(self, obs: jax.Array, key: jax.Array) -> jax.Array:
         """Returns an action; the observation is not looked at."""

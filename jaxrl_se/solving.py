@@ -15,8 +15,9 @@ import numpy as np
 import envs
 import oswm
 from envs.spaces import Spaces
-from jaxrl_runs.values import COUNT, as_key
+from jaxrl_runs.values import COUNT, FLAG, Integer, as_key
 from jaxrl_se.agents import PPO, SAC
+from jaxrl_se.agents.agent import AGENT
 from jaxrl_se.defaults import whole_steps
 from jaxrl_se.log_evidence import check_log
 from jaxrl_se.training import train
@@ -169,6 +170,11 @@ def solve(
     """
     started, key = time.process_time(), as_key(key)
     COUNT.check("num_agents", num_agents)
+    Integer(2).check("num_worlds", num_worlds)
+    Integer(optional=True).check("num_steps", num_steps)
+    FLAG.check("progress", progress)
+    if agent is not None:
+        AGENT.check("agent", agent)
     rows = oswm.read_log(log)
     check_log(rows, reward_is_known=reward is not None)
     settings = {

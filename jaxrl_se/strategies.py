@@ -19,6 +19,7 @@ from jaxrl_se.networks import Weights
 
 STRATEGIES = ("snes", "openai-es", "pgpe", "sep-cma-es", "cma-es", "xnes")
 _ANTITHETIC = ("openai-es", "pgpe")
+_RECOMBINING = ("sep-cma-es", "cma-es")
 
 
 def check_strategy(name: str | FerreiraES, population_size: int) -> None:
@@ -87,7 +88,17 @@ class Strategy:
         """Updates the search; fitness `[P]` is maximised and non-finite ranks last."""
         cost = jnp.where(jnp.isfinite(fitness), -fitness, jnp.nan)
         new, _ = self.algorithm.tell(key, population, cost, state, self.params)
-        return new
+        if self.name not in _RECOMBINING:
+            return new
+        # Their mean goes to the middle of the best candidates, of chance alone here.
+        worth = jnp.where(jnp.isnan(cost), jnp.inf, cost)
+        says_nothing = jnp.all(worth == worth[0])
+        kept = jax.tree.map(lambda a, b: jnp.where(says_nothing, a, b), state, new)
+        return kept.replace(
+            best_solution=new.best_solution,
+            best_fitness=new.best_fitness,
+            generation_counter=new.generation_counter,
+        )
 
     def mean(self, state: Any) -> Weights:
         """The mean of the search distribution."""

@@ -213,26 +213,41 @@ def _initial_obs(
         return everywhere, (
             f"episodes start anywhere in it, as it holds {len(starts)} starts alone"
         )
+    check_starts("initial_obs", given, context.obs_size)
     if isinstance(given, str):
         if given == "starts":
             return everywhere[first_rows(transitions)], "episodes start as its own do"
-        if given == "context":
-            return everywhere, "episodes start anywhere in it"
+        return everywhere, "episodes start anywhere in it"
+    given = np.asarray(given, np.float32)
+    return given, f"episodes start from {len(given)} given observations"
+
+
+def check_starts(name: str, given: Any, size: int | None = None) -> None:
+    """Raises ValueError unless it is what `condition` takes for `initial_obs`.
+
+    Args:
+        name: Of the argument, for the message.
+        given: What a user gave.
+        size: Of an observation, if it is known.
+    """
+    if given is None or (isinstance(given, str) and given in ("starts", "context")):
+        return
+    if isinstance(given, str):
         raise ValueError(
-            f'initial_obs must be an array, "starts", "context" or None, got {given!r}'
+            f'{name} must be an array, "starts", "context" or None, got {given!r}'
         )
     try:
         given = np.asarray(given, np.float32)
     except (TypeError, ValueError):
         given = np.zeros(0, np.float32)
-    if given.ndim != 2 or given.shape[1] != context.obs_size or not len(given):
+    wanted = given.shape[-1:] if size is None else (size,)
+    if given.ndim != 2 or given.shape[1:] != wanted or not given.size:
         raise ValueError(
-            f"initial_obs must be observations [K, {context.obs_size}], got shape "
+            f"{name} must be observations [K, {size or 'size'}], got shape "
             f"{given.shape}"
         )
     if not np.isfinite(given).all():
-        raise ValueError("initial_obs must be finite, got NaN or infinity")
-    return given, f"episodes start from {len(given)} given observations"
+        raise ValueError(f"{name} must be finite, got NaN or infinity")
 
 
 def _action_bounds(

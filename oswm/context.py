@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from gymnax.environments import spaces as gymnax_spaces
 
 from envs import read_transitions
 from envs.precision import as_float32
 from envs.spaces import action_vector
+from oswm.actions import check_bounds, check_discrete, num_discrete_actions
 
 # A standardised column counts as constant below this share of its magnitude: float32
 # rounding of the mean alone leaves about 1e-7.
@@ -84,6 +83,7 @@ class Context:
                     f"action must have {int(np.prod(shape))} dimensions as in "
                     f"action_space, got {action.shape[1]}"
                 )
+            check_bounds(action, action_space)
         size = num_actions or action.shape[1]
         needed = obs.shape[1] + size + 2
         if len(obs) < needed:
@@ -179,76 +179,6 @@ class Scale(NamedTuple):
     def restore(self, values: jax.Array) -> jax.Array:
         """The inverse of ``normalize``."""
         return self.mean + self.std * values
-
-
-def num_discrete_actions(action: Any, action_space: Any = None) -> int | None:
-    """The number of discrete actions, or None for continuous ones.
-
-    Raises:
-        ValueError: If actions and space are of different kinds, or the space is neither
-            discrete nor a box.
-    """
-    action = np.asarray(action)
-    is_whole = action.dtype.kind in "iub" or bool((action == np.round(action)).all())
-    if action_space is None:
-        return _guess_num_actions(action, is_whole)
-    if isinstance(action_space, gymnasium.spaces.Discrete | gymnax_spaces.Discrete):
-        if not is_whole or action.size != len(action):
-            raise ValueError(
-                "action must be integers [N] to go with the discrete action_space, "
-                f"got {action.dtype} of shape {action.shape}"
-            )
-        if getattr(action_space, "start", 0) != 0:
-            raise ValueError(
-                "action_space must have discrete actions that start at 0, got "
-                f"{action_space}"
-            )
-        return int(action_space.n)
-    if isinstance(action_space, gymnasium.spaces.Box | gymnax_spaces.Box):
-        return None
-    if isinstance(action_space, gymnasium.spaces.MultiDiscrete):
-        raise ValueError(f"action_space: {_NO_FACTORS}")
-    raise ValueError(
-        "action_space must be a Discrete or a Box of gymnax or Gymnasium, got "
-        f"{type(action_space).__name__}"
-    )
-
-
-_NO_FACTORS = (
-    "MultiDiscrete actions (several integers at once) are not supported; number their "
-    "combinations, action = numpy.ravel_multi_index(action.T, nvec), and give the "
-    "action_space Discrete(prod(nvec))"
-)
-
-
-def _guess_num_actions(action: np.ndarray, is_whole: bool) -> int | None:
-    """What actions without a space are, where it is plain."""
-    if action.dtype.kind in "iub":
-        if action.ndim == 1:
-            return int(np.max(action)) + 1
-        raise ValueError(f"action: got integers of shape {action.shape}. {_NO_FACTORS}")
-    if is_whole and action.min() >= 0 and len(np.unique(action)) > 1:
-        raise ValueError(
-            f"action: got floats that are whole numbers, {action.min():g} to "
-            f"{action.max():g}, which may be discrete actions or continuous ones; "
-            "give the action_space, Discrete or Box"
-        )
-    return None
-
-
-def check_discrete(action: Any, num_actions: int) -> np.ndarray:
-    """The actions, if they are in 0 ... num_actions - 1.
-
-    Raises:
-        ValueError: Otherwise.
-    """
-    action = np.asarray(action).reshape(-1).astype(np.int64)
-    if action.min() < 0 or action.max() >= num_actions:
-        wrong = action.min() if action.min() < 0 else action.max()
-        raise ValueError(
-            f"action must be discrete actions in 0 ... {num_actions - 1}, got {wrong}"
-        )
-    return action
 
 
 def _matrix(name: str, values: Any) -> np.ndarray:

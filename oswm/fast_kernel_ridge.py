@@ -28,16 +28,16 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import struct
 
 from jaxrl_runs import values
 from jaxrl_runs.values import MANY, SCALES, setting
-from oswm.closed_form import ClosedForm, least, left_over, noise_of, targets_of
+from oswm.closed_form import ClosedForm, least, left_over, noise_of
 from oswm.context import Scale
 from oswm.features import apply_form, form_of, pairs
 from oswm.kernel_ridge import (
     Polynomial,
+    Standardised,
     fit_polynomials,
     kernel_features,
     reward_pairs,
@@ -158,32 +158,23 @@ class FastKernelRidge(ClosedForm):
 
     def fit_targets(self, context):
         """Fit changes from observation and action; the reward from all."""
-        mask = context.mask
-        targets = targets_of(context)
-        target_scale = Scale.of(targets, mask)
-        targets = mask[:, None] * target_scale.normalize(targets)
-        inputs = jnp.concatenate([context.obs, context.action], axis=1)
-        change_scale = Scale.of(inputs, mask)
-        inputs = mask[:, None] * change_scale.normalize(inputs)
-        views = jnp.ones((1, inputs.shape[1]))
+        mask, data = context.mask, Standardised.of(context)
+        inputs, every = data.inputs, data.every
         products = pairs(inputs.shape[1])
+        views = jnp.ones((1, inputs.shape[1]))
         change, *of_change = self._fit(
-            inputs, products, targets[:, :-1], mask, views, self.num_landmarks
+            inputs, products, data.targets[:, :-1], mask, views, self.num_landmarks
         )
-        every = jnp.concatenate([context.obs, context.action, context.next_obs], axis=1)
-        reward_scale = Scale.of(every, mask)
-        every = mask[:, None] * reward_scale.normalize(every)
         products = reward_pairs(every.shape[1], context.obs_size)
-        is_next = np.arange(every.shape[1]) >= inputs.shape[1]
-        views = jnp.asarray(np.stack([~is_next, is_next, np.ones_like(is_next)]), float)
+        size = self.num_reward_landmarks
         reward, *of_reward = self._fit(
-            every, products, targets[:, -1:], mask, views, self.num_reward_landmarks
+            every, products, data.targets[:, -1:], mask, data.views, size
         )
         residual, std = (
-            target_scale.std * jnp.concatenate(parts, axis=1)
+            data.target_scale.std * jnp.concatenate(parts, axis=1)
             for parts in zip(of_change, of_reward, strict=True)
         )
-        fit = FastFit(change_scale, reward_scale, target_scale, change, reward)
+        fit = FastFit(*data.scales, change, reward)
         return fit, residual, std
 
     def predict_targets(self, fit, obs, action):

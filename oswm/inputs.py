@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from envs import Transitions, read_transitions
+from envs.log_records import is_records
 from jaxrl_runs.values import shown
 
 Log = Transitions | Mapping[str, Any] | Sequence[Any] | str | os.PathLike[str] | Any
@@ -19,23 +20,28 @@ def read_log(log: Log) -> Transitions:
     """Valid transitions.
 
     Args:
-        log: Transitions; a mapping, a DataFrame or a path, as `envs.read_transitions`
-            takes them; or a tuple of arrays in the order of the fields of
-            `Transitions`, of which `terminated` and `truncated` may be missing: no row
-            then ends its episode. A list of arrays is taken like a tuple.
+        log: Transitions; a mapping, a list of mappings, a DataFrame or a path, as
+            `envs.read_transitions` takes them; or a tuple of arrays in the order
+            of the fields of `Transitions`, of which `terminated` and `truncated` may be
+            missing: no row then ends its episode. A list of arrays is taken like a
+            tuple.
 
     Raises:
         FileNotFoundError: There is no file at the path.
         TypeError: It is none of these.
         ValueError: Names the field that does not fit.
     """
-    if isinstance(log, tuple | list):
+    if isinstance(log, tuple | list) and not is_records(log):
         return _of_arrays(log)
-    is_known = isinstance(log, Transitions | Mapping | str | os.PathLike)
+    kinds = Transitions | Mapping | str | os.PathLike | tuple | list
+    is_known = isinstance(log, kinds) or (
+        isinstance(log, np.ndarray) and log.dtype.names is not None
+    )
     if not (is_known or hasattr(log, "iterate_episodes") or hasattr(log, "columns")):
         raise TypeError(
-            "log must be transitions, a mapping of arrays, a DataFrame, a Minari "
-            f"dataset, a tuple of arrays or a path, got {shown(log)}"
+            "log must be transitions, a mapping of arrays, a list of mappings, a "
+            "DataFrame, a Minari dataset, a tuple of arrays or a path, got "
+            f"{shown(log)}"
         )
     return read_transitions(log)
 
@@ -44,7 +50,7 @@ def _of_arrays(arrays: Sequence[Any]) -> Transitions:
     if not 4 <= len(arrays) <= len(_FIELDS):
         raise ValueError(
             f"log must be {', '.join(_FIELDS)}, of which the last two may be missing, "
-            f"got {len(arrays)} arrays"
+            f"got {len(arrays)} arrays; rows in a list have to be mappings"
         )
     fields = dict(zip(_FIELDS, map(np.asarray, arrays), strict=False))
     for name in _FIELDS[4:]:

@@ -14,6 +14,7 @@ Source: Rasmussen and Williams, Gaussian Processes for Machine Learning (2006), 
 from __future__ import annotations
 
 import dataclasses
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +31,7 @@ from oswm.closed_form import (
     solve,
     targets_of,
 )
-from oswm.context import Scale
+from oswm.context import Context, Scale
 from oswm.features import pairs, quadratic
 from oswm.landmarks import choose_landmarks, kernel
 from oswm.linalg import inverse_factor, matmul
@@ -184,30 +185,19 @@ class KernelRidge(ClosedForm):
 
     def fit_targets(self, context):
         """Fit changes from observation and action; the reward from all."""
-        mask = context.mask
-        targets = targets_of(context)
-        target_scale = Scale.of(targets, mask)
-        targets = mask[:, None] * target_scale.normalize(targets)
-        inputs = jnp.concatenate([context.obs, context.action], axis=1)
-        change_scale = Scale.of(inputs, mask)
-        inputs = mask[:, None] * change_scale.normalize(inputs)
+        mask, data = context.mask, Standardised.of(context)
+        inputs, every = data.inputs, data.every
         views = jnp.ones((1, inputs.shape[1]))
         change, *of_change = self._fit(
-            inputs, jax.vmap(quadratic)(inputs), targets[:, :-1], mask, views, None
+            inputs, jax.vmap(quadratic)(inputs), data.targets[:, :-1], mask, views, None
         )
-
-        every = jnp.concatenate([context.obs, context.action, context.next_obs], axis=1)
-        reward_scale = Scale.of(every, mask)
-        every = mask[:, None] * reward_scale.normalize(every)
-        is_next = np.arange(every.shape[1]) >= inputs.shape[1]
-        views = jnp.asarray(np.stack([~is_next, is_next, np.ones_like(is_next)]), float)
         features = jax.vmap(reward_features, (0, None))(every, context.obs_size)
+        additive = jnp.array([0.0, 0.5])
         reward, *of_reward = self._fit(
-            every, features, targets[:, -1:], mask, views, jnp.array([0.0, 0.5])
+            every, features, data.targets[:, -1:], mask, data.views, additive
         )
-
         residual, std = (
-            target_scale.std * jnp.concatenate(parts, axis=0).T
+            data.target_scale.std * jnp.concatenate(parts, axis=0).T
             for parts in zip(of_change, of_reward, strict=True)
         )
         if context.obs_size <= _MOST_UNROLLED:
@@ -216,7 +206,7 @@ class KernelRidge(ClosedForm):
                 for i in range(context.obs_size)
             )
         reward = jax.tree.map(lambda x: x[0], reward)
-        fit = KernelFit(change_scale, reward_scale, target_scale, change, reward)
+        fit = KernelFit(*data.scales, change, reward)
         return fit, residual, std
 
     def _fit(
@@ -319,6 +309,53 @@ class KernelRidge(ClosedForm):
         mean = jnp.append(change, reward)
         std = jnp.append(change_std, reward_std)
         return fit.target_scale.restore(mean), fit.target_scale.std * std
+
+
+class Standardised(NamedTuple):
+    """A context's columns with mean 0 and deviation 1, and 0 in rows not in use.
+
+    Attributes:
+        targets: [N, S + 1], changes of observations and the reward.
+        inputs: [N, S + A], observation and action, from which changes are predicted.
+        every: [N, S + A + S], the next observation too, for the reward.
+        change_scale: Of ``inputs``.
+        reward_scale: Of ``every``.
+        target_scale: Of ``targets``.
+    """
+
+    targets: jax.Array
+    inputs: jax.Array
+    every: jax.Array
+    change_scale: Scale
+    reward_scale: Scale
+    target_scale: Scale
+
+    @classmethod
+    def of(cls, context: Context) -> Standardised:
+        """Of the rows that are in use."""
+        before = context.obs, context.action
+        tables = (
+            targets_of(context),
+            jnp.concatenate(before, axis=1),
+            jnp.concatenate([*before, context.next_obs], axis=1),
+        )
+        target, change, reward = (Scale.of(table, context.mask) for table in tables)
+        targets, inputs, every = (
+            context.mask[:, None] * scale.normalize(table)
+            for scale, table in zip((target, change, reward), tables, strict=True)
+        )
+        return cls(targets, inputs, every, change, reward, target)
+
+    @property
+    def scales(self) -> tuple[Scale, Scale, Scale]:
+        """Of inputs, of every column and of targets."""
+        return self.change_scale, self.reward_scale, self.target_scale
+
+    @property
+    def views(self) -> jax.Array:
+        """What a reward may depend on [3, S + A + S]: before, after, all of it."""
+        is_next = np.arange(self.every.shape[1]) >= self.inputs.shape[1]
+        return jnp.asarray(np.stack([~is_next, is_next, is_next | True]), float)
 
 
 def reward_features(inputs: jax.Array, obs_size: int) -> jax.Array:

@@ -91,10 +91,10 @@ def main() -> None:
     """Command line."""
     options = tyro.cli(Options, description=__doc__)
     set_flags()
-    from jaxrl_runs.run_folder import RunFolderError
+    from jaxrl_runs.commands import run_command
     from oswm.pretraining import pretrain
 
-    try:
+    def train() -> None:
         pretrain(
             options.out,
             config_of(options),
@@ -104,9 +104,9 @@ def main() -> None:
             resume=options.resume,
             about={"trained_with": f"python -m oswm.train --preset {options.preset}"},
         )
-    except (ValueError, FloatingPointError, RunFolderError) as error:
-        raise SystemExit(f"error: {error}") from error
-    print(f"trained: oswm.load_model({str(options.out)!r})")
+        print(f"trained: oswm.load_model({str(options.out)!r})")
+
+    run_command(train)
 
 
 if __name__ == "__main__":

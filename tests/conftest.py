@@ -1,11 +1,15 @@
 """Shared test settings: two CPU devices, XLA flags, one compile cache per run."""
 
+from __future__ import annotations
+
 import atexit
 import collections
+import gc
 import os
 import shutil
 import tempfile
 from importlib.metadata import version
+from pathlib import Path
 
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "2")
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -26,7 +30,9 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     _cache = tempfile.mkdtemp(prefix="jaxrl-se-tests-")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache
     atexit.register(shutil.rmtree, _cache, ignore_errors=True)
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
+# Even of the smallest programs: to read one takes a third of the time to compile it,
+# and there are ten thousand.
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 from benchmarks.launch import SMALL_PROGRAMS, configure
 
@@ -38,7 +44,8 @@ import jax
 import pytest
 
 # What takes longest: begun last, it would keep one worker while the other is idle.
-_FIRST = ("test_notebooks.py", "oswm", "benchmarks")
+_FIRST = ("test_guides.py", "test_notebooks.py", "oswm", "benchmarks")
+_MEMORY = 3e9  # bytes of a worker above which its compiled programs are let go
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -49,6 +56,32 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return next((i for i, x in enumerate(_FIRST) if x in parts), len(_FIRST))
 
     items.sort(key=place)
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported out of garbage collection, and collect seldom.
+
+    Tracing makes objects by the million, of which few are garbage; a tenth of the
+    suite's time went into looking for it.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+
+
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Between files, let go of programs that no other test will ask for."""
+    if nextitem and nextitem.path != item.path and _resident_bytes() > _MEMORY:
+        jax.clear_caches()
+        gc.collect()
+
+
+def _resident_bytes() -> int:
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:  # not Linux
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

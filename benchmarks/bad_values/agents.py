@@ -7,7 +7,19 @@ from collections.abc import Iterator
 import jaxrl_se
 from benchmarks.bad_values.values import bad_values
 from benchmarks.bad_values.verdicts import Case, Untouched
-from jaxrl_se import DDPG, DDQN, ICM, PPO, RND, SAC, SARSA, TD3, DiscreteTD3, QLearning
+from jaxrl_se import (
+    DDPG,
+    DDQN,
+    ICM,
+    PPO,
+    RND,
+    SAC,
+    SARSA,
+    TD3,
+    DiscreteTD3,
+    QLearning,
+    RecurrentPPO,
+)
 
 _PAIRS = {
     kind: (env, env.default_params)
@@ -42,6 +54,20 @@ _TABLE = {
     "epsilon_decay": "rate",
     "epsilon_end": "share",
     "count_bonus": "not negative",
+}
+_PPO = {
+    "learning_rate": "rate",
+    "discount": "rate",
+    "gae_lambda": "share",
+    "clip_ratio": "positive",
+    "entropy_coef": "not negative",
+    "value_coef": "not negative",
+    "max_grad_norm": "positive",
+    "initial_std": "positive",
+    "num_envs": "count",
+    "rollout_steps": "count",
+    "num_epochs": "count",
+    "num_minibatches": "count",
 }
 # Fields by agent; `variation` and `bonus_key` are set by the toolkit itself.
 AGENTS: dict[type, tuple[str, dict[str, str]]] = {
@@ -87,25 +113,8 @@ AGENTS: dict[type, tuple[str, dict[str, str]]] = {
             "target_entropy_ratio": "share",
         },
     ),
-    PPO: (
-        "discrete",
-        {
-            **LAYERED,
-            "network": "name",
-            "learning_rate": "rate",
-            "discount": "rate",
-            "gae_lambda": "share",
-            "clip_ratio": "positive",
-            "entropy_coef": "not negative",
-            "value_coef": "not negative",
-            "max_grad_norm": "positive",
-            "initial_std": "positive",
-            "num_envs": "count",
-            "rollout_steps": "count",
-            "num_epochs": "count",
-            "num_minibatches": "count",
-        },
-    ),
+    PPO: ("discrete", {**LAYERED, "network": "name", **_PPO}),
+    RecurrentPPO: ("discrete", {**_PPO, "memory_size": "count"}),
     QLearning: ("states", _TABLE),
     SARSA: ("states", _TABLE),
 }

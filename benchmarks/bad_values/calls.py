@@ -15,7 +15,7 @@ import jaxrl_se
 import oswm
 from benchmarks.bad_values.agents import TASK
 from benchmarks.bad_values.values import bad_values
-from benchmarks.bad_values.verdicts import Case
+from benchmarks.bad_values.verdicts import Case, StartedError
 from jaxrl_se import DDQN
 from jaxrl_se.defaults import Budget
 
@@ -35,6 +35,8 @@ def call_cases(folder: Path) -> Iterator[Case]:
         *_files(folder),
         *_tasks(),
         *_worlds(),
+        *_from_logs(folder),
+        *_agents(folder),
         *_finetune(folder),
     )
     for entry, function, needed, kinds in calls:
@@ -153,6 +155,8 @@ def _evolution(folder: Path) -> Iterator[Call]:
             "checkpoint_every": "count",
             "on_generation": "function",
             "mesh": "object",
+            "real_steps": "positive whole number or none",
+            "probe": "object",
         },
     )
     yield (
@@ -288,6 +292,122 @@ def _worlds() -> Iterator[Call]:
     )
 
 
+def _from_logs(folder: Path) -> Iterator[Call]:
+    """From a log, or a few real steps, to a policy or an environment."""
+    given = {
+        "action_space": "space",
+        "max_steps": "count or none",
+        "terminated": "function",
+        "reward": "function",
+        "progress": "flag",
+    }
+    yield (
+        "solve",
+        jaxrl_se.solve,
+        {"log": _log(60), "model": _Started(), "progress": False},
+        {
+            **given,
+            "log": "log",
+            "key": "key",
+            "agent": "agent or none",
+            "num_steps": "count or none",
+            "num_agents": "count",
+            "num_worlds": "count",
+            "model": "model",
+            "uncertainty_penalty": "not negative",
+            "initial_obs": "starts",
+        },
+    )
+    folders = {"out": "path", "resume": "flag"}
+    yield (
+        "evolve_from_log",
+        jaxrl_se.evolve_from_log,
+        {
+            "log": _log(60),
+            "config": jaxrl_se.LogConfig(model=_Started()),
+            "progress": False,
+        },
+        {
+            **given,
+            **folders,
+            "log": "log",
+            "config": "object",
+            "key": "key",
+            "evolution": "object",
+            "test_task": "outer task or none",
+            "checkpoint_every": "count",
+            "on_generation": "function",
+        },
+    )
+    yield (
+        "evolve_in_rounds",
+        jaxrl_se.evolve_in_rounds,
+        {"task": TASK, "progress": False},
+        {
+            **folders,
+            "task": "outer task",
+            "config": "object",
+            "key": "key",
+            "progress": "flag",
+        },
+    )
+
+
+def _agents(folder: Path) -> Iterator[Call]:
+    """Agents that outlive their script."""
+    env, params = TASK
+    shipped = jaxrl_se.load_agent("CartPole-v1")
+    agent, policy, spaces = DDQN(), shipped.policy, shipped.spaces
+    saved = jaxrl_se.save_agent(folder / "agent.npz", shipped)
+    yield (
+        "save_agent",
+        jaxrl_se.save_agent,
+        {"path": folder / "other.npz", "trained": policy, "spaces": spaces},
+        {"path": "path", "trained": "object", "spaces": "object", "card": "mapping"},
+    )
+    yield (
+        "load_agent",
+        jaxrl_se.load_agent,
+        {"name_or_path": saved},
+        {"name_or_path": "path"},
+    )
+    yield (
+        "export_policy",
+        jaxrl_se.export_policy,
+        {"path": folder / "function", "policy": policy, "spaces": spaces},
+        {"path": "path", "policy": "object", "spaces": "object"},
+    )
+    yield (
+        "learning_curve",
+        jaxrl_se.learning_curve,
+        {"agent": agent, "task": TASK, "key": 0, "num_steps": 100},
+        {
+            "agent": "agent",
+            "task": "task",
+            "key": "key",
+            "num_steps": "count",
+            "num_agents": "count",
+            "num_points": "count",
+            "num_episodes": "count",
+            "test_task": "outer task or none",
+            "label": "text",
+        },
+    )
+    yield "RandomPolicy", jaxrl_se.RandomPolicy, {}, {"spaces": "object"}
+    yield (
+        "PartlyObserved",
+        envs.PartlyObserved,
+        {"env": env, "shown": (0,)},
+        {"env": "object", "shown": "places"},
+    )
+    yield (
+        "flat_observations",
+        envs.flat_observations,
+        {"params": params},
+        {"env": "object"},
+    )
+
+
 def _finetune(folder: Path) -> Iterator[Call]:
     space = finetune.example_space()
     yield (
@@ -354,17 +474,25 @@ def _finetune(folder: Path) -> Iterator[Call]:
     )
 
 
-def _log() -> envs.Transitions:
-    """A log of 40 rows."""
-    obs = np.arange(41, dtype=np.float32)[:, None] / 40
+def _log(num_rows: int = 40) -> envs.Transitions:
+    """A log of a few rows."""
+    obs = np.arange(num_rows + 1, dtype=np.float32)[:, None] / num_rows
     return envs.Transitions(
         obs=obs[:-1],
-        action=np.arange(40) % 2,
-        reward=np.ones(40, np.float32),
+        action=np.arange(num_rows) % 2,
+        reward=np.ones(num_rows, np.float32),
         next_obs=obs[1:],
-        terminated=np.arange(40) == 39,
-        truncated=np.zeros(40, bool),
+        terminated=np.arange(num_rows) == num_rows - 1,
+        truncated=np.zeros(num_rows, bool),
     )
+
+
+class _Started(oswm.Persistence):
+    """A world model that says so as soon as it is to be fitted."""
+
+    def fit(self, context: oswm.Context) -> Any:
+        """Never gets that far."""
+        raise StartedError
 
 
 _SOLVED = jaxrl_se.Solved

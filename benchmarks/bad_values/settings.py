@@ -131,6 +131,33 @@ CONFIGS: dict[Any, tuple[dict[str, Any], dict[str, str]]] = {
         {"model": oswm.Ridge()},
         {"num_members": "count", "fraction": "rate", "seed": "index"},
     ),
+    jaxrl_se.LogConfig: (
+        {},
+        {
+            "model": "model",
+            "num_worlds": "count",
+            "fraction": "rate",
+            "uncertainty_penalty": "not negative",
+            "sample": "flag",
+            "initial_obs": "starts of any size",
+            "fitness_episodes": "count",
+            "model_steps": "count",
+            "with_agents": "flag or none",
+            "test_agents": "count",
+            "test_episodes": "count",
+        },
+    ),
+    jaxrl_se.RoundsConfig: (
+        {},
+        {
+            "real_steps": "count",
+            "first_rows": "count",
+            "max_rounds": "count",
+            "agree": "not negative",
+            "log": "object",
+            "evolution": "object",
+        },
+    ),
     finetune.ColdConfig: (
         {},
         {

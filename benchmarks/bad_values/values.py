@@ -231,13 +231,17 @@ BAD: dict[str, list[Any]] = {
     ],
 }
 
+BAD["places"] = [x for x in BAD["layers"] if x != [64] and x != (0,)]
+BAD["mapping"] = [x for x in BAD["object"] if not isinstance(x, dict)]
 BAD["varied agent"] = [x for x in BAD["agent"] if not isinstance(x, jaxrl_se.RND)]
 BAD["scales"] = [*BAD["numbers"], (0,), (-1.0,), (float("inf"),), [1.0], (True,)]
 BAD["model"] = [*BAD["object"], oswm.KernelRidge, oswm.Ridge, jaxrl_se.DDQN()]
 BAD["log"] = [None, 3, 1.5, [], (), Odd(), int, np.zeros(3), True]
 BAD["space"] = ["x", 3, 1.5, [], {}, Odd(), int, np.zeros(3), True, (0, 1)]
 BAD["starts"] = ["x", 3, 1.5, [], {}, Odd(), int, np.zeros(3), np.zeros((0, 1))]
-BAD["starts"] += [np.zeros((2, 2)), np.full((1, 1), np.nan), ["a"], True]
+BAD["starts"] += [np.full((1, 1), np.nan), ["a"], True]
+BAD["starts of any size"] = list(BAD["starts"])
+BAD["starts"] += [np.zeros((2, 2))]
 BAD["budget"] = BAD["positive"]
 BAD["source"] = [x for x in BAD["object"] if not isinstance(x, str | dict)]
 _GOOD = {

@@ -13,8 +13,8 @@ from pathlib import Path
 import jax
 from jax.sharding import Mesh
 
+from jaxrl_runs.commands import run_command
 from jaxrl_runs.devices import population_mesh
-from jaxrl_runs.run_folder import RunFolderError
 
 
 def use_compilation_cache() -> None:
@@ -52,11 +52,4 @@ def run(main: Callable[[], object]) -> None:
     warnings.showwarning = lambda message, category, *_: print(
         f"{category.__name__.removeprefix('User').lower()}: {message}", file=sys.stderr
     )
-    try:
-        main()
-    except KeyboardInterrupt:
-        print("\ninterrupted; continue with --resume", file=sys.stderr)
-        sys.exit(130)
-    except (ValueError, RunFolderError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_command(main)

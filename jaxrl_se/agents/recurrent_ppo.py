@@ -11,6 +11,18 @@ import optax
 from flax import struct
 
 from envs.spaces import Spaces
+from jaxrl_runs.values import (
+    COUNT,
+    DISCOUNT,
+    FRACTION,
+    MANY,
+    NOT_NEGATIVE,
+    POSITIVE,
+    RATE,
+    WIDTH,
+    static,
+    traced,
+)
 from jaxrl_se.agents.agent import Agent, Transition
 from jaxrl_se.agents.ppo import Rollout, advantages
 from jaxrl_se.recurrent import RecurrentNetwork, RememberingPolicy
@@ -93,19 +105,19 @@ class RecurrentPPO(Agent):
       memory_size: Size of the GRU's memory.
     """
 
-    learning_rate: float = 1e-3
-    discount: float = 0.99
-    gae_lambda: float = 0.95
-    clip_ratio: float = 0.2
-    entropy_coef: float = 0.01
-    value_coef: float = 0.5
-    max_grad_norm: float = 0.5
-    initial_std: float = 1.0
-    num_envs: int = struct.field(pytree_node=False, default=16)
-    rollout_steps: int = struct.field(pytree_node=False, default=64)
-    num_epochs: int = struct.field(pytree_node=False, default=4)
-    num_minibatches: int = struct.field(pytree_node=False, default=4)
-    memory_size: int = struct.field(pytree_node=False, default=64)
+    learning_rate: float = traced(1e-3, RATE)
+    discount: float = traced(0.99, DISCOUNT)
+    gae_lambda: float = traced(0.95, FRACTION)
+    clip_ratio: float = traced(0.2, POSITIVE)
+    entropy_coef: float = traced(0.01, NOT_NEGATIVE)
+    value_coef: float = traced(0.5, NOT_NEGATIVE)
+    max_grad_norm: float = traced(0.5, POSITIVE)
+    initial_std: float = traced(1.0, POSITIVE)
+    num_envs: int = static(8, MANY)
+    rollout_steps: int = static(64, MANY)
+    num_epochs: int = static(10, COUNT)
+    num_minibatches: int = static(4, COUNT)
+    memory_size: int = static(64, WIDTH)
 
     def network(self, spaces: Spaces) -> RecurrentNetwork:
         """Features, logits or a mean, and a value."""
@@ -122,12 +134,6 @@ class RecurrentPPO(Agent):
 
     def check(self, spaces: Spaces) -> None:
         """Raises ValueError if the agent cannot learn in these spaces."""
-        sizes = "num_envs rollout_steps num_epochs num_minibatches memory_size"
-        for name in sizes.split():
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"{name} must be at least 1, got {getattr(self, name)}"
-                )
         if self.num_envs % self.num_minibatches:
             raise ValueError(
                 f"num_minibatches must divide num_envs ({self.num_envs}), got "

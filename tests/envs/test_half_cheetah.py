@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import envs
-from envs import half_cheetah, registry
+from envs import half_cheetah
 
 NAME = "HalfCheetah-v5"
 SEQUENCE = 20
@@ -19,12 +19,16 @@ SEQUENCE = 20
 
 def test_a_missing_extra_is_named_with_its_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "mujoco", None)
-    monkeypatch.setattr(registry, "_made", {})
     half_cheetah._physics.cache_clear()
     half_cheetah._mjx.cache_clear()
     assert NAME in envs.available()
-    with pytest.raises(ModuleNotFoundError, match=r"pip install 'jaxrl-se\[mujoco\]'"):
-        envs.make(NAME)
+    envs.register("made anew", half_cheetah.make_half_cheetah)
+    try:
+        hint = r"pip install 'jaxrl-se\[mujoco\]'"
+        with pytest.raises(ModuleNotFoundError, match=hint):
+            envs.make("made anew")
+    finally:
+        envs.unregister("made anew")
 
 
 @pytest.fixture(scope="module")

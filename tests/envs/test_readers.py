@@ -107,7 +107,7 @@ def test_columns_of_any_name(tmp_path):
 
 
 BAD_CSV = {
-    "found semicolons": "obs_0;action\n0,5;1\n",
+    "got numbers": "0.5,1\n0.2,1\n",
     "expected a header": "\n\n",
     "expected 2 cells as in the header, got 3 in line 3": "a,b\n1,2\n0,5,1\n",
     "column 'reward': expected a number, got 'N/A' in line 3": "reward\n1\nN/A\n",
@@ -233,6 +233,35 @@ def test_vector_environments_in_any_autoreset_mode(mode, nested):
     episodes = envs.episodes_of(rows)
     np.testing.assert_array_equal(episodes.starts, np.flatnonzero(rows.obs[:, 4] == 0))
     assert episodes.time_limit == 6
+
+
+@pytest.mark.parametrize("how", ["one", "factory", "vector"])
+def test_external_tasks_are_flattened_likewise(how):
+    """`collect` and agents see vectors, and condition's environment gives them back."""
+    task = {
+        "one": Clock,
+        "factory": lambda: Clock,
+        "vector": lambda: SyncVectorEnv(
+            [Clock] * 3, autoreset_mode=AutoresetMode.SAME_STEP
+        ),
+    }[how]()
+    task = envs.external(task)
+    assert task.spaces.obs_size == 5
+    rows = task.collect(60, 0)
+    np.testing.assert_array_equal(rows.next_obs[:, :3].argmax(1), rows.action)
+    np.testing.assert_array_equal(rows.next_obs[:, 4], rows.obs[:, 4] + 1)
+    assert rows.terminated.any() and rows.truncated.any()
+    returns = task.play(lambda obs, key: (obs[..., 4] > 2).astype(int), 0, 2)[0].returns
+    np.testing.assert_array_equal(returns, 3.0)
+    task.close()
+
+
+def test_external_tasks_of_other_spaces_are_refused():
+    class Odd(Clock):
+        action_space = gymnasium.spaces.Dict(a=gymnasium.spaces.Discrete(2))
+
+    with pytest.raises(TypeError, match="actions must be single arrays, got Dict"):
+        envs.external(Odd)
 
 
 def test_vector_environments_follow_a_policy():

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 import envs
-from envs import registry
 
 # HalfCheetah needs an optional extra and has tests of its own.
 BUILT_IN = [
@@ -25,11 +24,10 @@ BUILT_IN = [
 @pytest.fixture
 def forget():
     """Forget what a test registers."""
-    before = {k: dict(getattr(registry, k)) for k in ("_specs", "_factories", "_made")}
+    before = envs.available()
     yield
-    for name, content in before.items():
-        getattr(registry, name).clear()
-        getattr(registry, name).update(content)
+    for name in set(envs.available()) - set(before):
+        envs.unregister(name)
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
@@ -138,6 +136,13 @@ def test_own_task_can_be_registered_once(forget):
     assert envs.available()[-1] == "Catch"
     with pytest.raises(ValueError, match="'Catch' is already registered"):
         envs.register("Catch", factory)
+    envs.unregister("Catch")
+    assert "Catch" not in envs.available()
+    with pytest.raises(ValueError, match="unknown task 'Catch'"):
+        envs.unregister("Catch")
+    envs.register("Catch", factory)
+    envs.make("Catch")
+    assert len(calls) == 2
 
 
 def test_bad_factories_are_refused(forget):

@@ -149,10 +149,8 @@ BAD = {
     "truncated must be flags .* got 2 in row 3": batch(
         truncated=np.array([0, 0, 0, 2])
     ),
-    "terminated must be of dtype bool or 0 and 1, got <U1": batch(
-        terminated=list("abcd")
-    ),
-    "reward must be of dtype float, int, .* got <U1": batch(reward=list("abcd")),
+    "terminated must be flags .* got a in row 0": batch(terminated=list("abcd")),
+    r"reward must be numbers, got text \('a' in row 0\)": batch(reward=list("abcd")),
     "obs must be numbers, got NoneType": batch(obs=np.full((4, 3), None)),
     "obs: not readable as an array": batch(obs=[[1.0], [1.0, 2.0], [1.0], [1.0]]),
     "reward must be finite .* 1 of 4 rows, first in row 2": batch(
@@ -231,7 +229,7 @@ def pickled():
         (lambda: file_of(**fields())[:-200], "not readable as transitions"),
         (single_array, "not readable as transitions"),
         (lambda: file_of(**without("next_obs")), "lacks the field 'next_obs'"),
-        (pickled, "action.npy announces object"),
+        (pickled, "action.npy holds Python objects"),
         (damaged, "not readable as transitions"),
         (lambda: file_of(**fields(reward=np.ones(3))), "reward must be of shape"),
     ],

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks.finetuning.arms import GRID, METHODS, split_seeds
+from benchmarks.finetuning.arms import GRID, METHODS
 from benchmarks.finetuning.quality import by_length
 from benchmarks.finetuning.report import (
     compare_refit,
@@ -93,12 +93,3 @@ def test_errors_are_split_by_known_epochs():
     assert found["none"]["mse"] == 2 and found["none"]["count"] == 3
     assert found["1-3"]["mse"] == 5 and found["11+"]["mse"] == 7
     assert found["4-10"]["mse"] == 4
-
-
-def test_seeds_share_no_member(bundle):
-    one, two = split_seeds(bundle, 2)
-    whole = bundle.learned.performance.weights["log_ard"]
-    for i, seed in enumerate((one, two)):
-        found = seed.learned.performance.weights["log_ard"]
-        np.testing.assert_array_equal(found, whole[i : i + 1])
-    assert len(one.learned.zero_shot.weights["Dense_0"]["bias"]) == 1

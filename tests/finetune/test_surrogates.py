@@ -9,6 +9,7 @@ import pytest
 from scipy.stats import multivariate_normal
 
 import finetune
+from benchmarks.finetuning.arms import split_seeds
 from finetune import gp
 from finetune import reference as ref
 from finetune.baselines import random_search
@@ -287,3 +288,12 @@ def test_policy_beats_random_search(bundle, synthetic):
             grid,
         )
         assert regret[0].mean() < 0.8 * chance[i].mean()
+
+
+def test_seeds_share_no_member(bundle):
+    one, two = split_seeds(bundle, 2)
+    whole = bundle.learned.performance.weights["log_ard"]
+    for i, seed in enumerate((one, two)):
+        found = seed.learned.performance.weights["log_ard"]
+        np.testing.assert_array_equal(found, whole[i : i + 1])
+    assert len(one.learned.zero_shot.weights["Dense_0"]["bias"]) == 1

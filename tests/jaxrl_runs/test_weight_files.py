@@ -92,7 +92,7 @@ def test_sizes_are_checked_before_memory_is_asked_for(path, tmp_path):
 def test_pickles_are_never_opened(tmp_path):
     path = tmp_path / "w.npz"
     np.savez(path, a=np.array([{"x": 1}], dtype=object))
-    with pytest.raises(WeightFileError, match="announces object"):
+    with pytest.raises(WeightFileError, match="holds Python objects"):
         read_weights(path)
 
 

@@ -92,7 +92,7 @@ def test_discrete_actions_out_of_range(wrong):
     [
         (np.linspace(-1, 1, 20), spaces.Discrete(2), "action must be integers"),
         (np.ones((20, 2)), BOX, "action must have 1 dimensions"),
-        (np.ones(20, int), gymnasium.spaces.MultiBinary(2), "action_space must be"),
+        (np.ones(20, int), gymnasium.spaces.MultiBinary(2), "MultiBinary"),
         (np.ones(20, int), gymnasium.spaces.Discrete(2, start=1), "start at 0"),
     ],
 )

@@ -169,7 +169,7 @@ def test_several_discrete_actions_are_refused_by_name_with_a_remedy():
 def test_many_actions_ask_for_rows_before_they_ask_for_memory():
     action = log().action.copy()
     action[0] = 2**40
-    with pytest.raises(ValueError, match="transitions must have at least"):
+    with pytest.raises(ValueError, match="discrete actions are numbered from 0"):
         oswm.Context.of(changed(log(), action=action))
 
 
@@ -227,3 +227,39 @@ def test_mappings_of_observations_come_back_in_the_environment_that_is_made():
     for action in (1, 0, 1):
         obs, *_ = env.step(action)
         assert obs in space and obs["gear"] == action
+
+
+GUESSED = {
+    r"the log never takes 1, so that": {"action": log().action * 2},
+    r"never takes another action than 0": {"action": log().action * 0},
+    r"obs: 1 of \d+ rows of column 1 are far .* -9999 in row 7": {
+        "obs": np.where(
+            np.arange(NUM_ROWS)[:, None] * 3 + np.arange(log().obs.shape[1]) == 22,
+            -9999.0,
+            log().obs,
+        )
+    },
+    r"obs: the numbers of column 0 are about 17\d* in float32.* time stamps": {
+        "obs": np.column_stack(
+            [1.7e9 + np.arange(NUM_ROWS), *log().obs[:, 1:].T]
+        ).astype(np.float32)
+    },
+}
+
+
+@pytest.mark.parametrize("message", GUESSED)
+def test_what_is_guessed_is_said(message):
+    with pytest.warns(UserWarning, match=message):
+        oswm.Context.of(changed(log(), **GUESSED[message]))
+
+
+def test_continuous_actions_and_their_bounds():
+    push = np.linspace(-1, 1, NUM_ROWS, dtype=np.float32)[:, None]
+    box = gymnasium.spaces.Box(-0.5, 0.5, (1,))
+    with pytest.warns(UserWarning, match=r"rows are outside the bounds of action_sp"):
+        oswm.Context.of(changed(log(), action=push), box)
+    constant = changed(log(), action=push * 0 + 0.5)
+    with pytest.raises(ValueError, match=r"column 0 is 0.5 in all .* give the act"):
+        oswm.Context.of(constant)
+    with pytest.raises(ValueError, match="numbers those that occur"):
+        oswm.Context.of(changed(log(), action=np.arange(NUM_ROWS) % 3 - 1))

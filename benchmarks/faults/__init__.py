@@ -1,0 +1,1 @@
+"""What breaks, and whether anything is lost: kills, full disks, damaged files."""

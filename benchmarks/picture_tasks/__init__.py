@@ -1,0 +1,1 @@
+"""Do convolutions learn the usual picture tasks?"""
