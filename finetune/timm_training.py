@@ -7,6 +7,7 @@ Needs the extra ``timm``. Weights come from timm's hub, or from ``DIR/NAME.pth``
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,7 @@ def learning_rate(config: Config, epoch: int, stale: int = 0) -> float:
         low = config.get("warmup_lr", 0.0)
         return low + (base - low) * epoch / (warm + 1)
     if config["sched"] == "cosine":
-        return base * 0.5 * (1 + np.cos(np.pi * (epoch - 1) / NUM_EPOCHS))
+        return base * 0.5 * (1 + math.cos(math.pi * (epoch - 1) / NUM_EPOCHS))
     if config["sched"] == "plateau":
         return base * 0.1 ** (stale // int(config.get("patience_epochs", 5)))
     steps = (epoch - 1) // int(config.get("decay_epochs", 20))
