@@ -9,8 +9,10 @@
 import jaxrl_runs.placement  # noqa: F401  first: is `envs` ours?
 
 # isort: split
+from finetune.automl import AutoResult, area_under_learning_curve, auto
 from finetune.bundle import FitConfig, Surrogates, available, fit_surrogates, load
 from finetune.cold import ColdConfig
+from finetune.images import draw_candidates, run_images
 from finetune.job import JobResult, run
 from finetune.meta_dataset import MetaDataset
 from finetune.meta_features import (
@@ -27,6 +29,7 @@ from finetune.workers import Epoch, Outcome
 from finetune.zero_shot import RankingConfig
 
 __all__ = [
+    "AutoResult",
     "Categorical",
     "ColdConfig",
     "Condition",
@@ -43,7 +46,10 @@ __all__ = [
     "Surrogates",
     "Trial",
     "Tuner",
+    "area_under_learning_curve",
+    "auto",
     "available",
+    "draw_candidates",
     "example_space",
     "extract_image_meta_features",
     "fit_surrogates",
@@ -56,5 +62,6 @@ __all__ = [
     "read_json",
     "read_npz",
     "run",
+    "run_images",
     "text_meta_features",
 ]

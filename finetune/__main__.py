@@ -1,4 +1,4 @@
-"""Command line: `python -m finetune fit` and `python -m finetune recommend`."""
+"""Command line: `python -m finetune fit`, `recommend` and `auto`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Annotated
 import jax
 import tyro
 
+from finetune.automl import auto
 from finetune.bundle import FitConfig, fit_surrogates
 from finetune.readers import read
 from finetune.training import MetaTrainConfig
@@ -58,6 +59,42 @@ class Recommend:
     seed: int = 0
 
 
+@dataclasses.dataclass(frozen=True)
+class Auto:
+    """Classify a table, or small pictures, within minutes.
+
+    Attributes:
+        data: Folder with train.csv or train.npz, and test.csv or test.npz.
+        out: Folder for predictions.csv, written anew as they improve.
+        minutes: Of wall time.
+        label: Label column of a csv file; default: label, target, class, y or the last.
+        seed: Random seed.
+    """
+
+    data: Path
+    out: Path
+    minutes: float = 5.0
+    label: str | None = None
+    seed: int = 0
+
+
+def run_auto(args: Auto) -> None:
+    """Predict, and say what with."""
+    try:
+        result = auto(
+            args.data,
+            minutes=args.minutes,
+            label=args.label,
+            out=args.out,
+            seed=args.seed,
+        )
+    except ImportError as error:
+        raise ValueError(str(error)) from None
+    print(f"held-out accuracy {result.score:.4f}; predictions in {args.out}, by")
+    for config, weight in result.ensemble:
+        print(f"{weight:.2f} {json.dumps(config)}")
+
+
 def run_fit(args: Fit) -> None:
     """Fit and save."""
     data = read(args.data, args.percent)
@@ -89,9 +126,15 @@ def main() -> None:
     """Parse the command line."""
     args = tyro.cli(
         Annotated[Fit, tyro.conf.subcommand("fit")]
-        | Annotated[Recommend, tyro.conf.subcommand("recommend")],
+        | Annotated[Recommend, tyro.conf.subcommand("recommend")]
+        | Annotated[Auto, tyro.conf.subcommand("auto")],
         prog="python -m finetune",
     )
+    if isinstance(args, Auto):
+        run_command(
+            lambda: run_auto(args), f"{args.out} holds the predictions made so far"
+        )
+        return
     chosen = run_fit if isinstance(args, Fit) else run_recommend
     run_command(
         lambda: chosen(args),  # pyright: ignore[reportArgumentType]

@@ -251,15 +251,6 @@ class CurveModel:
         """Mean and standard deviation at some later epochs, ``[O]``."""
         return _moments(*self._ahead(posterior, run, epochs))
 
-    def look_ahead_fresh(self, level_mean, level_var, epochs, best):
-        """As `look_ahead`, for runs that were never trained, ``[F, O]``."""
-        weight, mean, var = self._ahead_fresh(level_mean, level_var, epochs)
-        gain, chance = gaussian_gain(mean, np.sqrt(var), best)
-        return (
-            np.einsum("k,fko->fo", weight, gain),
-            np.einsum("k,fko->fo", weight, chance),
-        )
-
     def moments_fresh(self, level_mean, level_var, epochs):
         """As `moments`, for one run that was never trained."""
         level = np.array([level_mean]), np.array([level_var])

@@ -53,11 +53,11 @@ class JobResult:
 
 
 def run(
-    train_epoch: TrainEpoch,
+    train_epoch: TrainEpoch | str | Path,
     space: SearchSpace | None = None,
     meta_features: Any = None,
     *,
-    budget: float,
+    budget: float | None = None,
     out: str | Path,
     surrogates: Surrogates | None = None,
     meta_dataset: MetaDataset | None = None,
@@ -83,11 +83,12 @@ def run(
         train_epoch: Trains one epoch: gets an `Epoch`, goes on from what the
             epoch before has left in ``epoch.previous``, saves its own state to
             ``epoch.folder`` and returns the validation score, or an `Outcome`.
-            Epochs may take unequal time. With ``workers`` above 1 or a ``timeout`` it
+            Epochs may take unequal time. Or a folder of pictures, with ``models`` and
+            ``minutes``: see `run_images`. With ``workers`` above 1 or a ``timeout`` it
             must be a function of a module, which worker processes import.
         space: Search space of the user's own, or give ``surrogates``.
         meta_features: Of the task, where there are surrogates.
-        budget: Seconds of wall time, over all resumes together.
+        budget: Seconds of wall time, over all resumes together; must be given.
         out: Folder of the job.
         surrogates: Of the search space; `Surrogates.load` gives shipped ones.
         meta_dataset: Past runs on ``space``.
@@ -111,6 +112,15 @@ def run(
         RunFolderError: If ``out`` holds a job and ``resume`` is False, holds another
             one, is in use, or cannot be written.
     """
+    if isinstance(train_epoch, (str, Path)):
+        from finetune.images import run_images
+
+        minutes = settings.pop("minutes", None if budget is None else budget / 60)
+        shared = {"workers": workers, "timeout": timeout, "resume": resume}
+        shared |= {"device_variable": device_variable, "progress": progress}
+        models = settings.pop("models", ())
+        more = {**shared, **settings, "seed": seed}
+        return run_images(train_epoch, models, minutes=minutes, out=out, **more)
     _check(train_epoch, budget, workers, timeout)
     PATH.check("out", out)
     FLAG.check("resume", resume)

@@ -223,6 +223,8 @@ class Tuner:
                 "no open candidate is left; add some with add_candidates()"
             )
         self._events.append(("ask", chosen))
+        if isinstance(self._policy, ColdPolicy):
+            self._policy.follow(chosen, self._runs)
         trial = self._start(chosen)
         return dataclasses.replace(trial, reason=self._policy.reason(chosen))
 
@@ -398,22 +400,53 @@ class Tuner:
         for number, (kind, run) in enumerate(events):
             if number not in answered:
                 continue
-            self._events.append((kind, run))
             row = rows.get(run, {"accuracies": [], "seconds": []})
             done = int(self._runs.lengths[run])
-            if kind == "ask":
-                if isinstance(self._policy, ColdPolicy):
-                    self._policy.choose(self._runs)
-                    self._policy.follow(run, self._runs)
-                elif self.refit == "refit" and self._runs.lengths.any():
-                    self._policy.acquire(self._runs, self._meta())
-                self._start(run)
-            elif kind == "tell":
+            if kind == "tell":
                 is_last = done + 1 == len(row["accuracies"]) and row.get("finished")
                 value, seconds = row["accuracies"][done], row["seconds"][done]
-                self._tell(run, value, seconds, bool(is_last))
+                self.follow(kind, run, value, seconds, bool(is_last))
             else:
-                self._fail(run, sum(row["seconds"][done:]))
+                self.follow(kind, run, seconds=sum(row["seconds"][done:]))
+
+    def peek(self) -> int | None:
+        """Number of the configuration that `suggest` would choose; None: none."""
+        return self._policy.choose(self._runs, self._meta())
+
+    def follow(
+        self,
+        kind: str,
+        run: int,
+        value: float = 0.0,
+        seconds: float = 0.0,
+        is_last: bool = False,
+    ) -> None:
+        """Take over what happened elsewhere: another process, an earlier job.
+
+        Args:
+            kind: "ask", "tell", "fail", or "end": a run that was asked for ended
+                before the epoch.
+            run: Number of the configuration.
+            value: That was told.
+            seconds: Of the epoch.
+            is_last: Whether the run has ended with it.
+        """
+        if kind != "end":
+            self._events.append((kind, run))
+        if kind == "ask":
+            if isinstance(self._policy, ColdPolicy):
+                self._policy.choose(self._runs)
+                self._policy.follow(run, self._runs)
+            elif self.refit == "refit" and self._runs.lengths.any():
+                self._policy.acquire(self._runs, self._meta())
+            self._start(run)
+        elif kind == "tell":
+            self._tell(run, value, seconds, is_last)
+        elif kind == "fail":
+            self._fail(run, seconds)
+        else:
+            self._runs.is_finished[run] = True
+            del self._runs.pending[run]
 
 
 def _answered(events: list[tuple[str, int]]) -> set[int]:

@@ -161,19 +161,14 @@ CONFIGS: dict[Any, tuple[dict[str, Any], dict[str, str]]] = {
     finetune.ColdConfig: (
         {},
         {
-            "most_share": "share",
-            "least_share": "share",
-            "first_trust": "share",
-            "patience": "positive",
-            "memory": "positive",
             "eta": "count",
             "random_every": "count",
+            "straight_on": "share",
+            "min_runs": "count",
+            "min_correlation": "share",
             "strength": "positive",
-            "given_up": "not negative",
-            "shortlist": "count",
             "growth": "positive",
             "max_rows": "count",
-            "pause": "positive",
         },
     ),
     finetune.RankingConfig: (

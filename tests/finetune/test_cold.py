@@ -12,8 +12,8 @@ from finetune import Categorical, ColdConfig, Float, SearchSpace
 from finetune.cold import ColdPolicy
 from finetune.curves import CurveModel, gaussian_gain
 from finetune.response import Response, unit_columns
+from finetune.rungs import RungModel, scores_at
 from finetune.task_runs import TaskRuns
-from finetune.trust import Trust
 
 SPACE = SearchSpace(
     (Categorical("model", ("a", "b", "c")), Float("rate", 1e-4, 1.0, log=True))
@@ -76,7 +76,7 @@ def test_with_all_seconds_it_is_asynchronous_halving():
     full = np.nansum(problem.seconds, 1).mean()
     halving, tuner = Clock(problem, 5 * full), Clock(problem, 5 * full)
     run_halving(problem, halving)
-    alone = ColdConfig(most_share=0.0, least_share=0.0, random_every=1)
+    alone = ColdConfig(straight_on=0.0, random_every=1)
     run_tuner(problem, tuner, cold=alone)
     np.testing.assert_allclose(halving.times, tuner.times)
     np.testing.assert_allclose(halving.bests, tuner.bests)
@@ -181,13 +181,15 @@ def test_a_loss_of_any_scale_is_minimised():
 def test_halving_promotes_the_best_third():
     runs = TaskRuns(SPACE, 9, "maximize")
     runs.add(SPACE.sample_distinct(np.random.default_rng(0), 6))
-    alone = ColdConfig(most_share=0.0, least_share=0.0, random_every=1)
+    alone = ColdConfig(straight_on=0.0, random_every=1)
     policy = ColdPolicy(runs, config=alone)
     for run, value in ((0, 0.1), (1, 0.5), (2, 0.3)):
         assert policy.choose(runs) == run
+        policy.follow(run, runs)
         runs.observe(run, value, 1.0, False)
         policy.observe(run, 1.0)
     assert policy.choose(runs) == 1
+    policy.follow(1, runs)
     runs.observe(1, 0.6, 1.0, False)
     assert policy.choose(runs) == 1  # until the next rung, at 3 epochs
     runs.observe(1, 0.6, 1.0, False)
@@ -211,26 +213,74 @@ def test_scores_of_any_tail_are_scaled_and_back():
     assert model.bend == 0.0
 
 
-def test_claims_that_never_come_true_cost_trust():
-    trust = Trust(first=0.5, weight=0.5, memory=50)
-    assert trust.ratio == 0.5
-    for _ in range(20):
-        trust.book(0.2, 0.0)
-    assert trust.ratio < 0.1
-    for _ in range(100):
-        trust.book(0.02, 0.05)
-    assert trust.ratio == 1.0
+def test_guesses_of_unseen_runs_are_trusted_and_noise_is_not():
+    runs = TaskRuns(SPACE, 9, "maximize")
+    runs.add(SPACE.sample_distinct(np.random.default_rng(0), 60))
+    level = [0.4 + 0.5 * (c["model"] == "b") for c in runs.configs]
+    noise = np.random.default_rng(1).uniform(size=60)
+    rungs = np.array([1, 3, 9])
+
+    def learned(values):
+        model = RungModel(rungs, 0, 6, 0.3, 100, 1.1)
+        runs.lengths[:] = 0
+        for run in range(30):
+            runs.scores[run], runs.lengths[run] = values[run], 1
+            model.learn(runs)
+        return model
+
+    guess = learned(level).best_guess()
+    assert guess.epoch == 1 and guess.correlation > 0.5
+    good = np.array([c["model"] == "b" for c in runs.configs])[30:]
+    assert guess.value[30:][good].min() > guess.value[30:][~good].max()
+    assert learned(noise).best_guess() is None
 
 
-def test_a_disappointing_model_is_left_alone_and_reasons_are_given():
-    tuner = finetune.Tuner(SPACE, num_epochs=9, num_candidates=60)
-    reasons = []
-    for _ in range(60):
+def test_the_highest_rung_that_says_something_decides():
+    runs = TaskRuns(SPACE, 9, "maximize")
+    runs.add(SPACE.sample_distinct(np.random.default_rng(0), 60))
+    early = np.array([c["model"] == "a" for c in runs.configs], float)
+    late = np.array([np.log10(c["rate"]) for c in runs.configs])
+    runs.scores[:, 0], runs.scores[:, 1:] = early, 10 + late[:, None]
+    runs.lengths[:40], runs.lengths[:12] = 1, 3
+    model = RungModel(np.array([1, 3, 9]), 0, 6, 0.3, 100, 1.1)
+    model.learn(runs)
+    assert model.best_guess().epoch == 3
+    runs.lengths[5:12] = 1  # five runs are too few
+    model = RungModel(np.array([1, 3, 9]), 0, 6, 0.3, 100, 1.1)
+    model.learn(runs)
+    assert model.best_guess().epoch == 1
+
+
+def test_failed_runs_count_as_the_worst_at_the_rung_they_missed():
+    runs = TaskRuns(SPACE, 9, "minimize")
+    runs.add(SPACE.sample_distinct(np.random.default_rng(0), 4))
+    for run, losses in enumerate(([5.0, 4.0, 3.0], [2.0], [1.0, 9.0, 9.0])):
+        for loss in losses:
+            runs.observe(run, loss, 1.0, False)
+    runs.fail(1, 0.0)
+    rungs = np.array([1, 3, 9])
+    rows, scores = scores_at(runs, rungs, 0)
+    assert rows.tolist() == [0, 1, 2] and scores.tolist() == [-5.0, -2.0, -1.0]
+    rows, scores = scores_at(runs, rungs, 1)
+    assert rows.tolist() == [0, 1, 2] and scores.tolist() == [-3.0, -np.inf, -1.0]
+    runs.fail(3, 0.0)
+    rows, scores = scores_at(runs, rungs, 0)
+    assert rows.tolist() == [0, 1, 2, 3] and scores[3] == -np.inf
+
+
+def test_reasons_are_given_and_one_start_in_three_is_as_drawn():
+    tuner = finetune.Tuner(SPACE, num_epochs=27, num_candidates=60)
+    reasons, finished = [], None
+    for number in range(120):
         trial = tuner.suggest()
         reasons.append(trial.reason)
-        tuner.observe(trial, 0.5 if len(reasons) == 1 else 0.1, 1.0)
-    assert all(r.startswith(("halving: ", "model, ")) for r in reasons)
-    assert any("as drawn" in r for r in reasons)
+        if trial.epoch == 27 and finished is None:
+            finished = number
+        tuner.observe(trial, 0.2 + 0.5 * (trial.config["model"] == "b"), 1.0)
+    drawn = sum("as drawn" in r for r in reasons)
+    guessed = sum("rank correlation" in r for r in reasons)
+    assert guessed > 10 and 6 <= drawn < 6 + guessed
     assert any("in the best" in r for r in reasons)
-    by_model = [r.startswith("model") for r in reasons]
-    assert sum(by_model[40:]) <= 6  # three tenths of the seconds at most
+    straight = [i for i, r in enumerate(reasons) if "straight on" in r]
+    assert finished is not None and len(straight) >= 5
+    assert max(straight) <= finished  # until something is finished

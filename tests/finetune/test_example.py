@@ -6,11 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import finetune
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
 pytest.importorskip("sklearn")
 
 
 def test_digits_run_can_be_frozen_and_thawed(monkeypatch):
-    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "examples")
+    monkeypatch.syspath_prepend(EXAMPLES)
     digits = importlib.import_module("finetuning_digits")
     pretraining, past, target = digits.load_tasks()
     # one size compiles once
@@ -31,3 +34,26 @@ def test_digits_run_can_be_frozen_and_thawed(monkeypatch):
     assert kept and np.abs(run.network[0]["up"][:2]).sum() > 0
     assert np.abs(run.network[0]["up"][2:]).sum() == 0
     assert digits.collect(networks, past[:2], 2).num_runs == 4
+
+
+@pytest.mark.parametrize("name", ["flax_digits", "lora_text", "timm_images"])
+def test_recipes_are_short(name):
+    lines = (EXAMPLES / "finetuning" / f"{name}.py").read_text().splitlines()
+    assert len(lines) < 100
+
+
+def test_the_flax_recipe_goes_on_from_its_checkpoints(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES / "finetuning")
+    flax_digits = importlib.import_module("flax_digits")
+    result = finetune.run(
+        flax_digits.train_epoch,
+        flax_digits.SPACE,
+        budget=1e6,
+        out=tmp_path,
+        num_epochs=2,
+        num_candidates=3,
+        stop_below=0.0,
+        progress=False,
+    )
+    assert [row["failure"] for row in result.log] == [""] * 6
+    assert result.score > 0.5 and (result.checkpoint / "state.msgpack").exists()
