@@ -99,7 +99,7 @@ def _episode(record: Any, columns: Columns | None, space: Any) -> dict[str, Any]
         fields = named(record, columns, space)
     for name in ("obs", "action"):
         if name not in fields:
-            raise lacks(name, record)
+            raise lacks(name, fields)
     obs = np.asarray(fields["obs"])
     if "next_obs" not in fields and len(obs) == len(fields["action"]) + 1:
         fields = {**fields, "obs": obs[:-1], "next_obs": obs[1:]}

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import envs
@@ -20,6 +21,7 @@ import finetune
 import jaxrl_se
 import oswm
 from benchmarks.faults.runs import Row
+from finetune import bundle
 from jaxrl_runs.checkpoints import tree_sha256
 
 _HUGE = 2**40
@@ -52,7 +54,7 @@ def loaders(folder: Path) -> dict[str, tuple[Path, Callable[[], Any]]]:
     jaxrl_se.save_state(folder / "state.npz", state)
     jaxrl_se.save(folder / "env.npz", *jaxrl_se.load("CartPole-v1"))
     copies = {
-        "surrogates": Path(finetune.bundle.SHIPPED),
+        "surrogates": Path(bundle.SHIPPED),
         "model": Path(oswm.__file__).parent / "shipped",
     }
     for name, source in copies.items():
@@ -191,7 +193,7 @@ def vars_of(loaded: Any) -> Any:
 
 
 def _is_key(x: Any) -> bool:
-    return jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+    return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
 def _peak() -> int:

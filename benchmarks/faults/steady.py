@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import os
 import subprocess
@@ -35,7 +36,7 @@ def calls() -> dict[str, Callable[[int], Any]]:
     log = envs.collect(env, params, 200, 0)
 
     def train(i: int) -> Any:
-        changed = agent.replace(learning_rate=1e-3 * (1 + i / 100))
+        changed = dataclasses.replace(agent, learning_rate=1e-3 * (1 + i / 100))
         longer = params.replace(max_steps_in_episode=100 + i)
         return jaxrl_se.train(changed, env, longer, i, 64).policy
 
@@ -54,7 +55,7 @@ def calls() -> dict[str, Callable[[int], Any]]:
 def repeated(number: int) -> Iterator[Row]:
     """No compilation and flat memory in `number` calls."""
     jax.monitoring.register_event_duration_secs_listener(
-        lambda event, duration, **kwargs: (
+        lambda event, duration_secs, **kwargs: (
             _compilations.append(event) if event == _COMPILED else None
         )
     )

@@ -79,10 +79,24 @@ def untrained():
     return TransformerModel(weights, TINY, BASE, num_folds=0)
 
 
+# Of a bound method, jax.jit would compile anew each time.
 @functools.partial(jax.jit, static_argnums=0)
+def fit(model, context):
+    return model.fit(context)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def predict(model, cache, obs, action):
+    return model.predict(cache, obs, action)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def predict_each(model, cache, obs, action):
+    return jax.vmap(model.predict, (None, 0, 0))(cache, obs, action)
+
+
 def predict_all(model, context, obs, action):
-    cache = model.fit(context)
-    return jax.vmap(lambda o, a: model.predict(cache, o, a))(obs, action)
+    return predict_each(model, fit(model, context), obs, action)
 
 
 def test_network_ignores_the_order_of_rows_and_padding(weights, context):
@@ -142,11 +156,10 @@ def test_attention_is_a_softmax_and_so_is_its_gradient():
 def test_one_query_does_not_change_another_and_the_cache_is_the_forward(model, context):
     """Each query by itself from a kept cache, against all of them in one program."""
     obs, action = context.obs + 0.1, context.action
-    together = predict_all(model, context, obs, action)
-    cache = jax.jit(model.fit)(context)
-    step = jax.jit(model.predict)
+    together = jax.jit(functools.partial(predict_all, model))(context, obs, action)
+    cache = fit(model, context)
     for i in range(6):
-        alone = step(cache, obs[i], action[i])
+        alone = predict(model, cache, obs[i], action[i])
         jax.tree.map(
             lambda a, b, i=i: np.testing.assert_allclose(a, b[i], atol=1e-5, rtol=1e-4),
             alone,
@@ -172,7 +185,7 @@ def test_units_of_the_task_do_not_matter(model, context):
 
 def test_the_gate_closes_on_a_network_that_knows_nothing(model, context):
     """A network of random weights may not spoil what the base knows."""
-    cache = jax.jit(model.fit)(context)
+    cache = fit(model, context)
     assert cache.gate.min() >= 0 and cache.gate.max() < 0.7
     trusting = dataclasses.replace(model, num_folds=0)
     errors = []
@@ -197,13 +210,12 @@ def test_a_model_that_is_far_better_alone_predicts_alone(untrained, linear):
     noise = 0.05 * jax.random.normal(jax.random.key(4), linear.next_obs.shape)
     noisy = linear.replace(next_obs=linear.next_obs + noise)
     careful = dataclasses.replace(untrained, base=base, num_folds=2)
-    cache = jax.jit(careful.fit)(noisy)
+    cache = fit(careful, noisy)
     np.testing.assert_array_equal(cache.is_blended[:-1], 0.0)
     asked = cache, noisy.obs, noisy.action
-    predict = jax.vmap(careful.predict, (None, 0, 0))
-    alone = jax.jit(predict)(*asked).next_obs_mean
+    alone = predict_each(careful, *asked).next_obs_mean
     blended = dataclasses.replace(cache, is_blended=jnp.ones(4))
-    blended = jax.jit(predict)(blended, *asked[1:]).next_obs_mean
+    blended = predict_each(careful, blended, *asked[1:]).next_obs_mean
     errors = [jnp.abs(x - linear.next_obs)[:60].mean() for x in (alone, blended)]
     assert errors[0] < 0.05 and errors[1] > 0.2
 
@@ -234,12 +246,12 @@ def test_constant_columns_stay_constant(model, context):
 
 
 def test_samples_have_the_predicted_mean_and_spread(model, context):
-    cache = jax.jit(model.fit)(context)
+    cache = fit(model, context)
     obs, action = context.obs[0], context.action[0]
     keys = jax.random.split(jax.random.key(4), 4000)
     draw = jax.jit(jax.vmap(lambda k: model.sample(cache, obs, action, k)))
     next_obs, reward, _ = draw(keys)
-    prediction = jax.jit(model.predict)(cache, obs, action)
+    prediction = predict(model, cache, obs, action)
     se = np.asarray(prediction.next_obs_std) / 60
     assert (abs(next_obs.mean(0) - prediction.next_obs_mean) < 5 * se + 1e-5).all()
     np.testing.assert_allclose(next_obs.std(0), prediction.next_obs_std, rtol=0.1)
@@ -248,11 +260,11 @@ def test_samples_have_the_predicted_mean_and_spread(model, context):
 
 def test_ends_are_drawn_as_often_as_predicted(untrained, linear):
     """Where the next state is certain: ends depend on the one that is drawn."""
-    cache = jax.jit(untrained.fit)(linear)
+    cache = fit(untrained, linear)
     obs, action = linear.obs[0].at[1].set(1.0), linear.action[0]
     keys = jax.random.split(jax.random.key(4), 4000)
     draw = jax.jit(jax.vmap(lambda k: untrained.sample(cache, obs, action, k)))
-    wanted = jax.jit(untrained.predict)(cache, obs, action).terminated_prob
+    wanted = predict(untrained, cache, obs, action).terminated_prob
     assert 0.02 < wanted < 0.98
     assert abs(draw(keys)[2].mean() - wanted) < 0.05
 
