@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 try:
-    import timm
+    import timm  # pyright: ignore[reportMissingImports]
     import torch
     from torch import nn
 except ImportError:
