@@ -84,6 +84,7 @@ AGENTS: dict[type, tuple[str, dict[str, str]]] = {
             "epsilon_steps": "positive",
             "epsilon_decay": "rate or none",
             "learning_starts_episode": "whole number",
+            "max_grad_norm": "positive or none",
             "double": "flag",
             "dueling": "flag",
             "dueling_mean_over_batch": "flag",

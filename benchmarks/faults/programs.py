@@ -43,8 +43,11 @@ def evolution(out: Path) -> str:
         checkpoint_every=2,
         progress=False,
     )
-    rows = (out / "metrics.csv").read_text()
-    return tree_sha256((result.params, list(rows.encode())))
+    rows = [
+        [row["fitness_mean"], row["fitness_best"], float(row["real_steps"])]
+        for row in result.progress.rows
+    ]
+    return tree_sha256((result.params, rows))
 
 
 def world_model(out: Path) -> str:
@@ -55,7 +58,7 @@ def world_model(out: Path) -> str:
 
     config = TransformerTraining(
         NetworkConfig(width=16, num_layers=1, num_heads=2, num_hidden=16),
-        num_datasets=2,
+        num_datasets=3,
         num_context=32,
         num_query=8,
         learning_rate=1e-2,
@@ -64,7 +67,7 @@ def world_model(out: Path) -> str:
         out,
         config,
         steps=8 * STEPS_PER_CALL,
-        num_validation=2,
+        num_validation=3,
         resume=holds_run(out),
         say=lambda line: None,
     )

@@ -54,7 +54,7 @@ def test_writes_everything(finished):
     assert summary["real_steps_spent"] == int(rows[-1]["real_steps"]) > 0
     assert (out / "learning_curves.png").read_bytes().startswith(b"\x89PNG")
     assert any((out / "checkpoints").iterdir())
-    assert "30 evolved numbers" in (out / "card.md").read_text()
+    assert "10 evolved numbers" in (out / "card.md").read_text()
     env, params = jaxrl_se.load(out / "synthetic_env.npz")
     assert env.variant == "one-step" and params.weights is not None
 

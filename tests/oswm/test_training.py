@@ -13,6 +13,7 @@ from jaxrl_runs.run_folder import RunFolderError
 from oswm import pretraining
 from oswm.closed_form import Persistence, Ridge
 from oswm.context import Context
+from oswm.nearest_neighbours import NearestNeighbours
 from oswm.pretraining import Validation, pretrain
 from oswm.prior.dataset import MAX_ACTIONS, MAX_STATES, Dataset
 from oswm.selection import LeaveOneOut
@@ -23,11 +24,10 @@ from oswm.weights import load_model, read_card
 
 # Kernel ridge regression and the prior take a minute to compile, and have their own
 # tests: here others stand in for them.
-BASE = LeaveOneOut((Ridge(), Persistence()))
-PRESET = config_of(Options(out=Path(), preset="tiny"))
-TINY = dataclasses.replace(
-    PRESET, base=BASE, network=dataclasses.replace(PRESET.network, num_models=2)
+BASE = LeaveOneOut(
+    (Ridge(), Persistence(), Ridge(penalties=(0.1,)), NearestNeighbours())
 )
+TINY = dataclasses.replace(config_of(Options(out=Path(), preset="tiny")), base=BASE)
 
 
 def draw_tasks(key, num_datasets, num_context, num_query):
