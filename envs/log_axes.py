@@ -39,12 +39,11 @@ def environment_by_environment(arrays: dict[str, np.ndarray]) -> dict[str, np.nd
                 f"{name} must be of shape [{shape[0]}, {shape[1]}, ...] (steps, "
                 f"environments) to go with terminated, got {array.shape}"
             )
-    is_long = shape[1] >= _FEWEST
-    if is_long and not _follow(arrays, 0) and _follow(arrays, 1):
+    if shape[1] >= _FEWEST and _is_swapped(arrays):
         warnings.warn(
             f"transitions: arrays [{shape[0]}, {shape[1]}, ...] should be [steps, "
-            "environments, ...], but each next_obs is the obs of the next place of the "
-            "second axis: they are taken for [environments, steps, ...]",
+            "environments, ...], but observations follow each other along the second "
+            "axis: they are taken for [environments, steps, ...]",
             stacklevel=5,
         )
         arrays = {name: np.swapaxes(array, 0, 1) for name, array in arrays.items()}
@@ -68,6 +67,20 @@ def _flattened(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         episode = np.unique(result[EPISODE], return_inverse=True)[1].reshape(-1)
         which = which * (episode.max() + 1) + episode
     return {**result, EPISODE: which}
+
+
+def _is_swapped(arrays: dict[str, np.ndarray]) -> bool:
+    """Whether time goes along the second axis."""
+    if arrays["next_obs"] is not arrays["obs"]:
+        return not _follow(arrays, 0) and _follow(arrays, 1)
+    # There is no next_obs: neighbours in time are closer than those in another place.
+    obs = arrays["obs"]
+    if obs.dtype.kind not in "fiub" or min(obs.shape[:2]) < 2:
+        return False
+    obs = obs[:_MOST, :_MOST].astype(np.float64)
+    obs = obs.reshape(*obs.shape[:2], -1)
+    first, second = (np.median(np.abs(np.diff(obs, axis=axis))) for axis in (0, 1))
+    return bool(second < 0.5 * first)
 
 
 def _follow(arrays: dict[str, np.ndarray], axis: int) -> bool:

@@ -12,6 +12,7 @@ _LARGEST = 1e15
 _DWARFS = 1e7  # float32 has seven digits: beside such a number the others are zero.
 _FAR = {"reward": 1e4}  # So far from the others that a number is worth a word; ...
 _FAR_ELSEWHERE = 1e3  # ... rewards of goals are a thousand times a step's.
+_REPEATED = 100.0  # Times the range of all others: a number that stands for nothing.
 _FEW = 0.01  # Of the rows.
 _COARSE = 0.01  # Of a column's spread.
 _CONSTANT = 1e-12  # Of its size: what float64 itself leaves of a constant.
@@ -56,6 +57,7 @@ def _check_size(name: str, where: str, numbers: np.ndarray) -> None:
             f"{row}{where} (the column's median is {np.median(numbers):g}); leave such "
             "rows out if it stands for a missing value, else rescale the column"
         )
+    _check_repeated(name, where, numbers)
     far = distance > _FAR.get(name, _FAR_ELSEWHERE) * usual
     if usual > 0 and far.any() and far.mean() <= _FEW:
         row = int(np.argmax(distance))
@@ -66,6 +68,23 @@ def _check_size(name: str, where: str, numbers: np.ndarray) -> None:
             "rows out",
             stacklevel=5,
         )
+
+
+def _check_repeated(name: str, where: str, numbers: np.ndarray) -> None:
+    """Warns of a number that stands there often and is far from all others."""
+    for extreme in (numbers.min(), numbers.max()):
+        others = numbers[numbers != extreme]
+        share = 1 - len(others) / len(numbers)
+        if not _FEW < share < 1 or np.ptp(others) == 0 or len(np.unique(others)) < 3:
+            continue
+        distance = min(abs(extreme - others.min()), abs(extreme - others.max()))
+        if distance > _FAR.get(name, _REPEATED) * np.ptp(others):
+            warnings.warn(
+                f"{name}: {share:.0%} of the rows{where} have {extreme:g}, all others "
+                f"{others.min():g} to {others.max():g}; if that stands for a missing "
+                "value, leave such rows out",
+                stacklevel=6,
+            )
 
 
 def _check_precision(

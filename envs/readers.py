@@ -40,6 +40,9 @@ from envs.log_records import episodes_in, from_records, is_records
 from envs.transitions import Transitions
 from jaxrl_runs.weight_files import MAX_BYTES
 
+_MOST_COLUMNS = 256  # Of a picture, as many pixels are looked at.
+_FEWEST = 20  # Rows that tell whether they are in order.
+
 
 def read_transitions(
     source: Any,
@@ -123,6 +126,9 @@ def read_fields(fields: Mapping[str, Any], given: Mapping[Any, Any]) -> Transiti
         fields: Those that were found.
         given: All that there was, for messages.
     """
+    fields = dict(fields)
+    if "step" in fields:
+        fields["step"] = _places(fields["step"])
     fields = {name: array_of(name, array) for name, array in fields.items()}
     _split_done(fields)
     for name in ("obs", "action", "reward", "terminated"):
@@ -183,12 +189,31 @@ def _in_order(fields: dict[str, Any]) -> dict[str, Any]:
     if step is None:
         return fields
     step = np.asarray(step)
+    if "episode" not in fields and (number := _in_turn(step)) > 1:
+        fields["episode"] = np.arange(len(step)) % number
     episode = fields.get("episode", np.zeros(step.shape, int))
     places = np.stack([episode, step], axis=-1)
     if step.ndim > 1 or len(np.unique(places, axis=0)) < len(step):
         return fields  # Steps that start anew within an environment, say.
     order = np.lexsort((step, episode))
     return {name: np.asarray(array)[order] for name, array in fields.items()}
+
+
+def _places(step: Any) -> np.ndarray:
+    """Numbers in the order of steps, which may be times or their names."""
+    step = np.asarray(step)
+    if step.dtype.kind in "fiub":
+        return step
+    return np.unique(step.astype(str), return_inverse=True)[1].reshape(step.shape)
+
+
+def _in_turn(step: np.ndarray) -> int:
+    """How many environments take turns, if each step stands there once for each."""
+    if step.ndim != 1 or len(step) < 4:
+        return 1
+    begins = np.flatnonzero(np.insert(step[1:] != step[:-1], 0, True))
+    lengths = np.diff(np.append(begins, len(step)))
+    return int(lengths[0]) if len(lengths) > 1 and np.ptp(lengths) == 0 else 1
 
 
 def _split_done(fields: dict[str, Any]) -> None:
@@ -213,9 +238,8 @@ def _split_done(fields: dict[str, Any]) -> None:
 def _with_next_obs(fields: dict[str, Any]) -> dict[str, Any]:
     """Takes each next observation from the next row, in the same episode."""
     arrays = {name: np.asarray(array) for name, array in fields.items()}
-    if len(arrays["obs"]) == len(arrays["action"]) + 1:  # of a single episode
-        obs = arrays.pop("obs")
-        return {**arrays, "obs": obs[:-1], "next_obs": obs[1:]}
+    if len(arrays["obs"]) == len(arrays["action"]) + 1:
+        return _with_last_obs(arrays)
     rows = Transitions(**{**arrays, "next_obs": arrays["obs"]}).validate()
     terminated, truncated = np.asarray(rows.terminated), np.asarray(rows.truncated)
     ended = terminated | truncated
@@ -228,6 +252,8 @@ def _with_next_obs(fields: dict[str, Any]) -> dict[str, Any]:
             stacklevel=4,
         )
     ended[-1] = True
+    if rows.episode is None:
+        _tell_disorder(np.asarray(rows.obs), ended)
     _tell_left_out(ended, terminated, truncated)
     kept = np.flatnonzero(~ended)
     return {
@@ -239,6 +265,52 @@ def _with_next_obs(fields: dict[str, Any]) -> dict[str, Any]:
         "truncated": truncated[kept + 1],
         "episode": np.cumsum(np.insert(ended[:-1], 0, False))[kept],
     }
+
+
+def _with_last_obs(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The same with one observation more than actions, `[T + 1, ...]`.
+
+    Where an episode ends before the last row, the observation behind it is that of a
+    reset: such rows are left out.
+    """
+    obs = arrays.pop("obs")
+    arrays = {**arrays, "obs": obs[:-1], "next_obs": obs[1:]}
+    flags = [as_flags(name, arrays[name]) for name in ("terminated", "truncated")]
+    ended = flags[0] | flags[1]
+    if ended.ndim > 2 or not ended[:-1].any():
+        return arrays
+    inside = ended & ended[:-1].any(axis=0)
+    if ended.ndim == 1:
+        ended, inside = ended[:, None], inside[:, None]
+        arrays = {name: array[:, None] for name, array in arrays.items()}
+    episode = np.cumsum(np.roll(inside, 1, axis=0), axis=0)
+    episode = episode + (episode.max() + 1) * np.arange(episode.shape[1])
+    warnings.warn(
+        f"next_obs is missing: {inside.sum()} rows that end episodes are left out, as "
+        "the observation behind them is that of a reset; episodes are one step shorter "
+        "than they were: give max_steps",
+        stacklevel=5,
+    )
+    kept = ~inside.T
+    rows = {name: np.swapaxes(array, 0, 1)[kept] for name, array in arrays.items()}
+    return {**rows, "episode": episode.T[kept]}
+
+
+def _tell_disorder(obs: np.ndarray, ended: np.ndarray) -> None:
+    """Warns where a row is no closer to the next one than to any other."""
+    columns = obs.reshape(len(obs), -1)[:, :_MOST_COLUMNS].astype(np.float64)
+    other = np.random.default_rng(0).permutation(len(columns))
+    follows = np.abs(np.diff(columns, axis=0))[~ended[:-1]].mean(axis=1)
+    anywhere = np.abs(columns - columns[other]).mean(axis=1)
+    if len(follows) < _FEWEST or np.median(follows) < 0.7 * np.median(anywhere):
+        return
+    warnings.warn(
+        "next_obs is missing, and a row's observation is no closer to the next row's "
+        "than to any other's: rows seem to be shuffled or of several environments; "
+        "give the columns step or env_id (columns={'episode': ...} names others), or "
+        "next_obs",
+        stacklevel=5,
+    )
 
 
 def _tell_left_out(ended: np.ndarray, terminated: Any, truncated: Any) -> None:

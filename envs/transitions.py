@@ -129,6 +129,8 @@ class Transitions:
         """Read a table with named columns; see `envs.read_transitions`."""
         from envs.readers import read_table
 
+        if any(getattr(getattr(frame, "index", None), "names", ())):
+            frame = frame.reset_index()  # of pandas: (env_id, step), say
         names = [str(c) for c in getattr(frame, "column_names", frame.columns)]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:

@@ -109,6 +109,7 @@ def run(
 
     Raises:
         ValueError: If an argument is out of range.
+        RuntimeError: If nothing but failures comes of the first eight epochs.
         RunFolderError: If ``out`` holds a job and ``resume`` is False, holds another
             one, is in use, or cannot be written.
     """
@@ -150,6 +151,9 @@ def run(
             raise
         finally:
             place.close()
+
+
+_MOST_FAILED = 8  # In a row, from the start: then the function is at fault.
 
 
 def _check(train_epoch: Any, budget: Any, workers: Any, timeout: Any) -> None:
@@ -199,6 +203,7 @@ class _Job:
         if found is not None:
             tuner.restore(found["history"], "job.json")
             self.log, self._spent = found["log"], found["elapsed"]
+        self._known = len(self.log)
         folder.start_metrics(self.log)
         self._started = time.perf_counter()
         self._last_line = -np.inf
@@ -234,6 +239,13 @@ class _Job:
         return result
 
     def _reason_to_stop(self) -> str:
+        since = self.log[self._known :]
+        if len(since) >= _MOST_FAILED and all(row["failure"] for row in since):
+            raise RuntimeError(
+                f"train_epoch: all {len(since)} epochs so far have failed, the last "
+                f"one with {since[-1]['failure']!r}; resume=True goes on once it is "
+                "mended"
+            )
         if self.elapsed >= self.budget:
             return "budget"
         return "should_stop" if self.tuner.should_stop else ""

@@ -18,6 +18,7 @@ from envs.moments import Moments
 from envs.steps import Steps
 from jaxrl_runs.devices import naming_lost_processes
 from jaxrl_runs.run_folder import RunFolder
+from jaxrl_runs.values import as_key
 from jaxrl_se.compiled import compile_together
 from jaxrl_se.generation import Generation, GenerationLog
 from jaxrl_se.outside import OutsidePrograms, is_outside, keeps_ranges
@@ -456,6 +457,7 @@ class Run:
         self, key: jax.Array, num_agents: int, task_params: Any = None, algorithm=0
     ) -> tuple[Any, Any]:
         """See `EvolutionResult.test`."""
+        key = as_key(key)
         params = self.params_of_result
         if task_params is not None:
             params = params.replace(task=task_params)  # type: ignore

@@ -116,7 +116,7 @@ def learning_curve(
         num_snapshots=num_points,
         stop=stop,
     )
-    episodes, _ = tested.play(trained.snapshots, key_test, num_episodes)
+    episodes, _ = tested.play(trained.snapshots, key_test, num_episodes, num_axes=2)
     returns = np.asarray(episodes.returns, np.float64).mean(axis=-1)
     ends = [bootstrap_ci95(scores, _iqm) for scores in returns.T]
     low, high = np.array(ends).T

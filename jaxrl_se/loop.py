@@ -68,8 +68,9 @@ def start(
       key: A PRNG key or a seed.
       num_steps: Environment steps of the whole training, which size buffers and
         learning curves; rounded up, with a warning, to whole rounds of the agent.
-      num_snapshots: With the same number of snapshots `jaxrl_se.train` gives the same
-        bits: the piece in which randomness is drawn divides the steps between them.
+      num_snapshots: With the same key and number of snapshots `jaxrl_se.train` gives
+        the same bits: the piece in which randomness is drawn divides the steps
+        between them.
       stop: A rule that ends training earlier, or None.
       test: Tests on the real task, or None.
 
@@ -81,8 +82,32 @@ def start(
         environment's spaces.
       TypeError: An argument is of another kind.
     """
+    key = jax.random.split(as_key(key), 1)[0]  # as `train` does for its agents
+    return start_agent(
+        agent,
+        env,
+        params,
+        key,
+        num_steps=num_steps,
+        num_snapshots=num_snapshots,
+        stop=stop,
+        test=test,
+    )
+
+
+def start_agent(
+    agent: Agent,
+    env: Any,
+    params: Any,
+    key: jax.Array,
+    *,
+    num_steps: int,
+    num_snapshots: int = 1,
+    stop: StopRule | None = None,
+    test: TaskTest | None = None,
+) -> TrainState:
+    """`start` with the key of a single one of `train`'s agents."""
     env, params = as_pair(env, params)
-    key = as_key(key)
     check_training(num_steps, num_snapshots, stop, test)
     spaces = Spaces.of(env, params)
     check_agent(agent, spaces)

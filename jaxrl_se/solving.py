@@ -242,7 +242,7 @@ def _returns(policies: Any, env: Any, params: Any, key: jax.Array) -> np.ndarray
     found = []
     for cache in caches:
         world = params.replace(cache=cache)
-        episodes, _ = task.play(policies, key, _EPISODES, params=world)
+        episodes, _ = task.play(policies, key, _EPISODES, params=world, num_axes=1)
         found.append(jnp.mean(episodes.returns, axis=-1))
     return np.stack(jax.device_get(found), axis=1).astype(np.float64)
 

@@ -20,7 +20,7 @@ from envs.task import as_pair
 from jaxrl_se.agents.agent import Agent
 from jaxrl_se.agents.stopping import StopRule
 from jaxrl_se.evaluation import play
-from jaxrl_se.loop import advance, start
+from jaxrl_se.loop import advance, start_agent
 from jaxrl_se.rounds import TrainState
 from jaxrl_se.task_tests import TaskTest
 
@@ -91,7 +91,7 @@ def train_watched(
       The policy's weights with a leading axis `[num_snapshots]`, and the last state.
     """
     rules: dict[str, Any] = {"stop": stop, "test": test}
-    state = start(
+    state = start_agent(
         agent,
         env,
         params,

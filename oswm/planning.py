@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from jaxrl_runs import values
-from jaxrl_runs.values import COUNT, DISCOUNT, MANY, static, traced
+from jaxrl_runs.values import COUNT, DISCOUNT, MANY, as_key, static, traced
 from oswm.environment import WorldModelEnv, WorldModelParams, WorldModelState
 
 # More at once and what they attend to leaves the cache of a core: a third slower.
@@ -59,7 +59,7 @@ class CrossEntropyPlanner:
                 f"num_elites must be at most num_samples ({self.num_samples}), got "
                 f"{self.num_elites}"
             )
-        keys = jax.random.split(key, self.num_iterations)
+        keys = jax.random.split(as_key(key), self.num_iterations)
         plan, _ = jax.lax.scan(
             lambda plan, key: (self._improve(obs, plan, key), None), self._start(), keys
         )

@@ -9,6 +9,7 @@ import pytest
 from test_episodes import LIMIT, changed, log, taken
 
 import envs
+from envs.precision import as_float32
 from envs.transitions import FIELDS
 
 ROWS = taken(log(terminates=True), slice(0, 300))
@@ -238,3 +239,72 @@ def test_rows_of_gymnasium_keep_their_dict_observations():
     first = {name: x[0] for name, x in parts.items()}
     np.testing.assert_array_equal(found.obs[0], gymnasium.spaces.flatten(space, first))
     assert dataclasses.is_dataclass(found) and changed(found, reward=found.reward)
+
+
+def in_turn(steps=75, number=4, length=25):
+    """A thermostat in several environments, arrays [T, N] and the last observations."""
+    rng = np.random.default_rng(0)
+    obs, action = np.zeros((steps, number)), rng.uniform(-1, 1, (steps, number))
+    ended = np.zeros((steps, number), bool)
+    now = rng.uniform(0, 20, number)
+    for t in range(steps):
+        obs[t] = now
+        ended[t] = t % length == length - 1
+        now = rng.uniform(0, 20, number) if ended[t].all() else heated(now, action[t])
+    found = {"obs": obs, "action": action, "reward": -obs, "truncated": ended}
+    return found | {"terminated": np.zeros((steps, number))}, now
+
+
+def heated(obs, action):
+    return obs + 3 * action - 0.1 * (obs - 4)
+
+
+def assert_true(rows, number):
+    obs, action = (np.asarray(x).reshape(-1) for x in (rows.obs, rows.action))
+    assert len(rows) == number
+    np.testing.assert_allclose(
+        np.asarray(rows.next_obs).reshape(-1), heated(obs, action), rtol=1e-6
+    )
+
+
+@pytest.mark.filterwarnings("ignore:next_obs is missing", "ignore:transitions. arrays")
+def test_without_next_obs_no_row_is_joined_to_another_environments():
+    given, last = in_turn()
+    wide = {name: array[..., None] for name, array in given.items()}
+    flags = {name: given[name] for name in ("truncated", "terminated", "reward")}
+    wide |= flags
+    assert_true(envs.read_transitions(wide), 288)
+    longer = np.concatenate([given["obs"], last[None]])[..., None]
+    assert_true(envs.read_transitions({**wide, "obs": longer}), 288)
+    swapped = {name: np.swapaxes(array, 0, 1) for name, array in wide.items()}
+    assert_true(envs.read_transitions(swapped), 288)
+    flat = {name: array.reshape(-1) for name, array in given.items()}
+    steps = np.repeat(np.arange(75), 4)
+    assert_true(envs.read_transitions({**flat, "step": steps}), 288)
+    assert_true(envs.read_transitions({**flat, "worker": np.tile(range(4), 75)}), 288)
+    shuffled = np.random.default_rng(1).permutation(300)
+    flat |= {
+        "env_idx": np.tile(range(4), 75),
+        "timestamp": np.datetime64("2020-01-01") + steps.astype("timedelta64[m]"),
+    }
+    mixed = {name: array[shuffled] for name, array in flat.items()}
+    assert_true(envs.read_transitions(mixed), 288)
+
+
+def test_rows_without_next_obs_that_do_not_follow_each_other_are_told():
+    given, _ = in_turn()
+    flat = {name: array.reshape(-1) for name, array in given.items()}
+    with pytest.warns(UserWarning, match="give the columns step or env_id"):
+        envs.read_transitions(flat)
+
+
+def test_a_placeholder_is_told_at_any_share():
+    numbers = np.random.default_rng(0).uniform(0, 20, 300)
+    for share in (0.02, 0.2, 0.45):
+        numbers[: int(300 * share)] = -9999
+        with pytest.warns(UserWarning, match="-9999, all others 0"):
+            as_float32("obs", numbers)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        as_float32("obs", (np.arange(300) % 7 == 0) * 1.0)
+        as_float32("reward", np.where(np.arange(300) % 9 == 0, 100.0, -0.1))

@@ -81,6 +81,15 @@ def test_failures_are_recorded_and_not_chosen_again(tmp_path):
     assert len(failures) == 3 and result.score > 0
 
 
+def test_a_function_that_only_fails_ends_the_job_and_can_be_mended(tmp_path):
+    def train(epoch):
+        raise KeyError("lr")
+
+    with pytest.raises(RuntimeError, match="all 8 epochs so far have failed.*lr"):
+        _run(tmp_path, train)
+    assert _run(tmp_path, job_task.train_epoch, resume=True).score > 0
+
+
 def test_workers_are_processes_that_may_die_or_hang(tmp_path):
     result = _run(
         tmp_path,

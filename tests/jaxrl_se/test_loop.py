@@ -116,10 +116,9 @@ def check_policy(policy, obs_size):
 
 @pytest.mark.parametrize("name", ["DDQN", "PPO", "varied"])
 def test_advancing_is_what_train_does(name):
-    """`train` splits its key for the agents that it trains, and keeps snapshots."""
+    """From the same seed; `train` keeps snapshots on the way."""
     agent, task = AGENTS[name]
-    key = jax.random.split(jax.random.key(1), 1)[0]
-    state = start(agent, *task, key, num_steps=NUM_STEPS, num_snapshots=3)
+    state = start(agent, *task, 1, num_steps=NUM_STEPS, num_snapshots=3)
     result = jaxrl_se.train(agent, *task, 1, NUM_STEPS, num_snapshots=3)
     for index in range(3):
         state, _ = advance(agent, *task, state, NUM_STEPS // 3)
