@@ -85,9 +85,10 @@ def test_a_function_that_only_fails_ends_the_job_and_can_be_mended(tmp_path):
     def train(epoch):
         raise KeyError("lr")
 
-    with pytest.raises(RuntimeError, match="all 8 epochs so far have failed.*lr"):
-        _run(tmp_path, train)
-    assert _run(tmp_path, job_task.train_epoch, resume=True).score > 0
+    many = {"num_candidates": 12}
+    with pytest.raises(RuntimeError, match=r"all 8 epochs so far have failed.*lr"):
+        _run(tmp_path, train, **many)
+    assert _run(tmp_path, resume=True, **many).score > 0
 
 
 def test_workers_are_processes_that_may_die_or_hang(tmp_path):
