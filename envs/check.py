@@ -14,6 +14,7 @@ from jax.core import Tracer
 
 from envs.check_shapes import find_in_shapes, first_line, paired
 from envs.gymnasium_spaces import to_gymnasium
+from envs.registry import make
 from envs.stepping import has_raw_step
 from jaxrl_runs.values import COUNT, INDEX
 
@@ -45,7 +46,8 @@ def check(env: Any, params: Any = None, *, num_steps: int = 60, seed: int = 0) -
     episode, the last observation in ``info["final_observation"]`` and the time limit.
 
     Args:
-        env: An environment with the interface of gymnax 1.x.
+        env: An environment with the interface of gymnax 1.x, the name of a task, or
+            a pair of an environment and its params.
         params: Its params; ``env.default_params`` by default.
         num_steps: Random steps in each of four copies. If the time limit of the params
             is longer than a third of that, a shorter one is set.
@@ -65,6 +67,10 @@ def check(env: Any, params: Any = None, *, num_steps: int = 60, seed: int = 0) -
             f"env must be a gymnax environment, got the class {env.__name__}; write "
             f"{env.__name__}()"
         )
+    if params is None and isinstance(env, str):
+        env = make(env)
+    if params is None and isinstance(env, tuple) and len(env) == 2:
+        env, params = env
     name = getattr(env, "name", None) or type(env).__name__
     found = tuple(findings(env, params, num_steps=num_steps, seed=seed))
     if found:
@@ -99,7 +105,7 @@ def _interface(env: Any) -> Iterator[str]:
         yield "it is a Gymnasium environment; envs.collect and evaluation take those"
         return
     if isinstance(env, tuple):
-        yield "it is a tuple; pass env and params one by one: check(*pair)"
+        yield "it is a tuple; a pair is (env, params)"
         return
     for name in _METHODS + (_RAW_METHODS if isinstance(env, Environment) else ()):
         if not callable(getattr(env, name, None)):

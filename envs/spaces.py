@@ -50,6 +50,9 @@ class Spaces:
       obs_shape: Shape of an observation as the task gives it, `(H, W, C)` of a picture,
         say; `(obs_size,)` by default.
       obs_dtype: Its dtype by name; "float32" for vectors, which all are made.
+
+    `action_size` is the size of an action as a vector, `scaled_action` and
+    `normalized_action` go from [-1, 1] to the bounds and back.
     """
 
     obs_size: int
@@ -199,8 +202,8 @@ def _observation(env: Any, params: Any, space: Any) -> dict[str, Any]:
     if shape is None:
         raise ValueError(
             f"task {env.name!r}: an observation must be one array, got the space "
-            f"{type(space).__name__}; wrap the task with "
-            "gymnax.wrappers.FlattenObservationWrapper"
+            f"{type(space).__name__}; join its parts into one vector, in the task or "
+            "in an envs.Wrapper around it"
         )
     shape = tuple(int(n) for n in shape)
     size = math.prod(shape)

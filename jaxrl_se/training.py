@@ -143,8 +143,8 @@ def train(
         on all local devices.
       num_snapshots: How many evenly spaced policies to keep; divides `num_steps`.
       stop: A rule that ends training earlier, `jaxrl_se.Solved` or `jaxrl_se.Plateau`.
-      test: Tests on the real task after every training episode, which give learning
-        curves and can end training.
+      test: `jaxrl_se.TaskTest.of(task, ...)`: tests on the real task after every
+        training episode, which give learning curves and can end training.
       on_progress: Called with a row of metrics every `log_every` steps of one agent: a
         dictionary with `steps`, `episodes`, `episode_return` (the mean of the episodes
         since the last row, NaN without any), the agent's losses by name, `test_return`
