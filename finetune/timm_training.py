@@ -16,8 +16,8 @@ import numpy as np
 
 try:
     import timm  # pyright: ignore[reportMissingImports]
-    import torch
-    from torch import nn
+    import torch  # pyright: ignore[reportMissingImports]
+    from torch import nn  # pyright: ignore[reportMissingImports]
 except ImportError:
     raise ImportError(
         'finetuning timm models needs timm: pip install "jaxrl-se[timm]"'
