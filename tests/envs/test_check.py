@@ -243,7 +243,7 @@ def test_nothing_is_found_without_a_fault():
 def test_what_is_no_gymnax_environment():
     for wrong, message in (
         (gymnasium.make("CartPole-v1"), "it is a Gymnasium environment"),
-        (envs.make("CartPole-v1"), r"it is a tuple; .* check\(\*pair\)"),
+        ((*envs.make("CartPole-v1"), 0), r"it is a tuple; a pair is \(env, params\)"),
         (jax.numpy, "it has no method reset"),
     ):
         with pytest.raises(envs.ContractError, match=message):

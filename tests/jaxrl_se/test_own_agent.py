@@ -95,5 +95,6 @@ def test_it_is_advanced_in_pieces_and_in_groups():
     for steps in (120, 180):
         state, metrics = jaxrl_se.advance(agent, *CLIFF, state, steps)
     assert int(metrics.steps) == 180 and metrics.agent["best_value"] >= 0
-    whole = train_once(agent, *CLIFF, jax.random.key(0), num_steps=300)
+    key = jax.random.split(jax.random.key(0), 1)[0]  # as `train` splits its seed
+    whole = train_once(agent, *CLIFF, key, num_steps=300)
     np.testing.assert_array_equal(whole.weights[0], state.agent.values)
