@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from flax import struct
 
 from envs.spaces import Spaces
-from envs.task import as_pair
-from jaxrl_runs.values import COUNT, Like, as_key
+from envs.task import as_pair, split_arguments
+from jaxrl_runs.values import COUNT, REQUIRED, Like, as_key
 from jaxrl_se.agents.agent import AGENT, Agent, check_agent
 from jaxrl_se.agents.stopping import StopRule
 from jaxrl_se.rounds import (
@@ -50,29 +50,31 @@ class Metrics:
 
 def start(
     agent: Agent,
-    env: Any,
-    params: Any,
-    key: jax.Array | int,
-    *,
-    num_steps: int,
+    task: Any,
+    *args: Any,
     num_snapshots: int = 1,
     stop: StopRule | None = None,
     test: TaskTest | None = None,
+    **kwargs: Any,
 ) -> TrainState:
     """The beginning of a training run, to be taken further by `advance`.
 
+    `start(agent, task, key, num_steps)`, or with a gymnax environment and its params
+    `start(agent, env, params, key, num_steps)`, as in `jaxrl_se.train`.
+
     Args:
       agent: An algorithm with its hyperparameters.
-      env: A gymnax environment.
-      params: Its params.
-      key: A PRNG key or a seed.
-      num_steps: Environment steps of the whole training, which size buffers and
-        learning curves; rounded up, with a warning, to whole rounds of the agent.
+      task: A gymnax pair `(env, params)`, a name for `envs.make`, an `envs.Task`; or a
+        gymnax environment.
+      *args: Its params, if `task` is a gymnax environment; a PRNG key or a seed; the
+        environment steps of the whole training, which size buffers and learning
+        curves; rounded up, with a warning, to whole rounds of the agent.
       num_snapshots: With the same key and number of snapshots `jaxrl_se.train` gives
         the same bits: the piece in which randomness is drawn divides the steps
         between them.
       stop: A rule that ends training earlier, or None.
       test: Tests on the real task, or None.
+      **kwargs: What is in `args` by name: `params`, `key`, `num_steps`.
 
     Returns:
       A `TrainState`: a pytree of arrays (and of PRNG keys).
@@ -80,52 +82,34 @@ def start(
     Raises:
       ValueError: A value is out of its range, or the agent cannot learn in the
         environment's spaces.
-      TypeError: An argument is of another kind.
+      TypeError: An argument is missing or of another kind.
     """
-    key = jax.random.split(as_key(key), 1)[0]  # as `train` does for its agents
-    return start_agent(
-        agent,
-        env,
-        params,
-        key,
-        num_steps=num_steps,
-        num_snapshots=num_snapshots,
-        stop=stop,
-        test=test,
+    params, (key, num_steps) = split_arguments(
+        "start", task, args, kwargs, {"key": REQUIRED, "num_steps": REQUIRED}
     )
-
-
-def start_agent(
-    agent: Agent,
-    env: Any,
-    params: Any,
-    key: jax.Array,
-    *,
-    num_steps: int,
-    num_snapshots: int = 1,
-    stop: StopRule | None = None,
-    test: TaskTest | None = None,
-) -> TrainState:
-    """`start` with the key of a single one of `train`'s agents."""
-    env, params = as_pair(env, params)
+    env, params = as_pair(task, params)
     check_training(num_steps, num_snapshots, stop, test)
     spaces = Spaces.of(env, params)
     check_agent(agent, spaces)
     num_steps = rounded_up(agent, num_steps, num_snapshots, test)
-    return _start(agent, params, key, stop, test, env, spaces, num_steps, num_snapshots)
+    key = jax.random.split(as_key(key), 1)[0]  # as `train` does for its agents
+    return begin_jitted(
+        agent, params, key, stop, test, env, spaces, num_steps, num_snapshots
+    )
 
 
 def advance(
     agent: Agent,
-    env: Any,
-    params: Any,
-    state: TrainState,
-    num_steps: int,
-    *,
+    task: Any,
+    *args: Any,
     stop: StopRule | None = None,
     test: TaskTest | None = None,
+    **kwargs: Any,
 ) -> tuple[TrainState, Metrics]:
     """Takes a training run further, compiled once for any `num_steps`.
+
+    `advance(agent, task, state, num_steps)`, or with a gymnax environment and its
+    params `advance(agent, env, params, state, num_steps)`.
 
     Advancing twice by 500 steps gives the bits of advancing once by 1,000. A state can
     be kept and advanced again, with the same result.
@@ -133,12 +117,12 @@ def advance(
     Args:
       agent: The agent that `start` was given; numbers among its hyperparameters may
         have changed since, unless they are drawn (`Varied`).
-      env: Its environment.
-      params: The environment's params.
-      state: Where the run is.
-      num_steps: Environment steps to take, over all of the agent's environments.
+      task: What `start` was given.
+      *args: Its params, if `task` is a gymnax environment; where the run is, a
+        `TrainState`; and the steps to take, over all of the agent's environments.
       stop: The stop rule that `start` was given.
       test: The tests that `start` was given.
+      **kwargs: What is in `args` by name: `params`, `state`, `num_steps`.
 
     Returns:
       The state afterwards and `Metrics` of these steps.
@@ -147,6 +131,12 @@ def advance(
       ValueError: `num_steps` is no multiple of the agent's rounds, or a rule or test
         was not there at the start.
     """
+    if args and isinstance(args[0], TrainState):
+        args = (None, *args)  # A state is no key, by which params are told.
+    params, (state, num_steps) = split_arguments(
+        "advance", task, args, kwargs, {"state": REQUIRED, "num_steps": REQUIRED}
+    )
+    env, params = as_pair(task, params)
     AGENT.check("agent", agent)
     COUNT.check("num_steps", num_steps)
     STATE.check("state", state)
@@ -167,7 +157,8 @@ def advance(
 
 
 @partial(jax.jit, static_argnames=("env", "spaces", "num_steps", "num_snapshots"))
-def _start(agent, params, key, stop, test, env, spaces, num_steps, num_snapshots):
+def begin_jitted(agent, params, key, stop, test, env, spaces, num_steps, num_snapshots):
+    """`jaxrl_se.rounds.begin` with arguments that have been checked."""
     return begin(
         agent,
         env,

@@ -21,7 +21,14 @@ from envs.spaces import Spaces
 from envs.stepping import Step, draw_steps
 from jaxrl_runs import values
 from jaxrl_runs.values import COUNT, Like
-from jaxrl_se.agents.agent import Agent, Transition, alone, only
+from jaxrl_se.agents.agent import (
+    Agent,
+    Transition,
+    acted,
+    alone,
+    only,
+    same_state,
+)
 from jaxrl_se.agents.stopping import STOP, StopRule
 from jaxrl_se.reward_network import with_discount
 from jaxrl_se.task_tests import Record, TaskTest
@@ -258,6 +265,7 @@ def _one_round(agent, step, state: TrainState, draws, stop, test) -> TrainState:
         state, _ = jax.lax.scan(one_step, state, (env_draws, for_act))
         ended = jnp.bool_(True)
     learned = agent.update(state.spaces, state.agent, for_update)
+    same_state(agent, "update", state.agent, learned)
     state = state.replace(agent=learned)  # type: ignore
     if test is None:
         return state
@@ -273,7 +281,8 @@ def _one_step(agent, step, stop, state: TrainState, draws) -> tuple[TrainState, 
     env_draws, for_act = draws
     num_envs = agent.num_envs
     obs = alone(state.obs) if num_envs == 1 else state.obs
-    action, kept = agent.act(state.spaces, state.agent, obs, for_act)
+    result = agent.act(state.spaces, state.agent, obs, for_act)
+    action, kept = acted(agent, result, num_envs)
     taken = step(env_draws, state.env_state, action)
     next_obs, next_env_state = taken.obs, taken.state
     taken = alone(taken) if num_envs == 1 else taken
@@ -287,13 +296,15 @@ def _one_step(agent, step, stop, state: TrainState, draws) -> tuple[TrainState, 
         bootstrap_weight=_bootstrap_weight(taken),
         done=done,
     )
+    observed = agent.observe(state.spaces, state.agent, transition)
+    same_state(agent, "observe", state.agent, observed)
     total = state.episode_return + reward
     stopping = state.stopping
     if stop is not None:
         stopping = _watch(stop, stopping, total, done)
     finished = jnp.where(done, total, 0.0)
     state = state.replace(  # type: ignore
-        agent=agent.observe(state.spaces, state.agent, transition),
+        agent=observed,
         obs=next_obs,
         env_state=next_env_state,
         episode_return=jnp.where(done, 0.0, total),

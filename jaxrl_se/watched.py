@@ -20,7 +20,7 @@ from envs.task import as_pair
 from jaxrl_se.agents.agent import Agent
 from jaxrl_se.agents.stopping import StopRule
 from jaxrl_se.evaluation import play
-from jaxrl_se.loop import advance, start_agent
+from jaxrl_se.loop import advance, begin_jitted
 from jaxrl_se.rounds import TrainState
 from jaxrl_se.task_tests import TaskTest
 
@@ -91,14 +91,9 @@ def train_watched(
       The policy's weights with a leading axis `[num_snapshots]`, and the last state.
     """
     rules: dict[str, Any] = {"stop": stop, "test": test}
-    state = start_agent(
-        agent,
-        env,
-        params,
-        key,
-        num_steps=num_steps,
-        num_snapshots=num_snapshots,
-        **rules,
+    spaces = Spaces.of(env, params)
+    state = begin_jitted(
+        agent, params, key, stop, test, env, spaces, num_steps, num_snapshots
     )
     judge = _judge(agent, state.spaces, watch, jax.random.fold_in(key, _TEST))
     round_steps = max(agent.num_envs * agent.rollout_steps, 1)

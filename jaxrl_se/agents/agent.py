@@ -71,8 +71,63 @@ def check_agent(agent: Any, spaces: Spaces, name: str = "agent") -> None:
         these spaces.
     """
     AGENT.check(name, agent)
+    kind = type(agent)
+    is_itself = getattr(kind, "prepare", None) is Agent.prepare  # and none is drawn
+    for method in ("start", "act", "policy_weights", "policy"):
+        if is_itself and getattr(kind, method) is getattr(Agent, method):
+            raise TypeError(
+                f"{name} must define {method}, which {kind.__name__} does not (see "
+                "jaxrl_se.Agent)"
+            )
+    if jax.tree_util.all_leaves([agent]):
+        raise TypeError(
+            f"{name} must be a flax.struct dataclass, so that its numbers are traced, "
+            f"got the plain class {kind.__name__}"
+        )
     values.check(agent)
     agent.check(spaces)
+
+
+def acted(agent: Any, result: Any, num_envs: int) -> tuple[jax.Array, Any]:
+    """What `act` gave, looked at while it is traced.
+
+    Raises:
+      TypeError: It is no pair of actions `[num_envs, ...]` and of what is kept.
+    """
+    name = f"agent.act: {type(agent).__name__}'s"
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise TypeError(
+            f"{name} result must be a pair, actions and what is kept of them, got "
+            f"{type(result).__name__}"
+        )
+    shape = jnp.shape(result[0])
+    if shape[:1] != (num_envs,):
+        raise TypeError(
+            f"{name} actions must have the shape [{num_envs}, ...], one for each "
+            f"environment, got {list(shape)}"
+        )
+    return result
+
+
+def same_state(agent: Any, method: str, before: Any, after: Any) -> Any:
+    """The state that a method gave, looked at while it is traced.
+
+    Raises:
+      TypeError: Its structure, a shape or a dtype is not what it was before.
+    """
+    name = f"agent.{method}: {type(agent).__name__}'s state"
+    old, tree = jax.tree_util.tree_flatten_with_path(before)
+    new, now = jax.tree.flatten(after)
+    if tree != now:
+        raise TypeError(f"{name} must keep its structure, {tree}, got {now}")
+    for (path, x), y in zip(old, new, strict=True):
+        was, is_now = jax.typeof(x), jax.typeof(y)
+        if (was.shape, was.dtype) != (is_now.shape, is_now.dtype):
+            raise TypeError(
+                f"{name}{jax.tree_util.keystr(path)} must stay {was.dtype}"
+                f"{list(was.shape)}, got {is_now.dtype}{list(is_now.shape)}"
+            )
+    return after
 
 
 class Agent(Protocol):
@@ -82,7 +137,7 @@ class Agent(Protocol):
     values, and what fixes a shape is static (`struct.field(pytree_node=False)`). All
     that training changes is in a state of the agent's own, any pytree. Training is
 
-        state = agent.start(spaces, key, num_steps=num_steps)
+        state = agent.start(spaces, key, num_steps=..., env=env, params=params)
         repeat:  # a round
             draw `for_act` and `for_update` (ahead, for many rounds at once)
             rollout_steps times:

@@ -121,7 +121,7 @@ def test_advancing_is_what_train_does(name):
     state = start(agent, *task, 1, num_steps=NUM_STEPS, num_snapshots=3)
     result = jaxrl_se.train(agent, *task, 1, NUM_STEPS, num_snapshots=3)
     for index in range(3):
-        state, _ = advance(agent, *task, state, NUM_STEPS // 3)
+        state, _ = advance(agent, task, state, num_steps=NUM_STEPS // 3)
         weights = agent.policy_weights(state.spaces, state.agent)
         kept = result.snapshots.weights
         for a, b in zip(*map(jax.tree.leaves, (weights, kept)), strict=True):

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax import struct
 
 import envs
@@ -98,3 +99,66 @@ def test_it_is_advanced_in_pieces_and_in_groups():
     key = jax.random.split(jax.random.key(0), 1)[0]  # as `train` splits its seed
     whole = train_once(agent, *CLIFF, key, num_steps=300)
     np.testing.assert_array_equal(whole.weights[0], state.agent.values)
+
+
+@struct.dataclass
+class Forgetful(ExpectedSarsa):
+    """Updates, and gives nothing back."""
+
+    def update(self, spaces, state, draw):
+        return None
+
+
+@struct.dataclass
+class Rounded(ExpectedSarsa):
+    """Changes the dtype of what it has learned."""
+
+    def observe(self, spaces, state, transition):
+        return state.replace(values=state.values.astype(jnp.float16))
+
+
+@struct.dataclass
+class Single(ExpectedSarsa):
+    """Says what it does, and not what to keep of it."""
+
+    def act(self, spaces, state, obs, draw):
+        return jnp.zeros(1, jnp.int32)
+
+
+@struct.dataclass
+class Scalar(ExpectedSarsa):
+    """Forgets the axis of environments."""
+
+    def act(self, spaces, state, obs, draw):
+        return jnp.int32(0), jnp.int32(0)
+
+
+@struct.dataclass
+class Unfinished(jaxrl_se.Agent):
+    """Has no policy."""
+
+    start, act = ExpectedSarsa.start, ExpectedSarsa.act
+    policy_weights = ExpectedSarsa.policy_weights
+
+
+class Plain(jaxrl_se.Agent):
+    """Is no pytree."""
+
+    start, act = ExpectedSarsa.start, ExpectedSarsa.act
+    policy, policy_weights = ExpectedSarsa.policy, ExpectedSarsa.policy_weights
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (Forgetful, "agent.update: Forgetful's state must keep its structure"),
+        (Rounded, r"agent.observe: Rounded's state.values must stay float32\[48, 4\]"),
+        (Single, "agent.act: Single's result must be a pair"),
+        (Scalar, r"agent.act: Scalar's actions must have the shape \[1, ...\]"),
+        (Unfinished, "agent must define policy, which Unfinished does not"),
+        (Plain, "agent must be a flax.struct dataclass"),
+    ],
+)
+def test_slips_of_an_author_are_named(kind, message):
+    with pytest.raises(TypeError, match=message):
+        jaxrl_se.train(kind(), *CLIFF, 0, 20)
