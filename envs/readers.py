@@ -189,7 +189,13 @@ def _in_order(fields: dict[str, Any]) -> dict[str, Any]:
     if step is None:
         return fields
     step = np.asarray(step)
-    if "episode" not in fields and (number := _in_turn(step)) > 1:
+    if "episode" not in fields and (number := _in_turn(step, fields["obs"])) > 1:
+        warnings.warn(
+            f"step: each value stands in {number} rows one after another, whose "
+            f"observations go on {number} rows later: they are taken for those of "
+            f"{number} environments in turn; give env_id to say so yourself",
+            stacklevel=5,
+        )
         fields["episode"] = np.arange(len(step)) % number
     episode = fields.get("episode", np.zeros(step.shape, int))
     places = np.stack([episode, step], axis=-1)
@@ -207,13 +213,25 @@ def _places(step: Any) -> np.ndarray:
     return np.unique(step.astype(str), return_inverse=True)[1].reshape(step.shape)
 
 
-def _in_turn(step: np.ndarray) -> int:
-    """How many environments take turns, if each step stands there once for each."""
-    if step.ndim != 1 or len(step) < 4:
+def _in_turn(step: np.ndarray, obs: Any) -> int:
+    """How many environments take turns, if each step stands there once for each.
+
+    Times of a coarse clock repeat as well; there, neighbours are the closest rows.
+    """
+    obs = np.asarray(obs)
+    if step.ndim != 1 or len(step) < 4 or len(obs) != len(step):
         return 1
     begins = np.flatnonzero(np.insert(step[1:] != step[:-1], 0, True))
     lengths = np.diff(np.append(begins, len(step)))
-    return int(lengths[0]) if len(lengths) > 1 and np.ptp(lengths) == 0 else 1
+    number = int(lengths[0])
+    if len(lengths) < 2 or np.ptp(lengths) > 0 or obs.dtype.kind not in "fiub":
+        return 1
+    columns = obs.reshape(len(obs), -1)[:, :_MOST_COLUMNS].astype(np.float64)
+    near, far = (
+        np.median(np.abs(columns[lag:] - columns[:-lag]).mean(axis=1))
+        for lag in (1, number)
+    )
+    return number if far < near else 1
 
 
 def _split_done(fields: dict[str, Any]) -> None:
@@ -302,7 +320,10 @@ def _tell_disorder(obs: np.ndarray, ended: np.ndarray) -> None:
     other = np.random.default_rng(0).permutation(len(columns))
     follows = np.abs(np.diff(columns, axis=0))[~ended[:-1]].mean(axis=1)
     anywhere = np.abs(columns - columns[other]).mean(axis=1)
-    if len(follows) < _FEWEST or np.median(follows) < 0.7 * np.median(anywhere):
+    is_one_hot = np.isin(columns, (0, 1)).all()  # as far from any other
+    if len(follows) < _FEWEST or is_one_hot:
+        return
+    if np.median(follows) < 0.7 * np.median(anywhere):
         return
     warnings.warn(
         "next_obs is missing, and a row's observation is no closer to the next row's "

@@ -10,18 +10,8 @@ import dataclasses
 import tyro
 
 from benchmarks.synthetic.benchmark import Benchmark, Options, run
-from jaxrl_se.agents import DDQN
+from benchmarks.synthetic.cartpole import AGENT
 from jaxrl_se.config import EvolutionConfig, SyntheticConfig
-
-AGENT = DDQN(
-    learning_rate=1e-2,
-    target_update_rate=0.05,
-    epsilon_end=0.1,
-    learning_starts=8,
-    max_grad_norm=None,
-    hidden_sizes=(64,),
-    batch_size=32,
-)
 
 MOUNTAIN_CAR = Benchmark(
     module="benchmarks.mountain_car",

@@ -267,7 +267,11 @@ def assert_true(rows, number):
     )
 
 
-@pytest.mark.filterwarnings("ignore:next_obs is missing", "ignore:transitions. arrays")
+@pytest.mark.filterwarnings(
+    "ignore:next_obs is missing",
+    "ignore:transitions. arrays",
+    "ignore:step. each value stands in 4 rows",
+)
 def test_without_next_obs_no_row_is_joined_to_another_environments():
     given, last = in_turn()
     wide = {name: array[..., None] for name, array in given.items()}
@@ -289,6 +293,14 @@ def test_without_next_obs_no_row_is_joined_to_another_environments():
     }
     mixed = {name: array[shuffled] for name, array in flat.items()}
     assert_true(envs.read_transitions(mixed), 288)
+
+
+@pytest.mark.filterwarnings("ignore:next_obs is missing")
+def test_times_of_a_coarse_clock_are_no_environments_in_turn():
+    given, _ = in_turn(steps=300, number=1)
+    rows = {name: array.reshape(-1) for name, array in given.items()}
+    rows |= {"timestamp": 1.7e9 + np.arange(300) // 2}
+    assert_true(envs.read_transitions(rows), 288)
 
 
 def test_rows_without_next_obs_that_do_not_follow_each_other_are_told():
