@@ -204,7 +204,8 @@ class DDQN(OffPolicyAgent):
             learner.weights, learner.target_weights, network, batch
         )
         if self.max_grad_norm is not None:
-            grads = _clipped(grads, self.max_grad_norm)
+            clip = optax.clip_by_global_norm(self.max_grad_norm)
+            grads, _ = clip.update(grads, optax.EmptyState())
         updates, opt_state = _ADAM.update(grads, learner.opt_state)
         weights = jax.tree.map(
             lambda w, u: w - self.learning_rate * u, learner.weights, updates
@@ -235,14 +236,6 @@ class DDQN(OffPolicyAgent):
         error = _select(network(weights, batch.obs), action)
         error = error - jax.lax.stop_gradient(target)
         return batch.mean(jnp.square(error))
-
-
-def _clipped(grads: Weights, largest: Any) -> Weights:
-    """Gradients whose global norm is at most `largest`."""
-    squares = [jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(grads)]
-    norm = jnp.sqrt(sum(squares))
-    factor = jnp.where(norm > largest, largest / norm, 1.0)
-    return jax.tree.map(lambda grad: factor * grad, grads)
 
 
 def _select(q: jax.Array, action: jax.Array) -> jax.Array:

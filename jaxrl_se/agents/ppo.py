@@ -324,34 +324,16 @@ class PPO(Agent):
         """Of actions `[B, action_size]` as a `Rollout` has them; both `[B]`."""
         actor, _ = self.networks(spaces)
         outputs = actor(weights["actor"], obs)
-        if spaces.num_actions is not None:
-            log_probs = jax.nn.log_softmax(outputs)
-            entropy = -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)
-            return jnp.sum(log_probs * action, axis=-1), entropy
-        log_std = weights["log_std"]
-        log_probs = jax.scipy.stats.norm.logpdf(action, outputs, jnp.exp(log_std))
-        entropy = jnp.sum(log_std + 0.5 * jnp.log(2 * jnp.pi * jnp.e))
-        log_prob = jnp.sum(log_probs, axis=-1)
-        return log_prob, jnp.broadcast_to(entropy, log_prob.shape)
+        return log_prob_and_entropy(spaces, weights, outputs, action)
 
     def loss(self, weights: Any, spaces: Spaces, batch: Minibatch) -> jax.Array:
         """The clipped surrogate, the value loss and the entropy bonus."""
         log_prob, entropy = self.log_prob_and_entropy(
             spaces, weights, batch.obs, batch.action
         )
-        ratio = jnp.exp(log_prob - batch.log_prob)
-        clipped = jnp.clip(ratio, 1 - self.clip_ratio, 1 + self.clip_ratio)
-        advantage = batch.advantage - jnp.mean(batch.advantage)
-        advantage = advantage / (jnp.std(advantage) + 1e-8)
-        gain = jnp.minimum(ratio * advantage, clipped * advantage)
         _, critic = self.networks(spaces)
         value = critic(weights["critic"], batch.obs)[:, 0]
-        value_loss = 0.5 * jnp.mean(jnp.square(value - batch.value_target))
-        return (
-            -jnp.mean(gain)
-            + self.value_coef * value_loss
-            - self.entropy_coef * jnp.mean(entropy)
-        )
+        return surrogate_loss(self, batch, log_prob, entropy, value)
 
     def learn(self, spaces: Spaces, learner: Learner, batch: Minibatch) -> Learner:
         """One gradient step on a minibatch."""
@@ -465,6 +447,63 @@ class PPO(Agent):
             return bonus.update(spaces, curiosity, minibatch), None
 
         return learner, jax.lax.scan(one_batch, curiosity, order)[0]
+
+
+def log_prob_and_entropy(
+    spaces: Spaces, weights: Any, outputs: jax.Array, action: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Of actions as a `Rollout` has them, under what an actor says.
+
+    Args:
+      spaces: The environment's spaces.
+      weights: With "log_std", for continuous actions.
+      outputs: `[..., action_size]`, the actor's: logits, or means.
+      action: `[..., action_size]`.
+
+    Returns:
+      Both `[...]`.
+    """
+    if spaces.num_actions is not None:
+        log_probs = jax.nn.log_softmax(outputs)
+        entropy = -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)
+        return jnp.sum(log_probs * action, axis=-1), entropy
+    log_std = weights["log_std"]
+    log_probs = jax.scipy.stats.norm.logpdf(action, outputs, jnp.exp(log_std))
+    entropy = jnp.sum(log_std + 0.5 * jnp.log(2 * jnp.pi * jnp.e))
+    log_prob = jnp.sum(log_probs, axis=-1)
+    return log_prob, jnp.broadcast_to(entropy, log_prob.shape)
+
+
+def surrogate_loss(
+    agent: Any,
+    batch: Any,
+    log_prob: jax.Array,
+    entropy: jax.Array,
+    value: jax.Array,
+) -> jax.Array:
+    """The clipped surrogate, the value loss and the entropy bonus.
+
+    Schulman et al. (2017, arXiv 1707.06347), equations 7 and 9, with advantages that
+    are normalised over the minibatch.
+
+    Args:
+      agent: Its `clip_ratio`, `value_coef` and `entropy_coef`.
+      batch: Its `log_prob`, `advantage` and `value_target`, of the shape of the others.
+      log_prob: Of the batch's actions, by the weights that learn.
+      entropy: Of their policy.
+      value: By their critic.
+    """
+    ratio = jnp.exp(log_prob - batch.log_prob)
+    clipped = jnp.clip(ratio, 1 - agent.clip_ratio, 1 + agent.clip_ratio)
+    advantage = batch.advantage - jnp.mean(batch.advantage)
+    advantage = advantage / (jnp.std(advantage) + 1e-8)
+    gain = jnp.minimum(ratio * advantage, clipped * advantage)
+    value_loss = 0.5 * jnp.mean(jnp.square(value - batch.value_target))
+    return (
+        -jnp.mean(gain)
+        + agent.value_coef * value_loss
+        - agent.entropy_coef * jnp.mean(entropy)
+    )
 
 
 def advantages(

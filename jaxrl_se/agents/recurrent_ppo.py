@@ -24,7 +24,12 @@ from jaxrl_runs.values import (
     traced,
 )
 from jaxrl_se.agents.agent import Agent, Transition
-from jaxrl_se.agents.ppo import Rollout, advantages
+from jaxrl_se.agents.ppo import (
+    Rollout,
+    advantages,
+    log_prob_and_entropy,
+    surrogate_loss,
+)
 from jaxrl_se.recurrent import RecurrentNetwork, RememberingPolicy
 
 _ADAM = optax.scale_by_adam(eps=1e-5)
@@ -273,8 +278,8 @@ class RecurrentPPO(Agent):
         advantage = advantages(
             rollout, value, next_value, self.discount, self.gae_lambda
         )
-        log_prob, _ = _log_prob_and_entropy(
-            spaces, network.outputs(weights, "actor", now), weights, rollout.action
+        log_prob, _ = log_prob_and_entropy(
+            spaces, weights, network.outputs(weights, "actor", now), rollout.action
         )
         return Sequences(
             memory=state.memory_before,
@@ -295,21 +300,11 @@ class RecurrentPPO(Agent):
             return network.step(weights, _reset(first, memory), obs)
 
         _, features = jax.lax.scan(one_step, batch.memory, (batch.first, batch.obs))
-        log_prob, entropy = _log_prob_and_entropy(
-            spaces, network.outputs(weights, "actor", features), weights, batch.action
+        log_prob, entropy = log_prob_and_entropy(
+            spaces, weights, network.outputs(weights, "actor", features), batch.action
         )
-        ratio = jnp.exp(log_prob - batch.log_prob)
-        clipped = jnp.clip(ratio, 1 - self.clip_ratio, 1 + self.clip_ratio)
-        advantage = batch.advantage - jnp.mean(batch.advantage)
-        advantage = advantage / (jnp.std(advantage) + 1e-8)
-        gain = jnp.minimum(ratio * advantage, clipped * advantage)
         value = network.outputs(weights, "critic", features)[..., 0]
-        value_loss = 0.5 * jnp.mean(jnp.square(value - batch.value_target))
-        return (
-            -jnp.mean(gain)
-            + self.value_coef * value_loss
-            - self.entropy_coef * jnp.mean(entropy)
-        )
+        return surrogate_loss(self, batch, log_prob, entropy, value)
 
     def learn(self, spaces: Spaces, learner: tuple[Any, Any], batch: Sequences) -> Any:
         """One gradient step; a learner is weights and Adam's moments."""
@@ -332,16 +327,3 @@ class RecurrentPPO(Agent):
 def _reset(first: jax.Array, memory: jax.Array) -> jax.Array:
     """The memory `[B, H]`, forgotten where an episode begins."""
     return jnp.where(first[:, None], 0.0, memory)
-
-
-def _log_prob_and_entropy(spaces, outputs, weights, action):
-    """Of actions as a `Rollout` has them, both `[T, B]`."""
-    if spaces.num_actions is not None:
-        log_probs = jax.nn.log_softmax(outputs)
-        entropy = -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)
-        return jnp.sum(log_probs * action, axis=-1), entropy
-    log_std = weights["log_std"]
-    log_probs = jax.scipy.stats.norm.logpdf(action, outputs, jnp.exp(log_std))
-    log_prob = jnp.sum(log_probs, axis=-1)
-    entropy = jnp.sum(log_std + 0.5 * jnp.log(2 * jnp.pi * jnp.e))
-    return log_prob, jnp.broadcast_to(entropy, log_prob.shape)
