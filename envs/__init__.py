@@ -10,12 +10,14 @@ name; everything else here takes any other pair as well:
   wrappers of your own;
 * `open_task` for a `Task`, the one thing that is played, scored and
   collected from, be it a pair or, by `external`, outside JAX;
+* `brax` for any environment of Brax's as a pair;
 * `collect` for `Transitions` under any policy;
 * `read_transitions` for logs of other programs, `episodes_of` for what
   episodes they hold.
 """
 
 from envs.action_repeat import ActionRepeat
+from envs.brax_env import BraxEnv, brax
 from envs.check import ContractError, check
 from envs.collection import collect
 from envs.episodes import LogEpisodes, OrderError, episodes_of, in_order
@@ -46,6 +48,7 @@ from envs.wrapper import Wrapper
 
 __all__ = [
     "ActionRepeat",
+    "BraxEnv",
     "ContractError",
     "Episodes",
     "ExternalTask",
@@ -68,6 +71,7 @@ __all__ = [
     "Wrapper",
     "as_pair",
     "available",
+    "brax",
     "check",
     "collect",
     "episodes_of",

@@ -17,8 +17,8 @@ import optax
 from jaxrl_se.ferreira_es import FerreiraES, algorithm_and_params
 from jaxrl_se.networks import Weights
 
-STRATEGIES = ("snes", "openai-es", "pgpe", "sep-cma-es", "cma-es", "xnes")
-_ANTITHETIC = ("openai-es", "pgpe")
+STRATEGIES = ("snes", "openai-es", "pgpe", "sep-cma-es", "cma-es", "xnes", "ars")
+_ANTITHETIC = ("openai-es", "pgpe", "ars")
 _RECOMBINING = ("sep-cma-es", "cma-es")
 
 
@@ -134,7 +134,7 @@ def make_strategy(
     """
     # Importing evosax's algorithms starts JAX's backend, after which the number of CPU
     # devices cannot be chosen any more.
-    from evosax.algorithms import CMA_ES, PGPE, SNES, Open_ES, Sep_CMA_ES, xNES
+    from evosax.algorithms import ARS, CMA_ES, PGPE, SNES, Open_ES, Sep_CMA_ES, xNES
     from evosax.core.fitness_shaping import centered_rank_fitness_shaping_fn
 
     check_strategy(name, population_size)
@@ -149,6 +149,15 @@ def make_strategy(
             size,
             solution,
             optimizer=optax.adam(learning_rate),
+            std_schedule=optax.constant_schedule(std),
+            fitness_shaping_fn=centered_rank_fitness_shaping_fn,
+        )
+        return Strategy(name, algorithm, algorithm.default_params)
+    if name == "ars":
+        algorithm = ARS(
+            size,
+            solution,
+            optimizer=optax.sgd(learning_rate),
             std_schedule=optax.constant_schedule(std),
             fitness_shaping_fn=centered_rank_fitness_shaping_fn,
         )

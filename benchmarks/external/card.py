@@ -40,5 +40,6 @@ deviation of all that were met. Episodes have length one and end with `terminate
 | 10th percentile | {summary["return_p10"]:.1f} |
 {kinds}
 | the learned reward's best response | {summary["best_response_mean"]:.1f} |
-| random play | {summary["random_mean"]:.1f} |
+| random play; doing nothing | {summary["random_mean"]:.1f}; \
+{summary["doing_nothing_mean"]:.1f} |
 """)

@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import tyro
 
@@ -100,6 +101,31 @@ def run_job(options: Options, processes: int, devices: int, out: Path) -> list[d
     return [json.loads(log.read_text().splitlines()[-1]) for log in logs]
 
 
+def summary_of(options: Options, rows: dict[str, dict]) -> dict[str, Any]:
+    """What is kept; `rows` are one process alone, one with N devices, N processes."""
+    alone, together, apart = rows.values()
+    size, generations = options.population, options.generations
+    # What the processes share among them, and what each does or waits for alike.
+    shared = alone["cpu_seconds"] / generations
+    alike = apart["strategy_seconds"] + apart["exchange_seconds"]
+    return {
+        "processes": options.processes,
+        "generations": generations,
+        "population": size,
+        "jobs": rows,
+        "params_sha256": [together["params_sha256"], apart["params_sha256"]],
+        "same_bits": together["params_sha256"] == apart["params_sha256"]
+        and apart["all_processes_agree"],
+        "speedup": alone["seconds"] / apart["seconds"],
+        "seconds_per_generation": apart["seconds"] / generations,
+        # A number for each candidate; each process draws all of them by itself.
+        "bytes_per_generation": 4 * size,
+        "shared_seconds_per_generation": shared,
+        "alike_seconds_per_generation": alike,
+        "processes_at_half_speed": shared / alike,
+    }
+
+
 def main() -> None:
     """Parses the command line, runs the three and compares."""
     options = tyro.cli(Options, description=__doc__)
@@ -121,6 +147,8 @@ def main() -> None:
                 "seconds": max(x["seconds"] for x in found),
                 "cpu_seconds": sum(x["cpu_seconds"] for x in found),
                 "compile_seconds": max(x["compile_seconds"] for x in found),
+                "exchange_seconds": max(x["exchange_seconds"] for x in found),
+                "strategy_seconds": min(x["strategy_seconds"] for x in found),
             }
             row = rows[name]
             print(
@@ -128,21 +156,11 @@ def main() -> None:
                 f"{row['params_sha256'][:16]}",
                 flush=True,
             )
-        alone, together, apart = rows.values()
-        per_generation = apart["seconds"] / options.generations
-        summary = {
-            "processes": number,
-            "generations": options.generations,
-            "population": options.population,
-            "jobs": rows,
-            "params_sha256": [together["params_sha256"], apart["params_sha256"]],
-            "same_bits": together["params_sha256"] == apart["params_sha256"]
-            and apart["all_processes_agree"],
-            "speedup": alone["seconds"] / apart["seconds"],
-            "seconds_per_generation": per_generation,
-            # A number for each candidate; each process draws all of them by itself.
-            "bytes_per_generation": 4 * options.population,
-        }
+        summary = summary_of(options, rows)
         folder.write_json("summary.json", summary)
     print(f"same bits: {summary['same_bits']}, speed-up {summary['speedup']:.2f}")
+    print(
+        f"{summary['bytes_per_generation']} bytes a generation; half of the time is "
+        f"shared work up to {summary['processes_at_half_speed']:.0f} processes"
+    )
     print(f"results in {out}")

@@ -22,6 +22,7 @@ import envs
 import jaxrl_se
 from benchmarks.external.card import write_card
 from benchmarks.external.settings import SETTINGS, Settings, agents_to_test, config_of
+from benchmarks.external.simple_play import simple_returns
 from benchmarks.shared import runtime
 from jaxrl_runs.checkpoints import tree_sha256
 from jaxrl_runs.run_folder import RunFolder, next_run_folder
@@ -58,10 +59,10 @@ class Options:
     generations: int | None = None
     population: int | None = None
     steps: int = 10_000
-    agents: int = 8
+    agents: int = 7
     episodes: int = 10
     engine: str | None = None
-    threads: int = 2
+    threads: int = 1
     out: Path | None = None
     resume: bool = False
     cache: bool = True
@@ -145,9 +146,7 @@ def test(
     ).policy
     episodes, _ = task.play(response, key, 10 * options.episodes, num_axes=0)
     returns["best response"] = np.asarray(episodes.returns, np.float64)
-    random_agent = jaxrl_se.RandomPolicy(task.spaces)
-    episodes, _ = task.play(random_agent, key, 2 * options.episodes)
-    returns["random"] = np.asarray(episodes.returns, np.float64)
+    returns |= simple_returns(task, key, 2 * options.episodes)
     task.close()
     return returns, taken
 
@@ -164,7 +163,7 @@ def summary_of(
 ) -> dict[str, Any]:
     """What is kept of a run; `gymnasium_return_mean` is over agents of all kinds."""
     settings, progress, cost = settings_of(options), result.progress, task.cost
-    others = ("best response", "random")
+    others = ("best response", "random", "doing nothing")
     trained = {kind: x for kind, x in returns.items() if kind not in others}
     pooled = np.concatenate(list(trained.values()))
     worst = min(trained, key=lambda kind: trained[kind].mean())
@@ -183,6 +182,7 @@ def summary_of(
         "test_episodes": options.episodes,
         "best_response_mean": float(returns["best response"].mean()),
         "random_mean": float(returns["random"].mean()),
+        "doing_nothing_mean": float(returns["doing nothing"].mean()),
         "must": settings.must,
         "reaches_must": None if settings.must is None else mean >= settings.must,
         "validation": result.validation,

@@ -28,7 +28,9 @@ class Settings:
       generations: At most.
       horizon: First and last time limit of fitness episodes, and the generations
         between them; None for the task's own.
+      strategy: Which search.
       std: First deviation of the search.
+      step: Its step, see `EvolutionConfig.strategy_learning_rate`.
       learning_options: The task's while learning, a survival bonus taken out for one.
     """
 
@@ -39,7 +41,9 @@ class Settings:
     episodes: int = 1
     generations: int = 200
     horizon: tuple[int, int, int] | None = None
+    strategy: str = "snes"
     std: float = 0.5
+    step: float = 1.0
     learning_options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -50,6 +54,7 @@ SETTINGS = {
         must=200.0,
         stop_return=260.0,
         episodes=4,
+        generations=60,
     ),
     "Swimmer-v5": Settings(must=300.0, stop_return=355.0, population=16),
     "HalfCheetah-v5": Settings(must=4000.0, horizon=(100, 1000, 150), generations=300),
@@ -98,7 +103,9 @@ def config_of(settings: Settings) -> EvolutionConfig:
         population_size=settings.population,
         num_seeds=1,
         fitness_episodes=settings.episodes,
+        strategy=settings.strategy,
         std=settings.std,
+        strategy_learning_rate=settings.step,
         max_generations=settings.generations,
         stop_return=settings.stop_return,
         validation_every=5,

@@ -6,9 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.external import distributed, gymnasium_task
+from gymnasium.spaces import Box, Discrete
+
+from benchmarks.external import baselines, distributed, gymnasium_task
 from benchmarks.external.card import write_card
 from benchmarks.external.settings import SETTINGS, Settings, agents_to_test, config_of
+from benchmarks.external.simple_play import doing_nothing
 from envs.spaces import Spaces
 from envs.steps import Steps
 from jaxrl_se.evolution_run import Progress
@@ -48,6 +51,7 @@ def test_what_is_kept_of_a_run(tmp_path, monkeypatch):
         "PPO": np.array([290.0, 350.0]),
         "best response": np.array([340.0]),
         "random": np.array([0.0]),
+        "doing nothing": np.array([-1.0]),
     }
     result = SimpleNamespace(
         params=SimpleNamespace(weights={"w": np.zeros((2, 3))}),
@@ -75,7 +79,7 @@ def test_what_is_kept_of_a_run(tmp_path, monkeypatch):
     write_card(tmp_path / "card.md", summary)
     card = (tmp_path / "card.md").read_text()
     assert "| 2 PPO, mean and worst | 320.0, 290.0 |" in card
-    assert "6 evolved numbers" in card
+    assert "6 evolved numbers" in card and "doing nothing | 0.0; -1.0 |" in card
 
 
 def test_bad_options():
@@ -85,3 +89,13 @@ def test_bad_options():
         gymnasium_task.Options("Swimmer-v5", resume=True)
     with pytest.raises(ValueError, match="--population must be a multiple of 3"):
         distributed.Options(processes=3)
+    with pytest.raises(ValueError, match="--agents must be among .* got .'A2D'"):
+        baselines.Options("Swimmer-v5", agents=("A2D",))
+
+
+@pytest.mark.parametrize(
+    ("space", "action"),
+    [(Discrete(4, start=1), 0), (Box(np.array([-1.0, 0.0]), 2.0, (2,)), [0.5, 1.0])],
+)
+def test_doing_nothing(space, action):
+    assert np.asarray(doing_nothing(space)(np.zeros(3))).tolist() == action

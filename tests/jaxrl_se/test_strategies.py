@@ -11,8 +11,8 @@ from jaxrl_se.strategies import STRATEGIES, make_strategy, tie_averaged_weights
 SIZE = 10
 SOLUTION = {"a": np.zeros(3, np.float32), "b": np.zeros((2, 1), np.float32)}
 # Learning rates of a sensible size for each optimizer; `snes` and `xnes` scale their
-# natural step, Adam's is absolute, the CMA strategies have none.
-RATES = {"openai-es": 0.1, "pgpe": 0.1}
+# natural step, the others are absolute, the CMA strategies have none.
+RATES = {"openai-es": 0.1, "pgpe": 0.1, "ars": 0.1}
 
 
 def make(name, population_size=SIZE):
