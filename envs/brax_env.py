@@ -6,6 +6,7 @@ import contextlib
 import functools
 import importlib
 import io
+import warnings
 from typing import Any
 
 import jax
@@ -151,8 +152,10 @@ def brax(
 @functools.cache
 def _brax_envs() -> Any:
     try:
-        # MuJoCo's part in JAX prints that it found no Warp, which is not used here.
-        with contextlib.redirect_stdout(io.StringIO()):
+        # MuJoCo's part in JAX prints that it found no Warp, which is not used here, and
+        # Brax takes packages that warn of their age.
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             return importlib.import_module("brax.envs")
     except ImportError as error:
         raise ModuleNotFoundError(

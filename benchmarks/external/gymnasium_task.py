@@ -13,7 +13,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 import jax
 import numpy as np
 import tyro
@@ -23,7 +22,9 @@ import jaxrl_se
 from benchmarks.external.card import write_card
 from benchmarks.external.settings import SETTINGS, Settings, agents_to_test, config_of
 from benchmarks.external.simple_play import simple_returns
+from benchmarks.external.tasks import task_to_learn, task_to_test
 from benchmarks.shared import runtime
+from envs.external import EngineName
 from jaxrl_runs.checkpoints import tree_sha256
 from jaxrl_runs.run_folder import RunFolder, next_run_folder
 from jaxrl_runs.statistics import bootstrap_ci95
@@ -39,7 +40,9 @@ class Options:
 
     Attributes:
       task: One of `benchmarks.external.settings.SETTINGS`, or any id that Gymnasium or
-        EnvPool has, which gets the settings of no task in particular.
+        EnvPool has, which gets the settings of no task in particular. "brax/hopper" is
+        Brax's (Liesen et al.'s budget, for a GPU; --generations and --population make
+        it smaller).
       seed: Seed of the evolution and of everything else.
       generations: In the place of the settings' own.
       population: Likewise.
@@ -61,7 +64,7 @@ class Options:
     steps: int = 10_000
     agents: int = 7
     episodes: int = 10
-    engine: str | None = None
+    engine: EngineName | None = None
     threads: int = 1
     out: Path | None = None
     resume: bool = False
@@ -89,29 +92,16 @@ def settings_of(options: Options) -> Settings:
 
 def evolve(options: Options, folder: RunFolder) -> tuple[EvolutionResult, Any]:
     """Evolves; also the task while learning, for what it has cost."""
-    settings, threads = settings_of(options), {}
-    if options.engine != "gymnasium":
-        threads = {"num_threads": options.threads}
-    task = envs.external(
+    settings = settings_of(options)
+    task = task_to_learn(
         options.task,
-        engine=options.engine,  # type: ignore
-        timeout=None,
-        **threads,
+        engine=options.engine,
+        threads=options.threads,
+        lanes=settings.population * settings.episodes,
         **settings.learning_options,
     )
     config = config_of(settings)
     return jaxrl_se.evolve(task, config, options.seed, out=folder), task
-
-
-def task_to_test(options: Options) -> envs.ExternalTask:
-    """Gymnasium's own environment; EnvPool's where Gymnasium lacks what it needs."""
-    try:
-        return envs.external(options.task, engine="gymnasium")
-    except gymnasium.error.DependencyNotInstalled as error:
-        print(f"tested by EnvPool: {error}", flush=True)
-        return envs.external(
-            options.task, engine="envpool", num_threads=options.threads
-        )
 
 
 def test(
@@ -214,7 +204,7 @@ def main() -> None:
     options = tyro.cli(Options, description=__doc__)
     if options.cache:
         runtime.use_compilation_cache()
-    out = options.out or next_run_folder("runs/" + options.task)
+    out = options.out or next_run_folder("runs/" + options.task.replace("/", "-"))
     identity = {
         name: str(value)
         for name, value in dataclasses.asdict(options).items()
@@ -223,7 +213,7 @@ def main() -> None:
     with RunFolder(out, identity, resume=options.resume) as folder:
         result, task = evolve(options, folder)
         print(f"{result}\n  played outside: {task.cost}", flush=True)
-        tested = task_to_test(options)
+        tested = task_to_test(options.task, options.threads)
         started = time.process_time()
         returns, taken = test(result, options, tested)
         summary = summary_of(
@@ -235,14 +225,15 @@ def main() -> None:
             tested_by=tested.engine,
             test_cpu_seconds=time.process_time() - started,
         )
+        file_name = options.task.replace("/", "-")
         jaxrl_se.save(
-            out / f"{options.task}.one-step.npz",
+            out / f"{file_name}.one-step.npz",
             result.env,
             result.params,
             task=options.task,
             card=summary,
         )
-        write_card(out / f"{options.task}.one-step.md", summary)
+        write_card(out / f"{file_name}.one-step.md", summary)
         folder.write_json("summary.json", summary)
     for name in ("gymnasium_return_mean", "return_p10", "agents", "real_steps"):
         print(f"{name:<24}{summary[name]:,.1f}")

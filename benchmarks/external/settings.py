@@ -48,6 +48,13 @@ class Settings:
 
 
 _NO_BONUS = {"healthy_reward": 0.0}
+_LIESEN: dict[str, Any] = {
+    "hidden_sizes": (32,),
+    "population": 128,
+    "generations": 2000,
+    "horizon": (100, 1000, 2000),
+    "std": 0.05,
+}
 SETTINGS = {
     "LunarLander-v3": Settings(
         # With 32 hidden units the search mean was at -60 after 49 generations.
@@ -76,6 +83,9 @@ SETTINGS = {
     "Reacher-v5": Settings(episodes=4, generations=150),
     "Pusher-v5": Settings(episodes=4, generations=150),
     "BipedalWalker-v3": Settings(horizon=(200, 1600, 150)),
+    # Liesen et al. (2024); about 7 and 4.5 billion steps, for an accelerator.
+    "brax/halfcheetah": Settings(**_LIESEN),
+    "brax/hopper": Settings(**_LIESEN | {"population": 256}),
 }
 
 

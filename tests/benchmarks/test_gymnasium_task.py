@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from gymnasium.spaces import Box, Discrete
 
 from benchmarks.external import baselines, distributed, gymnasium_task
@@ -89,7 +88,7 @@ def test_bad_options():
         gymnasium_task.Options("Swimmer-v5", resume=True)
     with pytest.raises(ValueError, match="--population must be a multiple of 3"):
         distributed.Options(processes=3)
-    with pytest.raises(ValueError, match="--agents must be among .* got .'A2D'"):
+    with pytest.raises(ValueError, match=r"--agents must be among .* got .'A2D'"):
         baselines.Options("Swimmer-v5", agents=("A2D",))
 
 
