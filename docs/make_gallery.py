@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -144,10 +145,13 @@ def draw_cliff(path: Path, env: Any, params: Any) -> None:
     figure.savefig(path, dpi=110)
 
 
-def entry(task: str, variant: str) -> str:
-    """The text of one shipped environment."""
-    name = f"{task}.{variant}"
-    card = (CARDS / f"{name}.md").read_text().split("\n", 1)[1].strip()
+def has_picture(task: str) -> bool:
+    """Whether two coordinates show something of it."""
+    return task == "Cliff" or task.rsplit("-", 1)[0] in VIEWS
+
+
+def caption_of(task: str, variant: str) -> str:
+    """What the picture of a shipped environment shows."""
     base = task.rsplit("-", 1)[0]
     if variant == "reward-network":
         where = VIEWS[base].where if base in VIEWS else ""
@@ -160,7 +164,21 @@ def entry(task: str, variant: str) -> str:
         low, high = VIEWS[base].actions
         caption = f"How much more it pays for {high} than for {low}"
         caption += f"{VIEWS[base].where}."
-    solved = envs.solved_return(task)
+    return caption
+
+
+def entry(task: str, variant: str) -> str:
+    """The text of one shipped environment."""
+    name = f"{task}.{variant}"
+    card = (CARDS / f"{name}.md").read_text().split("\n", 1)[1].strip()
+    picture = ""
+    if has_picture(task):
+        caption = caption_of(task, variant)
+        picture = f"![{caption}](pictures/gallery/{name}.png)\n\n{caption}\n\n"
+    if task in envs.available():
+        solved = envs.solved_return(task)
+    else:  # a task outside JAX
+        solved = gymnasium.spec(task).reward_threshold
     mean_return = jaxrl_se.read_card(task, variant)["return_mean"]
     threshold = "" if solved is None else f" (solved: {solved:g})"
     body = "\n".join(f"    {line}".rstrip() for line in card.splitlines())
@@ -169,7 +187,7 @@ def entry(task: str, variant: str) -> str:
         f'```python\nenv, params = jaxrl_se.load("{task}", "{variant}")\n```\n\n'
         f"Agents that it has never seen return **{mean_return:.1f}** on the real task"
         f"{threshold}.\n\n"
-        f"![{caption}](pictures/gallery/{name}.png)\n\n{caption}\n\n"
+        f"{picture}"
         f'??? info "Card"\n\n{body}\n'
     )
 
@@ -214,7 +232,8 @@ def main() -> None:
     folder = DOCS / "pictures" / "gallery"
     folder.mkdir(parents=True, exist_ok=True)
     for task, variant in jaxrl_se.available():
-        draw(folder / f"{task}.{variant}.png", task, variant)
+        if has_picture(task):
+            draw(folder / f"{task}.{variant}.png", task, variant)
     (DOCS / "gallery.md").write_text(text())
 
 

@@ -162,6 +162,7 @@ def summary_of(
         "task": options.task,
         "seed": options.seed,
         "gymnasium_return_mean": mean,
+        "return_mean": mean,  # as every card has it
         "return_ci95": list(map(float, bootstrap_ci95(pooled))),
         "return_p10": float(np.percentile(pooled, 10)),
         "worst_kind": worst,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 from envs.spaces import Spaces
 from jaxrl_se.agents import DDPG, DDQN, PPO, SAC, TD3, BestResponse
@@ -31,6 +31,7 @@ class Settings:
       strategy: Which search.
       std: First deviation of the search.
       step: Its step, see `EvolutionConfig.strategy_learning_rate`.
+      obs_range: Of the learned reward, see `SyntheticConfig`.
       learning_options: The task's while learning, a survival bonus taken out for one.
     """
 
@@ -44,10 +45,13 @@ class Settings:
     strategy: str = "snes"
     std: float = 0.5
     step: float = 1.0
+    obs_range: Literal["running"] | None = "running"
     learning_options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 _NO_BONUS = {"healthy_reward": 0.0}
+# As Mania et al. (2018) have it for HalfCheetah.
+_ARS: dict[str, Any] = {"strategy": "ars", "std": 0.03, "step": 0.02}
 _LIESEN: dict[str, Any] = {
     "hidden_sizes": (32,),
     "population": 128,
@@ -64,7 +68,9 @@ SETTINGS = {
         generations=60,
     ),
     "Swimmer-v5": Settings(must=300.0, stop_return=355.0, population=16),
-    "HalfCheetah-v5": Settings(must=4000.0, horizon=(100, 1000, 150), generations=300),
+    "HalfCheetah-v5": Settings(
+        must=4000.0, horizon=(200, 1000, 150), generations=150, **_ARS
+    ),
     "Hopper-v5": Settings(
         must=2000.0,
         horizon=(100, 1000, 150),
@@ -92,8 +98,8 @@ SETTINGS = {
 def config_of(settings: Settings) -> EvolutionConfig:
     """The evolution: rewards whose best response does well, which no agent trains for.
 
-    Candidates see observations in units of the mean and deviation of all that were met,
-    which become part of the environment.
+    With running ranges candidates see observations in units of the mean and deviation
+    of all that were met, which become part of the environment.
     """
     horizon = None
     if settings.horizon is not None:
@@ -105,7 +111,7 @@ def config_of(settings: Settings) -> EvolutionConfig:
             activation=ACTIVATION,
             initial_states="normal",
             reward_bound=REWARD_BOUND,
-            obs_range="running",
+            obs_range=settings.obs_range,
         ),
         agent=BestResponse(settings.hidden_sizes, ACTIVATION, REWARD_BOUND),
         train_steps=1,

@@ -20,7 +20,7 @@ from jaxrl_se.evolution_run import Progress
 def test_every_task_has_a_configuration(name):
     settings = SETTINGS.get(name, Settings())
     config = config_of(settings)
-    assert config.proxy.obs_range == "running"
+    assert config.proxy.obs_range == settings.obs_range
     assert config.agent.hidden_sizes == settings.hidden_sizes
     if settings.horizon is not None:
         assert config.horizon.at(10_000) == settings.horizon[1]
