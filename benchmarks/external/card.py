@@ -23,7 +23,7 @@ deviation of all that were met. Episodes have length one and end with `terminate
 | how it was evolved | |
 |---|---|
 | command | `{summary["command"]}` |
-| candidates played by | {summary["engine"]} |
+| candidates played by | {summary["engine"].removesuffix(" []")} |
 | population, generations | {summary["population_size"]}, {summary["generations"]} |
 | steps in the real task, validations included | {summary["real_steps"]:,} |
 | CPU-seconds of the evolution, and with all tests | \
@@ -32,7 +32,7 @@ deviation of all that were met. Episodes have length one and end with `terminate
 
 | how unseen agents do on {summary["task"]} | |
 |---|---|
-| tested by | {summary["tested_by"]} |
+| tested by | {summary["tested_by"].removesuffix(" []")} |
 | agents, steps in the synthetic environment, test episodes each | \
 {summary["agents"]}, {summary["train_steps"]:,}, {summary["test_episodes"]} |
 | mean return, 95 % interval over agents | {summary["gymnasium_return_mean"]:.1f} \
