@@ -81,6 +81,24 @@ def test_what_is_kept_of_a_run(tmp_path, monkeypatch):
     assert "6 evolved numbers" in card and "doing nothing | 0.0; -1.0 |" in card
 
 
+def test_what_several_processes_are_worth():
+    job = {"all_processes_agree": True, "compile_seconds": 1.0}
+    job |= {"exchange_seconds": 0.01, "strategy_seconds": 0.03}
+    rows = {
+        "alone": job | {"params_sha256": "a", "seconds": 9.0, "cpu_seconds": 8.0},
+        "together": job | {"params_sha256": "b", "seconds": 5.0, "cpu_seconds": 8.0},
+        "apart": job | {"params_sha256": "b", "seconds": 6.0, "cpu_seconds": 9.0},
+    }
+    options = distributed.Options(processes=2, generations=10, population=32)
+    summary = distributed.summary_of(options, rows)
+    assert summary["same_bits"] and summary["params_sha256"] == ["b", "b"]
+    assert summary["speedup"] == 1.5 and summary["bytes_per_generation"] == 128
+    assert summary["shared_seconds_per_generation"] == pytest.approx(0.8)
+    assert summary["processes_at_half_speed"] == pytest.approx(20)
+    rows["apart"]["all_processes_agree"] = False
+    assert not distributed.summary_of(options, rows)["same_bits"]
+
+
 def test_bad_options():
     with pytest.raises(ValueError, match="--generations must be at least 1, got 0"):
         gymnasium_task.Options("Swimmer-v5", generations=0)
