@@ -91,7 +91,7 @@ SETTINGS = {
     "BipedalWalker-v3": Settings(horizon=(200, 1600, 150)),
     # Liesen et al. (2024); about 7 and 4.5 billion steps, for an accelerator.
     "brax/halfcheetah": Settings(**_LIESEN),
-    "brax/hopper": Settings(**_LIESEN | {"population": 256}),
+    "brax/hopper": dataclasses.replace(Settings(**_LIESEN), population=256),
 }
 
 
