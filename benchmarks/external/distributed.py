@@ -122,7 +122,8 @@ def summary_of(options: Options, rows: dict[str, dict]) -> dict[str, Any]:
         "bytes_per_generation": 4 * size,
         "shared_seconds_per_generation": shared,
         "alike_seconds_per_generation": alike,
-        "processes_at_half_speed": shared / alike,
+        # Each needs a candidate at least.
+        "processes_at_half_speed": min(shared / alike, size),
     }
 
 
