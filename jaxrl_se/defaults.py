@@ -51,6 +51,13 @@ ACTIVATION = "tanh"
 REWARD_BOUND = 2.0  # Normalised actions are in [-1, 1]; see `SyntheticEnv`.
 OBS_NOISE = 0.3  # 1 would be half of the probed range.
 TRAIN_STEPS = 1000
+POPULATION_SIZE = 32
+PATIENCE = 50
+RESTARTS = 3
+MIN_GENERATIONS, MAX_GENERATIONS = 12, 600
+GENERATIONS_WITH_AGENTS = (40, 20)  # agents that learn values, then sampled ones
+EPISODES_WITH_AGENTS = 2
+STD_WITH_AGENTS = 0.15  # by then the first search's has shrunk too far to move
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,68 +114,97 @@ def default_config(
     probe: Probe,
     budget: Budget | None = None,
     *,
-    with_agents: bool = False,
+    with_agents: bool = True,
 ) -> EvolutionConfig:
-    """The whole configuration.
+    """The configuration of the search, which trains no agents.
 
     Args:
       task: A gymnax pair `(env, params)`, or a task outside JAX.
       probe: What random play showed of it.
       budget: Steps that the evolution may take.
-      with_agents: Whether the last generations are scored by agents that train, of one
-        kind and then the other: tens of CPU-seconds instead of one or two.
+      with_agents: Whether a fifth of them is left for `config_with_agents`.
 
     Returns:
-      An `EvolutionConfig` with the stages best response, and agents of two kinds.
+      An `EvolutionConfig` whose first stage, a best response, is its only one; agents
+      of two kinds validate it.
 
     Raises:
       ValueError: The budget does not pay for the smallest search.
     """
     budget = budget or Budget()
-    population, episodes = 32, 1
-    # Good agents' episodes may be as long as the limit where random ones end early.
-    if is_outside(task):
-        limit = task.time_limit  # type: ignore
-    else:
-        limit = getattr(task[1], "max_steps_in_episode", None)  # type: ignore
-    length = int(limit) if limit is not None else max(2 * probe.max_length, 1)
-    per_generation = population * episodes * length
+    per_generation = POPULATION_SIZE * _longest_episode(task, probe)
     affordable = (budget.real_steps - probe.steps) // per_generation
     if affordable < MIN_GENERATIONS:
         raise ValueError(
             f"budget.real_steps must be at least "
             f"{MIN_GENERATIONS * per_generation + probe.steps:,} for episodes of "
-            f"{length} steps ({MIN_GENERATIONS} generations of {population} candidates "
-            f"with {episodes} episodes each), got {budget.real_steps:,}"
+            f"{_longest_episode(task, probe)} steps ({MIN_GENERATIONS} generations of "
+            f"{POPULATION_SIZE} candidates with an episode each), got "
+            f"{budget.real_steps:,}"
         )
-    last = min(MAX_GENERATIONS_WITH_AGENTS, affordable // 5) if with_agents else 0
-    alone = min(MAX_GENERATIONS_ALONE, affordable - last)
+    if with_agents:
+        affordable = max(MIN_GENERATIONS, affordable * 4 // 5)
+    generations = min(MAX_GENERATIONS, affordable)
     values, sampled = default_agents(probe.spaces)
     return EvolutionConfig(
         proxy=default_proxy(probe),
         agent=(_best_response(), values, sampled),
         algorithms="stages",
-        stages=(alone, alone + last // 2),
+        stages=(generations, generations),
         train_steps=whole_steps(TRAIN_STEPS, (values, sampled)),
-        population_size=population,
+        population_size=POPULATION_SIZE,
         num_seeds=1,
-        fitness_episodes=episodes,
+        fitness_episodes=1,
         std=1.0,
         patience=PATIENCE,
         restarts=RESTARTS,
-        max_generations=alone + last,
-        validation_every=4 if with_agents else 20,
+        max_generations=generations,
+        validation_every=20,
         validation_agents=8,
         validation_episodes=8,
     )
 
 
+def config_with_agents(
+    config: EvolutionConfig,
+    task: tuple[Any, Any] | OutsideTask,
+    probe: Probe,
+    real_steps: int,
+) -> EvolutionConfig:
+    """The configuration of a search that goes on, scored by agents that train.
+
+    Args:
+      config: What `default_config` gave, with changes or without.
+      task: What it was given.
+      probe: What it was given.
+      real_steps: Steps in the task that are left.
+
+    Returns:
+      An `EvolutionConfig` in which the two agents take turns, one after the other.
+    """
+    episodes = max(config.fitness_episodes, EPISODES_WITH_AGENTS)
+    length = _longest_episode(task, probe)
+    affordable = real_steps // (config.population_size * episodes * length)
+    generations = min(max(affordable, 2), sum(GENERATIONS_WITH_AGENTS))
+    values = generations * GENERATIONS_WITH_AGENTS[0] // sum(GENERATIONS_WITH_AGENTS)
+    return config.replace(
+        stages=(0, values),
+        max_generations=generations,
+        fitness_episodes=episodes,
+        std=STD_WITH_AGENTS,
+        restarts=0,
+        validation_every=4,
+    )
+
+
+def _longest_episode(task: tuple[Any, Any] | OutsideTask, probe: Probe) -> int:
+    """Steps; good agents' episodes may be as long as the limit."""
+    if is_outside(task):
+        limit = task.time_limit  # type: ignore
+    else:
+        limit = getattr(task[1], "max_steps_in_episode", None)  # type: ignore
+    return int(limit) if limit is not None else max(2 * probe.max_length, 1)
+
+
 def _best_response() -> BestResponse:
     return BestResponse(HIDDEN_SIZES, ACTIVATION, REWARD_BOUND, OBS_NOISE)
-
-
-MIN_GENERATIONS = 12
-PATIENCE = 50
-RESTARTS = 3
-MAX_GENERATIONS_ALONE = 600
-MAX_GENERATIONS_WITH_AGENTS = 16

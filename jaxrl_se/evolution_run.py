@@ -205,6 +205,7 @@ class Run:
       checkpoint_every: Generations between checkpoints.
       on_generation: Called with each row.
       spent: Steps that were taken before the first generation.
+      start: Weights from which the search begins; None draws them.
     """
 
     def __init__(
@@ -216,12 +217,13 @@ class Run:
         checkpoint_every: int,
         on_generation: Callable[[dict], Any] | None,
         spent: Steps = Steps(),  # noqa: B008, frozen
+        start: Any = None,
     ):
         self.program, self._params, self.key = program, params, key
         self.folder, self.checkpoint_every = folder, checkpoint_every
         self.on_generation = on_generation
         self._validates: list[Callable] = []
-        state = program.init(jax.random.fold_in(key, INIT))
+        state = program.init(jax.random.fold_in(key, INIT), start)
         mean = program.strategy.mean(state)
         search: Any = SearchState(state, mean, jnp.float32(-jnp.inf))
         if keeps_ranges(program.config):
