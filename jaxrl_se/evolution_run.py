@@ -364,10 +364,14 @@ class Run:
             search = search.met(log.seen)
         row |= (progress.steps + Steps(**_ints(steps))).as_dict()
         if again and not solved:
-            key = jax.random.fold_in(self.key, INIT)
-            fresh = self.program.init(jax.random.fold_in(key, row["attempt"] + 1))
-            search = search.replace(strategy=fresh)  # type: ignore
+            search = search.replace(strategy=self._fresh(row["attempt"] + 1))
         return search, row, solved
+
+    def _fresh(self, attempt: int) -> Any:
+        """The strategy's state at the beginning of a later attempt."""
+        key = jax.random.fold_in(jax.random.fold_in(self.key, INIT), attempt)
+        factor = self.program.config.restart_std**attempt
+        return self.program.strategy.widened(self.program.init(key), factor)
 
     def _attempted(
         self, search: AttemptedState, row: dict, earlier: list[dict]
