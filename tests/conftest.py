@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import collections
+import functools
 import gc
 import os
 import shutil
@@ -42,6 +43,13 @@ configure(SMALL_PROGRAMS)
 
 import jax
 import pytest
+from jax._src.interpreters import mlir
+
+# One MLIR context for all programs: each has its own otherwise, 2 MB of dialects, whose
+# making is a fifth of what a small program costs. Users of JAX are served by their
+# separate contexts (programs lowered in parallel, memory let go); tests are not.
+if hasattr(mlir, "make_ir_context"):
+    mlir.make_ir_context = functools.cache(mlir.make_ir_context)
 
 # What takes longest: begun last, it would keep one worker while the other is idle.
 _FIRST = ("test_guides.py", "test_notebooks.py", "oswm", "benchmarks")
