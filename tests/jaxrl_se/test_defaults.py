@@ -9,7 +9,7 @@ import pytest
 import envs
 import jaxrl_se
 from envs.spaces import Spaces
-from jaxrl_se import patience
+from jaxrl_se import defaults, patience
 from jaxrl_se.agents import DDQN, PPO, SAC, BestResponse
 from jaxrl_se.config import EvolutionConfig, SyntheticConfig
 from jaxrl_se.defaults import Budget, default_config
@@ -225,8 +225,9 @@ def test_an_outcome_says_what_is_wrong():
     assert "not solved" in str(short.problem())
 
 
-def test_a_task_alone_is_enough(capsys):
+def test_a_task_alone_is_enough(capsys, monkeypatch):
     """Probed, evolved, tested and described; steps add up and seeds repeat."""
+    monkeypatch.setattr(defaults, "TRAIN_STEPS", 100)
     task = importlib.import_module("examples.tasks.delayed_chain").make()
     budget = Budget(4096 + 32 * 40 * 25)
     result = jaxrl_se.evolve(task, key=3, budget=budget, with_agents=False)

@@ -69,9 +69,7 @@ def test_inverse_factor_batches():
     matrix = np.random.default_rng(0).normal(size=(7, 80, 200)).astype(np.float32)
     matrix = jnp.asarray(matrix @ matrix.transpose(0, 2, 1))
     each = jax.jit(jax.vmap(inverse_factor))(matrix)
-    np.testing.assert_allclose(
-        each[3], jax.jit(inverse_factor)(matrix[3]), atol=1e-5
-    )
+    np.testing.assert_allclose(each[3], jax.jit(inverse_factor)(matrix[3]), atol=1e-5)
 
 
 @pytest.mark.parametrize("additive", [None, 0.5])
