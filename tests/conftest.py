@@ -45,9 +45,8 @@ import jax
 import pytest
 from jax._src.interpreters import mlir
 
-# One MLIR context for all programs: each has its own otherwise, 2 MB of dialects, whose
-# making is a fifth of what a small program costs. Users of JAX are served by their
-# separate contexts (programs lowered in parallel, memory let go); tests are not.
+# One MLIR context for all programs. Each has its own otherwise, with 2 MB of dialects:
+# 400 tiny programs took 10.2 CPU-seconds and 960 MB with those, 7.2 and 310 without.
 if hasattr(mlir, "make_ir_context"):
     mlir.make_ir_context = functools.cache(mlir.make_ir_context)
 

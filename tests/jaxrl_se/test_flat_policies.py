@@ -43,7 +43,7 @@ def test_tests_on_the_task_see_its_observations():
     assert set(np.unique(result.tests.curve)) <= {-1, 1}
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # 1,500 updates of convolutions; `test_torsos` compares one with MLPs
 def test_a_convolution_learns_to_catch():
     env, params = gymnax.make("Catch-bsuite")
     agent = DDQN(epsilon_steps=700, target_update_rate=0.02, network="cnn")

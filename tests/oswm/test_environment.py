@@ -137,7 +137,7 @@ def test_predictions_stay_in_the_context_range(cartpole, pair):
     env, params = pair
     actions = jnp.ones(60, jnp.int32)  # To the right for a second, past the end.
     obs = np.asarray(roll(env, params, actions)[0])
-    support = Support.of(oswm.Context.of(cartpole), 0.05)
+    support = jax.jit(Support.of)(oswm.Context.of(cartpole), 0.05)
     assert (obs >= support.low - 1e-6).all() and (obs <= support.high + 1e-6).all()
     assert np.ptp(obs[-5:], axis=0).max() < 1e-6  # At a corner of the range.
 
@@ -155,8 +155,8 @@ def test_support_knows_circles_and_whole_numbers():
     rows = Transitions(
         obs, np.zeros(200, int), np.ones(200, "f4"), obs, *[np.zeros(200, bool)] * 2
     )
-    support = Support.of(oswm.Context.of(rows), 0.1)
-    found = support.project(jnp.array([0.9, 2.3, 1.2, 9.0]))
+    support = jax.jit(Support.of)(oswm.Context.of(rows), 0.1)
+    found = jax.jit(Support.project)(support, np.float32([0.9, 2.3, 1.2, 9.0]))
     np.testing.assert_allclose(found[:3], [0.6, 2.0, 0.8], atol=1e-3)
     assert found[3] < 4.0
 
@@ -232,6 +232,7 @@ def test_continuous_actions_are_clipped_to_their_bounds():
     check_env(envs.GymnasiumEnv(env, params), skip_render_check=True)
 
 
+@pytest.mark.slow  # `test_a_model_of_ones_own_trains_an_agent` is the same recipe
 def test_agents_learn_cartpole_inside_alone(cartpole):
     """Measured with seeds 100 to 102: 200.0 each after 51,200 steps."""
     rows = envs.collect(CARTPOLE, 1000, key=5)

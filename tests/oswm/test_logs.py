@@ -180,7 +180,7 @@ def test_the_circle_is_found_beside_columns_of_any_scale(scale):
     obs = np.stack([np.cos(angle), np.sin(angle), scale * log().obs[:, 1]], axis=1)
     obs = np.concatenate([obs, np.full((NUM_ROWS, 1), scale)], axis=1)
     context = oswm.Context.of(changed(log(), obs=obs, next_obs=obs))
-    support = jax.jit(Support.of, static_argnums=1)(context, 0.05)
+    support = jax.jit(Support.of)(context, 0.05)
     np.testing.assert_array_equal(support.partner, [1, 0, 2, 3])
     np.testing.assert_allclose(support.radius, [1, 1, 0, 0], rtol=1e-5)
     projected = jax.jit(Support.project)(support, np.float32([2, 0, 0, scale]))
