@@ -290,6 +290,7 @@ class Tuner:
             self._policy.learn(self._runs)
 
     def _check_pending(self, trial: Trial) -> None:
+        Like("a Trial, as suggest gives it", kinds=(Trial,)).check("trial", trial)
         if self._runs.pending.get(trial.id) != trial.epoch:
             raise ValueError(
                 f"trial must be a pending one, got configuration {trial.id}, epoch "
@@ -471,7 +472,7 @@ def _learn(space: SearchSpace, data: MetaDataset, seed: int) -> Surrogates:
         raise ValueError("meta_dataset must have the search space `space`")
     print(f"meta-learning from {data.num_runs} past runs ...", file=sys.stderr)
     config = dataclasses.replace(FitConfig(), reference=None)
-    return fit_surrogates(jax.random.key(seed), data, config)[0]
+    return fit_surrogates(seed, data, config)[0]
 
 
 def _check_meta_features(meta_features: Any, names: tuple[str, ...]) -> np.ndarray:

@@ -69,6 +69,19 @@ class Budget:
         values.check(self)
 
 
+class BudgetError(ValueError):
+    """A budget does not pay for the smallest search.
+
+    Attributes:
+      needed: Steps that do.
+      length: Of an episode, as it was reckoned.
+    """
+
+    def __init__(self, text: str, needed: int, length: int):
+        super().__init__(text)
+        self.needed, self.length = needed, length
+
+
 def default_agents(spaces: Spaces) -> tuple[Any, Any]:
     """Agents of two kinds that learn within `TRAIN_STEPS` steps of a bandit.
 
@@ -122,7 +135,7 @@ def default_config(
       An `EvolutionConfig` with the stages best response, and agents of two kinds.
 
     Raises:
-      ValueError: The budget does not pay for the smallest search.
+      BudgetError: The budget does not pay for the smallest search.
     """
     budget = budget or Budget()
     population, episodes = 32, 1
@@ -135,11 +148,13 @@ def default_config(
     per_generation = population * episodes * length
     affordable = (budget.real_steps - probe.steps) // per_generation
     if affordable < MIN_GENERATIONS:
-        raise ValueError(
-            f"budget.real_steps must be at least "
-            f"{MIN_GENERATIONS * per_generation + probe.steps:,} for episodes of "
+        needed = MIN_GENERATIONS * per_generation + probe.steps
+        raise BudgetError(
+            f"budget.real_steps must be at least {needed:,} for episodes of "
             f"{length} steps ({MIN_GENERATIONS} generations of {population} candidates "
-            f"with {episodes} episodes each), got {budget.real_steps:,}"
+            f"with {episodes} episodes each), got {budget.real_steps:,}",
+            needed,
+            length,
         )
     last = min(MAX_GENERATIONS_WITH_AGENTS, affordable // 5) if with_agents else 0
     alone = min(MAX_GENERATIONS_ALONE, affordable - last)

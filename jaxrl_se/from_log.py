@@ -38,7 +38,7 @@ from jaxrl_runs.values import (
 )
 from jaxrl_se.any_task import lags, with_steps
 from jaxrl_se.config import EvolutionConfig, SyntheticConfig
-from jaxrl_se.defaults import Budget, default_config
+from jaxrl_se.defaults import Budget, BudgetError, default_config
 from jaxrl_se.evolution import EvolutionResult, better, check_folder, evolve
 from jaxrl_se.log_evidence import check_log, digest_of, survival_return
 from jaxrl_se.outcome import Confirmation
@@ -324,11 +324,7 @@ def _chosen(
     log then serve the next log of the same task.
     """
     if evolution is None:
-        budget = Budget(config.model_steps // config.fitness_episodes + found.steps)
-        evolution = default_config(task.pair, found, budget)
-        if config.with_agents:
-            budget = Budget(config.model_steps + found.steps)
-            evolution = default_config(task.pair, found, budget, with_agents=True)
+        evolution = _default(task, found, config)
         evolution = evolution.replace(
             fitness_episodes=config.fitness_episodes, patience=_PATIENCE
         )
@@ -337,6 +333,19 @@ def _chosen(
         shape = dataclasses.replace(evolution.proxy, obs_range=None)
         evolution = evolution.replace(proxy=shape)
     return evolution, proxy
+
+
+def _default(task: envs.Task, found: Probe, config: LogConfig) -> EvolutionConfig:
+    """What `model_steps` pay for; probing is paid for apart."""
+    share = 1 if config.with_agents else config.fitness_episodes
+    budget = Budget(config.model_steps // share + found.steps)
+    try:
+        return default_config(task.pair, found, budget, with_agents=config.with_agents)
+    except BudgetError as error:
+        raise ValueError(
+            f"model_steps must be at least {(error.needed - found.steps) * share:,} "
+            f"for episodes of {error.length:,} steps, got {config.model_steps:,}"
+        ) from error
 
 
 def lean(params: Any) -> Any:
