@@ -49,14 +49,15 @@ def check_contract(env: Any, params: Any) -> None:
         _FOUND[kind] = tuple(_findings(env, params))
     if _FOUND[kind]:
         raise ValueError(
-            f"task {label!r} cannot be stepped: {'; '.join(_FOUND[kind])}. "
+            f"task {label!r} must keep gymnax's contract: {'; '.join(_FOUND[kind])}. "
             "envs.check(env, params) looks at all of it"
         )
 
 
 def _check_params(env: Any, params: Any, label: str) -> None:
     own = getattr(env, "default_params", None)
-    if own is not None and not isinstance(params, type(own)):
+    is_tree = own is not None and not jax.tree_util.all_leaves([own])
+    if is_tree and not isinstance(params, type(own)):
         raise TypeError(
             f"params must be those of {label!r}, {type(own).__name__}, such as "
             f"env.default_params.replace(...), got {shown(params)}"
@@ -107,8 +108,8 @@ def _against_space(space: Any, obs: Any) -> Iterator[str]:
     shape = getattr(space, "shape", None) if shape is None else shape
     if shape is not None and tuple(obs.shape) != tuple(shape):
         yield (
-            f"reset: obs has shape {tuple(obs.shape)}, its observation_space says "
-            f"{tuple(shape)}"
+            f"reset: obs must have shape {tuple(shape)}, as its observation_space "
+            f"says, got {tuple(obs.shape)}"
         )
     if shape == () and hasattr(space, "n") and obs.dtype.kind not in "iu":
         yield f"reset: obs is {obs.dtype}, a Discrete observation_space has integers"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -21,7 +20,7 @@ from envs import Transitions, episodes_of, in_order
 from jaxrl_runs.values import FLAG, NOT_NEGATIVE, Function, Integer, Like
 from oswm.context import Context
 from oswm.environment import DEFAULT_MAX_STEPS, WorldModelEnv, WorldModelParams
-from oswm.inputs import Log, read_log
+from oswm.inputs import Log, read_log, say_numbered
 from oswm.support import Support
 from oswm.weights import load_model
 from oswm.world_model import WorldModel, check_world_model
@@ -29,7 +28,6 @@ from oswm.world_model import WorldModel, check_world_model
 # A log of fewer episodes shows too little of where they start: agents that start in
 # one of five states see too few others. Measured on Pendulum, MountainCar and Acrobot.
 FEW_STARTS = 10
-_MOST_STATES = 10_000  # Larger integers are no states by number.
 MODEL = Like(
     "a world model, such as oswm.KernelRidge()",
     ("fit", "predict", "sample"),
@@ -98,7 +96,7 @@ def condition(
         FLAG.check("progress", progress)
     MODEL.check("model", model)
     transitions = in_order(read_log(log))
-    _say_numbered(transitions.obs)
+    say_numbered(transitions.obs)
     context = Context.of(transitions, action_space)
     starts, why = _initial_obs(context, transitions, initial_obs)
     if max_steps is None:
@@ -197,21 +195,6 @@ def _check_arguments(max_steps, uncertainty_penalty, margin, terminated, reward)
     ):
         Function(f"(obs, action, next_obs) -> {value}", optional=True).check(
             name, function
-        )
-
-
-def _say_numbered(obs: Any) -> None:
-    """Warns where observations look like states by number, which here are a scale."""
-    obs = np.asarray(obs)
-    if obs.dtype.kind not in "iu" or obs.size != len(obs):
-        return
-    low, high = int(obs.min()), int(obs.max())
-    if low >= 0 and high < _MOST_STATES:
-        warnings.warn(
-            f"obs: integers from {low} to {high} are taken for a number on a scale, "
-            "float32 [1], of which 3 is close to 4. If they are states by number, make "
-            f"them one-hot, in obs and next_obs: numpy.eye({high + 1})[obs]",
-            stacklevel=3,
         )
 
 

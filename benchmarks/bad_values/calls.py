@@ -14,6 +14,7 @@ import finetune
 import jaxrl_se
 import oswm
 from benchmarks.bad_values.agents import TASK
+from benchmarks.bad_values.broken_tasks import Endless
 from benchmarks.bad_values.values import bad_values
 from benchmarks.bad_values.verdicts import Case, StartedError
 from jaxrl_se import DDQN
@@ -21,6 +22,7 @@ from jaxrl_se.defaults import Budget
 
 # What is called, by which name, with which good arguments, and the kinds of others.
 Call = tuple[str, Any, dict[str, Any], dict[str, str]]
+CARTPOLE = envs.make("CartPole-v1")
 
 
 def call_cases(folder: Path) -> Iterator[Case]:
@@ -36,6 +38,7 @@ def call_cases(folder: Path) -> Iterator[Case]:
         *_tasks(),
         *_worlds(),
         *_from_logs(folder),
+        *_sinks(folder),
         *_agents(folder),
         *_finetune(folder),
     )
@@ -65,7 +68,31 @@ def _training() -> Iterator[Call]:
             "num_snapshots": "count",
             "stop": "object",
             "test": "object",
+            "on_progress": "function",
+            "progress": "flag or none",
         },
+    )
+    yield (
+        "train, watched",
+        jaxrl_se.train,
+        {
+            "agent": agent,
+            "task": TASK,
+            "key": 0,
+            "num_steps": 100,
+            "on_progress": print,
+        },
+        {
+            "log_every": "count or none",
+            "test_episodes": "count",
+            "test_task": "task or none",
+        },
+    )
+    yield (
+        "train, with params",
+        jaxrl_se.train,
+        {"agent": agent, "task": envs.make("CartPole-v1")[0], "key": 0},
+        {"params": "params"},
     )
     yield (
         "start",
@@ -137,6 +164,18 @@ def _evolution(folder: Path) -> Iterator[Call]:
             "key": "key",
             "num_episodes": "count",
         },
+    )
+    yield (
+        "evaluate, in a task",
+        jaxrl_se.evaluate,
+        {"task": "CartPole-v1", "key": 0, "num_episodes": 1},
+        {"policy": "policy"},
+    )
+    yield (
+        "evaluate, outside JAX",
+        jaxrl_se.evaluate,
+        {"task": Endless, "key": 0, "num_episodes": 1},
+        {"policy": "policy"},
     )
     yield (
         "evolve",
@@ -250,6 +289,10 @@ def _tasks() -> Iterator[Call]:
     yield "TerminatingTimeLimit", envs.TerminatingTimeLimit, {}, {"env": "object"}
     yield "LegacyEnv", envs.LegacyEnv, {}, {"env": "object"}
     yield "GymnasiumEnv", envs.GymnasiumEnv, {}, {"env": "object"}
+    yield "GymnasiumEnv.reset", envs.GymnasiumEnv(*CARTPOLE).reset, {}, {"seed": "seed"}
+    vector = envs.GymnasiumVectorEnv(*CARTPOLE, num_envs=2)
+    yield "GymnasiumVectorEnv.reset", vector.reset, {}, {"seed": "seed"}
+    yield "Spaces.of", envs.Spaces.of, {}, {"env": "object"}
     yield (
         "GymnasiumVectorEnv",
         envs.GymnasiumVectorEnv,
@@ -353,6 +396,13 @@ def _from_logs(folder: Path) -> Iterator[Call]:
     )
 
 
+def _sinks(folder: Path) -> Iterator[Call]:
+    """Where rows of metrics go."""
+    path = folder / "log.csv"
+    yield "CSVSink", jaxrl_se.CSVSink, {}, {"path": "path"}
+    yield "CSVSink", jaxrl_se.CSVSink, {"path": path}, {"append": "flag"}
+
+
 def _agents(folder: Path) -> Iterator[Call]:
     """Agents that outlive their script."""
     env, params = TASK
@@ -364,6 +414,12 @@ def _agents(folder: Path) -> Iterator[Call]:
         jaxrl_se.save_agent,
         {"path": folder / "other.npz", "trained": policy, "spaces": spaces},
         {"path": "path", "trained": "object", "spaces": "object", "card": "mapping"},
+    )
+    yield (
+        "save_agent",
+        jaxrl_se.save_agent,
+        {"path": folder / "own.npz", "spaces": spaces},
+        {"trained": "policy"},
     )
     yield (
         "load_agent",
@@ -462,6 +518,24 @@ def _finetune(folder: Path) -> Iterator[Call]:
             "num_runs": "count",
             "num_epochs": "count",
             "seed": "index",
+        },
+    )
+    tuner = finetune.Tuner(space, num_candidates=2)
+    yield (
+        "Tuner.observe",
+        tuner.observe,
+        {"trial": tuner.suggest(), "accuracy": 0.5, "seconds": 1.0},
+        {"trial": "object", "accuracy": "number", "seconds": "positive"},
+    )
+    yield (
+        "image_meta_features",
+        finetune.image_meta_features,
+        {"num_train": 1000, "num_classes": 10, "resolution": 32},
+        {
+            "num_train": "positive",
+            "num_classes": "positive",
+            "resolution": "positive",
+            "num_channels": "channels",
         },
     )
     yield "SearchSpace", finetune.SearchSpace, {}, {"hyperparameters": "object"}

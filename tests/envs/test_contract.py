@@ -1,56 +1,22 @@
 """Tasks that cannot be stepped are named before anything is compiled."""
 
-import jax.numpy as jnp
 import pytest
-from gymnax.environments import spaces
 
 import envs
 import jaxrl_se
+from benchmarks.bad_values.broken_tasks import (
+    Branches,
+    FloatLimit,
+    GrowingObs,
+    IntegerEnds,
+    IntegerState,
+    LongerSpace,
+    TwoRewards,
+)
 from envs.contract import check_contract
 from jaxrl_se import DDQN, EvolutionConfig, evolve, train
-from tests.envs.test_odd_policies import Corridor
 
 AGENT = DDQN(hidden_sizes=(4,), buffer_size=8, batch_size=4)
-
-
-class IntegerEnds(Corridor):
-    def is_terminal(self, state, params):
-        return jnp.int32(state >= params)
-
-
-class FloatLimit(Corridor):
-    def is_truncated(self, state, params):
-        return jnp.float32(0.0)
-
-
-class LongerSpace(Corridor):
-    def observation_space(self, params):
-        return spaces.Box(0.0, 9.0, (2,), jnp.float32)
-
-
-class GrowingObs(Corridor):
-    def step_env(self, key, state, action, params):
-        obs, *rest = super().step_env(key, state, action, params)
-        return jnp.append(obs, 0.0), *rest
-
-
-class IntegerState(Corridor):
-    def reset_env(self, key, params):
-        return jnp.zeros(1), jnp.int32(0)
-
-    def step_env(self, key, state, action, params):
-        return super().step_env(key, jnp.float32(state), action, params)
-
-
-class TwoRewards(Corridor):
-    def step_env(self, key, state, action, params):
-        obs, state, _, *rest = super().step_env(key, state, action, params)
-        return obs, state, jnp.ones(2), *rest
-
-
-class Branches(Corridor):
-    def reset_env(self, key, params):
-        return (jnp.zeros(1) if params > 2 else jnp.ones(1)), jnp.float32(0)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +24,7 @@ class Branches(Corridor):
     [
         (IntegerEnds(), "terminated must be a bool, got int32"),
         (FloatLimit(), "truncated must be a bool, got float32"),
-        (LongerSpace(), r"obs has shape \(1,\), its observation_space says \(2,\)"),
+        (LongerSpace(), r"obs must have shape \(2,\), as its .*space says, got \(1,\)"),
         (GrowingObs(), r"step: obs is float32\[2\], by reset float32\[1\]"),
         (IntegerState(), r"step: state is float32\[\], by reset int32\[\]"),
         (TwoRewards(), r"reward must be a single number, got shape \(2,\)"),
@@ -74,7 +40,7 @@ def test_what_is_wrong_is_named(env, message):
 
 def test_whoever_steps_a_task_asks_first():
     task = (IntegerEnds(), 3.0)
-    message = "cannot be stepped: terminated must be a bool"
+    message = "contract: terminated must be a bool"
     calls = [
         lambda: train(AGENT, task, 0, 8),
         lambda: jaxrl_se.start(AGENT, task, 0, 8),

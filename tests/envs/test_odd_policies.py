@@ -7,27 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from gymnax.environments import environment, spaces
 
 import envs
 import jaxrl_se
+from benchmarks.bad_values.broken_tasks import Corridor, Endless
 from envs import play
 
 external = importlib.import_module("envs.external")
-
-
-class Endless(gymnasium.Env):
-    """Never ends, and says no time limit."""
-
-    observation_space = gymnasium.spaces.Box(-1, 1, (2,))
-    action_space = gymnasium.spaces.Discrete(2)
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        return np.zeros(2, np.float32), {}
-
-    def step(self, action):
-        return np.zeros(2, np.float32), 1.0, False, False, {}
 
 
 class Torque(Endless):
@@ -38,35 +24,6 @@ class Torque(Endless):
     def step(self, action):
         reward = np.asarray(action, np.float64)
         return np.zeros(2, np.float32), reward, np.array([True]), np.array([False]), {}
-
-
-class Corridor(environment.Environment):
-    """Counts its steps up to its params, a number; nothing says a time limit."""
-
-    default_params = 3.0
-    name = "corridor"
-
-    def reset_env(self, key, params):
-        return jnp.zeros(1), jnp.float32(0)
-
-    def step_env(self, key, state, action, params):
-        state = state + 1
-        end = self.is_terminal(state, params)
-        return state[None], state, jnp.float32(1), end, {}
-
-    def is_terminal(self, state, params):
-        return state >= params
-
-    is_terminated = is_terminal
-
-    def is_truncated(self, state, params):
-        return jnp.bool_(False)
-
-    def observation_space(self, params):
-        return spaces.Box(0.0, 9.0, (1,), jnp.float32)
-
-    def action_space(self, params):
-        return spaces.Discrete(2)
 
 
 def always(action):

@@ -3,28 +3,15 @@
 import warnings
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import envs
 import jaxrl_se
+from benchmarks.bad_values.broken_tasks import Corridor, NanObs, NanRewards
 from jaxrl_se import DDQN, EvolutionConfig, SyntheticConfig
-from tests.envs.test_odd_policies import Corridor, always
 
 AGENT = DDQN(hidden_sizes=(4,), buffer_size=16, batch_size=4, learning_starts=4)
-
-
-class NanRewards(Corridor):
-    def step_env(self, key, state, action, params):
-        obs, state, reward, end, info = super().step_env(key, state, action, params)
-        return obs, state, jnp.where(state == 2, jnp.nan, reward), end, info
-
-
-class NanObs(Corridor):
-    def step_env(self, key, state, action, params):
-        obs, *rest = super().step_env(key, state, action, params)
-        return obs * jnp.nan, *rest
 
 
 @pytest.mark.parametrize("env", [NanRewards(), NanObs()])
@@ -34,7 +21,7 @@ def test_training_and_testing_say_it(env):
         trained = jaxrl_se.train(AGENT, (env, 3.0), 0, 40)
     assert np.isnan(np.asarray(jax.tree.leaves(trained.policy)[0])).any()
     with pytest.warns(RuntimeWarning, match=r"gave NaN.* in 2 of 2 episodes"):
-        jaxrl_se.evaluate(always(0), (env, 3.0), 0, 2)
+        jaxrl_se.evaluate(lambda obs, key: 0, (env, 3.0), 0, 2)
     with pytest.warns(RuntimeWarning, match=r"gave NaN.* of 12 transitions"):
         envs.collect(env, 3.0, 12, 0)
 
