@@ -282,7 +282,7 @@ def _python_actor(policy: Any, keys: jax.Array, space: gymnasium.Space, label) -
         for lane, key in enumerate(_action_keys(keys, np.int32(time))):
             try:
                 action, memories[lane] = act(memories[lane], obs[lane], key)
-            except Exception as error:
+            except (TypeError, ValueError) as error:  # of shapes, mostly
                 raise cannot_act(obs[lane], label, error) from error
             actions.append(np.asarray(action))
         return checked(np.stack(actions))

@@ -263,14 +263,8 @@ class RecurrentPPO(Agent):
         """What an iteration is learned from, by the weights that acted in it."""
         network, weights, rollout = self.network(spaces), state.weights, state.rollout
 
-        def one_step(memory, x):
-            first, obs, next_obs = x
-            memory, now = network.step(weights, _reset(first, memory), obs)
-            _, later = network.step(weights, memory, next_obs)
-            return memory, (now, later)
-
-        inputs = (state.first, rollout.obs, rollout.next_obs)
-        _, (now, later) = jax.lax.scan(one_step, state.memory_before, inputs)
+        now = network.remember(weights, state.memory_before, state.first, rollout.obs)
+        _, later = network.step(weights, now, rollout.next_obs)
         value, next_value = (
             network.outputs(weights, "critic", features)[..., 0]
             for features in (now, later)
@@ -294,12 +288,7 @@ class RecurrentPPO(Agent):
     def loss(self, weights: Any, spaces: Spaces, batch: Sequences) -> jax.Array:
         """The clipped surrogate, the value loss and the entropy bonus."""
         network = self.network(spaces)
-
-        def one_step(memory, x):
-            first, obs = x
-            return network.step(weights, _reset(first, memory), obs)
-
-        _, features = jax.lax.scan(one_step, batch.memory, (batch.first, batch.obs))
+        features = network.remember(weights, batch.memory, batch.first, batch.obs)
         log_prob, entropy = log_prob_and_entropy(
             spaces, weights, network.outputs(weights, "actor", features), batch.action
         )

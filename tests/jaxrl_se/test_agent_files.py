@@ -144,8 +144,6 @@ def test_bad_files_and_agents_are_named(tmp_path):
         jaxrl_se.load_agent(tmp_path / "nothing")
     with pytest.raises(ValueError, match="spaces must be given"):
         jaxrl_se.save_agent(path, policy)
-    with pytest.raises(ValueError, match="it holds a function"):
-        jaxrl_se.save_agent(path, lambda obs, key: jnp.int32(0), spaces=DISCRETE)
     several = jax.tree.map(lambda x: jnp.stack([x, x]), policy)
     with pytest.raises(ValueError, match="trained must be one policy"):
         jaxrl_se.save_agent(path, several, spaces=DISCRETE)

@@ -22,7 +22,7 @@ def test_training_and_testing_say_it(env):
     assert np.isnan(np.asarray(jax.tree.leaves(trained.policy)[0])).any()
     with pytest.warns(RuntimeWarning, match=r"gave NaN.* in 2 of 2 episodes"):
         jaxrl_se.evaluate(lambda obs, key: 0, (env, 3.0), 0, 2)
-    with pytest.warns(RuntimeWarning, match=r"gave NaN.* of 12 transitions"):
+    with pytest.raises(ValueError, match=r"must be finite numbers, found NaN"):
         envs.collect(env, 3.0, 12, 0)
 
 

@@ -9,6 +9,7 @@ import pytest
 import envs
 import jaxrl_se
 from jaxrl_se import PPO, RecurrentPPO, Spaces, start
+from jaxrl_se.recurrent import GRUTorso, RecurrentNetwork
 
 AGENT = RecurrentPPO(
     learning_rate=1e-2, num_envs=16, rollout_steps=16, memory_size=8, num_minibatches=2
@@ -77,6 +78,24 @@ def test_bad_sizes_and_hidden_entries_are_named():
     assert part == envs.PartlyObserved(env, (0, 2)) != envs.PartlyObserved(env, (0,))
     with pytest.raises(ValueError, match="shown must hold places"):
         envs.PartlyObserved(env, (4,))
+
+
+def test_a_step_is_that_of_flax():
+    network = RecurrentNetwork(Spaces(3, 2), 5, 2)
+    weights = network.init(jax.random.key(0))
+    keys = jax.random.split(jax.random.key(1), 3)
+    obs, memory = (
+        jax.random.normal(keys[0], (4, 6, 3)),
+        jax.random.normal(keys[1], (6, 5)),
+    )
+    first = jax.random.bernoulli(keys[2], 0.3, (4, 6))
+    features = network.remember(weights, memory, first, obs)
+    for t in range(4):
+        before = jnp.where(first[t][:, None], 0.0, memory)
+        memory, _ = network.step(weights, before, obs[t])
+        np.testing.assert_allclose(features[t], memory, rtol=1e-5, atol=1e-6)
+        expected, _ = GRUTorso(5).apply(weights["torso"], before, obs[t])
+        np.testing.assert_allclose(memory, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.slow
