@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from gymnax.environments import spaces
 
-from envs.registry import make
+from envs.registry import pair_of
 from envs.stepping import check_env
 from envs.wrapper import Wrapper
 from jaxrl_runs.values import INDEX, TupleOf
@@ -32,7 +32,7 @@ class PartlyObserved(Wrapper):
 
     def __init__(self, env: Any, shown: tuple[int, ...]):
         if isinstance(env, str):
-            env, _ = make(env)
+            env, _ = pair_of(env)
         check_env(env)
         shown = tuple(shown) if isinstance(shown, list | tuple) else shown
         _PLACES.check("shown", shown)

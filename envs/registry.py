@@ -86,7 +86,10 @@ def pair_of(env: Any, params: Any = None) -> tuple[Any, Any]:
     """
     own = None
     if isinstance(env, str):
-        env, own = make(env)
+        try:
+            env, own = make(env)
+        except ValueError as error:
+            raise ValueError(str(error).replace("name: ", "env: ", 1)) from error
     elif isinstance(env, tuple) and len(env) == 2:
         env, own = env
     return env, own if params is None else params

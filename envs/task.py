@@ -412,7 +412,10 @@ def _is_no_number(value: Any) -> bool:
 def open_named(argument: str, task: Any) -> Task:
     """As `open_task`, with the argument's name in front of what is wrong with it."""
     try:
-        return open_task(task)
+        opened = open_task(task)
+        if not opened.is_external:
+            check_contract(*opened.pair)
+        return opened
     except (TypeError, ValueError) as error:
         raise type(error)(f"{argument}: {error}") from error
 
@@ -438,8 +441,14 @@ def as_pair(task: Any, params: Any = None, argument: str = "env") -> tuple[Any, 
     if is_gymnasium(task) or (isinstance(task, Task) and task.is_external):
         label = task.name if isinstance(task, Task) else type(task).__name__
         raise TypeError(not_a_pair(label, argument))
-    pair = open_task(task, params).pair
-    check_contract(*pair)
+    try:
+        pair = open_task(task, params).pair
+        check_contract(*pair)
+    except (TypeError, ValueError) as error:
+        if argument in ("env", "task"):
+            raise
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{argument}: {error}") from error
     return pair
 
 

@@ -118,6 +118,11 @@ def run(
     if isinstance(train_epoch, (str, Path)):
         from finetune.images import run_images
 
+        if not Path(train_epoch).is_dir():
+            raise ValueError(
+                "train_epoch must be a function (epoch) -> score or a folder of "
+                f"pictures, got {str(train_epoch)!r}, which is no folder"
+            )
         minutes = settings.pop("minutes", None if budget is None else budget / 60)
         shared = {"workers": workers, "timeout": timeout, "resume": resume}
         shared |= {"device_variable": device_variable, "progress": progress}

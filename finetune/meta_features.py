@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from finetune.assemble import META_NAMES
+from jaxrl_runs.values import POSITIVE
 
 
 def image_meta_features(
@@ -25,9 +26,7 @@ def image_meta_features(
     """
     values = (num_train, num_classes, resolution, num_channels)
     for name, value in zip(META_NAMES, values, strict=True):
-        is_number = isinstance(value, (int, float, np.number))
-        if not is_number or not np.isfinite(value) or value <= 0:
-            raise ValueError(f"{name} must be a positive number, got {value!r}")
+        POSITIVE.check(name, value)
     order = "; the order is num_train, num_classes, resolution, num_channels"
     if num_classes > num_train:
         raise ValueError(

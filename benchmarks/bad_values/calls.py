@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ def call_cases(folder: Path) -> Iterator[Case]:
 
 def _training() -> Iterator[Call]:
     """Training and what goes into it."""
-    agent, env = DDQN(), TASK[0]
+    agent = DDQN()
     yield (
         "train",
         jaxrl_se.train,
@@ -97,7 +98,7 @@ def _training() -> Iterator[Call]:
     yield (
         "start",
         jaxrl_se.start,
-        {"agent": agent, "env": env, "params": TASK[1], "key": 0, "num_steps": 100},
+        {"agent": agent, "task": TASK, "key": 0, "num_steps": 100},
         {
             "agent": "agent",
             "key": "key",
@@ -110,7 +111,7 @@ def _training() -> Iterator[Call]:
     yield (
         "advance",
         jaxrl_se.advance,
-        {"agent": agent, "env": env, "params": None, "state": None, "num_steps": 10},
+        {"agent": agent, "task": TASK, "state": None, "num_steps": 10},
         {"agent": "agent", "state": "object", "num_steps": "count"},
     )
     for name, rule, fields in (
@@ -256,7 +257,7 @@ def _tasks() -> Iterator[Call]:
         envs.open_task,
         {"task": TASK},
         {
-            "task": "outer task",
+            "task": "opened task",
             "name": "text",
             "kind": "name or none",
             "solved_return": "return",
@@ -279,7 +280,7 @@ def _tasks() -> Iterator[Call]:
         },
     )
     yield "make", envs.make, {}, {"name": "name"}
-    yield "check", envs.check, {"env": env}, {"num_steps": "count", "seed": "index"}
+    yield "check", envs.check, {"env": env}, {"num_steps": "count", "seed": "seed"}
     yield (
         "ActionRepeat",
         envs.ActionRepeat,
@@ -521,10 +522,11 @@ def _finetune(folder: Path) -> Iterator[Call]:
         },
     )
     tuner = finetune.Tuner(space, num_candidates=2)
+    trial = tuner.suggest()
     yield (
         "Tuner.observe",
-        tuner.observe,
-        {"trial": tuner.suggest(), "accuracy": 0.5, "seconds": 1.0},
+        lambda **given: copy.deepcopy(tuner).observe(**given),
+        {"trial": trial, "accuracy": 0.5, "seconds": 1.0},
         {"trial": "object", "accuracy": "number", "seconds": "positive"},
     )
     yield (

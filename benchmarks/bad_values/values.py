@@ -234,6 +234,7 @@ BAD: dict[str, list[Any]] = {
     ],
 }
 
+BAD["opened task"] = list(BAD["outer task"])
 _BROKEN_TASKS = [(kind(), 3.0) for kind in BROKEN]
 BAD["task"] += _BROKEN_TASKS
 BAD["outer task"] += _BROKEN_TASKS
