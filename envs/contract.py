@@ -37,6 +37,13 @@ def check_contract(env: Any, params: Any) -> None:
     """
     label = getattr(env, "name", type(env).__name__)
     _check_params(env, params, label)
+    try:
+        hash(env)
+    except TypeError:
+        raise TypeError(
+            f"task {label!r}: env must be hashable, since jax.jit takes it as a static "
+            f"argument, got {shown(env)}"
+        ) from None
     leaves, tree = jax.tree.flatten(params)
     kind = (
         env,

@@ -7,6 +7,7 @@ import gymnasium
 import jax
 import numpy as np
 
+from envs.contract import check_contract
 from envs.gymnasium_spaces import (
     check_action,
     check_flat,
@@ -58,6 +59,7 @@ class GymnasiumEnv(gymnasium.Env):
         check_env(env)
         self._env = env
         params = env.default_params if params is None else params
+        check_contract(env, params)
         own = to_gymnasium(env.observation_space(params))
         self._is_flat = observation_space is not None
         self.observation_space = own

@@ -11,6 +11,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, utils
 
 from envs import gymnasium_env
+from envs.contract import check_contract
 from envs.gymnasium_env import draw_seed, make_key
 from envs.gymnasium_spaces import (
     check_action,
@@ -78,6 +79,7 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv):
         self._next_step = mode is AutoresetMode.NEXT_STEP
         self._env = env
         params = env.default_params if params is None else params
+        check_contract(env, params)
         self._params = jax.device_put(params)  # once, not at every step
         self.num_envs = num_envs
         own = to_gymnasium(env.observation_space(params))

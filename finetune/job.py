@@ -120,8 +120,8 @@ def run(
 
         if not Path(train_epoch).is_dir():
             raise ValueError(
-                "train_epoch must be a function (epoch) -> score or a folder of "
-                f"pictures, got {str(train_epoch)!r}, which is no folder"
+                "train_epoch: a folder must be a folder of pictures, got "
+                f"{str(train_epoch)!r}, which is none"
             )
         minutes = settings.pop("minutes", None if budget is None else budget / 60)
         shared = {"workers": workers, "timeout": timeout, "resume": resume}

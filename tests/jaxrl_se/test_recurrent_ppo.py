@@ -67,7 +67,9 @@ def test_acting_and_learning_see_the_same_memory():
 
 
 def test_bad_sizes_and_hidden_entries_are_named():
-    with pytest.raises(ValueError, match=r"num_minibatches must divide num_envs \(8\)"):
+    with pytest.raises(
+        ValueError, match=r"num_minibatches must divide num_envs \(64\)"
+    ):
         RecurrentPPO(num_minibatches=3).check(Spaces(2, 2))
     env, params = envs.make("CartPole-v1")
     part = envs.PartlyObserved(env, (0, 2))
