@@ -61,9 +61,12 @@ def interquartile_mean(scores: np.ndarray) -> float:
 def bootstrap_ci95(
     scores: np.ndarray, statistic: Callable = np.mean
 ) -> tuple[float, float]:
-    """Percentile bootstrap 95 % interval of a statistic (2,000 resamples, seed 0)."""
+    """Percentile bootstrap 95 % interval of a statistic (2,000 resamples, seed 0).
+
+    NaN where there is none: of one score, or with NaN or infinity among the scores.
+    """
     scores = np.asarray(scores, np.float64)
-    if not np.isfinite(scores).all():
+    if len(scores) < 2 or not np.isfinite(scores).all():
         return float("nan"), float("nan")
     if np.ptp(scores) == 0:  # The interval of a constant is that constant.
         return float(scores[0]), float(scores[0])

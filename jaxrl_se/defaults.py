@@ -91,6 +91,19 @@ class Budget:
         values.check(self)
 
 
+class BudgetError(ValueError):
+    """A budget does not pay for the smallest search.
+
+    Attributes:
+      needed: Steps that do.
+      length: Of an episode, as it was reckoned.
+    """
+
+    def __init__(self, text: str, needed: int, length: int):
+        super().__init__(text)
+        self.needed, self.length = needed, length
+
+
 def default_agents(spaces: Spaces) -> tuple[Any, Any]:
     """Agents of two kinds that learn within `TRAIN_STEPS` steps of a bandit.
 
@@ -144,18 +157,20 @@ def default_config(
       of two kinds validate it.
 
     Raises:
-      ValueError: The budget does not pay for the smallest search.
+      BudgetError: The budget does not pay for the smallest search.
     """
     budget = budget or Budget()
     per_generation = POPULATION_SIZE * _longest_episode(task, probe)
     affordable = (budget.real_steps - probe.steps) // per_generation
     if affordable < MIN_GENERATIONS:
-        raise ValueError(
-            f"budget.real_steps must be at least "
-            f"{MIN_GENERATIONS * per_generation + probe.steps:,} for episodes of "
-            f"{_longest_episode(task, probe)} steps ({MIN_GENERATIONS} generations of "
-            f"{POPULATION_SIZE} candidates with an episode each), got "
-            f"{budget.real_steps:,}"
+        length = _longest_episode(task, probe)
+        needed = MIN_GENERATIONS * per_generation + probe.steps
+        raise BudgetError(
+            f"budget.real_steps must be at least {needed:,} for episodes of "
+            f"{length} steps ({MIN_GENERATIONS} generations of {POPULATION_SIZE} "
+            f"candidates with an episode each), got {budget.real_steps:,}",
+            needed,
+            length,
         )
     if with_agents:
         affordable = max(MIN_GENERATIONS, affordable * 4 // 5)

@@ -14,6 +14,7 @@ import jax
 from jax.sharding import Mesh
 
 import envs
+from envs.contract import check_contract
 from envs.steps import Steps
 from envs.task import is_gymnasium
 from jaxrl_runs.describe import describe
@@ -367,6 +368,7 @@ class _Opened:
         opened = cls._named(task)
         if opened.is_outside:
             return opened
+        check_contract(*opened.task)
         return dataclasses.replace(opened, task=flat_task(opened.task, proxy))
 
     @classmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -21,6 +22,7 @@ from jaxrl_runs.run_folder import RunFolder
 from jaxrl_runs.values import as_key
 from jaxrl_se.compiled import compile_together
 from jaxrl_se.generation import Generation, GenerationLog
+from jaxrl_se.not_finite import nan_of_task
 from jaxrl_se.outside import OutsidePrograms, is_outside, keeps_ranges
 from jaxrl_se.patience import attempt_fitness, begins_again, next_index
 from jaxrl_se.trials import Params
@@ -221,7 +223,7 @@ class Run:
     ):
         self.program, self._params, self.key = program, params, key
         self.folder, self.checkpoint_every = folder, checkpoint_every
-        self.on_generation = on_generation
+        self.on_generation, self._failed = on_generation, False
         self._validates: list[Callable] = []
         state = program.init(jax.random.fold_in(key, INIT), start)
         mean = program.strategy.mean(state)
@@ -312,9 +314,25 @@ class Run:
                     self._save()
                 if self.on_generation is not None:
                     self.on_generation(row)
+                self._say_failed(row)
                 clock.lap()
         finally:
             self._save()
+
+    def _say_failed(self, row: dict) -> None:
+        """Warns, once, where no candidate of a generation had a fitness."""
+        if self._failed or not math.isnan(row["fitness_mean"]):
+            return
+        self._failed, task = True, self.program.task
+        why = "the task's returns are NaN or infinite, or its agents' weights are"
+        if not is_outside(task):
+            why = nan_of_task(task, self.params.task, self.key)
+        warnings.warn(
+            f"evolve: all {row['failed_candidates']} fitnesses of generation "
+            f"{row['generation']} are NaN or infinite: {why}",
+            RuntimeWarning,
+            stacklevel=5,
+        )
 
     def _save(self) -> None:
         if self.folder is not None:

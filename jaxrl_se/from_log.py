@@ -37,7 +37,7 @@ from jaxrl_runs.values import (
 )
 from jaxrl_se.any_task import goes_on, with_steps
 from jaxrl_se.config import EvolutionConfig, SyntheticConfig
-from jaxrl_se.defaults import Budget, default_config
+from jaxrl_se.defaults import Budget, BudgetError, default_config
 from jaxrl_se.evolution import EvolutionResult, check_folder, evolve, gone_on
 from jaxrl_se.log_evidence import check_log, digest_of, survival_return
 from jaxrl_se.outcome import Confirmation
@@ -315,10 +315,7 @@ def _chosen(
     log then serve the next log of the same task.
     """
     if evolution is None:
-        budget = Budget(config.model_steps // config.fitness_episodes + found.steps)
-        evolution = default_config(
-            task.pair, found, budget, with_agents=config.with_agents is not False
-        )
+        evolution = _default(task, found, config)
         evolution = evolution.replace(
             fitness_episodes=config.fitness_episodes, patience=_PATIENCE
         )
@@ -327,6 +324,20 @@ def _chosen(
         shape = dataclasses.replace(evolution.proxy, obs_range=None)
         evolution = evolution.replace(proxy=shape)
     return evolution, proxy
+
+
+def _default(task: envs.Task, found: Probe, config: LogConfig) -> EvolutionConfig:
+    """What `model_steps` pay for; probing is paid for apart."""
+    share = config.fitness_episodes
+    budget = Budget(config.model_steps // share + found.steps)
+    try:
+        with_agents = config.with_agents is not False
+        return default_config(task.pair, found, budget, with_agents=with_agents)
+    except BudgetError as error:
+        raise ValueError(
+            f"model_steps must be at least {(error.needed - found.steps) * share:,} "
+            f"for episodes of {error.length:,} steps, got {config.model_steps:,}"
+        ) from error
 
 
 def lean(params: Any) -> Any:

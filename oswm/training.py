@@ -22,6 +22,7 @@ import optax
 from flax import struct
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxrl_runs.values import seed_key
 from oswm.closed_form import Ridge, targets_of
 from oswm.context import Context
 from oswm.heads import HEADS
@@ -296,7 +297,7 @@ def _norm(tree) -> jax.Array:
 
 def _key(config: TransformerTraining, purpose: str) -> jax.Array:
     number = {"weights": 0, "tasks": 1}[purpose]
-    return jax.random.fold_in(jax.random.key(config.seed), number)
+    return jax.random.fold_in(seed_key(config.seed), number)
 
 
 def paper_batch(

@@ -1,6 +1,7 @@
 """Environments from a log: counts, resume, results without a task, and bad logs."""
 
 import dataclasses
+import types
 
 import jax
 import numpy as np
@@ -170,6 +171,9 @@ def test_what_a_log_lacks_is_said_before_anything_is_fitted():
         evolve_from_log(_rows())
     with pytest.raises(ValueError, match="reward never varies"):
         jaxrl_se.solve(_rows())
+    probe, task = types.SimpleNamespace(steps=5), envs.open_task("CartPole-v1")
+    with pytest.raises(ValueError, match=r"^model_steps must be at least .*, got 10"):
+        from_log._default(task, probe, LogConfig(model_steps=10))
     with pytest.warns(UserWarning, match="60 transitions are few"):
         log_evidence.check_log(_rows(60), reward_is_known=True)
 

@@ -9,6 +9,7 @@ import pytest
 import envs
 import jaxrl_se
 from jaxrl_se import PPO, RecurrentPPO, Spaces, start
+from jaxrl_se.recurrent import GRUTorso, RecurrentNetwork
 
 AGENT = RecurrentPPO(
     learning_rate=1e-2, num_envs=16, rollout_steps=16, memory_size=8, num_minibatches=2
@@ -69,7 +70,7 @@ def test_acting_and_learning_see_the_same_memory():
 
 
 def test_bad_sizes_and_hidden_entries_are_named():
-    with pytest.raises(ValueError, match=r"num_minibatches must divide num_envs \(8\)"):
+    with pytest.raises(ValueError, match=r"must divide num_envs \(64\), got 3"):
         RecurrentPPO(num_minibatches=3).check(Spaces(2, 2))
     env, params = envs.make("CartPole-v1")
     part = envs.PartlyObserved(env, (0, 2))
@@ -82,12 +83,30 @@ def test_bad_sizes_and_hidden_entries_are_named():
         envs.PartlyObserved(env, (4,))
 
 
+def test_a_step_is_that_of_flax():
+    network = RecurrentNetwork(Spaces(3, 2), 5, 2)
+    weights = network.init(jax.random.key(0))
+    keys = jax.random.split(jax.random.key(1), 3)
+    obs, memory = (
+        jax.random.normal(keys[0], (4, 6, 3)),
+        jax.random.normal(keys[1], (6, 5)),
+    )
+    first = jax.random.bernoulli(keys[2], 0.3, (4, 6))
+    features = network.remember(weights, memory, first, obs)
+    for t in range(4):
+        before = jnp.where(first[t][:, None], 0.0, memory)
+        memory, _ = network.step(weights, before, obs[t])
+        np.testing.assert_allclose(features[t], memory, rtol=1e-5, atol=1e-6)
+        expected, _ = GRUTorso(5).apply(weights["torso"], before, obs[t])
+        np.testing.assert_allclose(memory, expected, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.slow
 def test_cart_pole_without_velocities():
     """It solves it, and PPO without memory does not."""
     env, params = envs.make("CartPole-v1")
     task = (envs.PartlyObserved(env, (0, 2)), params)
-    remembers = jaxrl_se.train(RecurrentPPO(), *task, 0, 8 * 64 * 1500)
+    remembers = jaxrl_se.train(RecurrentPPO(), *task, 0, 64 * 64 * 240)
     returns = jaxrl_se.evaluate(remembers.policy, *task, 1, 64).returns
     assert np.mean(returns) >= 475
     forgets = jaxrl_se.train(PPO(), *task, 0, 300_000)

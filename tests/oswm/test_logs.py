@@ -1,6 +1,7 @@
 """Conditioning on what people bring: the right environment, or a word about it."""
 
 import dataclasses
+import warnings
 
 import gymnasium
 import jax
@@ -9,6 +10,7 @@ import pytest
 
 import envs
 import oswm
+from oswm.inputs import say_numbered
 
 NUM_ROWS, LIMIT = 400, 40
 
@@ -155,6 +157,21 @@ def test_whole_floats_ask_for_the_action_space():
         assert_equal(discrete, oswm.Context.of(log()))
         box = oswm.Context.of(rows, gymnasium.spaces.Box(0, 1, (1,)))
         assert box.num_actions is None and box.action.shape == (NUM_ROWS, 1)
+
+
+def test_one_hot_actions_have_a_hint():
+    rows = changed(log(), action=np.eye(2, dtype=np.float32)[log().action])
+    with pytest.raises(ValueError, match=r"are one-hot: action.argmax\(axis=1\)"):
+        oswm.Context.of(rows)
+
+
+def test_states_by_number_are_told_how_they_are_taken():
+    with pytest.warns(UserWarning, match=r"obs: integers from 0 to 15.*eye\(16\)"):
+        say_numbered(np.arange(16))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for obs in (np.arange(16.0), np.arange(16).reshape(8, 2), np.arange(2) * 10**6):
+            say_numbered(obs)
 
 
 def test_several_discrete_actions_are_refused_by_name_with_a_remedy():
