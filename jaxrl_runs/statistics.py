@@ -10,7 +10,6 @@ import dataclasses
 from collections.abc import Callable
 
 import numpy as np
-from scipy import stats
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +53,8 @@ def summarize(scores: np.ndarray, solved_return: float | None) -> ReturnStatisti
 
 def interquartile_mean(scores: np.ndarray) -> float:
     """Mean of the middle half of the scores."""
+    from scipy import stats  # takes a second to import
+
     return float(stats.trim_mean(scores, 0.25))
 
 
@@ -69,6 +70,8 @@ def bootstrap_ci95(
         return float("nan"), float("nan")
     if np.ptp(scores) == 0:  # The interval of a constant is that constant.
         return float(scores[0]), float(scores[0])
+    from scipy import stats
+
     interval = stats.bootstrap(
         (scores,),
         statistic,

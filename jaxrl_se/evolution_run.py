@@ -207,6 +207,7 @@ class Run:
       checkpoint_every: Generations between checkpoints.
       on_generation: Called with each row.
       spent: Steps that were taken before the first generation.
+      start: Weights from which the search begins; None draws them.
     """
 
     def __init__(
@@ -218,12 +219,13 @@ class Run:
         checkpoint_every: int,
         on_generation: Callable[[dict], Any] | None,
         spent: Steps = Steps(),  # noqa: B008, frozen
+        start: Any = None,
     ):
         self.program, self._params, self.key = program, params, key
         self.folder, self.checkpoint_every = folder, checkpoint_every
         self.on_generation, self._failed = on_generation, False
         self._validates: list[Callable] = []
-        state = program.init(jax.random.fold_in(key, INIT))
+        state = program.init(jax.random.fold_in(key, INIT), start)
         mean = program.strategy.mean(state)
         search: Any = SearchState(state, mean, jnp.float32(-jnp.inf))
         if keeps_ranges(program.config):
@@ -380,10 +382,14 @@ class Run:
             search = search.met(log.seen)
         row |= (progress.steps + Steps(**_ints(steps))).as_dict()
         if again and not solved:
-            key = jax.random.fold_in(self.key, INIT)
-            fresh = self.program.init(jax.random.fold_in(key, row["attempt"] + 1))
-            search = search.replace(strategy=fresh)  # type: ignore
+            search = search.replace(strategy=self._fresh(row["attempt"] + 1))
         return search, row, solved
+
+    def _fresh(self, attempt: int) -> Any:
+        """The strategy's state at the beginning of a later attempt."""
+        key = jax.random.fold_in(jax.random.fold_in(self.key, INIT), attempt)
+        factor = self.program.config.restart_std**attempt
+        return self.program.strategy.widened(self.program.init(key), factor)
 
     def _attempted(
         self, search: AttemptedState, row: dict, earlier: list[dict]

@@ -11,6 +11,7 @@ configuration and the step's number, so a resumed run is the run that was interr
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import cast
 
@@ -192,6 +193,7 @@ def make_optimizer(
     )
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def start(config: TransformerTraining, num_steps: int) -> TransformerState:
     """The state before the first step."""
     weights = init_weights(_key(config, "weights"), config.network)

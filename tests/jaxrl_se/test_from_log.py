@@ -13,7 +13,16 @@ import jaxrl_se
 import oswm
 from envs.spaces import Spaces
 from envs.transitions import FIELDS
-from jaxrl_se import LogConfig, evolve_from_log, from_log, log_evidence, unseen
+from jaxrl_se import (
+    DDQN,
+    PPO,
+    BestResponse,
+    LogConfig,
+    evolve_from_log,
+    from_log,
+    log_evidence,
+    unseen,
+)
 from jaxrl_se.probing import Probe
 
 SMALL = LogConfig(
@@ -94,6 +103,22 @@ def test_an_interrupted_run_goes_on_with_the_same_bits(result, log, tmp_path):
     other = dataclasses.replace(log, reward=log.reward * 2)
     with pytest.raises(jaxrl_se.RunFolderError):
         _evolve(other, out=tmp_path / "run", resume=True)
+
+
+def test_a_log_chooses_its_evolution(log):
+    known = {"terminated": None, "reward": None}
+    env, params = from_log.world_of(log, SMALL, SPACE, 20, known)
+    task = envs.Task("a log", env, from_log.lean(params), "model", vary=oswm.draw_world)
+    found = Probe.from_transitions(log, Spaces.of(env, params))
+    config = SMALL.replace(model_steps=4 * 32 * 20 * 30, fitness_episodes=4)
+    chosen, proxy = from_log._chosen(task, found, config, None)
+    assert [type(agent) for agent in chosen.agents] == [BestResponse, DDQN, PPO]
+    assert chosen.max_generations == 30 and chosen.fitness_episodes == 4
+    assert Spaces.of(*proxy) == found.spaces and chosen.proxy.obs_range is None
+    low, high = np.transpose(found.obs_range)
+    np.testing.assert_allclose(proxy[1].obs_range, np.stack([low, high], 1), rtol=1e-6)
+    chosen, _ = from_log._chosen(task, found, config.replace(with_agents=True), None)
+    assert chosen.stages[0] < chosen.stages[1] < chosen.max_generations
 
 
 def test_a_mapping_is_a_log_too(result, log):

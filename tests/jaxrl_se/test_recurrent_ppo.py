@@ -41,27 +41,30 @@ def test_acting_and_learning_see_the_same_memory():
     network = AGENT.network(spaces)
     obs = jax.random.normal(key, (16, 16, spaces.obs_size))
     done = jax.random.bernoulli(key, 0.3, (16, 16))
-    expected = []
-    for t in range(16):
+
+    @jax.jit
+    def step(own, memory, obs, done, t):
         noise = jax.random.gumbel(jax.random.fold_in(key, t), (16, 2))
         memory = jnp.where(own.is_first[:, None], 0.0, memory)
-        memory, features = network.step(own.weights, memory, obs[t])
+        memory, features = network.step(own.weights, memory, obs)
         logits = network.outputs(own.weights, "actor", features)
-        _, kept = AGENT.act(spaces, own, obs[t], noise)
-        expected.append(jnp.sum(jax.nn.log_softmax(logits) * kept[0], axis=-1))
-        own = AGENT.observe(
-            spaces,
-            own,
-            jaxrl_se.Transition(
-                obs=obs[t],
-                action=kept,
-                reward=jnp.zeros(16),
-                next_obs=obs[t],
-                bootstrap_weight=jnp.ones(16),
-                done=done[t],
-            ),
+        _, kept = AGENT.act(spaces, own, obs, noise)
+        transition = jaxrl_se.Transition(
+            obs=obs,
+            action=kept,
+            reward=jnp.zeros(16),
+            next_obs=obs,
+            bootstrap_weight=jnp.ones(16),
+            done=done,
         )
-    data = AGENT.sequences(spaces, own)
+        own = AGENT.observe(spaces, own, transition)
+        return own, memory, jnp.sum(jax.nn.log_softmax(logits) * kept[0], axis=-1)
+
+    expected = []
+    for t in range(16):
+        own, memory, log_prob = step(own, memory, obs[t], done[t], t)
+        expected.append(log_prob)
+    data = jax.jit(AGENT.sequences, static_argnums=0)(spaces, own)
     np.testing.assert_allclose(data.log_prob, expected, rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(own.first[1:], done[:-1])
 
