@@ -382,8 +382,7 @@ class Run:
             search = search.met(log.seen)
         row |= (progress.steps + Steps(**_ints(steps))).as_dict()
         if again and not solved:
-            fresh = self._fresh(row["attempt"] + 1)
-            search = search.replace(strategy=fresh)  # type: ignore
+            search = search.replace(strategy=self._fresh(row["attempt"] + 1))  # type: ignore
         return search, row, solved
 
     def _fresh(self, attempt: int) -> Any:
