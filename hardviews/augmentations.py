@@ -18,8 +18,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from hardviews import color, geometry, quality
-from jaxrl_runs import values
-from jaxrl_runs.values import FRACTION, NOT_NEGATIVE, Number, traced
+from jaxrl_runs.values import FRACTION, NOT_NEGATIVE, Integer, Number, static, traced
 
 _SCALE = Number(above=0.0, at_most=1.0)
 
@@ -44,9 +43,6 @@ class Crop:
 
     scale_low: jax.Array | float = traced(0.2, _SCALE)
     scale_high: jax.Array | float = traced(1.0, _SCALE)
-
-    def __post_init__(self):
-        values.check(self)
 
     def __call__(self, key: jax.Array, image: jax.Array, size: int):
         """Makes one view; see this module's beginning."""
@@ -87,9 +83,6 @@ class CropAndJitter:
     grey: jax.Array | float = traced(0.2, FRACTION)
     blur: jax.Array | float = traced(0.0, FRACTION)
     solarise: jax.Array | float = traced(0.0, FRACTION)
-
-    def __post_init__(self):
-        values.check(self)
 
     def __call__(self, key: jax.Array, image: jax.Array, size: int):
         """Makes one view; see this module's beginning."""
@@ -203,9 +196,6 @@ class TrivialAugment:
 
     strength: jax.Array | float = traced(1.0, FRACTION)
 
-    def __post_init__(self):
-        values.check(self)
-
     def __call__(self, key: jax.Array, image: jax.Array, size: int):
         """Makes one view; see this module's beginning."""
         *keys, operation_key, strength_key = jax.random.split(key, 4)
@@ -225,10 +215,7 @@ class RandAugment:
     """
 
     magnitude: jax.Array | float = traced(9.0, Number(at_least=0.0, at_most=30.0))
-    num_operations: int = values.static(2, values.Integer(at_most=8))
-
-    def __post_init__(self):
-        values.check(self)
+    num_operations: int = static(2, Integer(at_most=8))
 
     def __call__(self, key: jax.Array, image: jax.Array, size: int):
         """Makes one view; see this module's beginning."""

@@ -44,7 +44,7 @@ def _blend(image, other, factor) -> jax.Array:
 def adjust_hue(image: jax.Array, shift: jax.Array | float) -> jax.Array:
     """Hues turned by `shift` of the circle, -0.5 to 0.5; value and saturation stay.
 
-    With value v, chroma c and hue h in sixths of the circle, each channel of a colour is
+    With value v, chroma c and hue h in sixths of the circle, each channel is
     `v - c * max(0, min(k, 4 - k, 1))`, where k is h plus 5, 3 or 1, modulo 6.
     """
     value = jnp.max(image, axis=-1)

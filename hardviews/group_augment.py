@@ -67,9 +67,6 @@ class GroupAugment:
     n_exotic: jax.Array | float = traced(1.0, _count("exotic"))
     n_total: jax.Array | float = traced(1.0, Number(at_least=1, at_most=5, whole=True))
 
-    def __post_init__(self):
-        values.check(self)
-
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> GroupAugment:
         """From a configuration of a search, by the names of the attributes.
@@ -80,7 +77,9 @@ class GroupAugment:
         unknown = sorted(set(config) - set(cls.__dataclass_fields__))
         if unknown:
             raise ValueError(f"config must name numbers of GroupAugment, got {unknown}")
-        return cls(**{name: float(value) for name, value in config.items()})
+        policy = cls(**config)
+        values.check(policy)
+        return policy
 
     def __call__(self, key: jax.Array, image: jax.Array, size: int):
         """Makes one view; see `hardviews.augmentations`."""

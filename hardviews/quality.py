@@ -44,9 +44,7 @@ def sharpen(image: jax.Array, factor: jax.Array | float) -> jax.Array:
 
     Source: PIL's ImageEnhance.Sharpness; the border's pixels stay.
     """
-    total = sum(
-        jnp.roll(image, (i, j), (0, 1)) for i in (-1, 0, 1) for j in (-1, 0, 1)
-    )
+    total = sum(jnp.roll(image, (i, j), (0, 1)) for i in (-1, 0, 1) for j in (-1, 0, 1))
     smooth = (total + 4 * image) / 13
     smooth = image.at[1:-1, 1:-1].set(smooth[1:-1, 1:-1])
     return jnp.clip(smooth + factor * (image - smooth), 0.0, 1.0)

@@ -16,6 +16,10 @@ import numpy as np
 from flax import struct
 
 
+def _view(outputs: Any, index: int) -> Any:
+    return jax.tree.map(lambda leaf: leaf[index], outputs)
+
+
 @struct.dataclass
 class HardPairs:
     """Which two views of each picture were kept.
@@ -71,10 +75,7 @@ def hardest_pairs(
     num_views = numbers.pop()[0]
     pairs = np.array(list(itertools.combinations(range(num_views), 2)), np.int32)
 
-    def loss_of(first, second):
-        a, b = (jax.tree.map(lambda leaf: leaf[i], outputs) for i in (first, second))
-        return pair_loss(a, b)
-
-    losses = jnp.stack([loss_of(first, second) for first, second in pairs.tolist()])
+    each = [_view(outputs, index) for index in range(num_views)]
+    losses = jnp.stack([pair_loss(each[n], each[m]) for n, m in pairs.tolist()])
     hardest = jnp.asarray(pairs)[jnp.argmax(losses, axis=0)]
     return HardPairs(hardest[:, 0], hardest[:, 1], losses)

@@ -34,9 +34,7 @@ from jaxrl_runs.values import (
     setting,
 )
 
-_METHOD = Like(
-    "a method, such as SimSiam()", methods=("heads", "outputs", "pair_loss")
-)
+_METHOD = Like("a method, such as SimSiam()", methods=("heads", "outputs", "pair_loss"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,9 +223,7 @@ def outputs_of(
             variables = {"params": source.params[name]}
             if source.stats[name]:
                 variables["batch_stats"] = source.stats[name]
-            out, new = networks[name].apply(
-                variables, x, True, mutable=["batch_stats"]
-            )
+            out, new = networks[name].apply(variables, x, True, mutable=["batch_stats"])
             if not target_:
                 stats[name] = new.get("batch_stats", {})
             return out
@@ -300,7 +296,8 @@ def train_step(
     def loss_of(params):
         weights = Weights(params, state.weights.stats)
         outputs, stats = outputs_of(config, weights, state.target, views)
-        first, second = (jax.tree.map(lambda x: x[i], outputs) for i in range(2))
+        first = jax.tree.map(lambda leaf: leaf[0], outputs)
+        second = jax.tree.map(lambda leaf: leaf[1], outputs)
         return jnp.mean(config.method.pair_loss(first, second)), stats
 
     params = state.weights.params
