@@ -17,6 +17,7 @@ from flax import struct
 from jaxrl_runs.weight_files import read_weights
 
 _SMALLEST = 8
+_CIFAR10_ROW = 1 + 3 * 32 * 32
 
 
 @struct.dataclass
@@ -101,11 +102,13 @@ def make_pictures(images: Any, labels: Any = None) -> Pictures:
 
 
 def read_pictures(path: str | Path) -> tuple[Pictures, Pictures]:
-    """Reads training and test pictures from an npz file.
+    """Reads training and test pictures.
 
     Args:
-        path: The file, or a folder with one npz file in it; arrays `train_images`,
-            `test_images` and, where there are labels, `train_labels`, `test_labels`.
+        path: An npz file, or a folder with one npz file in it, with the arrays
+            `train_images`, `test_images` and, where there are labels, `train_labels`,
+            `test_labels`; or the folder of CIFAR-10's binary version, with
+            `data_batch_1.bin` and so on.
 
     Returns:
         Training and test pictures; both are standardised by the training pictures.
@@ -115,14 +118,11 @@ def read_pictures(path: str | Path) -> tuple[Pictures, Pictures]:
         ValueError: It is damaged, foreign, or holds no such pictures.
     """
     path = Path(path)
-    if path.is_dir():
-        found = sorted(path.glob("*.npz"))
-        if len(found) != 1:
-            raise FileNotFoundError(
-                f"{path}: expected one npz file with pictures, found {len(found)}"
-            )
-        path = found[0]
-    arrays = read_weights(path, what="pictures")[1]
+    if path.is_dir() and any(path.glob("data_batch_*.bin")):
+        arrays = _read_cifar10(path)
+    else:
+        path = _only_npz(path)
+        arrays = read_weights(path, what="pictures")[1]
     missing = sorted({"train_images", "test_images"} - arrays.keys())
     if missing:
         raise ValueError(f"{path}: {', '.join(missing)} is missing")
@@ -134,6 +134,41 @@ def read_pictures(path: str | Path) -> tuple[Pictures, Pictures]:
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return train, test.replace(mean=train.mean, std=train.std)  # type: ignore[attr-defined]
+
+
+def _only_npz(path: Path) -> Path:
+    if not path.is_dir():
+        return path
+    found = sorted(path.glob("*.npz"))
+    if len(found) != 1:
+        raise FileNotFoundError(
+            f"{path}: expected one npz file with pictures, or CIFAR-10's "
+            f"data_batch_*.bin, found {len(found)} npz files"
+        )
+    return found[0]
+
+
+def _read_cifar10(folder: Path) -> dict[str, np.ndarray]:
+    """CIFAR-10's binary version: rows of a label and 3 x 32 x 32 values."""
+    arrays: dict[str, np.ndarray] = {}
+    for part, pattern in (("train", "data_batch_*.bin"), ("test", "test_batch.bin")):
+        paths = sorted(folder.glob(pattern))
+        if not paths:
+            continue
+        rows = np.concatenate([_read_rows(path) for path in paths])
+        arrays[f"{part}_labels"] = rows[:, 0]
+        images = rows[:, 1:].reshape(-1, 3, 32, 32)
+        arrays[f"{part}_images"] = np.ascontiguousarray(images.transpose(0, 2, 3, 1))
+    return arrays
+
+
+def _read_rows(path: Path) -> np.ndarray:
+    content = np.frombuffer(path.read_bytes(), np.uint8)
+    if content.size == 0 or content.size % _CIFAR10_ROW:
+        raise ValueError(
+            f"{path}: must hold rows of {_CIFAR10_ROW} bytes, got {content.size} bytes"
+        )
+    return content.reshape(-1, _CIFAR10_ROW)
 
 
 def need_labels(pictures: Pictures, name: str = "pictures") -> jax.Array:
@@ -171,7 +206,7 @@ def check_images(name: str, images: Any, *, batched: bool = False) -> Any:
     if len(shape) >= 3 and shape[-1] == 1:
         raise ValueError(
             f"{name} must have three channels, {found}; make grey ones by "
-            "np.repeat(images.reshape(*, S, S, 1), 3, axis=-1)"
+            "np.repeat(images[..., None], 3, axis=-1)"
         )
     if len(shape) < 3 + batched or shape[-1] != 3 or (batched and len(shape) != 4):
         axes = "[N, S, S, 3]" if batched else "[..., S, S, 3]"

@@ -229,7 +229,7 @@ def test_policies_train_side_by_side_as_one_by_one(config, pictures):
 
 
 def test_a_population_is_of_one_kind():
-    with pytest.raises(ValueError, match="Crop.*TrivialAugment"):
+    with pytest.raises(ValueError, match=r"Crop.*TrivialAugment"):
         stack([hardviews.Crop(), hardviews.TrivialAugment()])
     with pytest.raises(ValueError, match="none"):
         stack([])
