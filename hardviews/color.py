@@ -16,6 +16,14 @@ _LEVELS = 256
 _GREY = (0.299, 0.587, 0.114)  # ITU-R 601, as PIL's conversion to "L"
 
 
+def ranks(draw: jax.Array) -> jax.Array:
+    """How many numbers are smaller, int32 `[N]`: a random order of N, if they are.
+
+    Few lines of machine code, where a permutation sorts in several rounds.
+    """
+    return jnp.sum(draw[:, None] > draw, axis=1, dtype=jnp.int32)
+
+
 def grey(image: jax.Array) -> jax.Array:
     """The picture without colours, `[H, W, 3]`, channels alike."""
     level = image @ jnp.asarray(_GREY, image.dtype)
@@ -75,9 +83,8 @@ def color_jitter(
     Source: torchvision's ColorJitter: factors are uniform in [max(0, 1 - s), 1 + s],
     the shift of the hue in [-hue, hue].
     """
-    order_key, draw_key = jax.random.split(key)
-    order = jax.random.permutation(order_key, 4)
-    draw = jax.random.uniform(draw_key, (4,))
+    draw = jax.random.uniform(key, (8,))
+    order = ranks(draw[4:])
     strength = jnp.stack([jnp.asarray(s) for s in (brightness, contrast, saturation)])
     low = jnp.maximum(0.0, 1 - strength)
     factor = low + (1 + strength - low) * draw[:3]
@@ -140,4 +147,4 @@ def autocontrast(image: jax.Array) -> jax.Array:
 
 def shuffle_channels(key: jax.Array, image: jax.Array) -> jax.Array:
     """Red, green and blue in random order."""
-    return image[..., jax.random.permutation(key, 3)]
+    return image[..., ranks(jax.random.uniform(key, (3,)))]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +81,12 @@ class Encoder:
         """
         MANY.check("batch_size", batch_size)
         images = jnp.asarray(check_images("images", images, batched=True))
-        return _apply_in_batches(self, images, min(batch_size, len(images)))
+        size = min(batch_size, len(images))
+        padding = -len(images) % size  # for one program
+        padded = jnp.pad(images, ((0, padding), (0, 0), (0, 0), (0, 0)))
+        # No loop inside a program: see `hardviews.training.steps_per_call`.
+        parts = [_apply(self, part) for part in jnp.split(padded, len(padded) // size)]
+        return jnp.concatenate(parts)[: len(images)]
 
 
 @jax.jit
@@ -91,16 +95,6 @@ def _apply(encoder: Encoder, images: jax.Array) -> jax.Array:
     variables = {"params": encoder.params, "batch_stats": encoder.stats}
     features: Any = ResNet(encoder.config).apply(variables, standard, False)
     return features
-
-
-@functools.partial(jax.jit, static_argnames="batch_size")
-def _apply_in_batches(encoder, images, batch_size):
-    number = len(images)
-    padding = -number % batch_size
-    images = jnp.pad(images, ((0, padding), (0, 0), (0, 0), (0, 0)))
-    batches = images.reshape(-1, batch_size, *images.shape[1:])
-    features = jax.lax.map(lambda batch: _apply(encoder, batch), batches)
-    return features.reshape(number + padding, -1)[:number]
 
 
 def save_encoder(

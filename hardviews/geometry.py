@@ -80,19 +80,16 @@ def random_box(
     Returns:
         Top, left, height and width in whole pixels, float32 `[4]`.
     """
-    area_key, ratio_key, place_key = jax.random.split(key, 3)
-    spread = jax.random.uniform(area_key, (10,))
-    area = (scale_low + (scale_high - scale_low) * spread) * size * size
-    bound = jnp.log(max_ratio)
-    ratio = jnp.exp(bound * jax.random.uniform(ratio_key, (10,), minval=-1.0))
+    draw = jax.random.uniform(key, (22,))  # at once: each call compiles for itself
+    area = (scale_low + (scale_high - scale_low) * draw[:10]) * size * size
+    ratio = jnp.exp(jnp.log(max_ratio) * (2 * draw[10:20] - 1))
     width = jnp.round(jnp.sqrt(area * ratio))
     height = jnp.round(jnp.sqrt(area / ratio))
     fits = (width > 0) & (width <= size) & (height > 0) & (height <= size)
     first = jnp.argmax(fits)
     sides = jnp.stack([height[first], width[first]])
     sides = jnp.where(jnp.any(fits), sides, float(size))
-    place = jax.random.uniform(place_key, (2,))
-    corner = jnp.minimum(jnp.floor(place * (size - sides + 1)), size - sides)
+    corner = jnp.minimum(jnp.floor(draw[20:] * (size - sides + 1)), size - sides)
     return jnp.concatenate([corner, sides])
 
 

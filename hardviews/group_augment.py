@@ -13,6 +13,7 @@ and these can be traced.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -98,16 +99,15 @@ class GroupAugment:
         Returns:
             bool by operation.
         """
-        group_key, act_key, *keys = jax.random.split(key, 2 + len(GROUPS))
-        place = jax.random.permutation(group_key, len(GROUPS))
-        draw = jax.random.uniform(act_key, (len(GROUPS),))
+        sizes = [len(GROUPS)] * 2 + [len(names) for names in GROUPS.values()]
+        draw = jax.random.uniform(key, (sum(sizes),))
+        order, chance, *within = jnp.split(draw, list(itertools.accumulate(sizes))[:-1])
+        is_drawn = color.ranks(order) < self.n_total
         acts = {}
         for index, (group, names) in enumerate(GROUPS.items()):
-            group_acts = (place[index] < self.n_total) & (
-                draw[index] < getattr(self, f"p_{group}")
-            )
-            order = jax.random.permutation(keys[index], len(names))
-            chosen = group_acts & (order < getattr(self, f"n_{group}"))
+            group_acts = is_drawn[index] & (chance[index] < getattr(self, f"p_{group}"))
+            place = color.ranks(within[index])
+            chosen = group_acts & (place < getattr(self, f"n_{group}"))
             acts |= {name: chosen[i] for i, name in enumerate(names)}
         return acts
 

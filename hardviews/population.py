@@ -24,6 +24,8 @@ from hardviews.training import (
     program_config,
     run_key,
     start,
+    steps_per_call,
+    take_steps,
     train_epoch,
 )
 from jaxrl_runs import values
@@ -50,15 +52,45 @@ def stack(augmentations: Sequence[Augmentation]) -> Augmentation:
     return jax.tree.map(lambda *x: jnp.asarray(x, jnp.float32), *augmentations)
 
 
-@functools.partial(jax.jit, static_argnames=("config", "mapping"))
-def _train_epochs(config, num_steps, states, pictures, augmentations, key, mapping):
-    def one(member):
-        state, augmentation = member
-        return train_epoch(config, num_steps, state, pictures, augmentation, key)
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _side_by_side(config, count, num_steps, states, pictures, augmentations, key):
+    def one(state, augmentation):
+        return take_steps(config, count, num_steps, state, pictures, augmentation, key)
 
-    if mapping == "vmap":
-        return jax.vmap(lambda *member: one(member))(states, augmentations)
-    return jax.lax.map(one, (states, augmentations))
+    return jax.vmap(one)(states, augmentations)
+
+
+def _epoch_side_by_side(
+    config: PretrainConfig,
+    num_steps: int,
+    states: list[PretrainState],
+    pictures: Pictures,
+    augmentations: Sequence[Augmentation],
+) -> list[PretrainState]:
+    policies, number = stack(augmentations), len(augmentations)
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+    unlabelled: Pictures = pictures.replace(labels=None)  # type: ignore[attr-defined]
+    count = steps_per_call(config, len(pictures))
+    program, key = program_config(config), run_key(config)
+    for _ in range(config.steps_per_epoch(len(pictures)) // count):
+        stacked, _ = _side_by_side(
+            program, count, num_steps, stacked, unlabelled, policies, key
+        )
+    return [jax.tree.map(lambda x, i=i: x[i], stacked) for i in range(number)]
+
+
+def _epoch_one_by_one(
+    config: PretrainConfig,
+    num_steps: int,
+    states: list[PretrainState],
+    pictures: Pictures,
+    augmentations: Sequence[Augmentation],
+) -> list[PretrainState]:
+    key = run_key(config)
+    return [
+        train_epoch(config, num_steps, state, pictures, augmentation, key)[0]
+        for state, augmentation in zip(states, augmentations, strict=True)
+    ]
 
 
 def train_population(
@@ -75,7 +107,7 @@ def train_population(
         augmentations: `P` of one kind.
         pictures: The data.
         score: Takes an encoder.
-        mapping: "vmap", all side by side, or "loop", one after the other in one
+        mapping: "vmap", all side by side, or "loop", one after the other by the same
             program; by default "loop" on CPUs, where grouped convolutions are slow.
 
     Returns:
@@ -85,33 +117,20 @@ def train_population(
     Raises:
         ValueError: The augmentations are not of one kind.
     """
-    policies = stack(augmentations)
+    stack(augmentations)  # Are they of one kind?
     if mapping is None:
         mapping = "loop" if jax.default_backend() == "cpu" else "vmap"
     _MAPPING.check("mapping", mapping)
+    epoch_of = _epoch_side_by_side if mapping == "vmap" else _epoch_one_by_one
     number = len(augmentations)
-    steps = config.steps_per_epoch(len(pictures))
-    num_steps = steps * config.num_epochs
-    states: PretrainState = jax.tree.map(
-        lambda leaf: jnp.broadcast_to(leaf, (number, *leaf.shape)),
-        start(config, num_steps),
-    )
-    unlabelled: Pictures = pictures.replace(labels=None)  # type: ignore[attr-defined]
+    num_steps = config.steps_per_epoch(len(pictures)) * config.num_epochs
+    states = [start(config, num_steps)] * number
     scores, seconds = np.zeros((2, number, config.num_epochs))
     for epoch in range(config.num_epochs):
         began = time.process_time()
-        states, _ = _train_epochs(
-            program_config(config),
-            num_steps,
-            states,
-            unlabelled,
-            policies,
-            run_key(config),
-            mapping,
-        )
+        states = epoch_of(config, num_steps, states, pictures, augmentations)
         jax.block_until_ready(states)
         seconds[:, epoch] = (time.process_time() - began) / number
-        for index in range(number):
-            state = jax.tree.map(lambda leaf, i=index: leaf[i], states)
+        for index, state in enumerate(states):
             scores[index, epoch] = score(encoder_of(config, state, pictures))
     return scores, seconds

@@ -24,7 +24,6 @@ from hardviews.pictures import Pictures, need_labels
 from hardviews.training import (
     PretrainConfig,
     PretrainState,
-    program_config,
     run_key,
     start,
     train_epoch,
@@ -84,12 +83,11 @@ def train(
     steps = config.steps_per_epoch(len(pictures))
     num_steps = steps * config.num_epochs
     state = start(config, num_steps) if state is None else state
-    unlabelled: Pictures = pictures.replace(labels=None)  # type: ignore[attr-defined]
-    program, key = program_config(config), run_key(config)
+    key = run_key(config)
     for epoch in range(int(state.step) // steps + 1, config.num_epochs + 1):
         began = time.process_time(), time.monotonic()
         state, metrics = train_epoch(
-            program, num_steps, state, unlabelled, config.augmentation, key
+            config, num_steps, state, pictures, config.augmentation, key
         )
         row: Row = {"epoch": epoch}
         row |= {name: float(jnp.mean(values)) for name, values in metrics.items()}

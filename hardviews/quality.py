@@ -63,7 +63,8 @@ def grid_shuffle(key: jax.Array, image: jax.Array) -> jax.Array:
         )
     side, number = size // NUM_CELLS, NUM_CELLS**2
     cells = image.reshape(NUM_CELLS, side, NUM_CELLS, side, -1).swapaxes(1, 2)
-    cells = cells.reshape(number, side, side, -1)[jax.random.permutation(key, number)]
+    order = jnp.argsort(jax.random.uniform(key, (number,)))
+    cells = cells.reshape(number, side, side, -1)[order]
     cells = cells.reshape(NUM_CELLS, NUM_CELLS, side, side, -1).swapaxes(1, 2)
     return cells.reshape(image.shape)
 

@@ -316,10 +316,63 @@ def train_step(
     return PretrainState(weights, target, optimizer_state, state.step + 1), metrics
 
 
-@functools.partial(jax.jit, static_argnames="config")
+def take_steps(
+    config: PretrainConfig,
+    count: int,
+    num_steps: jax.Array | int,
+    state: PretrainState,
+    pictures: Pictures,
+    augmentation: Augmentation,
+    key: jax.Array,
+) -> tuple[PretrainState, dict[str, jax.Array]]:
+    """Some steps within an epoch, in one program; to be jitted, and maybe vmapped.
+
+    Args:
+        config: Settings; its augmentation and seed are not looked at.
+        count: How many steps, a divisor of an epoch's.
+        num_steps: Of the whole training, for the schedule.
+        state: Where a multiple of `count` steps is done.
+        pictures: The data, without labels.
+        augmentation: What makes views; its leaves are traced.
+        key: PRNG key of the whole training.
+
+    Returns:
+        The state after them, and numbers of each step, `[count]`.
+    """
+    optimizer = make_optimizer(config, num_steps)
+    number, batch = len(pictures), config.batch_size
+    steps = config.steps_per_epoch(number)
+    order_key = jax.random.fold_in(jax.random.fold_in(key, 0), state.step // steps)
+    order = jax.random.permutation(order_key, number)
+
+    def step(state, _):
+        rows = jax.lax.dynamic_slice(order, [state.step % steps * batch], [batch])
+        step_key = jax.random.fold_in(jax.random.fold_in(key, 1), state.step)
+        views, boxes = make_views(config, augmentation, pictures, rows, step_key)
+        return train_step(config, optimizer, state, views, boxes)
+
+    if count == 1:
+        state, numbers = step(state, None)
+        return state, jax.tree.map(lambda x: x[None], numbers)
+    return jax.lax.scan(step, state, None, count)
+
+
+_take_steps = jax.jit(take_steps, static_argnums=(0, 1))
+
+
+def steps_per_call(config: PretrainConfig, num_pictures: int) -> int:
+    """Steps in one program: all of an epoch; on CPUs one.
+
+    There, XLA's convolutions are about seven times slower inside a loop (measured with
+    jaxlib 0.10.2), and a step takes so long that calls do not matter.
+    """
+    is_cpu = jax.default_backend() == "cpu"
+    return 1 if is_cpu else config.steps_per_epoch(num_pictures)
+
+
 def train_epoch(
     config: PretrainConfig,
-    num_steps: jax.Array | int,
+    num_steps: int,
     state: PretrainState,
     pictures: Pictures,
     augmentation: Augmentation,
@@ -328,28 +381,26 @@ def train_epoch(
     """One epoch: every picture once, in a new order, but for the rest of a batch.
 
     Args:
-        config: Settings; its augmentation is not looked at.
+        config: Settings; its augmentation and seed are not looked at.
         num_steps: Of the whole training, for the schedule.
         state: At the beginning of an epoch.
         pictures: The data.
-        augmentation: What makes views; its leaves are traced and may be vmapped.
+        augmentation: What makes views; any strengths share one program.
         key: PRNG key of the whole training.
 
     Returns:
         The state after it, and numbers of its steps, `[steps]` each.
     """
-    optimizer = make_optimizer(config, num_steps)
-    number = len(pictures.images)
-    steps = config.steps_per_epoch(number)
-    order_key = jax.random.fold_in(jax.random.fold_in(key, 0), state.step)
-    order = jax.random.permutation(order_key, number)[: steps * config.batch_size]
-
-    def step(state, rows):
-        step_key = jax.random.fold_in(jax.random.fold_in(key, 1), state.step)
-        views, boxes = make_views(config, augmentation, pictures, rows, step_key)
-        return train_step(config, optimizer, state, views, boxes)
-
-    return jax.lax.scan(step, state, order.reshape(steps, config.batch_size))
+    count = steps_per_call(config, len(pictures))
+    program = program_config(config)
+    unlabelled: Pictures = pictures.replace(labels=None)  # type: ignore[attr-defined]
+    numbers = []
+    for _ in range(config.steps_per_epoch(len(pictures)) // count):
+        state, found = _take_steps(
+            program, count, num_steps, state, unlabelled, augmentation, key
+        )
+        numbers.append(found)
+    return state, jax.tree.map(lambda *x: jnp.concatenate(x), *numbers)
 
 
 def run_key(config: PretrainConfig) -> jax.Array:
