@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -119,12 +120,12 @@ def _probe(train_features, train_labels, features, labels, weight_decay, num_cla
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, train_labels)
         return jnp.mean(losses)
 
-    def step(carry, _):
+    def step(carry: Any, _: Any) -> Any:
         weights, state = carry
         updates, state = optimizer.update(jax.grad(loss_of)(weights), state, weights)
         return (optax.apply_updates(weights, updates), state), None
 
-    weights = {
+    weights: Any = {
         "kernel": jnp.zeros((x.shape[1], num_classes)),
         "bias": jnp.zeros(num_classes),
     }

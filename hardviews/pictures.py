@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax.core import Tracer
 
 from jaxrl_runs.weight_files import read_weights
 
@@ -199,7 +200,7 @@ def check_images(name: str, images: Any, *, batched: bool = False) -> Any:
     """
     if not isinstance(images, np.ndarray | jax.Array):
         images = np.asarray(images)
-    shape = images.shape
+    shape: tuple[int, ...] = tuple(images.shape)
     found = f"got an array of shape {shape} and dtype {images.dtype}"
     if batched and len(shape) == 3 and shape[1] == shape[2]:
         shape = (*shape, 1)  # [N, S, S]
@@ -223,7 +224,7 @@ def check_images(name: str, images: Any, *, batched: bool = False) -> Any:
         raise ValueError(
             f"{name} must be uint8 in 0..255 or floating point in [0, 1], {found}"
         )
-    if not isinstance(images, jax.core.Tracer):
+    if not isinstance(images, Tracer):
         _check_range(name, np.asarray(images))
     return images
 

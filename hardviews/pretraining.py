@@ -82,12 +82,12 @@ def train(
     Function("(state, row) -> None", optional=True).check("on_epoch", on_epoch)
     steps = config.steps_per_epoch(len(pictures))
     num_steps = steps * config.num_epochs
-    state = start(config, num_steps) if state is None else state
+    current = start(config, num_steps) if state is None else state
     key = run_key(config)
-    for epoch in range(int(state.step) // steps + 1, config.num_epochs + 1):
+    for epoch in range(int(current.step) // steps + 1, config.num_epochs + 1):
         began = time.process_time(), time.monotonic()
-        state, metrics = train_epoch(
-            config, num_steps, state, pictures, config.augmentation, key
+        current, metrics = train_epoch(
+            config, num_steps, current, pictures, config.augmentation, key
         )
         row: Row = {"epoch": epoch}
         row |= {name: float(jnp.mean(values)) for name, values in metrics.items()}
@@ -98,8 +98,8 @@ def train(
                 f"epoch {epoch}: the loss is not finite; lower learning_rate"
             )
         if on_epoch is not None:
-            on_epoch(state, row)
-    return state
+            on_epoch(current, row)
+    return current
 
 
 def pretrain(
