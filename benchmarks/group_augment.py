@@ -1,6 +1,6 @@
 """Starts `benchmarks.pictures.group_augment`."""
 
-from benchmarks.launch import ONE_PROGRAM, launch
+from benchmarks.launch import LONG_RUNS, launch
 
 if __name__ == "__main__":
-    launch("benchmarks.pictures.group_augment", ONE_PROGRAM)
+    launch("benchmarks.pictures.group_augment", LONG_RUNS)

@@ -1,6 +1,6 @@
 """Starts `benchmarks.pictures.hard_views`."""
 
-from benchmarks.launch import ONE_PROGRAM, launch
+from benchmarks.launch import LONG_RUNS, launch
 
 if __name__ == "__main__":
-    launch("benchmarks.pictures.hard_views", ONE_PROGRAM)
+    launch("benchmarks.pictures.hard_views", LONG_RUNS)

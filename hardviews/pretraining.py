@@ -73,8 +73,7 @@ def train(
         The state after the last epoch.
 
     Raises:
-        ValueError: There are fewer pictures than a batch holds, or larger views than
-            pictures.
+        ValueError: There are fewer pictures than a batch holds.
         FloatingPointError: The loss is not finite.
     """
     _CONFIG.check("config", config)
