@@ -21,7 +21,7 @@ BAD_IMAGES = {
     "grey": (IMAGES[..., :1], "three channels.*grey ones"),
     "with alpha": (np.concatenate([IMAGES, IMAGES[..., :1]], -1), "channels last"),
     "channels first": (IMAGES.transpose(0, 3, 1, 2), "channels last"),
-    "not square": (IMAGES[:, :12], "must be square"),
+    "not square": (IMAGES[:, :12], "be square, with"),
     "too small": (IMAGES[:, :4, :4], "at least 8 pixels"),
     "one picture": (IMAGES[0], r"must be \[N, S, S, 3\]"),
     "none": (IMAGES[:0], "one picture or more"),
@@ -35,7 +35,7 @@ BAD_IMAGES = {
 @pytest.mark.parametrize("name", BAD_IMAGES)
 def test_pictures_of_a_wrong_kind_are_told(name):
     images, message = BAD_IMAGES[name]
-    with pytest.raises(ValueError, match=f"images must .*{message}"):
+    with pytest.raises(ValueError, match=f"images must.* .*{message}"):
         hardviews.make_pictures(images)
 
 

@@ -111,6 +111,8 @@ def test_two_views_are_the_plain_method_to_the_bit(config, pictures):
 @pytest.mark.parametrize("name", METHODS)
 def test_hard_views_raise_the_loss_and_every_part_learns(name, config, pictures):
     method = METHODS[name](8, 4)
+    if name == "byol":
+        method = dataclasses.replace(method, rate=0.25)
     config = dataclasses.replace(config, method=method, num_views=4)
     before, after, hard = one_step(config, pictures)
     _, _, random = one_step(config, pictures, select=False)
@@ -120,16 +122,12 @@ def test_hard_views_raise_the_loss_and_every_part_learns(name, config, pictures)
         old, new = before.weights.params[part], after.weights.params[part]
         assert tree_sha256(old) != tree_sha256(new), part
     assert (after.target is None) == (name != "byol")
-
-
-def test_byols_copy_follows_at_its_rate(config, pictures):
-    config = dataclasses.replace(config, method=BYOL(8, 4, rate=0.25))
-    before, after, _ = one_step(config, pictures)
-    old, copy, new = (
-        np.asarray(w.params["projector"]["Dense_0"]["kernel"])
-        for w in (before.target, after.target, after.weights)
-    )
-    np.testing.assert_allclose(copy, old + 0.25 * (new - old), atol=1e-6)
+    if after.target is not None:  # It follows at its rate.
+        old, copy, new = (
+            np.asarray(w.params["projector"]["Dense_0"]["kernel"])
+            for w in (before.target, after.target, after.weights)
+        )
+        np.testing.assert_allclose(copy, old + 0.25 * (new - old), atol=1e-6)
 
 
 def test_nothing_but_the_predictor_keeps_its_rate(config):
