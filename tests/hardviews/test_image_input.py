@@ -23,7 +23,7 @@ BAD_IMAGES = {
     "channels first": (IMAGES.transpose(0, 3, 1, 2), "channels last"),
     "not square": (IMAGES[:, :12], "be square, with"),
     "too small": (IMAGES[:, :4, :4], "at least 8 pixels"),
-    "one picture": (IMAGES[0], r"must be \[N, S, S, 3\]"),
+    "one picture": (IMAGES[0], r"be \[N, S, S, 3\], channels"),
     "none": (IMAGES[:0], "one picture or more"),
     "integers": (IMAGES.astype(np.int32), "uint8 in 0..255 or floating point"),
     "255 as float": (IMAGES.astype(np.float32), "divide by 255"),
@@ -35,7 +35,7 @@ BAD_IMAGES = {
 @pytest.mark.parametrize("name", BAD_IMAGES)
 def test_pictures_of_a_wrong_kind_are_told(name):
     images, message = BAD_IMAGES[name]
-    with pytest.raises(ValueError, match=f"images must.* .*{message}"):
+    with pytest.raises(ValueError, match=f"images must .*{message}"):
         hardviews.make_pictures(images)
 
 
