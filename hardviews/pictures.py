@@ -200,7 +200,7 @@ def check_images(name: str, images: Any, *, batched: bool = False) -> Any:
     """
     if not isinstance(images, np.ndarray | jax.Array):
         images = np.asarray(images)
-    shape: tuple[int, ...] = tuple(images.shape)
+    shape: Any = tuple(images.shape)
     found = f"got an array of shape {shape} and dtype {images.dtype}"
     if batched and len(shape) == 3 and shape[1] == shape[2]:
         shape = (*shape, 1)  # [N, S, S]
