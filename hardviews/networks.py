@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl_runs import values
-from jaxrl_runs.values import COUNT, WIDTH, Integer, TupleOf, setting
+from jaxrl_runs.values import WIDTH, Integer, TupleOf, setting
 
 # What the moving averages keep in each step; short runs need them to follow.
 _MOMENTUM = 0.9
@@ -34,7 +34,9 @@ class ResNetConfig:
     """
 
     width: int = setting(32, WIDTH)
-    blocks: tuple[int, ...] = setting((1, 1, 1), TupleOf(COUNT, min_size=1))
+    blocks: tuple[int, ...] = setting(
+        (1, 1, 1), TupleOf(Integer(at_most=1000), min_size=1)
+    )
     stem_stride: int = setting(2, Integer(at_most=4))
 
     def __post_init__(self):

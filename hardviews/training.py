@@ -35,6 +35,10 @@ from jaxrl_runs.values import (
 )
 
 _METHOD = Like("a method, such as SimSiam()", methods=("heads", "outputs", "pair_loss"))
+# A pytree: functions have no `replace`, and are no arguments of jitted ones.
+_AUGMENTATION = Like(
+    "an augmentation, such as CropAndJitter()", methods=("__call__", "replace")
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,9 +64,7 @@ class PretrainConfig:
     encoder: ResNetConfig = setting(
         ResNetConfig(), Like("a ResNetConfig", kinds=(ResNetConfig,))
     )
-    augmentation: Augmentation = setting(
-        CropAndJitter(), Like("an augmentation, such as CropAndJitter()", ("__call__",))
-    )
+    augmentation: Augmentation = setting(CropAndJitter(), _AUGMENTATION)
     num_views: int = setting(2, Integer(at_least=2, at_most=32))
     view_size: int = setting(32, Integer(at_least=8, at_most=1024))
     batch_size: int = setting(128, Integer(at_least=2, at_most=2**16))
