@@ -20,6 +20,7 @@ from jaxrl_runs.values import WIDTH, Integer, TupleOf, setting
 
 # What the moving averages keep in each step; short runs need them to follow.
 _MOMENTUM = 0.9
+_BLOCKS = TupleOf(Integer(at_most=1000), min_size=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,9 +35,7 @@ class ResNetConfig:
     """
 
     width: int = setting(32, WIDTH)
-    blocks: tuple[int, ...] = setting(
-        (1, 1, 1), TupleOf(Integer(at_most=1000), min_size=1)
-    )
+    blocks: tuple[int, ...] = setting((1, 1, 1), _BLOCKS)
     stem_stride: int = setting(2, Integer(at_most=4))
 
     def __post_init__(self):
