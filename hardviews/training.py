@@ -365,8 +365,8 @@ _take_steps = jax.jit(take_steps, static_argnums=(0, 1))
 def steps_per_call(config: PretrainConfig, num_pictures: int) -> int:
     """Steps in one program: all of an epoch; on CPUs one.
 
-    There, XLA's convolutions are about seven times slower inside a loop (measured with
-    jaxlib 0.10.2), and a step takes so long that calls do not matter.
+    There, XLA's convolutions are several times slower inside a loop (jaxlib 0.10.2),
+    and a step takes so long that calls do not matter.
     """
     is_cpu = jax.default_backend() == "cpu"
     return 1 if is_cpu else config.steps_per_epoch(num_pictures)
