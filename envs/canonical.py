@@ -20,8 +20,8 @@ EPISODE = "episode"
 
 _KINDS = {"obs": "fiub", "next_obs": "fiub", "action": "fiub", "reward": "fiub"}
 _FLAGS = ("terminated", "truncated")
-TRUE = ("true", "t", "yes", "1", "1.0")
-FALSE = ("false", "f", "no", "0", "0.0")
+TRUE = ("true", "t", "yes", "y", "on", "1", "1.0")
+FALSE = ("false", "f", "no", "n", "off", "0", "0.0")
 _OF_TEXT = "; number them: numpy.unique(action, return_inverse=True)[1]"
 _FLOAT32_WHOLE = 2**24  # Up to here float32 holds every whole number.
 

@@ -16,7 +16,7 @@ from envs.check_shapes import find_in_shapes, first_line, paired
 from envs.gymnasium_spaces import to_gymnasium
 from envs.registry import make
 from envs.stepping import has_raw_step
-from jaxrl_runs.values import COUNT, INDEX
+from jaxrl_runs.values import COUNT, SEED, seed_key
 
 _NUM_LANES = 4
 _METHODS = ("reset", "step", "observation_space", "action_space")
@@ -61,7 +61,7 @@ def check(env: Any, params: Any = None, *, num_steps: int = 60, seed: int = 0) -
         >>> envs.check(*envs.make("CartPole-v1"))
     """
     COUNT.check("num_steps", num_steps)
-    INDEX.check("seed", seed)
+    SEED.check("seed", seed)
     if isinstance(env, type):
         raise TypeError(
             f"env must be a gymnax environment, got the class {env.__name__}; write "
@@ -151,7 +151,7 @@ def _repeats(env: Any, params: Any) -> Iterator[str]:
 
 def _plays(env, params, obs_space, num_steps: int, seed: int) -> Iterator[str]:
     params, limit = _with_short_limit(params, max(num_steps // 3, 2))
-    keys = jax.random.split(jax.random.key(seed), _NUM_LANES)
+    keys = jax.random.split(seed_key(seed), _NUM_LANES)
     try:
         played = jax.tree.map(np.asarray, _rollouts(env, keys, params, num_steps))
     except Exception as error:

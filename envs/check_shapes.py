@@ -40,13 +40,13 @@ def find_in_shapes(env: Any, params: Any, obs_space: gymnasium.Space) -> Iterato
         yield f"step must return six values as in gymnax 1.x, got {len(outputs)}"
         return
     next_obs, next_state, reward, terminated, truncated, info = outputs
-    yield from _same("step: obs", next_obs, "reset", obs)
-    yield from _same("step: state", next_state, "reset", state)
+    yield from same_shapes("step: obs", next_obs, "reset", obs)
+    yield from same_shapes("step: state", next_state, "reset", state)
     yield from _scalars("step", reward, terminated=terminated, truncated=truncated)
     if not isinstance(info, dict) or "final_observation" not in info:
         yield "step must return info['final_observation'], the one before a reset"
     else:
-        yield from _same(
+        yield from same_shapes(
             "step: info['final_observation']", info["final_observation"], "reset", obs
         )
 
@@ -64,8 +64,8 @@ def _raw_shapes(env, params, key, obs, state, action) -> Iterator[str]:
         yield f"step_env must return five values as in gymnax 1.x, got {len(outputs)}"
         return
     next_obs, next_state, reward, terminated, info = outputs
-    yield from _same("step_env: obs", next_obs, "reset", obs)
-    yield from _same("step_env: state", next_state, "reset", state)
+    yield from same_shapes("step_env: obs", next_obs, "reset", obs)
+    yield from same_shapes("step_env: state", next_state, "reset", state)
     try:
         truncated = jax.eval_shape(env.is_truncated, next_state, params)
     except Exception as error:
@@ -92,7 +92,8 @@ def _scalars(where: str, reward: Any, **flags: Any) -> Iterator[str]:
             yield f"{where}: {name} must be a bool, got {flag.dtype}"
 
 
-def _same(what: str, value: Any, where: str, expected: Any) -> Iterator[str]:
+def same_shapes(what: str, value: Any, where: str, expected: Any) -> Iterator[str]:
+    """Where two trees of arrays differ in structure, shapes or dtypes, in words."""
     value, expected = (jax.eval_shape(lambda x=x: x) for x in (value, expected))
     trees = [jax.tree.structure(x) for x in (value, expected)]
     if trees[0] != trees[1]:

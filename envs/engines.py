@@ -136,14 +136,15 @@ class VectorEngine:
             self._vector.reset(options={"reset_mask": self._over.copy()})
         obs, reward, terminated, truncated, infos = self._vector.step(actions)
         obs = self._checked(obs)
-        terminated, truncated = np.array(terminated, bool), np.array(truncated, bool)
+        terminated = self._for_lanes("terminated", terminated, bool)
+        truncated = self._for_lanes("truncated", truncated, bool)
         self._over = terminated | truncated
         if self._mode == AutoresetMode.SAME_STEP and self._over.any():
             obs = obs.copy()
             for lane in np.flatnonzero(self._over):
                 last = infos["final_obs"][lane]
                 obs[lane] = flattened(self._given_space, last)
-        reward = np.array(reward, np.float64)
+        reward = self._for_lanes("reward", reward, np.float64)
         return Outcome(obs, reward, terminated, truncated, _faults(infos))
 
     def busy(self) -> list[int]:
@@ -157,6 +158,16 @@ class VectorEngine:
             options = {"terminate": True}  # Its processes may hang.
             is_async = isinstance(self._vector, AsyncVectorEnv)
             self._vector.close(**(options if is_async else {}))
+
+    def _for_lanes(self, name: str, values: Any, dtype: Any) -> np.ndarray:
+        """Numbers `[N]`, whatever shape one for each lane came in."""
+        array = np.array(values, dtype)
+        if array.size != self.num_envs:
+            raise ValueError(
+                f"{name} must be one number for each of {self.num_envs} lanes, got "
+                f"shape {array.shape}"
+            )
+        return array.reshape(-1)
 
     def _checked(self, obs: Any) -> np.ndarray:
         obs = flatten_rows(self._given_space, obs)
@@ -243,7 +254,9 @@ class Lane(gymnasium.Env):
         try:
             with self._working():
                 obs, reward, terminated, truncated, _ = self._env.step(action)
-                reward = float(reward)
+                reward = _single("reward", reward, float)
+                terminated = _single("terminated", terminated, bool)
+                truncated = _single("truncated", truncated, bool)
         except Exception as error:
             fault = self._fail(f"step raised {_named(error)}")
             return self._obs, 0.0, True, False, fault
@@ -252,7 +265,7 @@ class Lane(gymnasium.Env):
             what = "a reward" if np.isnan(reward) else "an observation"
             fault = self._fail(f"step gave {what} with NaN")
             return self._obs, reward, True, False, fault
-        return self._obs, reward, bool(terminated), bool(truncated), {}
+        return self._obs, reward, terminated, truncated, {}
 
     def close(self) -> None:
         """Closes the environment."""
@@ -289,6 +302,13 @@ class Lane(gymnasium.Env):
                 f"{self.observation_space.shape} as announced, got {obs.shape}"
             )
         return obs
+
+
+def _single(name: str, value: Any, kind: type) -> Any:
+    """A number of Python, whatever shape a single one came in."""
+    if np.size(value) != 1:
+        raise ValueError(f"{name} must be a single number, got shape {np.shape(value)}")
+    return kind(np.asarray(value).reshape(-1)[0])
 
 
 def _named(error: Exception) -> str:

@@ -42,8 +42,9 @@ from jaxrl_runs.values import (
 
 EngineName = Literal["envpool", "gymnasium", "gymnasium-processes"]
 ENGINES: tuple[EngineName, ...] = ("envpool", "gymnasium", "gymnasium-processes")
-# Lanes where nobody says how many: enough to keep an engine busy.
 _AS_ACTIONS = (gymnasium.spaces.Discrete, gymnasium.spaces.Box)
+_MOST_STEPS = 100_000  # Of an episode where no time limit is known.
+# Lanes where nobody says how many: enough to keep an engine busy.
 _MAX_ENVS = {"envpool": 1024, "gymnasium": 256, "gymnasium-processes": 8}
 
 
@@ -163,7 +164,8 @@ class ExternalTask(Task):
           taken, those of failed episodes included.
 
         Raises:
-          RuntimeError: Every episode failed because of its environment.
+          RuntimeError: Every episode failed because of its environment, or one did not
+            end in 100,000 steps where no time limit is known.
           TimeoutError: An environment hangs.
           envs.engines.SpaceChangedError: An environment's spaces change.
           ValueError: As for `Task.play`, there are `params`, or `time_limit` is not
@@ -175,13 +177,22 @@ class ExternalTask(Task):
                 f"params must be None for {self.name!r}, got {shown(params)}"
             )
         Integer(optional=True).check("time_limit", time_limit)
-        found = Policies.of(policies, self.obs_space, self.act_space.shape, num_axes)
+        found = Policies.of(
+            policies, self.obs_space, self.act_space, num_axes, self.name
+        )
         keys = keys_of(as_keys(key), found.batch).reshape(-1)
         limit = self.limit if self.adds_limit else None
         if time_limit is not None and (self.limit is None or time_limit < self.limit):
             limit = time_limit
+        is_endless = limit is None and self.limit is None
         played = play_rounds(
-            self.session, found, self.act_space, keys, num_episodes, limit
+            self.session,
+            found,
+            self.act_space,
+            keys,
+            num_episodes,
+            limit,
+            _MOST_STEPS if is_endless else None,
         )
         self.session.faults, self.session.seen = played.faults, played.seen
         self._report()
@@ -210,7 +221,9 @@ class ExternalTask(Task):
         MANY.check("num_transitions", num_transitions)
         found = None
         if policy is not None:
-            found = Policies.of(policy, self.obs_space, self.act_space.shape, num_axes)
+            found = Policies.of(
+                policy, self.obs_space, self.act_space, num_axes, self.name
+            )
             check_single(found.batch)
         self.session.faults = []
         num_envs = -(-num_transitions // (self.limit or num_transitions))

@@ -7,6 +7,7 @@ import gymnasium
 import jax
 import numpy as np
 
+from envs.contract import check_contract
 from envs.gymnasium_spaces import (
     check_action,
     check_flat,
@@ -14,8 +15,9 @@ from envs.gymnasium_spaces import (
     to_numpy,
     unflatten_obs,
 )
+from envs.registry import pair_of
 from envs.stepping import Step, check_env, step
-from jaxrl_runs.values import Integer
+from jaxrl_runs.values import SEED_OR_NONE, seed_key
 
 
 class GymnasiumEnv(gymnasium.Env):
@@ -26,7 +28,8 @@ class GymnasiumEnv(gymnasium.Env):
     are compiled once per (equal) environment. There is nothing to render.
 
     Args:
-        env: Environment with the interface of gymnax 1.x.
+        env: Environment with the interface of gymnax 1.x, a pair of one and its params,
+            or the name of a task.
         params: Its params; ``env.default_params`` by default.
         observation_space: The space whose flattened elements the observations are, for
             an environment made of a log in which they were flattened: a Dict, say.
@@ -52,9 +55,11 @@ class GymnasiumEnv(gymnasium.Env):
         *,
         observation_space: gymnasium.Space | None = None,
     ):
+        env, params = pair_of(env, params)
         check_env(env)
         self._env = env
         params = env.default_params if params is None else params
+        check_contract(env, params)
         own = to_gymnasium(env.observation_space(params))
         self._is_flat = observation_space is not None
         self.observation_space = own
@@ -78,7 +83,7 @@ class GymnasiumEnv(gymnasium.Env):
         Returns:
             The first observation and an empty info.
         """
-        Integer(0, 2**63 - 1, optional=True).check("seed", seed)
+        SEED_OR_NONE.check("seed", seed)
         super().reset(seed=seed)
         if seed is None and self._first_obs is not None:
             obs = self._first_obs  # gymnax has reset in the step that ended
@@ -145,12 +150,12 @@ def step_with_key(
 
 
 def make_key(seed: int) -> jax.Array:
-    """Make the data of a key from a seed of any size.
+    """Make the data of a key from a seed; different seeds give different keys.
 
     Between steps the adapters keep the plain array, with which a call of a jitted
     function costs a tenth of what it costs with a typed key.
     """
-    return jax.random.key_data(jax.random.key(np.uint32(seed % 2**32)))
+    return jax.random.key_data(seed_key(int(seed)))
 
 
 def draw_seed(generator: np.random.Generator) -> int:

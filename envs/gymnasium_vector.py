@@ -11,6 +11,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, utils
 
 from envs import gymnasium_env
+from envs.contract import check_contract
 from envs.gymnasium_env import draw_seed, make_key
 from envs.gymnasium_spaces import (
     check_action,
@@ -19,8 +20,9 @@ from envs.gymnasium_spaces import (
     to_numpy,
     unflatten_obs,
 )
+from envs.registry import pair_of
 from envs.stepping import check_env
-from jaxrl_runs.values import MANY, shown
+from jaxrl_runs.values import MANY, SEED, SEED_OR_NONE, shown
 
 _MODES = (AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP)
 
@@ -40,7 +42,7 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv):
       replay buffer must leave such rows out.
 
     Args:
-        env: Environment with the interface of gymnax 1.x.
+        env: As for `envs.GymnasiumEnv`.
         params: Its params; ``env.default_params`` by default.
         num_envs: Number of copies.
         autoreset_mode: One of the two, of ``gymnasium.vector.AutoresetMode`` or by its
@@ -61,6 +63,7 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv):
         autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
         observation_space: gymnasium.Space | None = None,
     ):
+        env, params = pair_of(env, params)
         check_env(env)
         MANY.check("num_envs", num_envs)
         if autoreset_mode not in _MODES and autoreset_mode not in [
@@ -76,6 +79,7 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv):
         self._next_step = mode is AutoresetMode.NEXT_STEP
         self._env = env
         params = env.default_params if params is None else params
+        check_contract(env, params)
         self._params = jax.device_put(params)  # once, not at every step
         self.num_envs = num_envs
         own = to_gymnasium(env.observation_space(params))
@@ -196,12 +200,16 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv):
         if seed is None:
             seed = [None] * self.num_envs
         elif isinstance(seed, int | np.integer):
+            SEED.check("seed", seed)
             seed = [int(seed) + i for i in range(self.num_envs)]
-        if len(seed) != self.num_envs:
+        is_sequence = isinstance(seed, Sequence | np.ndarray) and len(seed)
+        if not is_sequence or len(seed) != self.num_envs:
             raise ValueError(
                 f"seed must be one seed or {self.num_envs} (one for each copy), got "
-                f"{len(seed)}"
+                f"{len(seed) if is_sequence else shown(seed)}"
             )
+        for i, one in enumerate(seed):
+            SEED_OR_NONE.check(f"seed[{i}]", one)
         seeds = [draw_seed(self.np_random) if s is None else s for s in seed]
         return jnp.stack([make_key(s) for s in seeds])
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import zipfile
 from pathlib import Path
@@ -13,6 +11,7 @@ import numpy as np
 
 from envs.canonical import FALSE, TRUE
 from envs.log_columns import field_of
+from jaxrl_runs.text_tables import rows_of
 from jaxrl_runs.weight_files import read_weights
 
 _LEFT_ALONE = ("infos", "metadata")
@@ -109,9 +108,10 @@ def _check_hdf5(file: Any, path: Path, max_bytes: int) -> None:
 def read_csv(path: Path, max_bytes: int) -> dict[str, np.ndarray]:
     """The columns of a text file with a header.
 
-    They are separated by commas, semicolons or tabs. Columns of whole numbers become
-    integers, of words for flags bools, others floats; with semicolons, a number may
-    have a decimal comma.
+    They are separated by commas, semicolons, tabs or bars. Lines before the header that
+    begin with "#" are left out; a header that does itself is one too. Columns of whole
+    numbers become integers, of words for flags bools, others floats; with semicolons,
+    a number may have a decimal comma.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -151,11 +151,7 @@ def _lines(path: Path) -> list[tuple[int, list[str]]]:
         raise ValueError(
             f"{path}: not readable as text in UTF-8 ({error}); save it as such"
         ) from error
-    names = next((line for line in text.splitlines() if line.strip()), "")
-    comma = "," if "," in names else ";" if ";" in names else "\t"
-    cells = csv.reader(io.StringIO(text), delimiter=comma, skipinitialspace=True)
-    rows = [(i + 1, [cell.strip() for cell in row]) for i, row in enumerate(cells)]
-    rows = [(i, row) for i, row in rows if any(row)]
+    comma, rows = rows_of(text)
     if not rows:
         raise ValueError(
             f"{path}: expected a header with names of columns, got nothing"

@@ -12,7 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from envs.play import as_pytree, batch_shape, memory_and_step
+from envs.play import as_pytree, batch_shape, dtype_of, memory_and_step
+from envs.policy_checks import (
+    action_of,
+    cannot_act,
+    check_rows,
+    say_outside,
+    unended,
+)
 from envs.session import Session
 
 # What tracing a policy of Python or NumPy raises.
@@ -48,6 +55,7 @@ def play_lanes(
     *,
     time_limit: int | None = None,
     max_steps: int | None = None,
+    most: int | None = None,
     on_step: Callable[..., None] | None = None,
     on_obs: Callable[[np.ndarray], None] | None = None,
 ) -> Lanes:
@@ -61,9 +69,13 @@ def play_lanes(
       time_limit: Steps after which an episode is truncated, in addition to the task's
         own limit.
       max_steps: Steps after which nothing more is played, and nothing is marked.
+      most: Steps after which it is an error that an episode goes on.
       on_step: Called after every step with obs, actions and the `Outcome`.
       on_obs: Called before every step with the observations that are acted on, of the
         lanes whose episode goes on.
+
+    Raises:
+      RuntimeError: An episode goes on after `most` steps.
     """
     number = len(seeds)
     obs, faults = session.reset(seeds)
@@ -79,6 +91,8 @@ def play_lanes(
     fail(faults, _nan(obs, "reset gave an observation"))
     time = 0
     while alive.any() and time != max_steps:
+        if most is not None and time >= most:
+            raise RuntimeError(unended(session.name, most))
         if on_obs is not None:
             on_obs(obs[alive])
         actions = session.choose(choose, obs, time)
@@ -135,13 +149,14 @@ class Policies:
         cls,
         policies: Any,
         obs_space: Any,
-        action_shape: Any,
+        action_space: Any,
         num_axes: int | None = None,
+        label: str = "",
     ) -> Policies:
-        """Finds out how many there are.
+        """Finds out how many there are, and whether their actions are the task's.
 
         Raises:
-          ValueError: See `envs.play.batch_shape`.
+          ValueError: See `envs.play.batch_shape`, and `envs.policy_checks.action_of`.
         """
         tree = as_pytree(policies)
         if not all(
@@ -155,13 +170,19 @@ class Policies:
         try:
             if not jax.tree.leaves(tree):
                 shape_of(tree)
-            batch = batch_shape(tree, shape_of, action_shape, num_axes)
+            batch = batch_shape(tree, shape_of, action_space.shape, num_axes)
         except _NOT_TRACEABLE:
             return cls(policies, (), is_python=True)
-        except Exception:
-            if jax.tree.leaves(tree):
+        except Exception as error:
+            if not jax.tree.leaves(tree):
+                return cls(policies, (), is_python=True)  # A faulty one will say so.
+            if isinstance(error, ValueError) and str(error)[:6] in ("policy", "num_ax"):
                 raise
-            return cls(policies, (), is_python=True)  # If it is faulty, it will say so.
+            batch = ()  # It is told below.
+        one = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(np.shape(x)[len(batch) :], dtype_of(x)), tree
+        )
+        action_of(lambda: shape_of(one), action_space, obs, label)
         number = int(np.prod(batch, dtype=int))
         flat = jax.tree.map(
             lambda x: jnp.reshape(x, (number, *jnp.shape(x)[len(batch) :])), tree
@@ -169,7 +190,11 @@ class Policies:
         return cls(flat, batch)
 
     def actor(
-        self, index: np.ndarray, keys: jax.Array, space: gymnasium.Space
+        self,
+        index: np.ndarray,
+        keys: jax.Array,
+        space: gymnasium.Space,
+        label: str = "",
     ) -> Callable[[np.ndarray, int], np.ndarray]:
         """A function that acts in lanes.
 
@@ -177,13 +202,14 @@ class Policies:
           index: int `[p]`, which policies act.
           keys: Keys `[p, e]`, each that of an episode.
           space: The action space.
+          label: The task's name.
 
         Returns:
           `(obs [p * e, ...], time) -> actions [p * e, ...]`, which keeps the memories
           of policies that have one.
         """
         if self.is_python:
-            return _python_actor(self.tree, keys.reshape(-1), space)
+            return _python_actor(self.tree, keys.reshape(-1), space, label)
         tree = jax.tree.map(lambda leaf: leaf[index], self.tree)
         memory = _memories(tree, keys)
 
@@ -191,8 +217,10 @@ class Policies:
             nonlocal memory
             grid = obs.reshape(*keys.shape, *obs.shape[1:])
             actions, memory = _act(tree, memory, grid, keys, np.int32(time))
-            return for_space(np.asarray(actions).reshape(len(obs), -1), space)
+            rows = np.asarray(actions)
+            return checked(rows.reshape(len(obs), *rows.shape[keys.ndim :]))
 
+        checked = _checker(space, label)
         return act
 
 
@@ -230,16 +258,34 @@ def _action_keys(keys, time):
     )
 
 
-def _python_actor(policy: Any, keys: jax.Array, space: gymnasium.Space) -> Any:
+def _checker(space: gymnasium.Space, label: str) -> Any:
+    """Makes actions `[N, ...]` elements of a space; warns once where they leave it."""
+    is_said = False
+
+    def checked(actions: np.ndarray) -> np.ndarray:
+        nonlocal is_said
+        if check_rows(actions, space, label) and not is_said:
+            is_said = True
+            say_outside(space, label)
+        return for_space(actions, space)
+
+    return checked
+
+
+def _python_actor(policy: Any, keys: jax.Array, space: gymnasium.Space, label) -> Any:
     memory, act = memory_and_step(policy)
     memories = [memory] * len(keys)
+    checked = _checker(space, label)
 
     def act_in_turn(obs: np.ndarray, time: int) -> np.ndarray:
         actions = []
         for lane, key in enumerate(_action_keys(keys, np.int32(time))):
-            action, memories[lane] = act(memories[lane], obs[lane], key)
+            try:
+                action, memories[lane] = act(memories[lane], obs[lane], key)
+            except (TypeError, ValueError) as error:  # of shapes, mostly
+                raise cannot_act(obs[lane], label, error) from error
             actions.append(np.asarray(action))
-        return for_space(np.stack(actions).reshape(len(obs), -1), space)
+        return checked(np.stack(actions))
 
     return act_in_turn
 

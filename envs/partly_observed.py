@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from gymnax.environments import spaces
 
+from envs.registry import pair_of
 from envs.stepping import check_env
 from envs.wrapper import Wrapper
 from jaxrl_runs.values import INDEX, TupleOf
@@ -21,7 +22,8 @@ class PartlyObserved(Wrapper):
     CartPole without its velocities is `PartlyObserved(env, (0, 2))`.
 
     Args:
-        env: Environment whose observations are vectors.
+        env: Environment whose observations are vectors, or the name of such a task; the
+            task's params are those of the wrapper too.
         shown: Places of the entries that are shown, in the order in which they are.
 
     Raises:
@@ -29,6 +31,8 @@ class PartlyObserved(Wrapper):
     """
 
     def __init__(self, env: Any, shown: tuple[int, ...]):
+        if isinstance(env, str):
+            env, _ = pair_of(env)
         check_env(env)
         shown = tuple(shown) if isinstance(shown, list | tuple) else shown
         _PLACES.check("shown", shown)

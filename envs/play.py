@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from envs.policy_checks import Watched, outside
 from envs.stepping import has_raw_step, raw_step, step
 from envs.transitions import Transitions
 from jaxrl_runs.values import Function
@@ -92,6 +93,30 @@ def play(
     Returns:
       `Episodes` with arrays `[num_episodes]`.
     """
+    return _play(policy, env, params, key, num_episodes, active, None)[0]
+
+
+def play_watched(
+    policy: Any, env: Any, params: Any, key: jax.Array, num_episodes: int
+) -> tuple[Episodes, Watched]:
+    """`play`, and what was odd about the episodes, `[num_episodes]`."""
+    space = env.action_space(params)
+    return _play(policy, env, params, key, num_episodes, True, space)
+
+
+def most_steps(params: Any) -> Any:
+    """Steps after which an episode is cut: twice its time limit, 100,000 at least.
+
+    A loop inside JAX cannot be interrupted; no task is played for ever.
+    """
+    limit = getattr(params, "max_steps_in_episode", None)
+    if limit is None:
+        return _MOST_STEPS
+    limit = jnp.max(jnp.asarray(limit))
+    return jnp.maximum(jnp.minimum(limit, 2**30 - 1) * 2, _MOST_STEPS)
+
+
+def _play(policy, env, params, key, num_episodes, active, space):
     step_once = _step_without_reset(env)
     keys = jax.random.split(key, (num_episodes, 2))
     obs, state = jax.vmap(env.reset, (0, None))(keys[:, 0], params)
@@ -103,27 +128,69 @@ def play(
     def advance(key, memory, obs, state, time):
         key_action, key_step = jax.random.split(jax.random.fold_in(key, time))
         action, memory = act(memory, obs, key_action)
-        return memory, *step_once(key_step, state, action, params)
+        return (memory, *step_once(key_step, state, action, params)), action
 
     def one_step(carry):
-        memory, obs, state, alive, episodes, time = carry
-        memory, obs, state, reward, done = jax.vmap(advance, (0, 0, 0, 0, None))(
+        memory, obs, state, alive, episodes, time, watched = carry
+        after, action = jax.vmap(advance, (0, 0, 0, 0, None))(
             keys[:, 1], memory, obs, state, time
         )
+        memory, obs, state, reward, done = after
+        if watched is not None:
+            watched = _watch(watched, space, alive, action, obs, reward)
         episodes = Episodes(
             returns=episodes.returns + jnp.where(alive, reward, 0.0),
             lengths=episodes.lengths + alive,
         )
-        return memory, obs, state, alive & ~done, episodes, time + 1
+        return memory, obs, state, alive & ~done, episodes, time + 1, watched
 
     start = Episodes(
         returns=jnp.zeros(num_episodes, jnp.float32),
         lengths=jnp.zeros(num_episodes, jnp.int32),
     )
     alive = jnp.broadcast_to(jnp.asarray(active, bool), (num_episodes,))
-    carry = (memory, obs, state, alive, start, jnp.int32(0))
-    *_, episodes, _ = jax.lax.while_loop(lambda c: jnp.any(c[3]), one_step, carry)
-    return episodes
+    watched = None
+    if space is not None:
+        action = jax.eval_shape(lambda m, o, k: act(m, o, k)[0], *_first(memory, obs))
+        nothing = jnp.zeros(num_episodes, bool)
+        action = jax.tree.map(
+            lambda a: jnp.zeros((num_episodes, *a.shape), a.dtype), action
+        )
+        watched = Watched(nothing, action, nothing, nothing)
+    most = most_steps(params)
+    carry = (memory, obs, state, alive, start, jnp.int32(0), watched)
+    *_, alive, episodes, _, watched = jax.lax.while_loop(
+        lambda c: jnp.any(c[3]) & (c[5] < most), one_step, carry
+    )
+    if watched is not None:
+        watched = watched.replace(unended=alive)  # type: ignore
+    return episodes, watched
+
+
+def _first(memory: Any, obs: Any) -> tuple[Any, Any, jax.Array]:
+    """Memory and observation of the first episode, and a key."""
+    return *jax.tree.map(lambda x: x[0], (memory, obs)), jax.random.key(0)
+
+
+def _watch(watched, space, alive, action, obs, reward):
+    """Looks at a step of all episodes `[E]`."""
+    odd = jax.vmap(lambda a: outside(space, a))(action) & alive
+    is_first = odd & ~watched.outside
+
+    def chosen(new, old):
+        mask = jnp.reshape(is_first, (-1, *[1] * (new.ndim - 1)))
+        return jnp.where(mask, new, old)
+
+    nan = jnp.isnan(reward)
+    for leaf in jax.tree.leaves(obs):
+        if jnp.issubdtype(leaf.dtype, jnp.floating):
+            nan |= jnp.isnan(leaf).reshape(len(leaf), -1).any(axis=1)
+    return Watched(
+        outside=watched.outside | odd,
+        action=jax.tree.map(chosen, action, watched.action),
+        nan=watched.nan | (nan & alive),
+        unended=watched.unended,
+    )
 
 
 @functools.partial(jax.jit, static_argnames=("env", "num_transitions"))
@@ -206,7 +273,13 @@ def as_pytree(policy: Any) -> Any:
 
 
 _MOST_KEPT = 256
+_MOST_STEPS = 100_000
 _NUM_AXES: dict[Hashable, int] = {}
+
+
+def dtype_of(leaf: Any) -> Any:
+    """Of an array, a PRNG key or a number of Python."""
+    return getattr(leaf, "dtype", None) or jnp.result_type(leaf)
 
 
 def batch_shape(
@@ -257,9 +330,7 @@ def batch_shape(
     found, problem = {}, None
     for number in tried:
         one = jax.tree.map(
-            lambda x, n=number: jax.ShapeDtypeStruct(
-                np.shape(x)[n:], getattr(x, "dtype", None) or jnp.result_type(x)
-            ),
+            lambda x, n=number: jax.ShapeDtypeStruct(np.shape(x)[n:], dtype_of(x)),
             policies,
         )
         try:

@@ -77,6 +77,24 @@ def make(name: str) -> Pair:
     return _made[name]
 
 
+def pair_of(env: Any, params: Any = None) -> tuple[Any, Any]:
+    """An environment and its params, from these, from a pair or from a name.
+
+    Args:
+        env: A gymnax environment, a pair, or the name of a task.
+        params: Its params; by default those of the pair or the name, else None.
+    """
+    own = None
+    if isinstance(env, str):
+        try:
+            env, own = make(env)
+        except ValueError as error:
+            raise ValueError(str(error).replace("name: ", "env: ", 1)) from error
+    elif isinstance(env, tuple) and len(env) == 2:
+        env, own = env
+    return env, own if params is None else params
+
+
 def available() -> tuple[str, ...]:
     """Return the names of all registered tasks, in order of registration."""
     return tuple(_factories)

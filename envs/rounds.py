@@ -75,6 +75,7 @@ def play_rounds(
     keys: jax.Array,
     num_episodes: int,
     time_limit: int | None = None,
+    most: int | None = None,
 ) -> Played:
     """Plays the episodes of all policies, each once.
 
@@ -85,6 +86,7 @@ def play_rounds(
       keys: `[P]`; the same key gives the same seeds.
       num_episodes: E.
       time_limit: As for `play_lanes`.
+      most: Likewise.
     """
     shape = (len(keys), num_episodes)
     e = min(num_episodes, session.max_envs)
@@ -102,10 +104,11 @@ def play_rounds(
             for attempt in (0, 1):  # A failed episode has a second chance.
                 lanes = play_lanes(
                     session,
-                    policies.actor(index, chosen, space),
+                    policies.actor(index, chosen, space, session.name),
                     seeds[attempt][places],
                     todo,
                     time_limit=time_limit,
+                    most=most,
                     on_obs=played.seen.add,
                 )
                 todo = _keep(played, lanes, todo, places, attempt == 0)
@@ -227,7 +230,9 @@ def collect_rounds(
             recorder = _Recorder()
             lanes = play_lanes(
                 session,
-                draw if policies is None else policies.actor(np.arange(1), keys, space),
+                draw
+                if policies is None
+                else policies.actor(np.arange(1), keys, space, session.name),
                 seeds[0][0],
                 np.arange(lanes_in_use) < count,
                 time_limit=time_limit,

@@ -9,7 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from gymnax.environments import environment, spaces
+from gymnax.environments import spaces
+
+from jaxrl_runs.values import Like
 
 
 class OneHot(spaces.Box):
@@ -68,13 +70,19 @@ class Spaces:
             object.__setattr__(self, "obs_shape", (self.obs_size,))
 
     @classmethod
-    def of(cls, env: environment.Environment, params: Any) -> Spaces:
-        """Reads the spaces of a gymnax environment.
+    def of(cls, env: Any, params: Any = None) -> Spaces:
+        """Reads the spaces of a task.
+
+        Args:
+          env: A gymnax environment, a pair of one and its params, the name of a task,
+            or an `envs.Task`.
+          params: Its params; by default the pair's or the environment's own.
 
         Raises:
           ValueError: The observation is neither one array nor `Discrete`, or the action
             is neither `Discrete` nor a vector `Box`.
         """
+        env, params = _pair(env, params)
         observation = _observation(env, params, env.observation_space(params))
         action_space = env.action_space(params)
         if hasattr(action_space, "n"):
@@ -185,6 +193,24 @@ def action_vector(action: Any, num_actions: int | None, size: int) -> jax.Array:
             f"{action.dtype} of shape {action.shape}"
         )
     return jax.nn.one_hot(action.reshape(()), num_actions, dtype=jnp.float32)
+
+
+def _pair(env: Any, params: Any) -> tuple[Any, Any]:
+    from envs.registry import pair_of  # It imports tasks, and these this file.
+
+    if hasattr(env, "time_limit") and hasattr(env, "params") and params is None:
+        env, params = (env, None) if env.is_external else env.pair
+    env, params = pair_of(env, params)
+    _TASK.check("env", env)
+    if params is None:
+        params = getattr(env, "default_params", None)
+    return env, params
+
+
+_TASK = Like(
+    "a gymnax environment, a pair, or the name of a task",
+    ("observation_space", "action_space"),
+)
 
 
 def _observation(env: Any, params: Any, space: Any) -> dict[str, Any]:

@@ -19,14 +19,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs import registry
+from envs.contract import check_contract
 from envs.play import (
     Episodes,
     as_pytree,
     batch_shape,
+    dtype_of,
     memory_and_step,
-    play,
+    most_steps,
+    play_watched,
     record,
 )
+from envs.policy_checks import action_of, report, watched_rows
 from envs.spaces import Spaces
 from envs.steps import StepKind, Steps, kind_of_steps
 from envs.transitions import Transitions
@@ -165,25 +169,53 @@ class Task:
         Raises:
           ValueError: `num_episodes` is not positive, the policies' actions are not the
             task's, keys are not as many as policies, or `num_axes` is wrong, or needed
-            (more than one number of axes fits).
+            (more than one number of axes fits). Or the task cannot be stepped.
+          RuntimeError: An episode does not end.
+
+        A RuntimeWarning says where an action left its bounds, and where a reward or an
+        observation was NaN.
         """
         check_num_episodes(num_episodes)
         policies = as_pytree(policies)
         params = self.params if params is None else params
+        check_contract(self.env, params)
         key = as_keys(key)
-        space = self.action_space(params)
-        batch = batch_shape(
-            policies,
-            lambda one: _first_action.eval_shape(one, self.env, params),
-            action_shape_of(space),
-            num_axes,
-            self.env,
-        )
+        batch = self._batch_of(policies, params, num_axes)
         keys = keys_of(key, batch)
-        episodes, number = _play(
+        episodes, number, watched = _play(
             policies, self.env, params, keys, num_episodes, len(batch)
         )
+        if not isinstance(number, jax.core.Tracer):
+            space, most = self.action_space(params), int(most_steps(params))
+            report(jax.device_get(watched), space, self.name, most)
         return episodes, Steps.of(self.kind, number)
+
+    def _batch_of(
+        self, policies: Any, params: Any, num_axes: int | None
+    ) -> tuple[int, ...]:
+        """The leading axes of a batch of policies whose actions are the task's."""
+        space = self.action_space(params)
+
+        def trace(one):
+            return _first_action.eval_shape(one, self.env, params)
+
+        try:
+            batch = batch_shape(
+                policies, trace, action_shape_of(space), num_axes, self.env
+            )
+        except ValueError as error:
+            if str(error).startswith(("policy", "num_axes")):
+                raise
+            batch = ()  # The policy's own; it is told below.
+        except Exception:
+            batch = ()
+        one = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(np.shape(x)[len(batch) :], dtype_of(x)),
+            policies,
+        )
+        seen = jax.tree.leaves(_first_obs.eval_shape(self.env, params))[0]
+        action_of(lambda: trace(one), space, seen, self.name)
+        return batch
 
     def collect(
         self,
@@ -195,29 +227,34 @@ class Task:
     ) -> Transitions:
         """Transitions of one episode after another; see `envs.collect`."""
         MANY.check("num_transitions", num_transitions)
+        check_contract(self.env, self.params)
         policy = as_pytree(policy)
         if policy is not None:
-            check_single(
-                batch_shape(
-                    policy,
-                    lambda one: _first_action.eval_shape(one, self.env, self.params),
-                    action_shape_of(self.action_space()),
-                    num_axes,
-                    self.env,
-                )
-            )
-        return record(policy, self.env, self.params, as_key(key), num_transitions)
+            check_single(self._batch_of(policy, self.params, num_axes))
+        log = record(policy, self.env, self.params, as_key(key), num_transitions)
+        self._check_log(log)
+        return log
+
+    def _check_log(self, log: Transitions) -> None:
+        """Says what is odd about a log."""
+        space = self.action_space()
+        report(watched_rows(log, space), space, self.name, unit="transitions")
 
 
 @functools.partial(jax.jit, static_argnames=("env", "num_episodes", "num_axes"))
 def _play(policies, env, params, keys, num_episodes, num_axes):
     def one(policy, key):
-        return play(policy, env, params, key, num_episodes)
+        return play_watched(policy, env, params, key, num_episodes)
 
     for _ in range(num_axes):
         one = jax.vmap(one)
-    episodes = one(policies, keys)
-    return episodes, jnp.sum(episodes.lengths)
+    episodes, watched = one(policies, keys)
+    return episodes, jnp.sum(episodes.lengths), watched
+
+
+@functools.partial(jax.jit, static_argnames="env")
+def _first_obs(env, params):
+    return env.reset(jax.random.key(0), params)[0]
 
 
 @functools.partial(jax.jit, static_argnames="env")
@@ -375,7 +412,10 @@ def _is_no_number(value: Any) -> bool:
 def open_named(argument: str, task: Any) -> Task:
     """As `open_task`, with the argument's name in front of what is wrong with it."""
     try:
-        return open_task(task)
+        opened = open_task(task)
+        if not opened.is_external:
+            check_contract(*opened.pair)
+        return opened
     except (TypeError, ValueError) as error:
         raise type(error)(f"{argument}: {error}") from error
 
@@ -395,12 +435,21 @@ def as_pair(task: Any, params: Any = None, argument: str = "env") -> tuple[Any, 
 
     Raises:
       TypeError: The task is outside JAX; the message says how to get a pair, and what
-        the task can be used for as it is.
+        the task can be used for as it is. Or its params are another environment's.
+      ValueError: The environment cannot be stepped (`envs.contract`).
     """
     if is_gymnasium(task) or (isinstance(task, Task) and task.is_external):
         label = task.name if isinstance(task, Task) else type(task).__name__
         raise TypeError(not_a_pair(label, argument))
-    return open_task(task, params).pair
+    try:
+        pair = open_task(task, params).pair
+        check_contract(*pair)
+    except (TypeError, ValueError) as error:
+        if argument in ("env", "task"):
+            raise
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{argument}: {error}") from error
+    return pair
 
 
 def not_a_pair(name: str, argument: str = "env") -> str:

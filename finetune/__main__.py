@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 from typing import Annotated
 
-import jax
 import tyro
 
 from finetune.automl import auto
@@ -108,7 +107,7 @@ def run_fit(args: Fit) -> None:
             num_members=args.num_members, num_steps=args.num_steps
         )
     )
-    bundle = fit_surrogates(jax.random.key(args.seed), data, config)[0]
+    bundle = fit_surrogates(args.seed, data, config)[0]
     bundle.save(args.out)
     print(f"Wrote weights.npz and card.json to {args.out}")
 

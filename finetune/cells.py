@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import numpy as np
+
+from jaxrl_runs.text_tables import rows_of
 
 MISSING = frozenset({"", "nan", "na", "n/a", "null", "<na>", "-nan"})
 # in a column of numbers "None" is missing too; among words it can be a choice
@@ -31,8 +32,9 @@ def to_number(cell: str) -> float | None:
 class Rows:
     """A csv file with a header, and the run's name in the first column.
 
-    Commas, semicolons or tabs separate cells; with semicolons a comma is a decimal
-    point. Blanks around cells, blank lines and a byte-order mark are dropped.
+    Commas, semicolons, tabs or bars separate cells; with semicolons a comma is a
+    decimal point. Blanks around cells, blank lines, a byte-order mark and lines of
+    comment ("#") before the header are dropped.
 
     Args:
         path: The file.
@@ -56,18 +58,7 @@ class Rows:
             text = path.read_text("utf-8-sig")
         except UnicodeDecodeError as error:
             raise ValueError(f"{path.name} must be UTF-8 text, got {error}") from None
-        first = next((line for line in text.splitlines() if line.strip()), "")
-        separator = max(",;\t", key=first.count)
-        lines = [
-            (number, [cell.strip() for cell in line])
-            for number, line in enumerate(
-                csv.reader(
-                    text.splitlines(), delimiter=separator, skipinitialspace=True
-                ),
-                1,
-            )
-            if any(cell.strip() for cell in line)
-        ]
+        separator, lines = rows_of(text)
         if len(lines) < 2:
             raise ValueError(f"{path.name}: no rows")
         self.header = lines[0][1]

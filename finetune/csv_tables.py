@@ -17,7 +17,8 @@ from jaxrl_runs.values import FLAG, PATH
 
 _FILES = ("config", "curve", "cost", "meta")
 _EPOCH = re.compile(r"(?:epoch[ _-]?)?(\d+)(?:\.0*)?", re.IGNORECASE)
-_NO_HYPERPARAMETERS = ("dataset", "seed")
+_NO_HYPERPARAMETERS = ("dataset", "seed", "random_seed", "rng_seed")
+_WORDS_OF_TRUTH = {"true": "True", "false": "False", "1": "True", "0": "False"}
 
 
 def read_csv(
@@ -37,7 +38,8 @@ def read_csv(
     commas, semicolons (then with decimal commas) or tabs; empty cells, "nan", "NA",
     "N/A" and "null" are missing, and so is "None" in a column of numbers. Columns of
     epochs may stand in any order. One configuration may occur several times on a
-    dataset, with other curves; a column ``seed`` is not taken for a hyperparameter.
+    dataset, with other curves; a column ``seed`` (in capitals or not) is not taken for
+    a hyperparameter. True, true and 1 are one value in a column of truth values.
 
     Args:
         folder: Where the files are.
@@ -220,7 +222,11 @@ def _read_meta(rows: Rows, names, dataset, dataset_names, wanted):
 def _config_vectors(space: SearchSpace, rows: Rows, names: list[str]) -> np.ndarray:
     """Check raw configurations against a space, and encode them."""
     wanted = {h.name for h in space.hyperparameters}
-    given = set(rows.header[1:]) - (set(_NO_HYPERPARAMETERS) - wanted)
+    given = {
+        name
+        for name in rows.header[1:]
+        if name in wanted or name.lower() not in _NO_HYPERPARAMETERS
+    }
     if given != wanted:
         raise ValueError(
             f"config.csv: missing columns {sorted(wanted - given)}, unknown columns "
@@ -234,6 +240,9 @@ def _config_vectors(space: SearchSpace, rows: Rows, names: list[str]) -> np.ndar
             cell = rows.text(name, column)
             if isinstance(h, Categorical):
                 known = [c for c in h.choices if str(c) == cell]
+                if not known and {True, False} >= set(h.choices):
+                    word = _WORDS_OF_TRUTH.get(cell.lower())
+                    known = [c for c in h.choices if str(bool(c)) == word]
                 if known or not is_missing(cell):
                     config[h.name] = known[0] if known else cell
                 elif h.optional:
@@ -250,13 +259,33 @@ def _config_vectors(space: SearchSpace, rows: Rows, names: list[str]) -> np.ndar
     return np.stack(vectors)
 
 
+def _with_truth(cells: list[str]) -> list[str]:
+    """Truth values in one spelling, where a column has words for them."""
+    given = {cell.lower() for cell in cells if not is_missing(cell)}
+    if given <= set(_WORDS_OF_TRUTH) and given & {"true", "false"}:
+        return [_WORDS_OF_TRUTH.get(cell.lower(), cell) for cell in cells]
+    return cells
+
+
+def _check_words(rows: Rows, name: str, present: list[str]) -> None:
+    """Raises ValueError for a few words in a column of numbers, such as "auto"."""
+    numbers = [cell for cell in present if rows.parse(cell) is not None]
+    words = [cell for cell in present if rows.parse(cell) is None]
+    if len(numbers) > 2 and len(numbers) > len(words):
+        raise ValueError(
+            f"config.csv, column {name!r} must hold numbers or words, got "
+            f"{len(numbers)} different numbers and {words[:3]}; leave the cells empty "
+            "where there is no number, and say the word in a column of its own"
+        )
+
+
 def _config_columns(rows: Rows, names: list[str]) -> tuple[list[str], np.ndarray]:
     """Turn raw hyperparameter columns into one-hot and numeric ones."""
     columns, values = [], []
     for i, name in list(enumerate(rows.header))[1:]:
-        if name in _NO_HYPERPARAMETERS:
+        if name.lower() in _NO_HYPERPARAMETERS:
             continue
-        cells = [rows.text(run, i) for run in names]
+        cells = _with_truth([rows.text(run, i) for run in names])
         numbers = [rows.parse(cell) for cell in cells]
         known = [v for v in numbers if v is not None and np.isfinite(v)]
         if known and None not in numbers:
@@ -264,6 +293,7 @@ def _config_columns(rows: Rows, names: list[str]) -> tuple[list[str], np.ndarray
             values.append(numbers)
             continue
         present = sorted({cell for cell in cells if not is_missing(cell)})
+        _check_words(rows, name, present)
         for choice in present:  # none: a hyperparameter that no run has
             columns.append(f"cat:{name}:{choice}")
             values.append([float(cell == choice) for cell in cells])

@@ -8,6 +8,8 @@ absent. The curve enters as summaries that do not depend on the length of the bu
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -48,6 +50,7 @@ class Encoder(struct.PyTreeNode):
         """Width of an encoded configuration with its meta-features."""
         return self.log.shape[-1] + len(self.absent_columns) + self.meta_mean.shape[-1]
 
+    @functools.partial(jax.jit, inline=True)
     def __call__(self, vector: ArrayLike, meta_features: ArrayLike) -> jax.Array:
         """Encode configurations.
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from finetune.meta_features import image_meta_features
+from jaxrl_runs.values import SEED
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 _HELD_OUT = ("val", "valid", "validation", "test")
@@ -103,6 +104,7 @@ def read_image_folder(
         import PIL  # noqa: F401
     except ImportError:
         raise ImportError("reading pictures needs Pillow: pip install pillow") from None
+    SEED.check("seed", seed)
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"folder must be a folder of pictures, got {str(folder)!r}")

@@ -14,7 +14,7 @@ import numpy as np
 from finetune.bundle import Surrogates
 from finetune.image_folder import ImageFolder, read_image_folder
 from finetune.space import Categorical, Config, Float, Ordinal, SearchSpace
-from jaxrl_runs.values import POSITIVE
+from jaxrl_runs.values import POSITIVE, SEED
 
 # Of the shipped space: what the training loop of this package does not do. The
 # surrogates are told that it is off, which is a choice they know.
@@ -72,6 +72,7 @@ def draw_candidates(
                 raise ValueError(
                     f"only: {name} must be {space[name].describe()}, got {value!r}"
                 )
+    SEED.check("seed", seed)
     random = np.random.default_rng(seed)
     found: dict[bytes, Config] = {}
     for _ in range(20 * num):

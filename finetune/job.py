@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import hashlib
+import inspect
 import json
 import pickle
 import shutil
@@ -116,6 +118,11 @@ def run(
     if isinstance(train_epoch, (str, Path)):
         from finetune.images import run_images
 
+        if not Path(train_epoch).is_dir():
+            raise ValueError(
+                "train_epoch: a folder must be a folder of pictures, got "
+                f"{str(train_epoch)!r}, which is none"
+            )
         minutes = settings.pop("minutes", None if budget is None else budget / 60)
         shared = {"workers": workers, "timeout": timeout, "resume": resume}
         shared |= {"device_variable": device_variable, "progress": progress}
@@ -123,6 +130,7 @@ def run(
         more = {**shared, **settings, "seed": seed}
         return run_images(train_epoch, models, minutes=minutes, out=out, **more)
     _check(train_epoch, budget, workers, timeout)
+    _check_settings(settings)
     PATH.check("out", out)
     FLAG.check("resume", resume)
     FLAG.check("progress", progress)
@@ -154,6 +162,22 @@ def run(
 
 
 _MOST_FAILED = 8  # In a row, from the start: then the function is at fault.
+
+
+def _check_settings(settings: dict[str, Any]) -> None:
+    """Raises TypeError for settings that neither `run` nor `Tuner` has."""
+    known = [
+        name for f in (run, Tuner.__init__) for name in inspect.signature(f).parameters
+    ]
+    for name in settings:
+        if name not in known:
+            words = [k for k in known if k in name] or difflib.get_close_matches(
+                name, known, n=1
+            )
+            hint = f"; did you mean {words[0]!r}?" if words else ""
+            raise TypeError(
+                f"settings must be those of run or of Tuner, got {name!r}{hint}"
+            )
 
 
 def _check(train_epoch: Any, budget: Any, workers: Any, timeout: Any) -> None:

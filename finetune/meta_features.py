@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from finetune.assemble import META_NAMES
+from jaxrl_runs.values import POSITIVE
 
 
 def image_meta_features(
@@ -18,16 +19,22 @@ def image_meta_features(
         num_train: Training images.
         num_classes: Classes.
         resolution: Side of an image in pixels.
-        num_channels: 1 or 3.
+        num_channels: 1 or 3; 4 with transparency.
 
     Raises:
-        ValueError: If a number is not positive.
+        ValueError: If a number is not positive, or they cannot be these in this order.
     """
     values = (num_train, num_classes, resolution, num_channels)
     for name, value in zip(META_NAMES, values, strict=True):
-        is_number = isinstance(value, (int, float, np.number))
-        if not is_number or not np.isfinite(value) or value <= 0:
-            raise ValueError(f"{name} must be a positive number, got {value!r}")
+        POSITIVE.check(name, value)
+    order = "; the order is num_train, num_classes, resolution, num_channels"
+    if num_classes > num_train:
+        raise ValueError(
+            "num_train must be at least num_classes, an image of each, got "
+            f"{num_train} and {num_classes}{order}"
+        )
+    if num_channels > 4:
+        raise ValueError(f"num_channels must be at most 4, got {num_channels}{order}")
     return np.asarray(values, np.float32)
 
 

@@ -17,7 +17,6 @@ import dataclasses
 
 import numpy as np
 from scipy.special import ndtri
-from scipy.stats import rankdata
 
 from finetune.response import Response, unit_columns
 from finetune.task_runs import TaskRuns
@@ -91,6 +90,8 @@ class RungModel:
                 self._guesses[k] = self._guess(k, rows, scores)
 
     def _guess(self, k: int, rows: np.ndarray, scores: np.ndarray) -> RungGuess:
+        from scipy.stats import rankdata  # takes a second to import
+
         num = len(rows)
         value = ndtri((rankdata(scores) - 0.5) / num)
         value = (value - value.mean()) / max(value.std(), 1e-6)
@@ -136,4 +137,6 @@ def _rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
     """Spearman's; 0 where either is constant."""
     if np.ptp(one) == 0 or np.ptp(other) == 0:
         return 0.0
+    from scipy.stats import rankdata
+
     return float(np.corrcoef(rankdata(one), rankdata(other))[0, 1])

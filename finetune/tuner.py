@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from finetune.bundle import FitConfig, Surrogates, fit_surrogates
@@ -17,7 +16,7 @@ from finetune.meta_dataset import MetaDataset
 from finetune.space import Config, SearchSpace
 from finetune.task_runs import DIRECTIONS, TaskRuns
 from finetune.warm import WarmPolicy
-from jaxrl_runs.values import INDEX, MANY, NOT_NEGATIVE, Like, OneOf
+from jaxrl_runs.values import ANY_NUMBER, INDEX, MANY, NOT_NEGATIVE, Like, OneOf
 
 _SURROGATES = Like(
     "Surrogates, as Surrogates.load() gives them", kinds=(Surrogates,), optional=True
@@ -290,6 +289,7 @@ class Tuner:
             self._policy.learn(self._runs)
 
     def _check_pending(self, trial: Trial) -> None:
+        Like("a Trial, as suggest gives it", kinds=(Trial,)).check("trial", trial)
         if self._runs.pending.get(trial.id) != trial.epoch:
             raise ValueError(
                 f"trial must be a pending one, got configuration {trial.id}, epoch "
@@ -471,7 +471,7 @@ def _learn(space: SearchSpace, data: MetaDataset, seed: int) -> Surrogates:
         raise ValueError("meta_dataset must have the search space `space`")
     print(f"meta-learning from {data.num_runs} past runs ...", file=sys.stderr)
     config = dataclasses.replace(FitConfig(), reference=None)
-    return fit_surrogates(jax.random.key(seed), data, config)[0]
+    return fit_surrogates(seed, data, config)[0]
 
 
 def _check_meta_features(meta_features: Any, names: tuple[str, ...]) -> np.ndarray:
@@ -495,6 +495,8 @@ def _check_whole(name: str, value: Any, low: int, high: float = np.inf) -> None:
 
 
 def _is_finite(value: Any) -> bool:
-    is_number = isinstance(value, (int, float, np.number, np.ndarray, jax.Array))
-    is_number = is_number and not isinstance(value, bool) and np.ndim(value) == 0
-    return is_number and bool(np.isfinite(value))
+    try:
+        ANY_NUMBER.check("value", value)
+    except ValueError:
+        return False
+    return True

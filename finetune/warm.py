@@ -10,7 +10,7 @@ import numpy as np
 
 from finetune import gp
 from finetune.bundle import Surrogates
-from finetune.encoding import history_features
+from finetune.encoding import Encoder, history_features
 from finetune.policy import (
     Acquisition,
     acquire,
@@ -21,7 +21,6 @@ from finetune.refit import History, RefitConfig, history_evidence, refit
 from finetune.surrogate import Surrogate, apply_member
 from finetune.task_runs import TaskRuns
 
-_features = jax.jit(jax.vmap(history_features))
 _refit = jax.jit(refit, static_argnames="config")
 
 
@@ -85,6 +84,32 @@ def _score(
         known.astype(mean.dtype),
     )
     return acquire(mean, var, best, seconds, start, target)
+
+
+@jax.jit
+def _examples(
+    encoder: Encoder,
+    vectors: jax.Array,
+    meta_features: jax.Array,
+    curves: jax.Array,
+    length: jax.Array,
+    mask: jax.Array,
+) -> History:
+    """Two examples per run: all of it from nothing, and its last step."""
+    features = jax.vmap(history_features)(curves)
+    last = jnp.arange(len(length)), length - 1
+    whole = History(
+        inputs=encoder(vectors, meta_features),
+        history=features[:, 0],
+        start=jnp.zeros_like(length),
+        target=length,
+        truth=curves[last],
+        mask=mask,
+    )
+    step = whole.replace(
+        history=features[last], start=length - 1, mask=mask * (length > 1)
+    )
+    return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), whole, step)
 
 
 class WarmPolicy:
@@ -194,24 +219,14 @@ class WarmPolicy:
         index = np.zeros(size, int)
         index[: len(started)] = started
         real = (np.arange(size) < len(started)).astype(np.float32)
-        length = np.maximum(state.epochs[index], 1)
-        features = _features(jnp.asarray(state.curves[index]))
-        encoder = self.surrogates.learned.performance.encoder
-        inputs = np.where(real[:, None] > 0, vectors[index], 0)
-        whole = History(
-            inputs=encoder(inputs, meta_features),
-            history=features[:, 0],
-            start=jnp.zeros(size, jnp.int32),
-            target=jnp.asarray(length),
-            truth=jnp.asarray(state.curves[index, length - 1]),
-            mask=jnp.asarray(real),
+        return _examples(
+            self.surrogates.learned.performance.encoder,
+            np.where(real[:, None] > 0, vectors[index], 0),
+            meta_features,
+            state.curves[index],
+            np.maximum(state.epochs[index], 1),
+            real,
         )
-        step = whole.replace(
-            history=features[jnp.arange(size), length - 1],
-            start=jnp.asarray(length - 1),
-            mask=jnp.asarray(real * (length > 1)),
-        )
-        return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), whole, step)
 
     def _performance(self, runs: TaskRuns, rows: History) -> Surrogate:
         """Refit when the number of observations has doubled, where asked for."""

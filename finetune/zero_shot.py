@@ -66,6 +66,7 @@ class ZeroShot(struct.PyTreeNode):
     encoder: Encoder
     num_hidden: int = struct.field(pytree_node=False, default=64)
 
+    @jax.jit
     def score(self, vectors: ArrayLike, meta_features: ArrayLike) -> jax.Array:
         """Score configurations ``[..., H]`` for a dataset ``[M]``; higher is better."""
         inputs = self.encoder(vectors, meta_features)

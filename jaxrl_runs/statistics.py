@@ -10,7 +10,6 @@ import dataclasses
 from collections.abc import Callable
 
 import numpy as np
-from scipy import stats
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,18 +53,25 @@ def summarize(scores: np.ndarray, solved_return: float | None) -> ReturnStatisti
 
 def interquartile_mean(scores: np.ndarray) -> float:
     """Mean of the middle half of the scores."""
+    from scipy import stats  # takes a second to import
+
     return float(stats.trim_mean(scores, 0.25))
 
 
 def bootstrap_ci95(
     scores: np.ndarray, statistic: Callable = np.mean
 ) -> tuple[float, float]:
-    """Percentile bootstrap 95 % interval of a statistic (2,000 resamples, seed 0)."""
+    """Percentile bootstrap 95 % interval of a statistic (2,000 resamples, seed 0).
+
+    NaN where there is none: of one score, or with NaN or infinity among the scores.
+    """
     scores = np.asarray(scores, np.float64)
-    if not np.isfinite(scores).all():
+    if len(scores) < 2 or not np.isfinite(scores).all():
         return float("nan"), float("nan")
     if np.ptp(scores) == 0:  # The interval of a constant is that constant.
         return float(scores[0]), float(scores[0])
+    from scipy import stats
+
     interval = stats.bootstrap(
         (scores,),
         statistic,

@@ -123,15 +123,24 @@ class Integer:
 
 @dataclasses.dataclass(frozen=True)
 class Flag:
-    """True or False; of a traced field also a boolean array of no axes."""
+    """True or False; of a traced field also a boolean array of no axes.
+
+    Attributes:
+      optional: Whether None is taken.
+    """
+
+    optional: bool = False
 
     def check(self, name: str, value: Any) -> None:
         """Raises ValueError, naming the setting, if the value breaks the rule."""
         if isinstance(value, Tracer | bool | np.bool_):
             return
+        if value is None and self.optional:
+            return
         is_array = isinstance(value, np.ndarray | jax.Array)
         if not (is_array and value.dtype == bool and value.shape == ()):
-            raise ValueError(f"{name} must be True or False, got {shown(value)}")
+            kinds = "True, False or None" if self.optional else "True or False"
+            raise ValueError(f"{name} must be {kinds}, got {shown(value)}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -291,6 +300,8 @@ COUNT = Integer()
 MANY = Integer(at_most=2**24)  # Whatever there is side by side in memory.
 WIDTH = Integer(at_most=2**16)
 INDEX = Integer(at_least=0)
+SEED = Integer(at_least=0, at_most=2**63 - 1)
+SEED_OR_NONE = Integer(at_least=0, at_most=2**63 - 1, optional=True)
 FLAG = Flag()
 LAYERS = TupleOf(WIDTH)
 SCALES = TupleOf(POSITIVE, min_size=1)
@@ -402,7 +413,7 @@ def as_key(key: Any, name: str = "key") -> jax.Array:
     """A typed PRNG key from a seed, a key, or a key of JAX's old kind.
 
     Args:
-      key: An integer of at least 0, a typed key, or uint32 `[2]`.
+      key: An integer in [0, 2^63), a typed key, or uint32 `[2]`.
       name: The argument's name, for the message.
 
     Raises:
@@ -410,7 +421,7 @@ def as_key(key: Any, name: str = "key") -> jax.Array:
     """
     if isinstance(key, int | np.integer) and not isinstance(key, bool):
         if 0 <= key < 2**63:
-            return jax.random.key(int(key))
+            return seed_key(int(key))
     elif isinstance(key, jax.Array | np.ndarray):
         is_typed = jax.numpy.issubdtype(key.dtype, jax.dtypes.prng_key)
         if not is_typed and key.dtype == np.uint32 and key.shape == (2,):
@@ -418,9 +429,23 @@ def as_key(key: Any, name: str = "key") -> jax.Array:
         if is_typed and key.shape == ():
             return jax.numpy.asarray(key)
     raise ValueError(
-        f"{name} must be a seed (an integer of at least 0) or one PRNG key "
-        f"(jax.random.key(0)), got {_shown_key(key)}"
+        f"{name} must be a seed (an integer of at least 0, below 2**63) or one PRNG "
+        f"key (jax.random.key(0)), got {_shown_key(key)}"
     )
+
+
+def seed_key(seed: int) -> jax.Array:
+    """The key of a seed in [0, 2^63); different seeds have different keys.
+
+    `jax.random.key` sees the lower 32 bits alone unless 64-bit numbers are enabled.
+    Here the upper bits are folded in, in both modes; without any, the key is JAX's.
+
+    Raises:
+      ValueError: It is no such integer.
+    """
+    SEED.check("seed", seed)
+    key = jax.random.key(np.uint32(seed % 2**32))
+    return jax.random.fold_in(key, np.uint32(seed >> 32)) if seed >> 32 else key
 
 
 def as_keys(key: Any, name: str = "key") -> jax.Array:

@@ -46,6 +46,7 @@ from jaxrl_se.policies import (
     with_memory,
 )
 from jaxrl_se.recurrent import RememberingPolicy
+from jaxrl_se.report import report
 from jaxrl_se.reward_network import RewardConfig, RewardEnv
 from jaxrl_se.rounds import TrainState
 from jaxrl_se.saved_state import load_state, save_state
@@ -139,6 +140,7 @@ __all__ = [
     "load_state",
     "policy_function",
     "read_card",
+    "report",
     "save",
     "save_agent",
     "save_state",

@@ -17,9 +17,9 @@ import numpy as np
 
 from envs.spaces import Spaces
 from jaxrl_runs.describe import describe
-from jaxrl_runs.values import PATH, Like
+from jaxrl_runs.values import PATH, Like, shown
 from jaxrl_runs.weight_files import WeightFileError, read_weights, write_weights
-from jaxrl_se.encoded import NetworkMissingError, decode, encode
+from jaxrl_se.encoded import NetworkMissingError, decode, encode, is_known
 from jaxrl_se.policies import SPACES, with_memory
 from jaxrl_se.training import TrainResult
 
@@ -151,6 +151,13 @@ def save_agent(
     PATH.check("path", path)
     CARD.check("card", card)
     policy, spaces = policy_and_spaces(trained, spaces)
+    if not is_known(policy):
+        raise ValueError(
+            "trained must be what train gave, or a policy of this package, got one of "
+            f"your own ({shown(policy)}), which a file could not bring back without "
+            "running code of its own; jaxrl_se.export_policy(path, policy, spaces) "
+            "writes what it computes, numpy.savez its arrays"
+        )
     problem = _problem(policy, spaces)
     if problem is not None:
         raise ValueError(

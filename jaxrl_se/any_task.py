@@ -94,9 +94,15 @@ def confirm(
     return confirmation, Steps.of(run.program.kind, taken)
 
 
-def lags(confirmation: Confirmation | None) -> bool:
-    """Whether agents do clearly less than the best response says is possible."""
-    return confirmation is not None and confirmation.closed < ENOUGH
+def goes_on(confirmation: Confirmation | None, with_agents: bool | None) -> bool:
+    """Whether a search is to go on with agents.
+
+    With `with_agents` None it does where agents do clearly less than the best response
+    says is possible.
+    """
+    if confirmation is None or with_agents is not None:
+        return bool(with_agents)
+    return confirmation.closed < ENOUGH
 
 
 def spent(found: Probe | None, kind: StepKind) -> Steps:

@@ -113,6 +113,8 @@ class EvolutionConfig:
       restarts: With `patience`: how often the first stage begins again from freshly
         drawn weights when it is over before its time. The attempt of the highest mean
         fitness goes on.
+      restart_std: What `std` is multiplied by at each of them: no one deviation suits
+        all tasks.
       max_generations: The evolution ends here at the latest.
       stop_return: Mean return on the real task (with another scoring rule, the score)
         at which it ends earlier, reached by the agents of every algorithm; None for
@@ -148,6 +150,7 @@ class EvolutionConfig:
     strategy_learning_rate: float = setting(1.0, POSITIVE)
     patience: int | None = setting(None, Integer(at_least=2, optional=True))
     restarts: int = setting(0, INDEX)
+    restart_std: float = setting(1.0, POSITIVE)
     max_generations: int = setting(100, COUNT)
     stop_return: float | None = setting(None, THRESHOLD_OR_NONE)
     validation_every: int = setting(5, COUNT)
@@ -194,6 +197,11 @@ class EvolutionConfig:
             raise ValueError(
                 "restarts must be 0 without patience, which says when a search is "
                 f"stuck, got {self.restarts}"
+            )
+        if self.restart_std != 1 and isinstance(self.strategy, FerreiraES):
+            raise ValueError(
+                "restart_std must be 1 with a FerreiraES, whose deviation is no state, "
+                f"got {self.restart_std}"
             )
         if self.restarts and getattr(self.proxy, "obs_range", None) == "running":
             raise ValueError(

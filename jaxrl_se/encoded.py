@@ -50,6 +50,11 @@ _MODULE = "flax module"
 _MAX_DEPTH = 32
 
 
+def is_known(thing: Any) -> bool:
+    """Whether it is of a class that a file can name."""
+    return type(thing) is _CLASSES.get(type(thing).__name__)
+
+
 def encode(thing: Any, arrays: dict[str, np.ndarray]) -> Any:
     """Describes a policy as what JSON can hold.
 
@@ -71,7 +76,7 @@ def encode(thing: Any, arrays: dict[str, np.ndarray]) -> Any:
     if isinstance(thing, Mapping):
         return {"dict": {str(k): encode(v, arrays) for k, v in thing.items()}}
     name = type(thing).__name__
-    if type(thing) is _CLASSES.get(name):
+    if is_known(thing):
         return {"class": name, "fields": _fields(thing, arrays)}
     if isinstance(thing, nn.Module):
         return {_MODULE: name}

@@ -7,6 +7,8 @@ from typing import Any, overload
 import jax
 
 from envs.play import Episodes, RecurrentPolicy, play
+from envs.policy_checks import is_discrete
+from envs.spaces import Spaces
 from envs.task import open_task, split_arguments
 from jaxrl_runs.values import REQUIRED, Function, Integer
 
@@ -49,7 +51,8 @@ def evaluate(
       policy: A callable `(obs, key) -> action`: one of `jaxrl_se.policies`, any pytree
         with `__call__`, or a plain function (compiled anew for each function object).
         Or one that remembers (`envs.RecurrentPolicy`). Or a batch of either, a pytree
-        with leading axes `[...]`, such as the policies of `train(num_agents=16)`.
+        with leading axes `[...]`, such as the policies of `train(num_agents=16)`. Or
+        what `train` or `load_agent` gave, whose policy is taken.
       task: Whatever `envs.open_task` takes: a name, a gymnax pair `(env, params)`, a
         `gymnasium.Env`, an `envs.Task`; or a gymnax environment.
       *args: Its params, if `task` is a gymnax environment; a seed or a PRNG key, all
@@ -63,14 +66,49 @@ def evaluate(
       `Episodes` with arrays of shape `[..., num_episodes]`.
 
     Raises:
-      ValueError: `num_episodes` is not positive, the policy's actions do not have the
-        shape of the task's, or `num_axes` is wrong or needed.
+      ValueError: `num_episodes` is not positive, the policy's actions are not the
+        task's (of another shape or dtype, or none of the discrete ones), it was trained
+        for other spaces, or `num_axes` is wrong or needed.
       TypeError: `task` is no task, or arguments are missing.
+      RuntimeError: An episode does not end, and no time limit is known.
+
+    A RuntimeWarning says where actions left their bounds, and where a reward or an
+    observation was NaN.
     """
     params, (key, num_episodes) = split_arguments(
         "evaluate", task, args, kwargs, {"key": REQUIRED, "num_episodes": 10}
     )
+    spaces = getattr(policy, "spaces", None)
+    policy = getattr(policy, "policy", policy)
     if not isinstance(policy, RecurrentPolicy):
         POLICY.check("policy", policy)
     Integer(0, optional=True).check("num_axes", num_axes)
-    return open_task(task, params).play(policy, key, num_episodes, num_axes=num_axes)[0]
+    opened = open_task(task, params)
+    _check_spaces(policy, spaces or getattr(policy, "spaces", None), opened)
+    return opened.play(policy, key, num_episodes, num_axes=num_axes)[0]
+
+
+def _check_spaces(policy: Any, spaces: Any, task: Any) -> None:
+    """Raises ValueError for an agent of other spaces than the task's."""
+    if not isinstance(spaces, Spaces):
+        # One that takes the best of the outputs of a network, whose sizes are known.
+        network, space = getattr(policy, "network", None), task.action_space()
+        size = getattr(network, "out_size", None)
+        is_other = size is not None and is_discrete(space) and size != space.n
+        if is_other and type(policy).__name__ == "GreedyPolicy":
+            raise ValueError(
+                f"policy must choose among the {space.n} actions of task "
+                f"{task.name!r}, got one of an agent with {size}"
+            )
+        return
+    own = task.spaces
+    for what, ours, theirs in (
+        ("observation shape", spaces.obs_shape, own.obs_shape),
+        ("number of discrete actions", spaces.num_actions, own.num_actions),
+        ("action size", spaces.action_size, own.action_size),
+    ):
+        if ours != theirs:
+            raise ValueError(
+                f"policy must be one for the spaces of task {task.name!r}, whose "
+                f"{what} is {theirs}, got an agent trained for {ours}"
+            )

@@ -14,10 +14,12 @@ import jax
 from jax.sharding import Mesh
 
 import envs
+from envs.contract import check_contract
+from envs.steps import Steps
 from envs.task import is_gymnasium
 from jaxrl_runs.describe import describe
 from jaxrl_runs.devices import population_mesh
-from jaxrl_runs.run_folder import RunFolder, is_writer
+from jaxrl_runs.run_folder import RunFolder, holds_run, is_writer
 from jaxrl_runs.values import (
     COUNT,
     FLAG,
@@ -29,12 +31,13 @@ from jaxrl_runs.values import (
     shown,
 )
 from jaxrl_se.agents.agent import AGENT
-from jaxrl_se.any_task import confirm, lags, look_at, spent, with_steps
+from jaxrl_se.any_task import confirm, goes_on, look_at, spent, with_steps
 from jaxrl_se.config import EvolutionConfig
-from jaxrl_se.defaults import Budget
+from jaxrl_se.defaults import Budget, config_with_agents
 from jaxrl_se.evolution_run import TEST, Progress, Run
 from jaxrl_se.flat_policies import flat_task
 from jaxrl_se.generation import Generation
+from jaxrl_se.networks import Weights
 from jaxrl_se.outcome import Confirmation
 from jaxrl_se.outside import OutsideTask, check_outside, is_outside, proxy_of
 from jaxrl_se.probing import Probe
@@ -115,6 +118,7 @@ def evolve(
     probe: Probe | None = None,
     progress: bool = True,
     proxy: tuple[Any, Any] | None = None,
+    start: Weights | None = None,
     out: str | Path | RunFolder | None = None,
     resume: bool = False,
     checkpoint_every: int = 5,
@@ -139,9 +143,10 @@ def evolve(
       budget: What a run with a chosen configuration may cost.
       real_steps: Instead of a budget: at most so many steps in the task, ten thousand
         say; evolution is inside world models of them (`jaxrl_se.evolve_in_rounds`).
-      with_agents: Whether agents that train score the last generations of a run with
-        a chosen configuration. None: they do in a second run, where agents cannot learn
-        what the first one found; the better result is returned (not with `out`).
+      with_agents: With a chosen configuration: whether the search goes on from what
+        the best response found, scored by agents that train, which takes minutes
+        instead of seconds. None: where agents cannot learn what was found. The better
+        result of the two is returned.
       probe: What is known of the task already, for a given configuration: the result
         is then tested as one of a chosen configuration is.
       progress: Whether to print a line every few seconds to standard error; an
@@ -149,7 +154,10 @@ def evolve(
       proxy: The environment to evolve, a pair whose env has `init_weights(key)` and
         `population_axes(params)` and whose params have `weights`; None for a
         synthetic environment of shape `config.proxy`.
+      start: Weights from which the search begins, such as an earlier result's
+        `params.weights`; None draws them.
       out: A folder for checkpoints and metrics, or None to keep everything in memory.
+        A search that goes on with agents has the folder `with_agents` in it.
       resume: Continue the run that `out` holds; the result has the same bits as an
         uninterrupted run on the same backend, number of devices and jax version.
       checkpoint_every: Generations between checkpoints.
@@ -179,8 +187,10 @@ def evolve(
             progress=progress,
         )
     opened = _Opened.of(task, proxy)
+    is_chosen = config is None and proxy is None
+    reserve = with_agents is not False
     found, config = _configured(
-        opened, config, key, budget, bool(with_agents), probe, proxy, progress
+        opened, config, key, budget, reserve, probe, proxy, progress
     )
     lines = ProgressLines(config) if progress and is_writer() else None
     result = _run(
@@ -189,18 +199,52 @@ def evolve(
         config,
         key,
         proxy,
+        start,
         mesh,
         out,
         resume,
         checkpoint_every,
         on_generation or lines,
     )
-    if out is None and with_agents is None and lags(result.confirmation):
-        if progress and is_writer():
-            print("agents lag behind: once more, scored by agents", file=sys.stderr)
-        options["with_agents"] = True
-        return better(result, evolve(**options))
+    if is_chosen and goes_on(result.confirmation, with_agents):
+        return gone_on(result, (budget or Budget()).real_steps, options)
     return result
+
+
+def gone_on(
+    result: EvolutionResult, real_steps: int, options: dict[str, Any]
+) -> EvolutionResult:
+    """A search gone on with from its result, scored by agents; the better of both.
+
+    Args:
+      result: Of an evolution with a chosen configuration.
+      real_steps: Steps in the task that both may take.
+      options: Of `evolve`.
+
+    Returns:
+      The better result, with the steps of both.
+    """
+    found, out, task = result.probe, options["out"], options["task"]
+    assert found is not None and result.confirmation is not None
+    if options["progress"] and is_writer():
+        print("agents lag behind: on, scored by agents", file=sys.stderr)
+    left = real_steps - result.progress.real_steps - result.progress.model_steps
+    opened = _Opened.of(task, options["proxy"]).task
+    changed: dict[str, Any] = {
+        "config": config_with_agents(result.config, opened, found, left),
+        "probe": found,
+        "start": result.params.weights,
+        "budget": None,
+        "with_agents": None,
+    }
+    if out is not None:
+        changed["out"] = Path(getattr(out, "path", out)) / "with_agents"
+        changed["resume"] = options["resume"] and holds_run(changed["out"])
+    second = evolve(**options | changed)
+    probed = spent(found, result.confirmation.kind)  # It counts once.
+    again = Steps(-probed.real, -probed.model, -probed.synthetic)
+    second = dataclasses.replace(second, progress=with_steps(second.progress, again))
+    return better(result, second)
 
 
 def _run(
@@ -209,6 +253,7 @@ def _run(
     config: EvolutionConfig,
     key: jax.Array,
     proxy: tuple[Any, Any] | None,
+    start: Weights | None,
     mesh: Mesh | None,
     out: str | Path | RunFolder | None,
     resume: bool,
@@ -229,13 +274,13 @@ def _run(
     )
     place: Any = contextlib.nullcontext(out)
     if not isinstance(out, RunFolder | None):
-        identity = opened.run_identity(config, proxy, key)
+        identity = opened.run_identity(config, proxy, key, start)
         place = RunFolder(out, identity, resume=resume)
     with place as folder:
         if isinstance(report, ProgressLines):
             report.compiling()
-        start = spent(found, program.kind)
-        run = Run(program, params, key, folder, checkpoint_every, report, start)
+        before = spent(found, program.kind)
+        run = Run(program, params, key, folder, checkpoint_every, report, before, start)
         return _result(run, found, opened.name)
 
 
@@ -323,6 +368,7 @@ class _Opened:
         opened = cls._named(task)
         if opened.is_outside:
             return opened
+        check_contract(*opened.task)
         return dataclasses.replace(opened, task=flat_task(opened.task, proxy))
 
     @classmethod
@@ -349,9 +395,12 @@ class _Opened:
         """What tells it from other tasks, as JSON."""
         return self.task.digest if self.is_outside else _identity(self.task)
 
-    def run_identity(self, config: EvolutionConfig, proxy: Any, key: jax.Array) -> dict:
+    def run_identity(
+        self, config: EvolutionConfig, proxy: Any, key: jax.Array, start: Any
+    ) -> dict:
         """What tells one evolution on it from another, as JSON."""
-        return {
+        begun = {} if start is None else {"start": describe(start)}
+        return begun | {
             "evolution": describe(config),
             "task": self.identity(),
             "proxy": _identity(proxy),
@@ -371,6 +420,7 @@ def _check_options(
     probe: Any,
     progress: Any,
     proxy: Any,
+    start: Any,
     out: Any,
     resume: Any,
     checkpoint_every: Any,
@@ -408,11 +458,11 @@ def _check_options(
             "budget and with_agents must be None where a config is given, which says "
             f"both, got {budget} and {with_agents}"
         )
-    others = (config, budget, probe, proxy, on_generation, mesh)
+    others = (config, budget, probe, proxy, start, on_generation, mesh)
     if real_steps is not None and any(each is not None for each in others):
         raise ValueError(
             "real_steps must be None where config, budget, probe, proxy, "
-            f"on_generation or mesh is given, got {real_steps:,}"
+            f"start, on_generation or mesh is given, got {real_steps:,}"
         )
     if real_steps is None and probe is not None and config is None:
         raise ValueError("config must be given where a probe is, got None")

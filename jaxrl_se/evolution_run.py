@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -21,6 +22,7 @@ from jaxrl_runs.run_folder import RunFolder
 from jaxrl_runs.values import as_key
 from jaxrl_se.compiled import compile_together
 from jaxrl_se.generation import Generation, GenerationLog
+from jaxrl_se.not_finite import nan_of_task
 from jaxrl_se.outside import OutsidePrograms, is_outside, keeps_ranges
 from jaxrl_se.patience import attempt_fitness, begins_again, next_index
 from jaxrl_se.trials import Params
@@ -205,6 +207,7 @@ class Run:
       checkpoint_every: Generations between checkpoints.
       on_generation: Called with each row.
       spent: Steps that were taken before the first generation.
+      start: Weights from which the search begins; None draws them.
     """
 
     def __init__(
@@ -216,12 +219,13 @@ class Run:
         checkpoint_every: int,
         on_generation: Callable[[dict], Any] | None,
         spent: Steps = Steps(),  # noqa: B008, frozen
+        start: Any = None,
     ):
         self.program, self._params, self.key = program, params, key
         self.folder, self.checkpoint_every = folder, checkpoint_every
-        self.on_generation = on_generation
+        self.on_generation, self._failed = on_generation, False
         self._validates: list[Callable] = []
-        state = program.init(jax.random.fold_in(key, INIT))
+        state = program.init(jax.random.fold_in(key, INIT), start)
         mean = program.strategy.mean(state)
         search: Any = SearchState(state, mean, jnp.float32(-jnp.inf))
         if keeps_ranges(program.config):
@@ -310,9 +314,25 @@ class Run:
                     self._save()
                 if self.on_generation is not None:
                     self.on_generation(row)
+                self._say_failed(row)
                 clock.lap()
         finally:
             self._save()
+
+    def _say_failed(self, row: dict) -> None:
+        """Warns, once, where no candidate of a generation had a fitness."""
+        if self._failed or not math.isnan(row["fitness_mean"]):
+            return
+        self._failed, task = True, self.program.task
+        why = "the task's returns are NaN or infinite, or its agents' weights are"
+        if not is_outside(task):
+            why = nan_of_task(task, self.params.task, self.key)
+        warnings.warn(
+            f"evolve: all {row['failed_candidates']} fitnesses of generation "
+            f"{row['generation']} are NaN or infinite: {why}",
+            RuntimeWarning,
+            stacklevel=5,
+        )
 
     def _save(self) -> None:
         if self.folder is not None:
@@ -362,10 +382,14 @@ class Run:
             search = search.met(log.seen)
         row |= (progress.steps + Steps(**_ints(steps))).as_dict()
         if again and not solved:
-            key = jax.random.fold_in(self.key, INIT)
-            fresh = self.program.init(jax.random.fold_in(key, row["attempt"] + 1))
-            search = search.replace(strategy=fresh)  # type: ignore
+            search = search.replace(strategy=self._fresh(row["attempt"] + 1))  # type: ignore
         return search, row, solved
+
+    def _fresh(self, attempt: int) -> Any:
+        """The strategy's state at the beginning of a later attempt."""
+        key = jax.random.fold_in(jax.random.fold_in(self.key, INIT), attempt)
+        factor = self.program.config.restart_std**attempt
+        return self.program.strategy.widened(self.program.init(key), factor)
 
     def _attempted(
         self, search: AttemptedState, row: dict, earlier: list[dict]

@@ -21,7 +21,6 @@ import envs
 import oswm
 from envs import Transitions
 from envs.spaces import Spaces
-from envs.steps import Steps
 from envs.task import open_named
 from jaxrl_runs import values
 from jaxrl_runs.run_folder import RunFolder
@@ -36,10 +35,10 @@ from jaxrl_runs.values import (
     as_key,
     setting,
 )
-from jaxrl_se.any_task import lags, with_steps
+from jaxrl_se.any_task import goes_on, with_steps
 from jaxrl_se.config import EvolutionConfig, SyntheticConfig
-from jaxrl_se.defaults import Budget, default_config
-from jaxrl_se.evolution import EvolutionResult, better, check_folder, evolve
+from jaxrl_se.defaults import Budget, BudgetError, default_config
+from jaxrl_se.evolution import EvolutionResult, check_folder, evolve, gone_on
 from jaxrl_se.log_evidence import check_log, digest_of, survival_return
 from jaxrl_se.outcome import Confirmation
 from jaxrl_se.probing import Probe
@@ -69,8 +68,8 @@ class LogConfig:
       initial_obs: See `oswm.condition`.
       fitness_episodes: Episodes in a model by which a candidate is scored.
       model_steps: Steps in the models that the evolution may take, about.
-      with_agents: Whether agents that train score the last generations. None: in a
-        second run where agents cannot learn what the first one found (`evolve`).
+      with_agents: Whether the search goes on scored by agents that train. None: where
+        agents cannot learn what was found (`evolve`).
       test_agents: Agents of each of three kinds in the last test, in a real task.
       test_episodes: Episodes of each.
     """
@@ -295,21 +294,13 @@ def _evolved(
     evolution: EvolutionConfig | None,
     **options: Any,
 ) -> EvolutionResult:
-    """Evolves inside the worlds, twice where agents lag behind (see `evolve`)."""
+    """Evolves inside the worlds; goes on with agents where they lag behind."""
     chosen, proxy = _chosen(task, found, config, evolution)
     result = evolve(task, chosen, probe=found, proxy=proxy, **options)
-    is_free = evolution is None and config.with_agents is None
-    if not is_free or options["out"] is not None or not lags(result.confirmation):
+    if evolution is not None or not goes_on(result.confirmation, config.with_agents):
         return result
-    if options["progress"]:
-        print("agents lag behind: once more, scored by agents", file=sys.stderr)
-    chosen, proxy = _chosen(task, found, config.replace(with_agents=True), None)
-    again = evolve(task, chosen, probe=found, proxy=proxy, **options)
-    # The rows of the log count once.
-    again = dataclasses.replace(
-        again, progress=with_steps(again.progress, Steps(real=-found.steps))
-    )
-    return better(result, again)
+    options |= {"task": task, "proxy": proxy}
+    return gone_on(result, config.model_steps + found.steps, options)
 
 
 def _chosen(
@@ -324,11 +315,7 @@ def _chosen(
     log then serve the next log of the same task.
     """
     if evolution is None:
-        budget = Budget(config.model_steps // config.fitness_episodes + found.steps)
-        evolution = default_config(task.pair, found, budget)
-        if config.with_agents:
-            budget = Budget(config.model_steps + found.steps)
-            evolution = default_config(task.pair, found, budget, with_agents=True)
+        evolution = _default(task, found, config)
         evolution = evolution.replace(
             fitness_episodes=config.fitness_episodes, patience=_PATIENCE
         )
@@ -337,6 +324,20 @@ def _chosen(
         shape = dataclasses.replace(evolution.proxy, obs_range=None)
         evolution = evolution.replace(proxy=shape)
     return evolution, proxy
+
+
+def _default(task: envs.Task, found: Probe, config: LogConfig) -> EvolutionConfig:
+    """What `model_steps` pay for; probing is paid for apart."""
+    share = config.fitness_episodes
+    budget = Budget(config.model_steps // share + found.steps)
+    try:
+        with_agents = config.with_agents is not False
+        return default_config(task.pair, found, budget, with_agents=with_agents)
+    except BudgetError as error:
+        raise ValueError(
+            f"model_steps must be at least {(error.needed - found.steps) * share:,} "
+            f"for episodes of {error.length:,} steps, got {config.model_steps:,}"
+        ) from error
 
 
 def lean(params: Any) -> Any:

@@ -151,7 +151,8 @@ class Generation(Trials):
                 f"max_steps_in_episode to change, got {config.horizon}"
             )
         found = Spaces.of(*proxy)
-        if found != spaces:
+        # One-hot states in the task may be any vectors of their size in the proxy.
+        if _without_numbers(found) != _without_numbers(spaces):
             raise ValueError(
                 f"proxy: its spaces differ from the task's: {found} against {spaces}"
             )
@@ -167,10 +168,26 @@ class Generation(Trials):
         program = cls(env, real, kind or own_kind, spaces, config, mesh, strategy, vary)
         return program, Params(real_params, params)
 
-    def init(self, key: jax.Array) -> Any:
-        """The strategy's state, its mean at freshly drawn weights."""
+    def init(self, key: jax.Array, start: Weights | None = None) -> Any:
+        """The strategy's state.
+
+        Args:
+          key: A PRNG key.
+          start: The mean; None draws it.
+
+        Raises:
+          ValueError: `start` has not the shapes of the environment's weights.
+        """
         key_init, key_strategy = jax.random.split(key)
-        state = self.strategy.init(key_strategy, self.env.init_weights(key_init))
+        mean = self.env.init_weights(key_init) if start is None else start
+        if start is not None:
+            expected = _shapes(jax.eval_shape(self.env.init_weights, key_init))
+            if _shapes(start) != expected:
+                raise ValueError(
+                    f"start must be weights of the learned environment, {expected}, "
+                    f"got {_shapes(start)}"
+                )
+        state = self.strategy.init(key_strategy, mean)
         # A restored state has no weak types: with them `step` would be another program.
         return jax.tree.map(
             lambda leaf: jax.lax.convert_element_type(leaf, jnp.asarray(leaf).dtype),
@@ -287,3 +304,16 @@ class Generation(Trials):
         )
         score = replicate(jnp.mean(scored.scores), self.mesh)
         return Validation(policies, episodes, score, self.steps(scored))
+
+
+def _without_numbers(spaces: Spaces) -> Spaces:
+    """Spaces whose vectors are not said to be one-hot states."""
+    if spaces.obs_shape == ():
+        return spaces
+    return dataclasses.replace(spaces, num_states=None)
+
+
+def _shapes(weights: Any) -> dict[str, tuple[int, ...]]:
+    """Shapes of weights, by where they are."""
+    leaves = jax.tree_util.tree_leaves_with_path(weights)
+    return {jax.tree_util.keystr(path): tuple(jnp.shape(leaf)) for path, leaf in leaves}

@@ -22,8 +22,9 @@ class LearningCurve:
       steps: int `[num_points]`, environment steps of training.
       returns: float64 `[num_agents, num_points]`, mean test returns.
       iqm: float64 `[num_points]`, interquartile mean over agents.
-      low: float64 `[num_points]`, lower end of its bootstrap 95 % interval.
-      high: float64 `[num_points]`, the upper end.
+      low: float64 `[num_points]`, lower end of its bootstrap 95 % interval; NaN for one
+        agent, which has none.
+      high: float64 `[num_points]`, the upper end, likewise.
       label: What a picture calls it.
     """
 
@@ -49,10 +50,13 @@ class LearningCurve:
 
             ax = plt.gca()
         (drawn,) = ax.plot(self.steps, self.iqm, **{"label": self.label} | line)
+        ax.set_xlabel("environment steps")
+        if len(self.returns) == 1:
+            ax.set_ylabel("return (one agent: no interval)")
+            return ax
         ax.fill_between(
             self.steps, self.low, self.high, color=drawn.get_color(), alpha=0.2
         )
-        ax.set_xlabel("environment steps")
         ax.set_ylabel(f"return (IQM of {len(self.returns)} agents)")
         return ax
 

@@ -67,6 +67,7 @@ class MLP:
         ACTIVATION.check("activation", self.activation)
         LAYERS.check("hidden_sizes", self.hidden_sizes)
 
+    @partial(jax.jit, static_argnums=0, inline=True)
     def init(self, key: jax.Array, shape: NetworkShape | None = None) -> Weights:
         """Draws weights: kernels and biases from U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
 

@@ -71,14 +71,15 @@ class Confirmation:
 
     def problem(self) -> str | None:
         """What is wrong with the result and what to try; None if nothing is."""
-        low, _ = self.ci95
+        low, mean = self.ci95[0], self.mean
+        low = mean if math.isnan(low) else low  # One agent has no interval.
         if self.closed < ENOUGH:
             return (
                 f"{self.worst_kind} learns less than the environment knows (its best "
                 f"response has {self.best_response:.4g}). Train agents in it for "
                 "longer, or try with_agents=True where that was not tried"
             )
-        if low <= self.random_return:
+        if math.isnan(mean) or low <= self.random_return:
             return (
                 f"failed: agents do no better than {self.policy} play "
                 f"({self.random_return:.4g}). Try another seed, more real steps "

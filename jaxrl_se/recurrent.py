@@ -65,10 +65,47 @@ class RecurrentNetwork:
         self, weights: dict[str, Weights], memory: jax.Array, obs: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         """The memory after observations `[..., *obs_shape]`, and features of them."""
-        found: Any = GRUTorso(self.size).apply(
-            weights["torso"], memory, self.spaces.flatten_obs(obs)
+        memory = _updated(weights["torso"], memory, self._gates(weights, obs))
+        return memory, memory
+
+    def remember(
+        self,
+        weights: dict[str, Weights],
+        memory: jax.Array,
+        first: jax.Array,
+        obs: jax.Array,
+    ) -> jax.Array:
+        """Features along sequences; what does not depend on memory is computed at once.
+
+        Args:
+          weights: As `init` gives them.
+          memory: `[B, size]`, before the first step.
+          first: bool `[T, B]`, whether an episode begins.
+          obs: `[T, B, *obs_shape]`.
+
+        Returns:
+          `[T, B, size]`, the features, which are the memory after each step.
+        """
+
+        def one_step(memory, x):
+            first, gates = x
+            memory = jnp.where(first[:, None], 0.0, memory)
+            memory = _updated(weights["torso"], memory, gates)
+            return memory, memory
+
+        gates = self._gates(weights, obs)
+        return jax.lax.scan(one_step, memory, (first, gates))[1]
+
+    def _gates(self, weights: dict[str, Weights], obs: jax.Array) -> jax.Array:
+        """The observations' part of reset, update and candidate, `[..., 3 * size]`."""
+        torso: Any = weights["torso"]["params"]  # type: ignore
+        dense, cell = torso["Dense_0"], torso["GRUCell_0"]
+        units = self.spaces.flatten_obs(obs) @ dense["kernel"] + dense["bias"]
+        kernel, bias = (
+            jnp.concatenate([cell[name][part] for name in ("ir", "iz", "in")], axis=-1)
+            for part in ("kernel", "bias")
         )
-        return found
+        return jnp.tanh(units) @ kernel + bias
 
     def outputs(self, weights: dict[str, Weights], name: str, features: jax.Array):
         """Of the head of that name, `[..., its size]`."""
@@ -77,6 +114,25 @@ class RecurrentNetwork:
     def head(self, name: str) -> MLP:
         """A linear head, "actor" or "critic"."""
         return MLP(self.size, (), self.actor_size if name == "actor" else 1)
+
+
+def _updated(torso: Any, memory: jax.Array, gates: jax.Array) -> jax.Array:
+    """A step of flax's `GRUCell`, in one matrix product instead of six.
+
+    Args:
+      torso: Parameters of a `GRUTorso`.
+      memory: `[..., size]`.
+      gates: `[..., 3 * size]`, the inputs' part of reset, update and candidate.
+    """
+    cell = torso["params"]["GRUCell_0"]
+    names = ("hr", "hz", "hn")
+    kernel = jnp.concatenate([cell[name]["kernel"] for name in names], axis=-1)
+    hidden = jnp.split(memory @ kernel, 3, axis=-1)
+    gates_r, gates_z, gates_n = jnp.split(gates, 3, axis=-1)
+    reset = jax.nn.sigmoid(gates_r + hidden[0])
+    update = jax.nn.sigmoid(gates_z + hidden[1])
+    new = jnp.tanh(gates_n + reset * (hidden[2] + cell["hn"]["bias"]))
+    return (1 - update) * new + update * memory
 
 
 @struct.dataclass(eq=False)

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from jaxrl_runs.values import FLAG, PATH
+
 Sink = Callable[[dict[str, Any]], Any]
 
 
@@ -31,14 +33,47 @@ class CSVSink:
     A column that comes later than others stands empty in the rows before.
 
     Args:
-      path: The file, which is begun anew; its folder is made if it is missing.
+      path: The file; its folder is made if it is missing.
+      append: Whether to go on with a file that has rows already.
+
+    Raises:
+      FileExistsError: The file has rows, and `append` is False.
+      OSError: The file cannot be written.
+      ValueError: The file to go on with is no table.
     """
 
-    def __init__(self, path: str | Path):
+    def __init__(self, path: str | Path, append: bool = False):
+        PATH.check("path", path)
+        FLAG.check("append", append)
         self.path = Path(path)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.open("a").close()
+        except OSError as error:
+            raise type(error)(
+                f"path must be a file that can be written, got {str(path)!r} ({error})"
+            ) from error
         self._names: list[str] = []
         self._rows: list[dict[str, Any]] = []
+        if self.path.stat().st_size:
+            self._read(append)
+
+    def _read(self, append: bool) -> None:
+        """What the file holds, if it is to be gone on with."""
+        if not append:
+            raise FileExistsError(
+                f"path must be a new file, got {str(self.path)!r}, which has rows; "
+                "append=True goes on with it"
+            )
+        with self.path.open(newline="") as file:
+            reader = csv.DictReader(file)
+            self._rows = list(reader)
+            self._names = list(reader.fieldnames or ())
+        if any(None in row or None in row.values() for row in self._rows):
+            raise ValueError(
+                f"path must be a table to go on with, got {str(self.path)!r}, whose "
+                "rows differ in length"
+            )
 
     def __call__(self, row: dict[str, Any]) -> None:
         """Writes a row."""
@@ -66,6 +101,7 @@ class TensorBoardSink:
     """
 
     def __init__(self, folder: str | Path):
+        PATH.check("folder", folder)
         try:
             from tensorboardX import SummaryWriter
         except ImportError as error:

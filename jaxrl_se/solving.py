@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 import envs
@@ -234,17 +233,18 @@ def leave_one_out_errors(rows: envs.Transitions, cache: Any) -> np.ndarray:
 def _returns(policies: Any, env: Any, params: Any, key: jax.Array) -> np.ndarray:
     """Mean returns `[A, 1 + W]` in the model of the log and in those of its parts."""
     task = envs.open_task((env, params))
-    num_worlds = jax.tree.leaves(params.members)[0].shape[0]
+    members = jax.device_get(params.members)  # whose parts compile nothing
+    num_worlds = jax.tree.leaves(members)[0].shape[0]
     caches = [params.cache] + [
-        jax.tree.map(lambda leaf, place=place: leaf[place], params.members)
+        jax.tree.map(lambda leaf, place=place: leaf[place], members)
         for place in range(num_worlds)
     ]
     found = []
     for cache in caches:
         world = params.replace(cache=cache)
         episodes, _ = task.play(policies, key, _EPISODES, params=world, num_axes=1)
-        found.append(jnp.mean(episodes.returns, axis=-1))
-    return np.stack(jax.device_get(found), axis=1).astype(np.float64)
+        found.append(np.asarray(episodes.returns).mean(axis=-1))
+    return np.stack(found, axis=1).astype(np.float64)
 
 
 def _logged_return(rows: envs.Transitions) -> float:

@@ -104,6 +104,10 @@ class Strategy:
         """The mean of the search distribution."""
         return self.algorithm.get_mean(state)
 
+    def widened(self, state: Any, factor: float) -> Any:
+        """The state with standard deviations so many times as large."""
+        return state.replace(std=state.std * jnp.asarray(factor, state.std.dtype))
+
     def result(self, state: Any) -> Weights:
         """What an evolution returns: the mean, or the best one where it was scored."""
         if self.num_means:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import flax.linen as nn
@@ -126,6 +127,7 @@ class TorsoNetwork:
     in_shape: tuple[int, ...]
     out_size: int
 
+    @partial(jax.jit, static_argnums=0, inline=True)
     def init(self, key: jax.Array, shape: NetworkShape | None = None) -> Weights:
         """Draws `{"torso", "head"}`, the head as an `MLP`'s output layer."""
         del shape

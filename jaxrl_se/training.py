@@ -19,6 +19,7 @@ from jaxrl_runs.values import MANY, REQUIRED, Integer, as_key
 from jaxrl_se.agents.agent import AGENT, Agent, check_agent
 from jaxrl_se.agents.stopping import StopRule
 from jaxrl_se.networks import Weights
+from jaxrl_se.not_finite import say_nan
 from jaxrl_se.reward_network import check_shaping
 from jaxrl_se.rounds import begin, check_rounds, check_training, proceed, rounded_up
 from jaxrl_se.task_tests import Record, TaskTest
@@ -167,6 +168,9 @@ def train(
         contain NaN or infinity, or the agent cannot act in the environment's spaces.
       TypeError: An argument is missing or of another kind, or the environment is
         Gymnasium's and not a gymnax pair.
+
+    A RuntimeWarning says where the policy's weights are NaN or infinite in the end, and
+    whether the task's rewards or observations are.
     """
     params, (key, num_steps) = split_arguments(
         "train", task, args, kwargs, {"key": REQUIRED, "num_steps": 500}
@@ -207,6 +211,7 @@ def train(
     last = jax.tree.map(
         lambda leaf: leaf[-1] if num_agents is None else leaf[:, -1], trained.weights
     )
+    say_nan(last, num_agents, env, params, key)
     return TrainResult(
         policy=agent.policy(spaces, last),
         snapshots=agent.policy(spaces, trained.weights),

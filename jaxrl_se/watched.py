@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from envs.spaces import Spaces
 from envs.task import as_pair
+from jaxrl_runs.values import MANY, Flag, Function, Integer
 from jaxrl_se.agents.agent import Agent
 from jaxrl_se.agents.stopping import StopRule
 from jaxrl_se.evaluation import play
@@ -26,6 +27,7 @@ from jaxrl_se.task_tests import TaskTest
 
 _SECONDS_BEFORE_BAR = 3.0
 _DEFAULT_ROWS = 20
+ROW = Function("(row) -> None, such as jaxrl_se.sinks.CSVSink(path)", optional=True)
 _TEST = 0x7E57  # folded from the training's key
 
 
@@ -56,12 +58,12 @@ class Watch:
 
     def check(self, num_agents: int | None) -> None:
         """Raises ValueError for what cannot be watched."""
-        if self.log_every is not None and not self.log_every >= 1:
-            raise ValueError(f"log_every must be at least 1, got {self.log_every}")
-        if self.test_episodes < 1:
-            raise ValueError(
-                f"test_episodes must be at least 1, got {self.test_episodes}"
-            )
+        ROW.check("on_progress", self.on_progress)
+        Integer(optional=True).check("log_every", self.log_every)
+        MANY.check("test_episodes", self.test_episodes)
+        Flag(optional=True).check("progress", self.progress)
+        if self.test_task is not None:
+            as_pair(self.test_task, argument="test_task")
         if not self.is_on:
             given = "log_every" if self.log_every is not None else "test_task"
             if self.log_every is not None or self.test_task is not None:

@@ -59,7 +59,9 @@ _NO_FACTORS = (
 def _remedy_of_one_hot(action: np.ndarray) -> str:
     flat = action.reshape(len(action), -1)
     is_one_hot = np.isin(flat, (0, 1)).all() and (flat.sum(axis=1) == 1).all()
-    return "; one-hot rows are action.argmax(axis=1)" if is_one_hot else ""
+    is_one_hot = is_one_hot and flat.shape[1] > 1
+    remedy = "; the rows are one-hot: action.argmax(axis=1) has discrete actions"
+    return remedy if is_one_hot else ""
 
 
 def _guess_num_actions(action: np.ndarray, is_whole: bool) -> int | None:
@@ -82,7 +84,7 @@ def _guess_num_actions(action: np.ndarray, is_whole: bool) -> int | None:
         raise ValueError(
             f"action: got floats that are whole numbers, {action.min():g} to "
             f"{action.max():g}, which may be discrete actions or continuous ones; "
-            "give the action_space, Discrete or Box"
+            f"give the action_space, Discrete or Box{_remedy_of_one_hot(action)}"
         )
     return None
 

@@ -20,7 +20,7 @@ from envs import Transitions, episodes_of, in_order
 from jaxrl_runs.values import FLAG, NOT_NEGATIVE, Function, Integer, Like
 from oswm.context import Context
 from oswm.environment import DEFAULT_MAX_STEPS, WorldModelEnv, WorldModelParams
-from oswm.inputs import Log, read_log
+from oswm.inputs import Log, read_log, say_numbered
 from oswm.support import Support
 from oswm.weights import load_model
 from oswm.world_model import WorldModel, check_world_model
@@ -96,6 +96,7 @@ def condition(
         FLAG.check("progress", progress)
     MODEL.check("model", model)
     transitions = in_order(read_log(log))
+    say_numbered(transitions.obs)
     context = Context.of(transitions, action_space)
     starts, why = _initial_obs(context, transitions, initial_obs)
     if max_steps is None:

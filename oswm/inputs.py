@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,9 @@ from jaxrl_runs.values import shown
 
 Log = Transitions | Mapping[str, Any] | Sequence[Any] | str | os.PathLike[str] | Any
 _FIELDS = ("obs", "action", "reward", "next_obs", "terminated", "truncated")
+
+
+_MOST_STATES = 10_000  # Larger integers are no states by number.
 
 
 def read_log(log: Log) -> Transitions:
@@ -44,6 +48,21 @@ def read_log(log: Log) -> Transitions:
             f"{shown(log)}"
         )
     return read_transitions(log)
+
+
+def say_numbered(obs: Any) -> None:
+    """Warns where observations look like states by number, which here are a scale."""
+    obs = np.asarray(obs)
+    if obs.dtype.kind not in "iu" or obs.size != len(obs):
+        return
+    low, high = int(obs.min()), int(obs.max())
+    if low >= 0 and high < _MOST_STATES:
+        warnings.warn(
+            f"obs: integers from {low} to {high} are taken for a number on a scale, "
+            "float32 [1], of which 3 is close to 4. If they are states by number, make "
+            f"them one-hot, in obs and next_obs: numpy.eye({high + 1})[obs]",
+            stacklevel=3,
+        )
 
 
 def _of_arrays(arrays: Sequence[Any]) -> Transitions:

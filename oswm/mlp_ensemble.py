@@ -24,6 +24,7 @@ from jaxrl_runs.values import (
     NOT_NEGATIVE,
     RATE,
     Integer,
+    seed_key,
     setting,
 )
 from oswm.closed_form import ClosedForm, targets_of
@@ -81,7 +82,7 @@ class MLPEnsemble(ClosedForm):
         targets = targets_of(context)
         input_scale, target_scale = Scale.of(inputs, mask), Scale.of(targets, mask)
         inputs, targets = input_scale.normalize(inputs), target_scale.normalize(targets)
-        key_init, key_bags, key_rows = jax.random.split(jax.random.key(self.seed), 3)
+        key_init, key_bags, key_rows = jax.random.split(seed_key(self.seed), 3)
         bags = self._bootstrap(key_bags, mask)
         keys = jax.random.split(key_init, self.num_members)
         weights = jax.vmap(self._init, (0, None, None))(

@@ -13,6 +13,7 @@ model's errors in the context and its predicted deviation.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from typing import cast
 
@@ -416,6 +417,7 @@ def _of_targets(read):
     return read.reshape(*read.shape[:2], -1)
 
 
+@functools.partial(jax.jit, static_argnums=1)
 def init_weights(key: jax.Array, config: NetworkConfig) -> dict:
     """Draw the weights of a network."""
     rows = TokenRows(

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl_runs import values
-from jaxrl_runs.values import INDEX, RATE, Integer, setting
+from jaxrl_runs.values import INDEX, RATE, Integer, seed_key, setting
 from oswm.context import Context, Prediction
 
 
@@ -38,7 +38,7 @@ class SubContexts:
     def masks(self, context: Context) -> jax.Array:
         """Which rows each member sees, 0 or 1 [M, N]."""
         draws = jax.random.uniform(
-            jax.random.key(self.seed), (self.num_members, context.num_rows)
+            seed_key(self.seed), (self.num_members, context.num_rows)
         )
         draws = jnp.where(context.mask > 0, draws, jnp.inf)
         ranks = jnp.argsort(jnp.argsort(draws, axis=1), axis=1)

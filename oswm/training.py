@@ -11,6 +11,7 @@ configuration and the step's number, so a resumed run is the run that was interr
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import cast
 
@@ -21,6 +22,7 @@ import optax
 from flax import struct
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxrl_runs.values import seed_key
 from oswm.closed_form import Ridge, targets_of
 from oswm.context import Context
 from oswm.heads import HEADS
@@ -191,6 +193,7 @@ def make_optimizer(
     )
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def start(config: TransformerTraining, num_steps: int) -> TransformerState:
     """The state before the first step."""
     weights = init_weights(_key(config, "weights"), config.network)
@@ -294,7 +297,7 @@ def _norm(tree) -> jax.Array:
 
 def _key(config: TransformerTraining, purpose: str) -> jax.Array:
     number = {"weights": 0, "tasks": 1}[purpose]
-    return jax.random.fold_in(jax.random.key(config.seed), number)
+    return jax.random.fold_in(seed_key(config.seed), number)
 
 
 def paper_batch(

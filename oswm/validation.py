@@ -74,6 +74,7 @@ def errors_of(model: Any, datasets: Dataset) -> np.ndarray:
     weights = getattr(model, "weights", None)
     if weights is not None:  # Traced, so that other weights compile nothing.
         model = dataclasses.replace(model, weights=None)
+    datasets = jax.device_get(datasets)  # whose slices compile nothing
     count = jax.tree.leaves(datasets)[0].shape[0]
     found = [
         _one_error(model, weights, jax.tree.map(lambda x, i=i: x[i], datasets))

@@ -73,7 +73,9 @@ def condition_worlds(
         fit(env.model, dataclasses.replace(context, mask=mask))
         for mask in SubContexts(env.model, num_worlds, fraction, seed).masks(context)
     ]
-    members = jax.tree.map(lambda *leaves: jnp.stack(leaves), *caches)
+    members = jax.jit(lambda *caches: jax.tree.map(lambda *x: jnp.stack(x), *caches))(
+        *caches
+    )
     fields = {name: getattr(params, name) for name in params.__dataclass_fields__}
     return env, WorldsParams(**fields, members=members)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import collections
+import functools
 import gc
 import os
 import shutil
@@ -42,6 +43,14 @@ configure(SMALL_PROGRAMS)
 
 import jax
 import pytest
+from jax._src.interpreters import mlir
+
+# One MLIR context for all programs. Each has its own otherwise, with 2 MB of dialects:
+# 360 tiny programs took 10.2 CPU-seconds and 960 MB with those, 7.2 and 310 without.
+if hasattr(mlir, "make_ir_context"):
+    mlir.make_ir_context = functools.cache(mlir.make_ir_context)
+    # Its dialects are loaded here, and not by two threads that compile at once.
+    jax.jit(lambda x: x + 1)(1)
 
 # What takes longest: begun last, it would keep one worker while the other is idle.
 _FIRST = ("test_guides.py", "test_notebooks.py", "oswm", "benchmarks")

@@ -186,8 +186,10 @@ def main() -> None:
             f"{'task':<26}{'seed':>3}{'random':>9}{'good':>9}{'real steps':>11}"
             f"{'CPU':>8}  share of the gap closed by unseen agents"
         )
-        rows = [row for text in options.tasks for row in run_task(text, options)]
-        folder.write_json("summary.json", {"rows": rows})
+        rows = []
+        for text in options.tasks:
+            rows += run_task(text, options)
+            folder.write_json("summary.json", {"rows": rows})
     closed = [min(row["closed"].values()) >= 0.9 for row in rows]
     print(f"every kind closes 90 %: {sum(closed)} of {len(closed)} runs")
     print(f"results in {out}")

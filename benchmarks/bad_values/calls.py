@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import finetune
 import jaxrl_se
 import oswm
 from benchmarks.bad_values.agents import TASK
+from benchmarks.bad_values.broken_tasks import Endless
 from benchmarks.bad_values.values import bad_values
 from benchmarks.bad_values.verdicts import Case, StartedError
 from jaxrl_se import DDQN
@@ -21,6 +23,7 @@ from jaxrl_se.defaults import Budget
 
 # What is called, by which name, with which good arguments, and the kinds of others.
 Call = tuple[str, Any, dict[str, Any], dict[str, str]]
+CARTPOLE = envs.make("CartPole-v1")
 
 
 def call_cases(folder: Path) -> Iterator[Case]:
@@ -36,6 +39,7 @@ def call_cases(folder: Path) -> Iterator[Case]:
         *_tasks(),
         *_worlds(),
         *_from_logs(folder),
+        *_sinks(folder),
         *_agents(folder),
         *_finetune(folder),
     )
@@ -51,7 +55,7 @@ def call_cases(folder: Path) -> Iterator[Case]:
 
 def _training() -> Iterator[Call]:
     """Training and what goes into it."""
-    agent, env = DDQN(), TASK[0]
+    agent = DDQN()
     yield (
         "train",
         jaxrl_se.train,
@@ -65,12 +69,36 @@ def _training() -> Iterator[Call]:
             "num_snapshots": "count",
             "stop": "object",
             "test": "object",
+            "on_progress": "function",
+            "progress": "flag or none",
         },
+    )
+    yield (
+        "train, watched",
+        jaxrl_se.train,
+        {
+            "agent": agent,
+            "task": TASK,
+            "key": 0,
+            "num_steps": 100,
+            "on_progress": print,
+        },
+        {
+            "log_every": "count or none",
+            "test_episodes": "count",
+            "test_task": "task or none",
+        },
+    )
+    yield (
+        "train, with params",
+        jaxrl_se.train,
+        {"agent": agent, "task": envs.make("CartPole-v1")[0], "key": 0},
+        {"params": "params"},
     )
     yield (
         "start",
         jaxrl_se.start,
-        {"agent": agent, "env": env, "params": TASK[1], "key": 0, "num_steps": 100},
+        {"agent": agent, "task": TASK, "key": 0, "num_steps": 100},
         {
             "agent": "agent",
             "key": "key",
@@ -83,7 +111,7 @@ def _training() -> Iterator[Call]:
     yield (
         "advance",
         jaxrl_se.advance,
-        {"agent": agent, "env": env, "params": None, "state": None, "num_steps": 10},
+        {"agent": agent, "task": TASK, "state": None, "num_steps": 10},
         {"agent": "agent", "state": "object", "num_steps": "count"},
     )
     for name, rule, fields in (
@@ -137,6 +165,18 @@ def _evolution(folder: Path) -> Iterator[Call]:
             "key": "key",
             "num_episodes": "count",
         },
+    )
+    yield (
+        "evaluate, in a task",
+        jaxrl_se.evaluate,
+        {"task": "CartPole-v1", "key": 0, "num_episodes": 1},
+        {"policy": "policy"},
+    )
+    yield (
+        "evaluate, outside JAX",
+        jaxrl_se.evaluate,
+        {"task": Endless, "key": 0, "num_episodes": 1},
+        {"policy": "policy"},
     )
     yield (
         "evolve",
@@ -217,7 +257,7 @@ def _tasks() -> Iterator[Call]:
         envs.open_task,
         {"task": TASK},
         {
-            "task": "outer task",
+            "task": "opened task",
             "name": "text",
             "kind": "name or none",
             "solved_return": "return",
@@ -240,7 +280,7 @@ def _tasks() -> Iterator[Call]:
         },
     )
     yield "make", envs.make, {}, {"name": "name"}
-    yield "check", envs.check, {"env": env}, {"num_steps": "count", "seed": "index"}
+    yield "check", envs.check, {"env": env}, {"num_steps": "count", "seed": "seed"}
     yield (
         "ActionRepeat",
         envs.ActionRepeat,
@@ -250,6 +290,10 @@ def _tasks() -> Iterator[Call]:
     yield "TerminatingTimeLimit", envs.TerminatingTimeLimit, {}, {"env": "object"}
     yield "LegacyEnv", envs.LegacyEnv, {}, {"env": "object"}
     yield "GymnasiumEnv", envs.GymnasiumEnv, {}, {"env": "object"}
+    yield "GymnasiumEnv.reset", envs.GymnasiumEnv(*CARTPOLE).reset, {}, {"seed": "seed"}
+    vector = envs.GymnasiumVectorEnv(*CARTPOLE, num_envs=2)
+    yield "GymnasiumVectorEnv.reset", vector.reset, {}, {"seed": "seed"}
+    yield "Spaces.of", envs.Spaces.of, {}, {"env": "object"}
     yield (
         "GymnasiumVectorEnv",
         envs.GymnasiumVectorEnv,
@@ -353,6 +397,13 @@ def _from_logs(folder: Path) -> Iterator[Call]:
     )
 
 
+def _sinks(folder: Path) -> Iterator[Call]:
+    """Where rows of metrics go."""
+    path = folder / "log.csv"
+    yield "CSVSink", jaxrl_se.CSVSink, {}, {"path": "path"}
+    yield "CSVSink", jaxrl_se.CSVSink, {"path": path}, {"append": "flag"}
+
+
 def _agents(folder: Path) -> Iterator[Call]:
     """Agents that outlive their script."""
     env, params = TASK
@@ -364,6 +415,12 @@ def _agents(folder: Path) -> Iterator[Call]:
         jaxrl_se.save_agent,
         {"path": folder / "other.npz", "trained": policy, "spaces": spaces},
         {"path": "path", "trained": "object", "spaces": "object", "card": "mapping"},
+    )
+    yield (
+        "save_agent",
+        jaxrl_se.save_agent,
+        {"path": folder / "own.npz", "spaces": spaces},
+        {"trained": "policy"},
     )
     yield (
         "load_agent",
@@ -462,6 +519,25 @@ def _finetune(folder: Path) -> Iterator[Call]:
             "num_runs": "count",
             "num_epochs": "count",
             "seed": "index",
+        },
+    )
+    tuner = finetune.Tuner(space, num_candidates=2)
+    trial = tuner.suggest()
+    yield (
+        "Tuner.observe",
+        lambda **given: copy.deepcopy(tuner).observe(**given),
+        {"trial": trial, "accuracy": 0.5, "seconds": 1.0},
+        {"trial": "object", "accuracy": "number", "seconds": "positive"},
+    )
+    yield (
+        "image_meta_features",
+        finetune.image_meta_features,
+        {"num_train": 1000, "num_classes": 10, "resolution": 32},
+        {
+            "num_train": "positive",
+            "num_classes": "positive",
+            "resolution": "positive",
+            "num_channels": "channels",
         },
     )
     yield "SearchSpace", finetune.SearchSpace, {}, {"hyperparameters": "object"}

@@ -15,6 +15,7 @@ import numpy as np
 import envs
 import jaxrl_se
 import oswm
+from benchmarks.bad_values.broken_tasks import BROKEN
 
 
 class Odd:
@@ -83,8 +84,10 @@ BAD: dict[str, list[Any]] = {
         jax.random.key_data(jax.random.split(jax.random.key(0), 3)),
         jnp.float32(1),
         jax.random.PRNGKey,
+        2**63,
         2**70,
         -(2**70),
+        np.int64(-1),
         np.array([0, 1]),
     ],
     "task": [
@@ -231,6 +234,28 @@ BAD: dict[str, list[Any]] = {
     ],
 }
 
+BAD["opened task"] = list(BAD["outer task"])
+_BROKEN_TASKS = [(kind(), 3.0) for kind in BROKEN]
+BAD["task"] += _BROKEN_TASKS
+BAD["outer task"] += _BROKEN_TASKS
+BAD["seed"] = [-1, 1.5, "a", b"1", True, Odd(), {}, 2**63, float("nan"), np.float32(1)]
+BAD["channels"] = [*BAD["positive"], 224]
+BAD["params"] = [3.0, "x", {}, {"gravity": 9.8}, (1,), Odd(), int, np.zeros(3)]
+BAD["params"] += [envs.make("Pendulum-v1")[1], lambda: None, 1j]
+BAD["params"] += [envs.make("CartPole-v1")[1].replace(gravity="9.8")]
+BAD["policy"] = [
+    lambda obs, key: 7,
+    lambda obs, key: jnp.int32(-1),
+    lambda obs, key: jnp.array([0.1, 0.9]),
+    lambda obs, key: 0.5,
+    lambda obs, key: jnp.float32(1.0),
+    lambda obs, key: None,
+    lambda obs, key: "left",
+    lambda obs, key: (0, obs),
+    lambda obs, key: obs @ jnp.ones((9, 2)),
+    lambda obs, key: jnp.zeros((1, 2), int),
+    lambda obs: 0,
+]
 BAD["places"] = [x for x in BAD["layers"] if x != [64] and x != (0,)]
 BAD["mapping"] = [x for x in BAD["object"] if not isinstance(x, dict)]
 BAD["varied agent"] = [x for x in BAD["agent"] if not isinstance(x, jaxrl_se.RND)]

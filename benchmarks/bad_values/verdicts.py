@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from gymnax.environments import environment, spaces
 
 import envs
+from envs.contract import check_contract
 from jaxrl_runs.run_folder import RunFolderError
 from jaxrl_runs.values import shown
 
@@ -31,7 +32,10 @@ class StartedError(Exception):
 
 
 class Untouched(environment.Environment):
-    """A task that says so as soon as anything starts to trace it.
+    """A task that says so as soon as a program is traced.
+
+    What is looked at before that, whether it keeps gymnax's contract, is looked at when
+    it is made; what was found is kept.
 
     Args:
         kind: "discrete", "continuous", or "states" for states by number.
@@ -39,6 +43,9 @@ class Untouched(environment.Environment):
 
     def __init__(self, kind: str = "discrete"):
         self.kind = kind
+        self._is_armed = False
+        check_contract(self, self.default_params)
+        self._is_armed = True
 
     @property
     def name(self) -> str:
@@ -52,11 +59,15 @@ class Untouched(environment.Environment):
 
     def reset_env(self, key, params):
         """Never gets that far."""
-        raise StartedError
+        if self._is_armed:
+            raise StartedError
+        return jnp.zeros(3), environment.EnvState(time=jnp.int32(0))
 
     def step_env(self, key, state, action, params):
         """Neither does this."""
-        raise StartedError
+        if self._is_armed:
+            raise StartedError
+        return jnp.zeros(3), state, jnp.float32(0), jnp.bool_(False), {}
 
     def observation_space(self, params):
         """Vectors of size 3."""

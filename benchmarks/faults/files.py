@@ -23,6 +23,7 @@ import oswm
 from benchmarks.faults.runs import Row
 from finetune import bundle
 from jaxrl_runs.checkpoints import tree_sha256
+from oswm.weights import PRETRAINED
 
 _HUGE = 2**40
 _ROOM = 200 * 2**20  # Bytes that a refusal may take.
@@ -55,7 +56,7 @@ def loaders(folder: Path) -> dict[str, tuple[Path, Callable[[], Any]]]:
     jaxrl_se.save(folder / "env.npz", *jaxrl_se.load("CartPole-v1"))
     copies = {
         "surrogates": Path(bundle.SHIPPED),
-        "model": Path(oswm.__file__).parent / "shipped",
+        "model": PRETRAINED,
     }
     for name, source in copies.items():
         (folder / name).mkdir()

@@ -38,12 +38,13 @@ SETTINGS = {
     "Breakout-MinAtar": Setting(
         jaxrl_se.PPO(
             network="cnn",
+            learning_rate=5e-3,
             num_envs=64,
             rollout_steps=128,
             num_epochs=4,
             num_minibatches=8,
         ),
-        num_steps=64 * 128 * 610,
+        num_steps=64 * 128 * 31,
         goal=15.0,
     ),
     "Catch-bsuite": Setting(

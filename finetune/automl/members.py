@@ -17,6 +17,7 @@ from scipy.special import softmax
 
 from finetune.automl import networks
 from finetune.space import Categorical, Condition, Config, Float, Ordinal, SearchSpace
+from jaxrl_runs.values import seed_key
 
 NUM_EPOCHS = 9
 _TREES, _ROUNDS = 25, 15  # that an epoch adds
@@ -240,7 +241,7 @@ class NetworkRun:
     """
 
     def __init__(self, config: Config, folds: Folds, seed: int):
-        self._folds, self._key = folds, jax.random.key(seed)
+        self._folds, self._key = folds, seed_key(seed)
         self._shape = {
             "width": int(config["width"]),
             "num_classes": folds.num_classes,

@@ -1,7 +1,6 @@
 """World models: what they predict, and that all three networks are fitted."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -42,10 +41,12 @@ def test_steps_are_the_tasks_own(fitted):
     obs, state = model.reset(jax.random.key(3), params)
     assert np.all(np.abs(obs) <= 0.05)  # the task's initial states
     rows = slice(0, 20)
-    states = jax.vmap(lambda obs: state.replace(obs=obs))(jnp.asarray(data.obs[rows]))
-    next_obs, after, reward, terminated, info = jax.vmap(
-        lambda state, action: model.step_env(None, state, action, params)
-    )(states, jnp.asarray(data.action[rows]))
+    step = lambda obs, action: model.step_env(  # noqa: E731
+        None, state.replace(obs=obs), action, params
+    )
+    next_obs, after, reward, terminated, info = jax.jit(jax.vmap(step))(
+        data.obs[rows], data.action[rows]
+    )
     change = data.obs[rows] - data.next_obs[rows]
     np.testing.assert_allclose(next_obs, data.next_obs[rows], atol=0.2 * np.ptp(change))
     np.testing.assert_allclose(reward, 1.0, atol=0.05)

@@ -115,7 +115,11 @@ def test_bad_input_is_refused():
         vector.reset(seed=[1, 2, 3])
     with pytest.raises(ValueError, match="options: reset_mask"):
         vector.reset(options={"reset_mask": np.array([True, False])})
-    vector.reset(seed=0)
+    for seed in (-1, 2**63, [1, -1], "a", 1.5):
+        with pytest.raises(ValueError, match=r"seed(\[1\])? must be"):
+            vector.reset(seed=seed)
+    first, _ = vector.reset(seed=[3, 2**32 + 3])
+    assert not np.array_equal(*first)
     for actions in (0, [0, 1, 0], [0, 2], [0.0, 1.0]):
         with pytest.raises(gymnasium.error.InvalidAction, match="action must be an"):
             vector.step(actions)

@@ -97,7 +97,10 @@ REJAX = {
 }
 
 
-@pytest.mark.parametrize("name", REJAX)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(x, marks=[pytest.mark.slow] * (x == "DQN")) for x in REJAX],
+)
 def test_rejax_trains(name, cart_pole, key):
     rejax = pytest.importorskip("rejax")
     env, params = cart_pole

@@ -9,6 +9,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from test_episodes import LIMIT, log, taken
 
 import envs
+from envs.canonical import as_flags
 from envs.transitions import FIELDS, Transitions
 
 ROWS = taken(log(terminates=True), slice(0, 200))
@@ -104,6 +105,33 @@ def test_columns_of_any_name(tmp_path):
         envs.read_transitions(path, columns={**where, "prize": "pay"})
     with pytest.raises(ValueError, match=r"log.csv: lacks the field 'obs' \(also"):
         envs.read_transitions(path)
+
+
+FLAGS = [("Y", "N"), ("yes", "No"), ("on", "OFF"), ("true", "F"), ("1", "0")]
+
+
+@pytest.mark.parametrize("comma", [",", "|"])
+@pytest.mark.parametrize("head", ["", "# a log\n#\n", "# "])
+def test_comments_bars_and_words_for_flags(comma, head, tmp_path):
+    yes, no = FLAGS[len(head) % len(FLAGS)]
+    path = tmp_path / "log.csv"
+    lines = ["obs,action,reward,next_obs,terminated,truncated"]
+    lines += [
+        f"0.5,0,1,0.6,{no},{no}",
+        f"0.6,1,2,0.7,{yes},{no}",
+        f"0,0,1,1,{no},{yes}",
+    ]
+    path.write_text(head + "\n".join(lines).replace(",", comma))
+    found = envs.read_transitions(path)
+    assert np.asarray(found.terminated).tolist() == [False, True, False]
+    assert np.asarray(found.truncated).tolist() == [False, False, True]
+    assert np.asarray(found.reward).tolist() == [1, 2, 1]
+
+
+@pytest.mark.parametrize(("yes", "no"), FLAGS)
+def test_words_for_flags(yes, no):
+    flags = as_flags("terminated", [yes, no, yes])
+    assert flags.tolist() == [True, False, True]
 
 
 BAD_CSV = {

@@ -20,7 +20,8 @@ def _cartpole():
 
 def _synthetic(variant):
     env, params = SyntheticConfig(variant=variant).make(*envs.make("CartPole-v1"))
-    weights = jax.vmap(env.init_weights)(jax.random.split(jax.random.key(5), G))
+    draw = jax.jit(jax.vmap(env.init_weights))
+    weights = draw(jax.random.split(jax.random.key(5), G))
     return env, params.replace(weights=weights), env.population_axes(params)
 
 

@@ -128,6 +128,10 @@ def test_a_loss_of_any_scale_is_minimised(tmp_path):
         ({"budget": "1h"}, "budget must be a number above 0, got '1h'"),
         ({"timeout": -1.0}, "timeout must be"),
         ({"workers": 1.5}, "workers must be an integer"),
+        (
+            {"num_workers": 2},
+            r"settings must be .*'num_workers'; did you mean 'workers'",
+        ),
         ({"num_epochs": 0}, "num_epochs must be an integer"),
         ({"direction": "up"}, "direction must be one of"),
         ({"train": 3}, "train_epoch must be a function .* got 3"),

@@ -241,10 +241,43 @@ def test_epochs_are_sorted_by_number(csv_folder, name):
         _plain(csv_folder, curve=rows)
 
 
-def test_a_seed_is_no_hyperparameter(csv_folder):
-    config = [["", "model", "lr", "seed"], ["a", "x", 0.1, 0], ["b", "x", 0.1, 1]]
+@pytest.mark.parametrize("name", ["seed", "Seed", "SEED", "random_seed"])
+def test_a_seed_is_no_hyperparameter(csv_folder, name):
+    config = [["", "model", "lr", name], ["a", "x", 0.1, 0], ["b", "x", 0.1, 1]]
     data = _plain(csv_folder, config=config)
     assert [h.name for h in data.space.hyperparameters] == ["model", "lr"]
+    again = finetune.read_csv(csv_folder, space=data.space)
+    assert again.num_runs == 2
+
+
+def test_words_for_truth_are_one_value_each(csv_folder):
+    rows = [["a", "True"], ["b", "true"], ["c", "1"], ["d", "FALSE"], ["e", "0"]]
+    runs = [row[0] for row in rows]
+    tables = {
+        "curve": [["", 0], *[[run, i / 9] for i, run in enumerate(runs)]],
+        "cost": [["", "cost"], *[[run, 3] for run in runs]],
+        "meta": [["", "dataset", "n"], *[[run, "d", 9] for run in runs]],
+        "config": [["", "flip"], *rows],
+    }
+    data = _plain(csv_folder, **tables)
+    assert data.space.columns == ["cat:flip:False", "cat:flip:True"]
+    np.testing.assert_array_equal(data.vectors[:, 1], [1, 1, 1, 0, 0])
+    space = SearchSpace((Categorical("flip", (False, True)),))
+    again = finetune.read_csv(csv_folder, space=space)
+    np.testing.assert_array_equal(again.vectors[:, 1], [1, 1, 1, 0, 0])
+    for number, run in zip((0.1, 0.2, 0.3, "auto", 0.4), rows, strict=True):
+        run[1] = number
+    with pytest.raises(ValueError, match=r"column 'flip' must hold .*\['auto'\]"):
+        _plain(csv_folder, config=[["", "flip"], *rows])
+
+
+def test_bars_and_comments_are_read(csv_folder):
+    plain = finetune.read_csv(csv_folder)
+    for path in csv_folder.glob("*.csv"):
+        path.write_text("# of a run\n" + path.read_text().replace(",", "|"))
+    data = finetune.read_csv(csv_folder)
+    assert data.space == plain.space
+    np.testing.assert_array_equal(data.curves, plain.curves)
 
 
 def test_conditions_are_those_of_the_table(csv_folder):
@@ -464,5 +497,8 @@ def test_meta_features():
     assert found.tolist() == [30, 5, 8, 1]
     with pytest.raises(ValueError, match="num_classes"):
         finetune.image_meta_features(10, 0, 32)
+    for swapped in ((10, 50_000, 32), (50_000, 10, 3, 32)):
+        with pytest.raises(ValueError, match="the order is num_train, num_classes"):
+            finetune.image_meta_features(*swapped)
     values, names = finetune.text_meta_features(["a b", "a"], ["c", "d e"], 1.5)
     assert dict(zip(names, values, strict=True))["vocabulary_size"] == 5

@@ -99,13 +99,15 @@ def test_reference_parity():
     np.testing.assert_allclose(gain, z["test/ei"], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_reference_meta_training_ends_at_its_noise(data_folder):
+    """10,000 steps on the real data; `test_reference_parity` holds each number."""
     data = finetune.read(data_folder / "quicktune_extended")
     padded, index = pad_runs(data)
     train, _ = finetune.leave_datasets_out(21)
     weights = np.zeros(21, np.float32)
     weights[train[0]] = 1 / len(train[0])
-    # 10,000 steps: here the time goes into the steps, not into compiling them
+    # Here the time goes into the steps, not into compiling them.
     train_reference = jax.jit(
         ref.train_reference, compiler_options={"xla_backend_optimization_level": 1}
     )

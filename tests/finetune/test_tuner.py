@@ -70,6 +70,8 @@ def test_tuner_refuses(bundle, synthetic, tmp_path):
         tuner.observe(trial, 45, 1.0)
     with pytest.raises(ValueError, match="seconds must be a positive number"):
         tuner.observe(trial, 0.4, -1.0)
+    with pytest.raises(TypeError, match="trial must be a Trial, as suggest gives it"):
+        tuner.observe("x", 0.4, 1.0)
     tuner.observe(trial, 0.4, 1.0)
     with pytest.raises(ValueError, match="observed already"):
         tuner.observe(trial, 0.4, 1.0)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
+import distributed_program
 
 PROGRAM = Path(__file__).with_name("distributed_program.py")
 
@@ -43,12 +43,9 @@ def reports(outputs, codes):
     return [json.loads(out.splitlines()[-1]) for out, _ in outputs]
 
 
-@pytest.fixture(scope="module")
-def one_process(tmp_path_factory):
-    return reports(*run(1, tmp_path_factory.mktemp("one")))[0]
-
-
-def test_two_processes_lose_one_and_resume_to_the_bits_of_one(one_process, tmp_path):
+def test_two_processes_lose_one_and_resume_to_the_bits_of_one(tmp_path):
+    alone = distributed_program.job(tmp_path / "alone")
+    tmp_path = tmp_path / "two"
     outputs, codes = run(2, tmp_path, 2)  # the second is lost after two generations
     assert codes[1] == 7 and codes[0] not in (0, 7), outputs
     assert "another process of the job" in outputs[0][1]
@@ -58,8 +55,8 @@ def test_two_processes_lose_one_and_resume_to_the_bits_of_one(one_process, tmp_p
     for report in found:
         own = report.pop("own_outside_steps")
         assert 0 < own < report["outside_steps"]
-    assert one_process.pop("own_outside_steps") == one_process["outside_steps"]
+    assert alone.pop("own_outside_steps") == alone["outside_steps"]
     # As text: a generation without a validation has not-a-number there.
-    first, second, alone = map(json.dumps, [*found, one_process])
-    assert first == second == alone
-    assert any(row["validation_mean"] > 0 for row in one_process["rows"])
+    first, second, text = map(json.dumps, [*found, alone])
+    assert first == second == text
+    assert any(row["validation_mean"] > 0 for row in alone["rows"])

@@ -22,8 +22,9 @@ def run(tmp_path, code):
     )
 
 
-@pytest.mark.parametrize("package", ["jaxrl_se", "oswm"])
-@pytest.mark.parametrize("file", ["envs/__init__.py", "envs.py"])
+@pytest.mark.parametrize(
+    ("file", "package"), [("envs/__init__.py", "jaxrl_se"), ("envs.py", "oswm")]
+)
 def test_a_hidden_package_is_an_error_that_names_both(tmp_path, file, package):
     mine = tmp_path / file
     mine.parent.mkdir(exist_ok=True)

@@ -93,7 +93,22 @@ def test_keys():
     for same in (3, np.int64(3), key, jax.random.PRNGKey(3)):
         assert as_key(same) == key
     assert as_key(np.asarray(jax.random.PRNGKey(3))) == key
+    keys = [as_key(s) for s in (0, 3, 2**32, 2**32 + 3, 2**33 + 3, 2**63 - 1)]
+    assert len({tuple(jax.random.key_data(k).tolist()) for k in keys}) == 6
+    with jax.enable_x64(True):
+        assert as_key(2**33 + 3) == keys[4]
     batch = jax.random.split(key, 2)
-    for bad in (-1, 1.0, True, None, "0", batch, np.zeros(3), jax.random.PRNGKey):
+    for bad in (
+        -1,
+        np.int64(-1),
+        2**63,
+        1.0,
+        True,
+        None,
+        "0",
+        batch,
+        np.zeros(3),
+        jax.random.PRNGKey,
+    ):
         with pytest.raises(ValueError, match="key must be a seed"):
             as_key(bad)

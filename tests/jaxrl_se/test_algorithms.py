@@ -1,7 +1,6 @@
 """Evolution with several algorithms, sampled hyperparameters, a changing horizon."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from evolution_cases import CARTPOLE, PROBE_CONFIG, PROBE_TASK
@@ -96,10 +95,10 @@ def test_a_best_response_takes_the_action_of_highest_reward(task, bound):
     env, params = config.make(*envs.make(task))
     agent = BestResponse((4,), reward_bound=bound)
     policy = train(agent, env, params, jax.random.key(0), 1).policy
-    obs, states = jax.vmap(env.reset, (0, None))(
-        jax.random.split(jax.random.key(1), 32), params
-    )
-    low, high = params.obs_range.T
+    reset = jax.jit(jax.vmap(env.reset, (0, None)))
+    obs, states = reset(jax.random.split(jax.random.key(1), 32), params)
+    obs = np.asarray(obs)
+    low, high = np.asarray(params.obs_range).T
     unit = (2 * obs - low - high) / (high - low)
     assert 0.8 < np.std(unit) < 1.2  # standard normal on the task's scale
 
@@ -107,9 +106,14 @@ def test_a_best_response_takes_the_action_of_highest_reward(task, bound):
         return env.step_env(jax.random.key(0), state, action, params)[2]
 
     actions = env.spaces.action_space().sample
-    others = jax.vmap(actions)(jax.random.split(jax.random.key(2), 20))
-    best = jax.vmap(lambda obs, state: reward(state, policy(obs)))(obs, states)
-    rest = jax.vmap(jax.vmap(reward, (None, 0)), (0, None))(states, others)
+
+    @jax.jit
+    def rewards(obs, states):
+        others = jax.vmap(actions)(jax.random.split(jax.random.key(2), 20))
+        best = jax.vmap(lambda obs, state: reward(state, policy(obs)))(obs, states)
+        return best, jax.vmap(jax.vmap(reward, (None, 0)), (0, None))(states, others)
+
+    best, rest = jax.device_get(rewards(obs, states))
     assert (best[:, None] >= rest - 1e-5).all()
     assert (best[:, None] > rest + 1e-3).any()
 
@@ -125,7 +129,7 @@ def test_a_noisy_best_response_errs_with_a_key_and_not_without():
     for noise in (0.0, 5.0):
         agent = BestResponse((4,), obs_noise=noise)
         policy = train(agent, env, params, jax.random.key(0), 1).policy
-        actions[noise] = jax.vmap(policy, (None, 0))(obs, keys)
+        actions[noise] = np.asarray(jax.jit(jax.vmap(policy, (None, 0)))(obs, keys))
         assert policy(obs) == actions[0.0][0]
     assert (actions[0.0] == actions[0.0][0]).all()
     assert set(actions[5.0].tolist()) == {0, 1}
@@ -135,7 +139,7 @@ def test_a_noisy_best_response_errs_with_a_key_and_not_without():
 
 def test_the_horizon_limits_fitness_episodes_and_nothing_else():
     horizon = HorizonCurriculum(start=3, end=7, begin=1, generations=2)
-    limits = jax.vmap(horizon.at)(jnp.arange(5))
+    limits = jax.jit(jax.vmap(horizon.at))(np.arange(5))
     assert limits.tolist() == [3, 3, 5, 7, 7]
     config = CARTPOLE.replace(max_generations=4, horizon=horizon)
     result = evolve("CartPole-v1", config)

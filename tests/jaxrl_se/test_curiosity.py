@@ -8,7 +8,6 @@ from chain_env import Chain
 from probe_env import PROBES, Probe
 
 from jaxrl_se import (
-    DDPG,
     DDQN,
     ICM,
     PPO,
@@ -339,7 +338,6 @@ def test_members_of_a_group_differ_by_their_environments_alone():
         (SAC(), False),
         (PPO(), False),
         (TD3(), True),
-        (DDPG(), True),
         (SAC(), True),
         (PPO(), True),
     ],

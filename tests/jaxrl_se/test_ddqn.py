@@ -180,6 +180,7 @@ def test_snapshots_are_the_policies_along_the_way():
         assert not np.array_equal(leaf[:, 1], leaf[:, 2])
 
 
+@pytest.mark.slow  # probe values say whether it learns right
 def test_learns_cartpole():
     """Over eight keys the mean of 16 agents was 254 to 299; random play gets 22."""
     env, params = envs.make("CartPole-v1")

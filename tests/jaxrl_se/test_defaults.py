@@ -9,10 +9,15 @@ import pytest
 import envs
 import jaxrl_se
 from envs.spaces import Spaces
-from jaxrl_se import patience
+from jaxrl_se import defaults, patience
 from jaxrl_se.agents import DDQN, PPO, SAC, BestResponse
 from jaxrl_se.config import EvolutionConfig, SyntheticConfig
-from jaxrl_se.defaults import Budget, default_config
+from jaxrl_se.defaults import (
+    GENERATIONS_WITH_AGENTS,
+    Budget,
+    config_with_agents,
+    default_config,
+)
 from jaxrl_se.outcome import Confirmation
 from jaxrl_se.patience import (
     attempt_fitness,
@@ -68,16 +73,16 @@ def test_agents_fit_the_actions_and_budgets_fit_the_agents(name, first):
 def test_a_budget_decides_the_generations():
     task = envs.make("Pendulum-v1")  # 200 steps
     config = default_config(task, _probe(task), Budget(32 * 200 * 50 + 4096))
-    assert config.max_generations == 50
-    assert config.stages == (50, 50)
+    assert config.max_generations == 40  # A fifth is left for agents.
+    assert config.stages == (40, 40)
     assert [type(agent) for agent in config.scored_agents] == [BestResponse]
-    budget = Budget(32 * 200 * 50 + 4096)
-    config = default_config(task, _probe(task), budget, with_agents=True)
-    assert config.max_generations == 50
-    assert config.stages == (40, 45)
-    assert config.scored_agents == config.agents
     with pytest.raises(ValueError, match="real_steps must be at least"):
         default_config(task, _probe(task), Budget(10_000))
+    further = config_with_agents(config, task, _probe(task), 32 * 2 * 200 * 12)
+    assert further.stages == (0, 8) and further.max_generations == 12
+    assert [type(agent) for agent in further.scored_agents] == [BestResponse, SAC, PPO]
+    further = config_with_agents(config, task, _probe(task), 10**9)
+    assert further.max_generations == sum(GENERATIONS_WITH_AGENTS)
 
 
 def test_steps_are_rounded_up_to_whole_iterations():
@@ -225,29 +230,37 @@ def test_an_outcome_says_what_is_wrong():
     assert "not solved" in str(short.problem())
 
 
-def test_a_task_alone_is_enough(capsys):
-    """Probed, evolved, tested and described; steps add up and seeds repeat."""
+def test_a_task_alone_is_enough(capsys, tmp_path, monkeypatch):
+    """Probed, evolved, gone on with agents, tested and described; steps add up."""
+    monkeypatch.setattr(defaults, "GENERATIONS_WITH_AGENTS", (2, 1))
+    monkeypatch.setattr(defaults, "TRAIN_STEPS", 100)
+    monkeypatch.setattr(defaults, "MAX_GENERATIONS", 25)
     task = importlib.import_module("examples.tasks.delayed_chain").make()
-    budget = Budget(4096 + 32 * 40 * 25)
-    result = jaxrl_se.evolve(task, key=3, budget=budget, with_agents=False)
-    assert result.config.max_generations == 25
-    assert result.progress.generation == 25
+    budget, out = Budget(200_000), tmp_path / "run"
+    result = jaxrl_se.evolve(task, key=3, budget=budget, with_agents=True, out=out)
     confirmed, found = result.confirmation, result.probe
     assert confirmed is not None and found is not None
     assert confirmed.best_response is not None
     assert set(confirmed.returns) == {"DDQN", "PPO"}
     assert confirmed.best_response > confirmed.random_return
-    # 16 agents of each kind with 8 episodes, 32 of the best response.
-    tested = 2 * 16 * 8 * 40 + 32 * 40
-    validated = result.progress.rows[-1]["real_steps"] - found.steps
-    validated -= 25 * 32 * 40
-    assert validated == 2 * 8 * 8 * 40
+    # 25 generations with an episode, and 3 with two; 16 agents of each kind with 8
+    # episodes and 32 of the best response after each; two validations.
+    searched, tested = 25 + 3 * 2, 2 * (2 * 16 * 8 + 32)
     assert result.progress.real_steps == (
-        found.steps + 25 * 32 * 40 + validated + tested
+        found.steps + 40 * (32 * searched + tested + 2 * 2 * 8 * 8)
     )
+    again = jaxrl_se.evolve(
+        task, key=3, budget=budget, with_agents=True, out=out, resume=True
+    )
+    same = jax.tree.map(np.array_equal, result.params.weights, again.params.weights)
+    assert all(jax.tree.leaves(same))
+    assert again.progress.steps == result.progress.steps
+    assert (out / "with_agents" / "run.json").exists()
+    with pytest.raises(ValueError, match="start must be weights"):
+        jaxrl_se.evolve(task, result.config, start={"a": np.zeros(2)})
     text = repr(result)
-    assert "25 generations" in text and "fresh agents" in text
+    assert "generations" in text and "fresh agents" in text
     printed = capsys.readouterr().err
-    assert "random steps" in printed and "generation 25" in printed
+    assert "random steps" in printed and "scored by agents" in printed
     with pytest.raises(ValueError, match="budget and with_agents must be None"):
         jaxrl_se.evolve(task, result.config, budget=budget)

@@ -149,10 +149,10 @@ def kill():
 
 def watch(row):
     if row["generation"] == 2:
+        sys.setswitchinterval(1e-5)
         threading.Thread(target=kill, daemon=True).start()
         time.sleep(0.2)
 
-sys.setswitchinterval(1e-5)
 evolve("CartPole-v1", CARTPOLE, out={str(out)!r}, checkpoint_every=1,
        on_generation=watch)
 """

@@ -5,7 +5,13 @@ import numpy as np
 import pytest
 
 import envs
-from jaxrl_se import EvolutionConfig, HorizonCurriculum, SyntheticConfig, evolve
+from jaxrl_se import (
+    EvolutionConfig,
+    HorizonCurriculum,
+    SyntheticConfig,
+    defaults,
+    evolve,
+)
 from jaxrl_se.agents import BestResponse
 from jaxrl_se.defaults import Budget
 from jaxrl_se.probing import probe
@@ -106,7 +112,8 @@ def test_random_episodes_of_a_task_outside_are_probed():
     assert found == probe(pendulum(), jax.random.key(0), min_steps=100)
 
 
-def test_nothing_but_a_task_outside_jax():
+def test_nothing_but_a_task_outside_jax(monkeypatch):
+    monkeypatch.setattr(defaults, "TRAIN_STEPS", 100)
     task = envs.external("CartPole-v1", engine="gymnasium", time_limit=20)
     budget = Budget(12 * 32 * 20 + 6_000)
     result = evolve(task, key=0, budget=budget, with_agents=False, progress=False)

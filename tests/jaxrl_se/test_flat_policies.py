@@ -43,6 +43,7 @@ def test_tests_on_the_task_see_its_observations():
     assert set(np.unique(result.tests.curve)) <= {-1, 1}
 
 
+@pytest.mark.slow  # 1,500 updates of convolutions; `test_torsos` compares one with MLPs
 def test_a_convolution_learns_to_catch():
     env, params = gymnax.make("Catch-bsuite")
     agent = DDQN(epsilon_steps=700, target_update_rate=0.02, network="cnn")
@@ -71,10 +72,11 @@ def test_a_critic_sees_picture_and_action():
     spaces = Spaces(48, None, (-1.0,), (1.0,), obs_shape=(4, 4, 3), obs_dtype="uint8")
     agent = SAC(hidden_sizes=(8,), network="cnn", batch_size=3)
     agent.check(spaces)
-    state = agent.start(spaces, jax.random.key(0), num_steps=5)
+    start = jax.jit(lambda key: agent.start(spaces, key, num_steps=5))
+    state = start(jax.random.key(0))
     assert state.buffer["obs"].shape == (5, 4, 4, 3)
     assert state.buffer["obs"].dtype == np.uint8
-    network, weights = agent.critic(spaces), state.learner.weights.critics[0]
+    network, weights = jax.jit(agent.critic(spaces)), state.learner.weights.critics[0]
     pictures = np.arange(96).reshape(2, 4, 4, 3).astype(np.uint8)
     values = network(weights, pictures, np.float32([[0], [0]]))
     other = network(weights, pictures, np.float32([[1], [1]]))
@@ -88,7 +90,8 @@ def test_a_critic_sees_picture_and_action():
         mask=np.ones(3, np.float32),
     )
     uniform = np.full(agent.num_draws(spaces)[1], 0.5, np.float32)
-    learned = agent.learn(spaces, state.learner, batch, uniform)
+    learn = jax.jit(lambda *args: agent.learn(spaces, *args))
+    learned = learn(state.learner, batch, uniform)
     assert np.isfinite(
         np.concatenate(list(map(np.ravel, jax.tree.leaves(learned))))
     ).all()

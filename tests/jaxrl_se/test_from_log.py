@@ -1,6 +1,7 @@
 """Environments from a log: counts, resume, results without a task, and bad logs."""
 
 import dataclasses
+import types
 
 import jax
 import numpy as np
@@ -12,7 +13,16 @@ import jaxrl_se
 import oswm
 from envs.spaces import Spaces
 from envs.transitions import FIELDS
-from jaxrl_se import LogConfig, evolve_from_log, from_log, log_evidence, unseen
+from jaxrl_se import (
+    DDQN,
+    PPO,
+    BestResponse,
+    LogConfig,
+    evolve_from_log,
+    from_log,
+    log_evidence,
+    unseen,
+)
 from jaxrl_se.probing import Probe
 
 SMALL = LogConfig(
@@ -95,6 +105,23 @@ def test_an_interrupted_run_goes_on_with_the_same_bits(result, log, tmp_path):
         _evolve(other, out=tmp_path / "run", resume=True)
 
 
+def test_a_log_chooses_its_evolution(log):
+    known = {"terminated": None, "reward": None}
+    env, params = from_log.world_of(log, SMALL, SPACE, 20, known)
+    task = envs.Task("a log", env, from_log.lean(params), "model", vary=oswm.draw_world)
+    found = Probe.from_transitions(log, Spaces.of(env, params))
+    config = SMALL.replace(model_steps=4 * 32 * 20 * 30, fitness_episodes=4)
+    chosen, proxy = from_log._chosen(task, found, config, None)
+    assert [type(agent) for agent in chosen.agents] == [BestResponse, DDQN, PPO]
+    # A fifth is left for agents.
+    assert chosen.max_generations == 24 and chosen.fitness_episodes == 4
+    assert Spaces.of(*proxy) == found.spaces and chosen.proxy.obs_range is None
+    low, high = np.transpose(found.obs_range)
+    np.testing.assert_allclose(proxy[1].obs_range, np.stack([low, high], 1), rtol=1e-6)
+    chosen, _ = from_log._chosen(task, found, config.replace(with_agents=False), None)
+    assert chosen.max_generations == 30
+
+
 def test_a_mapping_is_a_log_too(result, log):
     fields = {f: np.asarray(getattr(log, f)) for f in FIELDS}
     again = _evolve(fields)
@@ -145,6 +172,9 @@ def test_what_a_log_lacks_is_said_before_anything_is_fitted():
         evolve_from_log(_rows())
     with pytest.raises(ValueError, match="reward never varies"):
         jaxrl_se.solve(_rows())
+    probe, task = types.SimpleNamespace(steps=5), envs.open_task("CartPole-v1")
+    with pytest.raises(ValueError, match=r"^model_steps must be at least .*, got 10"):
+        from_log._default(task, probe, LogConfig(model_steps=10))
     with pytest.warns(UserWarning, match="60 transitions are few"):
         log_evidence.check_log(_rows(60), reward_is_known=True)
 

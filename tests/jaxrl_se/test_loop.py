@@ -16,7 +16,6 @@ import envs
 import jaxrl_se
 from jaxrl_runs.weight_files import WeightFileError
 from jaxrl_se import (
-    DDPG,
     DDQN,
     PPO,
     RND,
@@ -56,7 +55,6 @@ AGENTS: dict[str, tuple[Any, tuple[Any, Any]]] = {
     "SAC": (SAC(**SIZES), PROBE),
     "PPO": (PPO(**PPO_SIZES), PROBE),
     "TD3": (TD3(**SIZES), CONTINUOUS),
-    "DDPG": (DDPG(**SIZES), CONTINUOUS),
     "continuous SAC": (SAC(**SIZES), CONTINUOUS),
     "continuous PPO": (PPO(**PPO_SIZES), CONTINUOUS),
     "QLearning": (QLearning(), CLIFF),

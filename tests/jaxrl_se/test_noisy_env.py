@@ -24,14 +24,16 @@ def play(params, env=ENV):
         reward = noisy.step_env(key, state, jnp.int32(0), params)[2]
         return obs, reward, state.state.obs
 
-    return jax.vmap(one)(jax.random.split(jax.random.key(0), NUM))
+    return jax.device_get(
+        jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(0), NUM))
+    )
 
 
 def test_noise_has_the_deviation_that_was_asked_for():
     inner = ENV.default_params
     clean_obs, clean_reward, clean_state = play(NoisyParams(params=inner))
     np.testing.assert_array_equal(clean_obs, clean_state)
-    std = jnp.array([0.0, 2.0, 0.0])
+    std = np.float32([0.0, 2.0, 0.0])
     obs, reward, state = play(NoisyParams(params=inner, obs_std=std, reward_std=0.5))
     np.testing.assert_array_equal(state, clean_state)
     np.testing.assert_allclose(np.std(obs - state, axis=0), std, rtol=0.05)

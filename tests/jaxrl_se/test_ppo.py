@@ -328,7 +328,7 @@ def test_padded_networks_equal_small_ones():
             strict=True,
         ):
             outputs = [
-                network(weights[name], batch.obs)
+                jax.jit(network)(weights[name], batch.obs)
                 for network, weights in zip(
                     networks, (learner.weights, other.weights), strict=True
                 )

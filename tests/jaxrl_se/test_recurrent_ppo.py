@@ -9,6 +9,7 @@ import pytest
 import envs
 import jaxrl_se
 from jaxrl_se import PPO, RecurrentPPO, Spaces, start
+from jaxrl_se.recurrent import GRUTorso, RecurrentNetwork
 
 AGENT = RecurrentPPO(
     learning_rate=1e-2, num_envs=16, rollout_steps=16, memory_size=8, num_minibatches=2
@@ -40,33 +41,36 @@ def test_acting_and_learning_see_the_same_memory():
     network = AGENT.network(spaces)
     obs = jax.random.normal(key, (16, 16, spaces.obs_size))
     done = jax.random.bernoulli(key, 0.3, (16, 16))
-    expected = []
-    for t in range(16):
+
+    @jax.jit
+    def step(own, memory, obs, done, t):
         noise = jax.random.gumbel(jax.random.fold_in(key, t), (16, 2))
         memory = jnp.where(own.is_first[:, None], 0.0, memory)
-        memory, features = network.step(own.weights, memory, obs[t])
+        memory, features = network.step(own.weights, memory, obs)
         logits = network.outputs(own.weights, "actor", features)
-        _, kept = AGENT.act(spaces, own, obs[t], noise)
-        expected.append(jnp.sum(jax.nn.log_softmax(logits) * kept[0], axis=-1))
-        own = AGENT.observe(
-            spaces,
-            own,
-            jaxrl_se.Transition(
-                obs=obs[t],
-                action=kept,
-                reward=jnp.zeros(16),
-                next_obs=obs[t],
-                bootstrap_weight=jnp.ones(16),
-                done=done[t],
-            ),
+        _, kept = AGENT.act(spaces, own, obs, noise)
+        transition = jaxrl_se.Transition(
+            obs=obs,
+            action=kept,
+            reward=jnp.zeros(16),
+            next_obs=obs,
+            bootstrap_weight=jnp.ones(16),
+            done=done,
         )
-    data = AGENT.sequences(spaces, own)
+        own = AGENT.observe(spaces, own, transition)
+        return own, memory, jnp.sum(jax.nn.log_softmax(logits) * kept[0], axis=-1)
+
+    expected = []
+    for t in range(16):
+        own, memory, log_prob = step(own, memory, obs[t], done[t], t)
+        expected.append(log_prob)
+    data = jax.jit(AGENT.sequences, static_argnums=0)(spaces, own)
     np.testing.assert_allclose(data.log_prob, expected, rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(own.first[1:], done[:-1])
 
 
 def test_bad_sizes_and_hidden_entries_are_named():
-    with pytest.raises(ValueError, match=r"num_minibatches must divide num_envs \(8\)"):
+    with pytest.raises(ValueError, match=r"must divide num_envs \(64\), got 3"):
         RecurrentPPO(num_minibatches=3).check(Spaces(2, 2))
     env, params = envs.make("CartPole-v1")
     part = envs.PartlyObserved(env, (0, 2))
@@ -79,12 +83,30 @@ def test_bad_sizes_and_hidden_entries_are_named():
         envs.PartlyObserved(env, (4,))
 
 
+def test_a_step_is_that_of_flax():
+    network = RecurrentNetwork(Spaces(3, 2), 5, 2)
+    weights = network.init(jax.random.key(0))
+    keys = jax.random.split(jax.random.key(1), 3)
+    obs, memory = (
+        jax.random.normal(keys[0], (4, 6, 3)),
+        jax.random.normal(keys[1], (6, 5)),
+    )
+    first = jax.random.bernoulli(keys[2], 0.3, (4, 6))
+    features = network.remember(weights, memory, first, obs)
+    for t in range(4):
+        before = jnp.where(first[t][:, None], 0.0, memory)
+        memory, _ = network.step(weights, before, obs[t])
+        np.testing.assert_allclose(features[t], memory, rtol=1e-5, atol=1e-6)
+        expected, _ = GRUTorso(5).apply(weights["torso"], before, obs[t])
+        np.testing.assert_allclose(memory, expected, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.slow
 def test_cart_pole_without_velocities():
     """It solves it, and PPO without memory does not."""
     env, params = envs.make("CartPole-v1")
     task = (envs.PartlyObserved(env, (0, 2)), params)
-    remembers = jaxrl_se.train(RecurrentPPO(), *task, 0, 8 * 64 * 1500)
+    remembers = jaxrl_se.train(RecurrentPPO(), *task, 0, 64 * 64 * 240)
     returns = jaxrl_se.evaluate(remembers.policy, *task, 1, 64).returns
     assert np.mean(returns) >= 475
     forgets = jaxrl_se.train(PPO(), *task, 0, 300_000)

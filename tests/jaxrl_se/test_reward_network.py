@@ -127,7 +127,8 @@ def tabular(env, params, inner):
         return env.step_env(jax.random.key(0), state, action, params)[2]
 
     positions, actions = jnp.arange(4), jnp.arange(3)
-    return jax.vmap(lambda s: jax.vmap(lambda a: one(s, a))(actions))(positions)
+    each = jax.vmap(lambda s: jax.vmap(lambda a: one(s, a))(actions))
+    return np.asarray(jax.jit(each)(positions))
 
 
 def action_values(rewards, nexts, discount):
@@ -261,7 +262,7 @@ def test_population_axes():
         lambda p: env.step_env(jax.random.key(0), env.reset(KEY, p)[1], 0, p)[2],
         (axes,),
     )
-    rewards = step(params.replace(weights=weights))
+    rewards = jax.jit(step)(params.replace(weights=weights))
     assert rewards.shape == (2,) and rewards[0] != rewards[1]
     assert isinstance(params, RewardParams)
 

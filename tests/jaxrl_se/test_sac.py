@@ -249,7 +249,8 @@ def test_density_of_extreme_samples_is_finite_and_right():
     expected = scipy.stats.norm.logpdf(0) - (np.log(4) - 16)
     np.testing.assert_allclose(log_prob[1], expected, rtol=1e-5)
     assert np.isfinite(log_prob[2])
-    grad = jax.grad(lambda outputs: sample(outputs, normal)[1].sum())(outputs)
+    density = lambda outputs: sample(outputs, normal)[1].sum()  # noqa: E731
+    grad = jax.jit(jax.grad(density))(outputs)
     assert np.isfinite(grad).all()
 
 
@@ -259,9 +260,8 @@ def test_exploring_actions_stay_within_asymmetric_bounds():
     obs = 30 * jnp.ones(2)  # spreads of many units: most samples are at the bounds
     for step in (0, WARM.learning_starts):
         progress = Progress(jnp.int32(step), jnp.int32(0))
-        action, stored = jax.vmap(
-            lambda u, p=progress: WARM.explore(SPACES, learner, obs, u, p)
-        )(uniform)
+        act = jax.vmap(lambda u, p: WARM.explore(SPACES, learner, obs, u, p), (0, None))
+        action, stored = jax.device_get(jax.jit(act)(uniform, progress))
         assert (action >= LOW).all()
         assert (action <= HIGH).all()
         scaled = LOW + (stored + 1) / 2 * (HIGH - LOW)
@@ -278,9 +278,11 @@ def test_discrete_actions_are_draws_from_the_policy():
     logits = agent.actor(spaces)(learner.weights.actor, 3 * jnp.ones(3))
     for step, expected in ((0, [0.25] * 4), (1000, jax.nn.softmax(logits))):
         progress = Progress(jnp.int32(step), jnp.int32(0))
-        action, _ = jax.vmap(
-            lambda u, p=progress: agent.explore(spaces, learner, 3 * jnp.ones(3), u, p)
-        )(uniform)
+        act = jax.vmap(
+            lambda u, p: agent.explore(spaces, learner, 3 * jnp.ones(3), u, p),
+            (0, None),
+        )
+        action, _ = jax.jit(act)(uniform, progress)
         frequencies = np.bincount(action, minlength=4) / 4000
         np.testing.assert_allclose(frequencies, expected, atol=0.03)
 

@@ -118,6 +118,16 @@ def test_ties_share_their_weights():
     )
 
 
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_search_is_widened(name):
+    strategy, key = make(name), jax.random.key(0)
+    state = strategy.init(key, jax.tree.map(jnp.asarray, SOLUTION))
+    first, _ = strategy.ask(key, state)
+    second, _ = strategy.ask(key, strategy.widened(state, 0.1))
+    for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True):
+        np.testing.assert_allclose(b, 0.1 * np.asarray(a), rtol=1e-5)
+
+
 def test_weights_follow_a_permutation():
     fitness = np.array([1.0, 0.0, 1.0, np.nan, 2.0])
     order = np.array([3, 0, 4, 1, 2])

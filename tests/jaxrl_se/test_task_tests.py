@@ -164,6 +164,7 @@ def test_ties_go_to_the_first_action():
     assert action == 3
 
 
+@pytest.mark.slow  # 20 generations of training
 def test_an_evolved_reward_makes_q_learning_faster(key):
     """A small evolution halves the steps to solve, and agents are quick for good."""
     config = EvolutionConfig(

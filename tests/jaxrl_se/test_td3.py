@@ -240,16 +240,24 @@ def test_hard_samples_are_one_hot_with_the_soft_gradient():
     obs = np.sin(np.arange(15, dtype=np.float32)).reshape(5, 3)
     weights = DiscreteTD3().init_actor(spaces, jax.random.key(0))
 
+    grad = np.cos(np.arange(20, dtype=np.float32)).reshape(5, 4)
+
     def sample(hard):
         agent = DiscreteTD3(gumbel_hard=hard)
-        return jax.vjp(lambda w: agent.sample(spaces, w, obs, uniform), weights)
 
-    (hard, hard_vjp), (soft, soft_vjp) = sample(True), sample(False)
+        @jax.jit
+        def both(weights):
+            actor = lambda w: agent.sample(spaces, w, obs, uniform)  # noqa: E731
+            found, vjp = jax.vjp(actor, weights)
+            return found, vjp(grad)
+
+        return jax.device_get(both(weights))
+
+    (hard, hard_grad), (soft, soft_grad) = sample(True), sample(False)
     np.testing.assert_allclose(hard, np.eye(4)[np.argmax(soft, axis=1)], atol=1e-6)
     np.testing.assert_allclose(soft.sum(axis=1), 1, rtol=1e-6)
-    grad = np.cos(np.arange(20, dtype=np.float32)).reshape(5, 4)
     for a, b in zip(
-        jax.tree.leaves(hard_vjp(grad)), jax.tree.leaves(soft_vjp(grad)), strict=True
+        jax.tree.leaves(hard_grad), jax.tree.leaves(soft_grad), strict=True
     ):
         np.testing.assert_allclose(a, b, atol=1e-6)
 
@@ -262,7 +270,7 @@ def test_exploring_actions_stay_within_asymmetric_bounds():
     def actions(step):
         progress = Progress(jnp.int32(step), jnp.int32(0))
         act = lambda u: agent.explore(SPACES, learner, jnp.ones(2), u, progress)  # noqa: E731
-        action, stored = jax.vmap(act)(uniform)
+        action, stored = jax.device_get(jax.jit(jax.vmap(act))(uniform))
         scaled = LOW + (stored + 1) / 2 * (HIGH - LOW)
         np.testing.assert_allclose(action, scaled, atol=1e-6)
         return np.asarray(action)
@@ -288,7 +296,7 @@ def test_discrete_actions_and_what_is_stored():
         agent = DiscreteTD3(**changes)
         progress = Progress(jnp.int32(step), jnp.int32(0))
         act = lambda u: agent.explore(spaces, learner, jnp.ones(3), u, progress)  # noqa: E731
-        action, stored = jax.device_get(jax.vmap(act)(uniform))
+        action, stored = jax.device_get(jax.jit(jax.vmap(act))(uniform))
         np.testing.assert_array_equal(action, np.argmax(stored, axis=1))
         return action, stored
 

@@ -23,22 +23,22 @@ class Torso(nn.Module):
 
 @pytest.mark.parametrize(("size", "channels"), [(10, 4), (84, 2)])
 def test_images_in_bytes_are_the_same_as_in_shares(size, channels):
-    network = make_network("cnn", (size, size, channels), (), 3, "relu")
-    weights = network.init(jax.random.key(0))
+    cnn = make_network("cnn", (size, size, channels), (), 3, "relu")
+    weights, network = cnn.init(jax.random.key(0)), jax.jit(cnn)
     numbers = np.random.default_rng(0)
     shape = (2, 5, size, size, channels)
-    images = jnp.asarray(numbers.integers(0, 256, shape), jnp.uint8)
+    images = numbers.integers(0, 256, shape).astype(np.uint8)
     outputs = network(weights, images)
     assert outputs.shape == (2, 5, 3)
     np.testing.assert_allclose(
         outputs,
-        network(weights, images.astype(jnp.float32) / 255),
+        network(weights, images.astype(np.float32) / 255),
         rtol=1e-5,
         atol=1e-6,
     )
     np.testing.assert_allclose(outputs[1, 2], network(weights, images[1, 2]), atol=1e-5)
     assert outputs.std(axis=(0, 1)).min() > 1e-4  # it looks at them
-    halved = network.scale_output(weights, 0.5)
+    halved = cnn.scale_output(weights, 0.5)
     np.testing.assert_allclose(network(halved, images), outputs / 2, atol=1e-6)
 
 

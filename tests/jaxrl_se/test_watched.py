@@ -9,6 +9,7 @@ import probe_env
 import pytest
 
 import jaxrl_se
+from jaxrl_runs.statistics import bootstrap_ci95
 from jaxrl_se import DDQN
 
 TASK = (probe_env.Probe(), probe_env.PROBES["two steps"])
@@ -50,6 +51,18 @@ def test_sinks(tmp_path):
     log({"generation": 2, "validation": 3.5})
     lines = (tmp_path / "new" / "log.csv").read_text().split()
     assert lines == ["generation,validation", "1,", "2,3.5"]
+    with pytest.raises(FileExistsError, match="which has rows; append=True"):
+        jaxrl_se.CSVSink(log.path)
+    again = jaxrl_se.CSVSink(log.path, append=True)
+    again({"generation": 3, "fitness": 4})
+    lines = log.path.read_text().split()
+    assert lines == ["generation,validation,fitness", "1,,", "2,3.5,", "3,,4"]
+    for bad in (tmp_path, log.path / "below"):
+        with pytest.raises(OSError, match="path must be a file that can be written"):
+            jaxrl_se.CSVSink(bad)
+    log.path.write_text("a,b\n1\n")
+    with pytest.raises(ValueError, match="path must be a table to go on with"):
+        jaxrl_se.CSVSink(log.path, append=True)
     pytest.importorskip("tensorboardX")
     board = jaxrl_se.TensorBoardSink(tmp_path / "board")
     board({"generation": 1, "fitness": 2.0})
@@ -63,8 +76,24 @@ def test_bad_watches_are_named():
         jaxrl_se.train(AGENT, *TASK, 0, 60, log_every=10)
     with pytest.raises(ValueError, match="num_agents=2; jaxrl_se"):
         jaxrl_se.train(AGENT, *TASK, 0, 60, num_agents=2, on_progress=print)
-    with pytest.raises(ValueError, match="log_every must be at least 1, got 0"):
-        jaxrl_se.train(AGENT, *TASK, 0, 60, log_every=0, on_progress=print)
+    for bad in (0, "a", 1.5):
+        with pytest.raises(ValueError, match="log_every must be an integer"):
+            jaxrl_se.train(AGENT, *TASK, 0, 60, log_every=bad, on_progress=print)
+    with pytest.raises(TypeError, match=r"on_progress must be a function \(row\)"):
+        jaxrl_se.train(AGENT, *TASK, 0, 60, on_progress=5)
+
+
+def test_one_agent_has_no_interval():
+    from matplotlib.figure import Figure
+
+    one = np.ones((1, 3))
+    nothing = np.full(3, np.nan)
+    curve = jaxrl_se.LearningCurve(
+        np.arange(3), one, one[0], nothing, nothing, label="one"
+    )
+    axis = curve.plot(Figure().subplots())
+    assert not axis.collections and "no interval" in axis.get_ylabel()
+    np.testing.assert_array_equal(bootstrap_ci95(np.ones(1)), nothing[:2])
 
 
 def test_a_learning_curve_is_that_of_the_snapshots():

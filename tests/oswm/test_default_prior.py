@@ -83,9 +83,13 @@ def test_friction_stops_motion():
         time_step=jnp.float32(0.1),
     )
     start = jnp.stack([jnp.zeros(4), jnp.ones(4)])
-    path = unroll(
-        lambda s, a: mechanics.step_mechanics(system, s, a), start, jnp.zeros((50, 6))
-    )
+    path = jax.jit(
+        lambda system: unroll(
+            lambda s, a: mechanics.step_mechanics(system, s, a),
+            start,
+            jnp.zeros((50, 6)),
+        )
+    )(system)
     velocity = np.asarray(path[:, 1])
     assert (velocity[-1, :2] == 0).all()  # dry friction: to rest, in finite time
     assert 0 < velocity[-1, 2] < 0.2  # damping: ever slower
@@ -93,7 +97,7 @@ def test_friction_stops_motion():
 
 
 def test_angles_are_on_the_circle_or_wrapped(systems, paths):
-    observe = jax.vmap(jax.vmap(mechanics.observe_mechanics, (None, 0)))
+    observe = jax.jit(jax.vmap(jax.vmap(mechanics.observe_mechanics, (None, 0))))
     seen = np.asarray(observe(systems, paths)).reshape(64, 101, 4, 3)
     circle = np.asarray(systems.shows_circle)
     radius = np.square(seen[..., :2]).sum(-1)
@@ -105,20 +109,22 @@ def test_angles_are_on_the_circle_or_wrapped(systems, paths):
 
 def test_control_multiplies_in_some_systems(systems):
     """The effect of an action depends on the position exactly where it should."""
-    state = jnp.zeros((2, 4)), jnp.stack([jnp.full(4, 1.0), jnp.zeros(4)])
+    state = np.zeros((2, 2, 4), np.float32)
+    state[1, 0] = 1.0
     free = systems.replace(
-        friction=jnp.zeros((64, 4)),
-        max_speed=jnp.full((64, 4), 1e6),
-        wall=jnp.full((64, 4), jnp.inf),
+        friction=np.zeros((64, 4), np.float32),
+        max_speed=np.full((64, 4), 1e6, np.float32),
+        wall=np.full((64, 4), np.inf, np.float32),
     )
-    push = jnp.ones(mechanics.NUM_COORDINATES + 2)
+    push = np.ones(mechanics.NUM_COORDINATES + 2, np.float32)
+
+    @jax.jit
+    def velocity(state, effect):
+        new = jax.vmap(lambda s: mechanics.step_mechanics(s, state, effect))(free)
+        return new[:, 1]
 
     def gain(state):
-        def velocity(effect):
-            new = jax.vmap(lambda s: mechanics.step_mechanics(s, state, effect))(free)
-            return new[:, 1]
-
-        return np.asarray(velocity(push) - velocity(0 * push))
+        return np.asarray(velocity(state, push) - velocity(state, 0 * push))
 
     at_zero, at_one = (gain(s) for s in state)
     multiplies = np.asarray(systems.multiplies)
@@ -131,10 +137,9 @@ def test_smooth_systems_step_little_or_forget():
     found = draw(jax.random.key(3), smooth.init_smooth, 256, 8, jnp.zeros(2, bool))
     step = np.asarray(found.step)
     assert np.quantile(step, 0.05) < 0.02 and np.quantile(step, 0.95) > 0.5
-    z = jnp.full((256, 8), 0.1)
-    new = jax.vmap(smooth.step_smooth)(
-        found, z, jnp.zeros((256, 2)), jnp.zeros((256, 6))
-    )
+    z = np.full((256, 8), 0.1, np.float32)
+    zeros = [np.zeros((256, size), np.float32) for size in (2, 6)]
+    new = jax.jit(jax.vmap(smooth.step_smooth))(found, z, *zeros)
     moved = np.abs(np.asarray(new - z)).mean(1)
     assert np.corrcoef(np.log(step), np.log(moved))[0, 1] > 0.8
 
@@ -201,13 +206,13 @@ def test_grid_worlds_have_cells_and_walls():
 def test_actions_of_both_kinds():
     spaces = draw(jax.random.key(9), init_actions, 256)
     u = jax.random.uniform(jax.random.key(10), (256, 6), minval=-1.0)
-    vectors = np.asarray(jax.vmap(lambda a, x: a.vector(x))(spaces, u))
+    vectors = np.asarray(jax.jit(jax.vmap(lambda a, x: a.vector(x)))(spaces, u))
     discrete = np.asarray(spaces.is_discrete)
     assert 0.35 < discrete.mean() < 0.65
     assert (vectors[discrete].sum(1) == 1).all()
     bound = np.asarray(spaces.bound)[:, None]
     assert (np.abs(vectors) <= bound + 1e-6)[~discrete].all()
-    used = np.asarray(jax.vmap(lambda a: a.is_used)(spaces))
+    used = np.asarray(jax.jit(jax.vmap(lambda a: a.is_used))(spaces))
     assert (vectors[~used] == 0).all()
     assert set(np.asarray(spaces.number)[discrete]) == {2, 3, 4, 5, 6}
 
@@ -282,7 +287,8 @@ def test_cost_rewards_are_exact_functions_of_the_features():
         return outcomes.draw_outcomes(Draws(key, 4096), features, after, mask, effect)
 
     keys = jax.random.split(jax.random.key(14), 64)
-    first, second = (jax.jit(jax.vmap(run))(keys) for _ in range(2))
+    twice = jax.jit(jax.vmap(run))
+    first, second = (twice(keys) for _ in range(2))
     np.testing.assert_array_equal(first[0], second[0])
     ends = np.asarray(first[1]).mean((1, 2))
     assert 0.3 < (ends > 0).mean() < 0.8 and np.median(ends[ends > 0]) < 0.2

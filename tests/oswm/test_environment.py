@@ -1,6 +1,7 @@
 """Conditioned environments: contracts, clients, learning, bad input."""
 
 import dataclasses
+import functools
 import warnings
 
 import gymnasium
@@ -31,6 +32,7 @@ def pair(cartpole):
     return oswm.condition(cartpole, max_steps=200, model=oswm.Ridge())
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def roll(env, params, actions, key=0):
     """Observations, rewards and ends of an episode, without autoreset."""
 
@@ -70,16 +72,12 @@ def test_every_model_is_an_environment(cartpole, model):
 
 def test_the_default_model_follows_cartpole(cartpole):
     """Eight steps of the real task, from the same state, under the same actions."""
-    env, params = CARTPOLE
-    obs, state = env.reset(jax.random.key(3), params)
-    actions = jnp.array([0, 1, 1, 0, 1, 0, 0, 1])
-    real = []
-    for action in actions:
-        obs_now, state, *_ = env.step_env(jax.random.key(0), state, action, params)
-        real.append(obs_now)
+    actions = np.array([0, 1, 1, 0, 1, 0, 0, 1])
+    real, _, _ = roll(*CARTPOLE, actions, 3)
+    obs, _ = CARTPOLE[0].reset_env(jax.random.key(3), CARTPOLE[1])
     model = oswm.condition(cartpole, initial_obs=obs[None], model=FAST)
     found, reward, terminated = roll(*model, actions)
-    np.testing.assert_allclose(found, np.stack(real), atol=2e-3)
+    np.testing.assert_allclose(found, real, atol=2e-3)
     np.testing.assert_allclose(reward, 1.0, atol=0.01)
     assert not terminated.any()
 
@@ -111,7 +109,7 @@ def test_contexts_batch(cartpole, pair):
         _, state = env.reset(jax.random.key(0), params)
         return env.step(jax.random.key(0), state, action, params)[0]
 
-    each = jax.vmap(step)(stacked, jnp.array([0, 1, 0]))
+    each = jax.jit(jax.vmap(step))(stacked, np.array([0, 1, 0]))
     np.testing.assert_allclose(each[0], each[2])
     np.testing.assert_allclose(each[1], step(params, jnp.int32(1)), atol=1e-6)
 
@@ -138,8 +136,8 @@ def test_time_limit_truncates(pair):
 def test_predictions_stay_in_the_context_range(cartpole, pair):
     env, params = pair
     actions = jnp.ones(60, jnp.int32)  # To the right for a second, past the end.
-    obs, _, _ = roll(env, params, actions)
-    support = Support.of(oswm.Context.of(cartpole), 0.05)
+    obs = np.asarray(roll(env, params, actions)[0])
+    support = jax.jit(Support.of)(oswm.Context.of(cartpole), 0.05)
     assert (obs >= support.low - 1e-6).all() and (obs <= support.high + 1e-6).all()
     assert np.ptp(obs[-5:], axis=0).max() < 1e-6  # At a corner of the range.
 
@@ -157,8 +155,8 @@ def test_support_knows_circles_and_whole_numbers():
     rows = Transitions(
         obs, np.zeros(200, int), np.ones(200, "f4"), obs, *[np.zeros(200, bool)] * 2
     )
-    support = Support.of(oswm.Context.of(rows), 0.1)
-    found = support.project(jnp.array([0.9, 2.3, 1.2, 9.0]))
+    support = jax.jit(Support.of)(oswm.Context.of(rows), 0.1)
+    found = jax.jit(Support.project)(support, np.float32([0.9, 2.3, 1.2, 9.0]))
     np.testing.assert_allclose(found[:3], [0.6, 2.0, 0.8], atol=1e-3)
     assert found[3] < 4.0
 
@@ -190,9 +188,8 @@ def test_sampled_steps_differ_by_the_predicted_deviation():
     env, params = oswm.condition(rows, model=oswm.Ridge(), sample=True)
     _, state = env.reset(jax.random.key(0), params)
     keys = jax.random.split(jax.random.key(1), 300)
-    found = jax.vmap(env.step_env, (0, None, None, None))(
-        keys, state, jnp.zeros(1), params
-    )[0]
+    step = jax.jit(jax.vmap(env.step_env, (0, None, None, None)))
+    found = step(keys, state, np.zeros(1, np.float32), params)[0]
     np.testing.assert_allclose(np.std(found), 0.2, rtol=0.15)
 
 
@@ -235,6 +232,7 @@ def test_continuous_actions_are_clipped_to_their_bounds():
     check_env(envs.GymnasiumEnv(env, params), skip_render_check=True)
 
 
+@pytest.mark.slow  # `test_a_model_of_ones_own_trains_an_agent` is the same recipe
 def test_agents_learn_cartpole_inside_alone(cartpole):
     """Measured with seeds 100 to 102: 200.0 each after 51,200 steps."""
     rows = envs.collect(CARTPOLE, 1000, key=5)
@@ -342,8 +340,9 @@ def test_bad_sub_contexts(arguments):
 def test_sub_contexts_disagree_outside_of_the_context(cartpole):
     model = oswm.SubContexts(oswm.Ridge(quadratic=True), num_members=3)
     cache = jax.jit(model.fit)(oswm.Context.of(cartpole))
+    predict = jax.jit(model.predict)
     near, far = (
-        model.predict(cache, x * jnp.ones(4), jnp.array([1.0, 0.0])).next_obs_std
+        predict(cache, np.full(4, x, np.float32), np.float32([1, 0])).next_obs_std
         for x in (0.0, 30.0)
     )
     assert (far > 3 * near).all()

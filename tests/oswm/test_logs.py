@@ -1,15 +1,16 @@
 """Conditioning on what people bring: the right environment, or a word about it."""
 
 import dataclasses
+import warnings
 
 import gymnasium
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import envs
 import oswm
+from oswm.inputs import say_numbered
 
 NUM_ROWS, LIMIT = 400, 40
 
@@ -158,6 +159,21 @@ def test_whole_floats_ask_for_the_action_space():
         assert box.num_actions is None and box.action.shape == (NUM_ROWS, 1)
 
 
+def test_one_hot_actions_have_a_hint():
+    rows = changed(log(), action=np.eye(2, dtype=np.float32)[log().action])
+    with pytest.raises(ValueError, match=r"are one-hot: action.argmax\(axis=1\)"):
+        oswm.Context.of(rows)
+
+
+def test_states_by_number_are_told_how_they_are_taken():
+    with pytest.warns(UserWarning, match=r"obs: integers from 0 to 15.*eye\(16\)"):
+        say_numbered(np.arange(16))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for obs in (np.arange(16.0), np.arange(16).reshape(8, 2), np.arange(2) * 10**6):
+            say_numbered(obs)
+
+
 def test_several_discrete_actions_are_refused_by_name_with_a_remedy():
     rows = changed(log(), action=np.stack([log().action, 1 - log().action], axis=1))
     with pytest.raises(ValueError, match=r"action: .*MultiDiscrete.*ravel_multi_index"):
@@ -181,10 +197,10 @@ def test_the_circle_is_found_beside_columns_of_any_scale(scale):
     obs = np.stack([np.cos(angle), np.sin(angle), scale * log().obs[:, 1]], axis=1)
     obs = np.concatenate([obs, np.full((NUM_ROWS, 1), scale)], axis=1)
     context = oswm.Context.of(changed(log(), obs=obs, next_obs=obs))
-    support = Support.of(context, 0.05)
+    support = jax.jit(Support.of)(context, 0.05)
     np.testing.assert_array_equal(support.partner, [1, 0, 2, 3])
     np.testing.assert_allclose(support.radius, [1, 1, 0, 0], rtol=1e-5)
-    projected = support.project(jnp.float32([2, 0, 0, scale]))
+    projected = jax.jit(Support.project)(support, np.float32([2, 0, 0, scale]))
     np.testing.assert_allclose(projected[:2], [1, 0], atol=1e-5)
 
 

@@ -32,13 +32,12 @@ def test_output_loss_and_gradients(reference):
         return paper_model.paper_loss(weights, SMALL, x, y, position)
 
     network = PaperTransformer(SMALL)
-    output = jax.vmap(
-        lambda x, y: network.apply(
-            {"params": weights}, x[:position], y[:position], x[position:]
-        )
-    )(x, y)
+    predict = jax.vmap(network.apply, (None, 0, 0, 0))
+    output = jax.jit(predict)(
+        {"params": weights}, x[:, :position], y[:, :position], x[:, position:]
+    )
     np.testing.assert_allclose(jnp.swapaxes(output, 0, 1), data["out"], atol=1e-4)
-    value, found = jax.value_and_grad(loss)(weights)
+    value, found = jax.jit(jax.value_and_grad(loss))(weights)
     np.testing.assert_allclose(value, data["loss"], atol=1e-4)
     assert jax.tree.structure(found) == jax.tree.structure(gradients)
     jax.tree.map(
@@ -54,10 +53,10 @@ def test_number_of_parameters_at_full_size():
 def test_context_order_is_meaningless_and_queries_are_alone(reference):
     data, weights, _ = reference
     x, y = (jnp.asarray(data[name][:, 0]) for name in "xy")
-    network = PaperTransformer(SMALL)
+    apply = jax.jit(PaperTransformer(SMALL).apply)
 
     def predict(x, y, queries):
-        return network.apply({"params": weights}, x, y, queries)
+        return apply({"params": weights}, x, y, queries)
 
     found = predict(x[:37], y[:37], x[37:])
     order = jax.random.permutation(jax.random.key(0), 37)

@@ -30,33 +30,38 @@ BASE = LeaveOneOut((Ridge(), Ridge(quadratic=True), Persistence(), NearestNeighb
 @pytest.fixture(scope="module")
 def weights():
     """Untrained, and stirred: layers that start at zero would hide mistakes."""
-    found = init_weights(jax.random.key(0), TINY)
-    leaves, tree = jax.tree.flatten(found)
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    return jax.tree.unflatten(
-        tree,
-        [
-            x + 0.2 * jax.random.normal(k, x.shape)
-            for x, k in zip(leaves, keys, strict=True)
-        ],
-    )
+
+    @jax.jit
+    def stirred():
+        leaves, tree = jax.tree.flatten(init_weights(jax.random.key(0), TINY))
+        keys = jax.random.split(jax.random.key(1), len(leaves))
+        return jax.tree.unflatten(
+            tree,
+            [
+                x + 0.2 * jax.random.normal(k, x.shape)
+                for x, k in zip(leaves, keys, strict=True)
+            ],
+        )
+
+    return stirred()
 
 
 @pytest.fixture(scope="module")
 def context():
     """A pendulum-like task: 3 observations, 2 actions, 60 rows and 4 of padding."""
     keys = jax.random.split(jax.random.key(2), 3)
-    obs = jax.random.normal(keys[0], (64, 3))
-    action = jax.random.uniform(keys[1], (64, 2))
-    change = 0.1 * jnp.sin(3 * obs) + action[:, :1]
-    return Context(
+    obs = np.asarray(jax.random.normal(keys[0], (64, 3)))
+    action = np.asarray(jax.random.uniform(keys[1], (64, 2)))
+    change = np.float32(0.1) * np.sin(3 * obs) + action[:, :1]
+    rows = Context(
         obs=obs,
         action=action,
         next_obs=obs + change,
-        reward=-jnp.abs(obs[:, 0]),
-        terminated=(obs[:, 1] > 1).astype(jnp.float32),
-        mask=(jnp.arange(64) < 60).astype(jnp.float32),
+        reward=-np.abs(obs[:, 0]),
+        terminated=(obs[:, 1] > 1).astype(np.float32),
+        mask=(np.arange(64) < 60).astype(np.float32),
     )
+    return jax.tree.map(jnp.asarray, rows)
 
 
 @pytest.fixture(scope="module")
@@ -102,25 +107,30 @@ def predict_all(model, context, obs, action):
 def test_network_ignores_the_order_of_rows_and_padding(weights, context):
     network = Network(TINY)
 
-    read = jax.jit(lambda c: read_context(BASE, c))
+    @jax.jit
+    def read(context, obs, action):
+        fits, scales, rows, _ = read_context(BASE, context)
+        found = jax.vmap(BASE.predict_each, (None, 0, 0), 1)(fits, obs, action)
+        return rows, read_query(scales, obs, action, *found)
 
     @jax.jit
     def decode(rows, query):
         cache = network.apply({"params": weights}, rows, method="encode")
         return network.apply({"params": weights}, cache, query, method="decode")
 
-    fits, scales, rows, _ = read(context)
-    obs, action = context.obs[:5], context.action[:5]
-    found = jax.vmap(BASE.predict_each, (None, 0, 0), 1)(fits, obs, action)
-    query = read_query(scales, obs, action, *found)
+    rows, query = jax.device_get(read(context, context.obs[:5], context.action[:5]))
     found = decode(rows, query)
-    assert jnp.abs(found.params).max() > 0.1
-    order = jax.random.permutation(jax.random.key(3), 64)
+    assert np.abs(found.params).max() > 0.1
+    order = np.random.default_rng(3).permutation(64)
     permuted = decode(jax.tree.map(lambda x: x[order], rows), query)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), found, permuted
     )
-    nonsense = jax.tree.map(lambda x: x.at[60:].set(7.0), rows).replace(mask=rows.mask)
+    is_used = rows.mask > 0
+    nonsense = jax.tree.map(
+        lambda x: np.where(is_used.reshape(-1, *[1] * (x.ndim - 1)), x, np.float32(7)),
+        rows,
+    ).replace(mask=rows.mask)
     padded = decode(nonsense, query)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found, padded
@@ -272,20 +282,23 @@ def test_ends_are_drawn_as_often_as_predicted(untrained, linear):
 @pytest.mark.parametrize("head", [Mixture(), Bars()], ids=["mixture", "bars"])
 def test_heads_are_distributions(head):
     params = jax.random.normal(jax.random.key(5), (head.num_params,))
-    x = jnp.linspace(-200, 200, 800_001)
-    density = jnp.exp(
-        head.log_prob(jnp.broadcast_to(params, (len(x), *params.shape)), x)
-    )
+    x = np.linspace(-200, 200, 800_001, dtype=np.float32)
+
+    @jax.jit
+    def look(params, x):
+        many = jnp.broadcast_to(params, (len(x), *params.shape))
+        drawn = head.sample(many[:20_000], jax.random.key(6))
+        density = jnp.exp(head.log_prob(many, x))
+        return density, head.mean(params), head.std(params), drawn
+
+    density, found_mean, found_std, drawn = jax.device_get(look(params, x))
     width = 400 / 800_000
     total = float(density.sum() * width)
     assert abs(total - 1) < 5e-3
     mean = float((density * x).sum() * width)
-    np.testing.assert_allclose(head.mean(params), mean, atol=0.02)
-    std = float(jnp.sqrt((density * jnp.square(x - mean)).sum() * width))
-    np.testing.assert_allclose(head.std(params), std, rtol=0.02)
-    drawn = head.sample(
-        jnp.broadcast_to(params, (20_000, *params.shape)), jax.random.key(6)
-    )
+    np.testing.assert_allclose(found_mean, mean, atol=0.02)
+    std = float(np.sqrt((density * np.square(x - mean)).sum() * width))
+    np.testing.assert_allclose(found_std, std, rtol=0.02)
     assert abs(float(drawn.mean()) - mean) < 5 * std / 140
     np.testing.assert_allclose(float(drawn.std()), std, rtol=0.05)
 
