@@ -11,7 +11,16 @@ import pytest
 import hardviews
 from hardviews.methods import BYOL, METHODS, SimCLR, SimSiam
 from hardviews.population import stack, train_population
-from hardviews.training import make_optimizer, make_views, start, train_step
+from hardviews.training import (
+    make_optimizer,
+    make_views,
+    program_config,
+    run_key,
+    start,
+    take_steps,
+    train_epoch,
+    train_step,
+)
 from jaxrl_runs.checkpoints import tree_sha256
 from jaxrl_runs.run_folder import RunFolderError
 
@@ -144,6 +153,25 @@ def test_nothing_but_the_predictor_keeps_its_rate(config):
         _, state = optimizer.update(zero, state, zero)
     updates, _ = optimizer.update(grown, state, params)
     assert abs(updates["predictor"][0]) > 30 * abs(updates["encoder"][0]) > 0
+
+
+def test_an_epoch_in_one_program_is_its_steps_one_by_one(config, pictures):
+    """Accelerators run the first, for which it lowers, and CPUs the second."""
+    steps = config.steps_per_epoch(len(pictures))
+    given = (2 * steps, start(config, 2 * steps), pictures.replace(labels=None))
+    given += (config.augmentation, run_key(config))
+    program = jax.jit(take_steps, static_argnums=(0, 1))
+    traced = program.trace(program_config(config), steps, *given)
+    assert traced.lower(lowering_platforms=("cuda", "tpu")) is not None
+    at_once, numbers = program(program_config(config), steps, *given)
+    one_by_one, same_numbers = train_epoch(config, *given)
+    np.testing.assert_allclose(numbers["loss"], same_numbers["loss"], rtol=1e-4)
+    np.testing.assert_array_equal(numbers["overlap"], same_numbers["overlap"])
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5),
+        at_once.weights,
+        one_by_one.weights,
+    )
 
 
 # ----------------------------------------------------------------------- runs
