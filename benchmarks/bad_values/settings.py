@@ -32,6 +32,7 @@ _EVOLUTION = {
     "strategy_learning_rate": "positive",
     "patience": "count or none",
     "restarts": "whole number",
+    "restart_std": "positive",
     "max_generations": "count",
     "stop_return": "return",
     "validation_every": "count",
