@@ -199,6 +199,22 @@ DIAGRAMS = {
             ("history", "surrogates", "condition"),
         ),
     ),
+    "hard_views": Diagram(
+        {
+            "picture": Box(0, 0, "picture", REAL),
+            "views": Box(1.15, 0, "four views:\ncrops, colours"),
+            "encoder": Box(2.3, 0, "encoder", LEARNED),
+            "losses": Box(2.3, 1.15, "loss of each\nof six pairs"),
+            "pair": Box(1.15, 1.15, "hardest pair"),
+        },
+        (
+            ("picture", "views", "augment"),
+            ("views", "encoder", "look"),
+            ("encoder", "losses", "compare"),
+            ("losses", "pair", "highest"),
+            ("pair", "encoder", "train"),
+        ),
+    ),
 }
 
 

@@ -101,7 +101,9 @@ def play_watched(
 ) -> tuple[Episodes, Watched]:
     """`play`, and what was odd about the episodes, `[num_episodes]`."""
     space = env.action_space(params)
-    return _play(policy, env, params, key, num_episodes, True, space)
+    episodes, watched = _play(policy, env, params, key, num_episodes, True, space)
+    assert watched is not None, "there is a space"
+    return episodes, watched
 
 
 def most_steps(params: Any) -> Any:

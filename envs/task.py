@@ -17,6 +17,7 @@ import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from envs import registry
 from envs.contract import check_contract
@@ -185,7 +186,7 @@ class Task:
         episodes, number, watched = _play(
             policies, self.env, params, keys, num_episodes, len(batch)
         )
-        if not isinstance(number, jax.core.Tracer):
+        if not isinstance(number, Tracer):
             space, most = self.action_space(params), int(most_steps(params))
             report(jax.device_get(watched), space, self.name, most)
         return episodes, Steps.of(self.kind, number)

@@ -11,7 +11,7 @@ import warnings
 from pathlib import Path
 
 _HOME = Path(__file__).resolve().parent.parent
-_NEEDED = ("envs", "oswm", "finetune", "jaxrl_se")
+_NEEDED = ("envs", "oswm", "finetune", "hardviews", "jaxrl_se")
 _COMMANDS = "benchmarks"
 
 

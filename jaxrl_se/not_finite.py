@@ -70,8 +70,8 @@ def nan_of_task(env: Any, params: Any, key: jax.Array) -> str:
             "envs.check(env, params) tells more"
         )
     return (
-        f"task {name!r} gives finite numbers under random actions, so that training "
-        "diverged; try a smaller learning_rate, or rewards of a smaller scale"
+        f"task {name!r} gives finite numbers under random actions, so that what was "
+        "trained diverged; try a smaller learning_rate, or rewards of a smaller scale"
     )
 
 

@@ -66,7 +66,7 @@ class CSVSink:
                 "append=True goes on with it"
             )
         with self.path.open(newline="") as file:
-            reader = csv.DictReader(file)
+            reader: Any = csv.DictReader(file)
             self._rows = list(reader)
             self._names = list(reader.fieldnames or ())
         if any(None in row or None in row.values() for row in self._rows):

@@ -13,8 +13,9 @@ MAY_IMPORT = {
     "envs": {"jaxrl_runs"},
     "oswm": {"jaxrl_runs", "envs"},
     "finetune": {"jaxrl_runs", "envs"},
+    "hardviews": {"jaxrl_runs"},
     "jaxrl_se": {"jaxrl_runs", "envs", "oswm", "finetune"},
-    "benchmarks": {"jaxrl_runs", "envs", "oswm", "finetune", "jaxrl_se"},
+    "benchmarks": {"jaxrl_runs", "envs", "oswm", "finetune", "hardviews", "jaxrl_se"},
 }
 
 

@@ -15,7 +15,13 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
 ROOT = Path(__file__).parent.parent
-SLOW = {"synthetic_acrobot", "finetuning_digits"}
+# The guides hold the same calls, smaller; `make notebooks` runs all of them whole.
+SLOW = {
+    "synthetic_acrobot",
+    "synthetic_cartpole",
+    "one_shot_world_model",
+    "finetuning_digits",
+}
 PATHS = sorted((ROOT / "examples").glob("*.ipynb"))
 NOTEBOOKS = [
     pytest.param(path, marks=[pytest.mark.slow] * (path.stem in SLOW), id=path.stem)

@@ -13,8 +13,15 @@ from gymnax.environments import environment, spaces
 class Corridor(environment.Environment):
     """Counts its steps up to its params, a number; nothing says a time limit."""
 
-    default_params = 3.0
-    name = "corridor"
+    @property
+    def name(self) -> str:
+        """Environment name."""
+        return "corridor"
+
+    @property
+    def default_params(self) -> Any:
+        """Steps of an episode."""
+        return 3.0
 
     def reset_env(self, key, params) -> Any:
         """At 0."""

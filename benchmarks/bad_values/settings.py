@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import finetune
+import hardviews
 import jaxrl_se
 import oswm
 from benchmarks.bad_values.agents import AGENTS, BONUSES, LAYERED
@@ -31,6 +32,7 @@ _EVOLUTION = {
     "strategy_learning_rate": "positive",
     "patience": "count or none",
     "restarts": "whole number",
+    "restart_std": "positive",
     "max_generations": "count",
     "stop_return": "return",
     "validation_every": "count",
@@ -231,6 +233,33 @@ CONFIGS: dict[Any, tuple[dict[str, Any], dict[str, str]]] = {
         },
     ),
     finetune.Condition: ({"parent": "a", "values": (1,)}, {"values": "values"}),
+    hardviews.ResNetConfig: (
+        {},
+        {"width": "count", "blocks": "layers", "stem_stride": "count"},
+    ),
+    hardviews.SimSiam: ({}, {"dim": "count", "hidden": "count"}),
+    hardviews.BYOL: ({}, {"dim": "count", "hidden": "count", "rate": "rate"}),
+    hardviews.SimCLR: (
+        {},
+        {"dim": "count", "hidden": "count", "temperature": "positive"},
+    ),
+    hardviews.PretrainConfig: (
+        {},
+        {
+            "method": "object",
+            "encoder": "object",
+            "augmentation": "object",
+            "num_views": "count",
+            "view_size": "count",
+            "batch_size": "count",
+            "num_epochs": "count",
+            "learning_rate": "positive",
+            "warm_up": "share",
+            "momentum": "share",
+            "weight_decay": "not negative",
+            "seed": "index",
+        },
+    ),
 }
 # Good values among the wrong ones of a kind: numbers that are large, say.
 _GOOD = {

@@ -22,7 +22,7 @@ from jaxrl_runs.values import shown
 _ROOT = Path(envs.__file__).parents[1]
 _OURS = tuple(
     str(_ROOT / name) + "/"
-    for name in ("jaxrl_runs", "envs", "jaxrl_se", "oswm", "finetune")
+    for name in ("jaxrl_runs", "envs", "jaxrl_se", "oswm", "finetune", "hardviews")
 )
 VERDICTS = ("clear", "cryptic", "accepted")
 

@@ -125,6 +125,7 @@ def kills(name: str, folder: Path, number: int, seed: int = 0) -> Iterator[Row]:
 
 def interrupts(name: str, folder: Path) -> Iterator[Row]:
     """Ctrl-C in the middle: a line, exit code 130, a folder that is resumed."""
+    run(name, folder / "compiles")  # The next one finds its programs compiled.
     whole = run(name, folder / "whole_again")
     out = folder / "interrupted"
     ended = run(name, out, send=signal.SIGINT, at=whole.seconds / 2)

@@ -27,6 +27,7 @@ TINY = {
 }
 
 
+@pytest.mark.slow  # a whole benchmark
 def test_a_run_from_evolution_to_pictures(tmp_path, capsys, monkeypatch):
     options = Options(**TINY, out=tmp_path / "run")
     reward_networks.run(options)

@@ -48,7 +48,13 @@ def test_same_choices_as_the_tuner():
     assert {t.state.name for t in study.trials} == {"COMPLETE"}
 
 
-@pytest.mark.parametrize("name", ["shared.journal", "sqlite:///{}/shared.db"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "shared.journal",
+        pytest.param("sqlite:///{}/shared.db", marks=pytest.mark.slow),
+    ],
+)
 def test_two_processes_share_a_study(tmp_path, name):
     name = name.format(tmp_path) if "{}" in name else str(tmp_path / name)
     worker.make_study(worker.open_storage(name))  # the tables exist before both start

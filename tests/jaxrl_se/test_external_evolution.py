@@ -112,6 +112,7 @@ def test_random_episodes_of_a_task_outside_are_probed():
     assert found == probe(pendulum(), jax.random.key(0), min_steps=100)
 
 
+@pytest.mark.slow  # `test_a_task_alone_is_enough`, outside JAX
 def test_nothing_but_a_task_outside_jax(monkeypatch):
     monkeypatch.setattr(defaults, "TRAIN_STEPS", 100)
     task = envs.external("CartPole-v1", engine="gymnasium", time_limit=20)

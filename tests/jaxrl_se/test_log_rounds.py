@@ -56,6 +56,7 @@ def test_real_steps_are_kept_exactly_and_rows_are_not_played_twice(
     )
 
 
+@pytest.mark.slow  # two rounds of evolution in a sparse task
 def test_rounds_explore_as_long_as_no_row_says_where_to_go():
     config = dataclasses.replace(CONFIG, real_steps=320, max_rounds=1)
     result = evolve_in_rounds(_short("MountainCar-v0"), config, 0, progress=False)

@@ -1,5 +1,6 @@
 """NaN in a task is said, in whatever is done with it."""
 
+import dataclasses
 import warnings
 
 import jax
@@ -27,7 +28,7 @@ def test_training_and_testing_say_it(env):
 
 
 def test_several_agents_and_divergence_are_told_apart():
-    wild = AGENT.replace(learning_rate=1.0, max_grad_norm=1e38)
+    wild = dataclasses.replace(AGENT, learning_rate=1.0, max_grad_norm=1e38)
     huge = Corridor()
     with warnings.catch_warnings():
         warnings.simplefilter("error")

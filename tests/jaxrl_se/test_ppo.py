@@ -279,6 +279,7 @@ def test_stop_rules_end_training_after_an_iteration():
     assert taken(paid, Solved(threshold=1.0, min_episodes=1)) == (256, 12)
 
 
+@pytest.mark.slow  # probe values say whether it learns right
 def test_learns_cartpole():
     """Over eight keys the mean of 4 agents was 228 to 347; random play gets 22."""
     env, params = envs.make("CartPole-v1")

@@ -1,0 +1,10 @@
+"""Starts `benchmarks.pictures.group_augment`."""
+
+import sys
+
+from benchmarks.launch import LONG_RUNS, SMALL_PROGRAMS, launch
+
+if __name__ == "__main__":
+    # A quick run mostly compiles.
+    profile = SMALL_PROGRAMS if "--quick" in sys.argv else LONG_RUNS
+    launch("benchmarks.pictures.group_augment", profile)

@@ -1,0 +1,1 @@
+"""Pictures: hard views and searched augmentations, against the plain methods."""
