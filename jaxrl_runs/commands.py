@@ -29,6 +29,6 @@ def run_command(
     except KeyboardInterrupt:
         print(f"\ninterrupted; {then}", file=sys.stderr)
         sys.exit(INTERRUPTED)
-    except (ValueError, FloatingPointError, RunFolderError) as error:
+    except (ValueError, FloatingPointError, RunFolderError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(WRONG)
