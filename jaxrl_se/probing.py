@@ -155,6 +155,13 @@ def probe(
         )
     outside = not isinstance(task, tuple)
     spaces = task.spaces if outside else Spaces.of(*task)
+    if outside and not spaces.are_vectors:
+        kind = "states by number" if spaces.obs_shape == () else "arrays"
+        raise ValueError(
+            f"task {task.name!r}: a task outside JAX is evolved on with vectors as "
+            f"observations, got {kind} of shape {spaces.obs_shape}; wrap it in "
+            "gymnasium.wrappers.FlattenObservation, which makes vectors of both"
+        )
     if not np.isfinite(spaces.action_low + spaces.action_high).all():
         raise ValueError(
             "task: random play needs bounded actions, but this task's bounds are "
