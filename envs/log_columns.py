@@ -120,7 +120,8 @@ def lacks(field: str, given: Mapping[Any, Any]) -> ValueError:
     """The error that says which field there is none of, and what there is instead."""
     found = list(map(str, given))
     shown = ", ".join(found[:30]) + (", ..." if len(found) > 30 else "")
-    remedy = "; else say where it is by columns"
+    example = f'{{"{field}": "NAME"}}'
+    remedy = f"; else say where: envs.read_transitions(log, columns={example})"
     if field == "terminated":
         remedy = "; where the task never ends an episode, give zeros"
     return ValueError(

@@ -64,6 +64,52 @@ def from_records(
     return _joined([_episode(record, columns, space) for record in records])
 
 
+def without_last_steps(
+    fields: Mapping[str, Any], given: Mapping[Any, Any]
+) -> dict[str, Any]:
+    """Rows of steps in RLDS's order (Ramos et al., 2021, arXiv 2111.02767).
+
+    There the last step of an episode, `is_last`, holds its last observation and no
+    action that was taken. Fields of logs without such steps are returned as they are.
+
+    Raises:
+        ValueError: There are padded rows, which a mask leaves out, or the marks do not
+            fit together.
+    """
+    fields = dict(fields)
+    for name in _MASKS:
+        mask = np.asarray(given.get(name, True))
+        if mask.shape == np.shape(fields.get("reward", ())) and not mask.all():
+            raise ValueError(
+                f"{name} leaves out {int((mask == 0).sum())} of {mask.size} rows, "
+                "which would be taken for data; give the rows that are meant, as [N] arrays "
+                "with an episode"
+            )
+    marks = [np.asarray(given[name], bool) for name in _MARKS if name in given]
+    if len(marks) < 2 or "next_obs" in fields or "truncated" in fields:
+        return fields
+    is_first, is_last = marks
+    if is_first.ndim != 1 or not is_last[-1] or (is_first[1:] != is_last[:-1]).any():
+        raise ValueError(
+            "is_first must be true in the first row and after each is_last, in flat "
+            "arrays [N]"
+        )
+    kept = np.flatnonzero(~is_last)
+    ends, obs = is_last[kept + 1], np.asarray(fields["obs"])
+    terminal = np.asarray(fields.get("terminated", np.zeros(len(obs))), bool)[kept + 1]
+    rows = {name: np.asarray(array)[kept] for name, array in fields.items()}
+    return rows | {
+        "next_obs": obs[kept + 1],
+        "terminated": ends & terminal,
+        "truncated": ends & ~terminal,
+        "episode": np.cumsum(is_first)[kept] - 1,
+    }
+
+
+_MARKS = ("is_first", "is_last")
+_MASKS = ("mask", "masks", "valid", "valid_mask", "padding_mask")
+
+
 def _columns(records: Sequence[Mapping[Any, Any]], space: Any) -> dict[Any, Any]:
     first = records[0]
     for row, record in enumerate(records):

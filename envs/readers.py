@@ -36,7 +36,7 @@ import numpy as np
 from envs.canonical import FIELDS, array_of, as_flags
 from envs.log_columns import Columns, lacks, named
 from envs.log_files import is_zip, read_csv, read_hdf5, read_npz
-from envs.log_records import episodes_in, from_records, is_records
+from envs.log_records import episodes_in, from_records, is_records, without_last_steps
 from envs.transitions import Transitions
 from jaxrl_runs.weight_files import MAX_BYTES
 
@@ -126,7 +126,7 @@ def read_fields(fields: Mapping[str, Any], given: Mapping[Any, Any]) -> Transiti
         fields: Those that were found.
         given: All that there was, for messages.
     """
-    fields = dict(fields)
+    fields = without_last_steps(fields, given)
     if "step" in fields:
         fields["step"] = _places(fields["step"])
     fields = {name: array_of(name, array) for name, array in fields.items()}

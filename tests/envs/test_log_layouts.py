@@ -320,3 +320,40 @@ def test_a_placeholder_is_told_at_any_share():
         warnings.simplefilter("error")
         as_float32("obs", (np.arange(300) % 7 == 0) * 1.0)
         as_float32("reward", np.where(np.arange(300) % 9 == 0, 100.0, -0.1))
+
+
+def test_flat_steps_of_rlds_are_rows():
+    """Three episodes of 2, 1 and 3 actions; the second ends in a terminal state."""
+    lengths, is_terminal = [2, 1, 3], np.zeros(9, bool)
+    is_terminal[4] = True
+    last = np.cumsum(np.add(lengths, 1)) - 1
+    is_last = np.isin(np.arange(9), last)
+    steps = {
+        "observation": np.arange(18.0).reshape(9, 2),
+        "action": np.arange(9) % 2,
+        "reward": np.arange(9.0),
+        "is_first": np.roll(is_last, 1),
+        "is_last": is_last,
+        "is_terminal": is_terminal,
+    }
+    rows = envs.read_transitions(steps)
+    np.testing.assert_array_equal(rows.reward, [0, 1, 3, 5, 6, 7])
+    np.testing.assert_array_equal(rows.next_obs[:, 0], [2, 4, 8, 12, 14, 16])
+    np.testing.assert_array_equal(rows.terminated, [0, 0, 1, 0, 0, 0])
+    np.testing.assert_array_equal(rows.truncated, [0, 1, 0, 0, 0, 1])
+    np.testing.assert_array_equal(rows.episode, [0, 0, 1, 2, 2, 2])
+    with pytest.raises(ValueError, match="is_first must be true in the first row"):
+        envs.read_transitions(steps | {"is_first": is_last})
+
+
+def test_padded_rows_are_told():
+    padded = {
+        "obs": np.ones((2, 4, 2)),
+        "next_obs": np.ones((2, 4, 2)),
+        "action": np.ones((2, 4)),
+        "reward": np.ones((2, 4)),
+        "terminated": np.zeros((2, 4)),
+        "mask": np.arange(4)[None] < [[3], [4]],
+    }
+    with pytest.raises(ValueError, match="mask leaves out 1 of 8 rows"):
+        envs.read_transitions(padded)
