@@ -82,8 +82,8 @@ def without_last_steps(
         if mask.shape == np.shape(fields.get("reward", ())) and not mask.all():
             raise ValueError(
                 f"{name} leaves out {int((mask == 0).sum())} of {mask.size} rows, "
-                "which would be taken for data; give the rows that are meant, as [N] arrays "
-                "with an episode"
+                "which would be taken for data; give the rows that are meant, as [N] "
+                "arrays with an episode"
             )
     marks = [np.asarray(given[name], bool) for name in _MARKS if name in given]
     if len(marks) < 2 or "next_obs" in fields or "truncated" in fields:
