@@ -28,15 +28,17 @@ class Profile:
     single_device: bool = False
 
 
+_IS_NEW = tuple(map(int, version("jaxlib").split(".")[:2])) >= (0, 10)
 # One thread per device. Level 1 without expensive passes and in one piece compiles a
-# third faster, and programs of tiny operations run as fast.
+# third faster, and programs of tiny operations run as fast. In one piece, jaxlib 0.6
+# refuses large programs ("Too many extra compilation parts").
 _ONE_THREAD = "--xla_cpu_multi_thread_eigen=false"
 SMALL_PROGRAMS = Profile(
     (
         _ONE_THREAD,
         "--xla_backend_optimization_level=1",
         "--xla_llvm_disable_expensive_passes=true",
-        "--xla_cpu_parallel_codegen_split_count=1",
+        *["--xla_cpu_parallel_codegen_split_count=1"] * _IS_NEW,
     )
 )
 # Without a population to share among devices, a second thread would only share
