@@ -85,7 +85,8 @@ class SavedAgent:
           `[..., action_size]`.
 
         Raises:
-          ValueError: `obs` has another shape, or values that its dtype has not.
+          ValueError: `obs` has another shape, values that its dtype has not, or some
+            that are not finite.
         """
         shape = self.spaces.obs_shape
         assert shape is not None
@@ -94,6 +95,8 @@ class SavedAgent:
         if num_axes < 0 or obs.shape[num_axes:] != shape:
             sizes = ", ".join(map(str, ("...", *shape)))
             raise ValueError(f"obs must have shape [{sizes}], got {obs.shape}")
+        if obs.dtype.kind == "f" and not np.isfinite(obs).all():
+            raise ValueError(f"obs must be finite, got {obs[~np.isfinite(obs)][0]}")
         batch = obs.shape[:num_axes]
         rows = obs.reshape(-1, *shape).astype(self.spaces.obs_dtype)
         if rows.dtype.kind != "f" and not np.array_equal(rows.reshape(obs.shape), obs):

@@ -118,9 +118,11 @@ def load(name_or_path: str | Path, variant: str = "one-step") -> tuple[Any, Any]
         env, params = (_build_reward if is_reward else _build)(metadata)
         template = jax.eval_shape(env.init_weights, jax.random.key(0))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
+        is_agent = isinstance(metadata, dict) and "policy" in metadata
+        hint = "; jaxrl_se.load_agent reads an agent" if is_agent else ""
         raise ValueError(
             f"{path}: does not describe a synthetic environment "
-            f"({type(error).__name__}: {error})"
+            f"({type(error).__name__}: {error}){hint}"
         ) from error
     return env, dataclasses.replace(params, weights=_weights(path, template, arrays))
 

@@ -160,6 +160,15 @@ assert not {"jaxrl_se", "envs", "flax"} & set(sys.modules)
 """
 
 
+def test_agents_refuse_what_is_not_finite_and_are_no_environments(tmp_path):
+    agent = jaxrl_se.load_agent("CartPole-v1")
+    with pytest.raises(ValueError, match="obs must be finite, got nan"):
+        agent([0.0, np.nan, 0.0, 0.0])
+    path = jaxrl_se.save_agent(tmp_path / "agent", agent)
+    with pytest.raises(ValueError, match="load_agent reads an agent"):
+        jaxrl_se.load(path)
+
+
 def test_an_exported_policy_runs_without_this_package(tmp_path):
     policy = policy_of(*AGENTS["mean"])
     path = jaxrl_se.export_policy(tmp_path / "policy.stablehlo", policy)
