@@ -22,6 +22,7 @@ def cifar(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow  # a whole benchmark
 def test_the_papers_scale_runs_and_tells_all_that_was_asked(
     cifar, tmp_path, monkeypatch
 ):

@@ -224,6 +224,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(
         hardviews.pretrain(tmp_path / "a", other, pictures, test=test, resume=True)
 
 
+@pytest.mark.slow  # learning to a margin
 def test_training_makes_features_better_than_none(config, pictures, test_pictures):
     found = []
     config = dataclasses.replace(config, num_epochs=12, view_size=12)
