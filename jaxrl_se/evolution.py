@@ -227,7 +227,7 @@ def gone_on(
     found, out, task = result.probe, options["out"], options["task"]
     assert found is not None and result.confirmation is not None
     if options["progress"] and is_writer():
-        print("agents lag behind: on, scored by agents", file=sys.stderr)
+        print("the search goes on, scored by agents", file=sys.stderr)
     left = real_steps - result.progress.real_steps - result.progress.model_steps
     opened = _Opened.of(task, options["proxy"]).task
     changed: dict[str, Any] = {

@@ -389,7 +389,7 @@ class Run:
         """The strategy's state at the beginning of a later attempt."""
         key = jax.random.fold_in(jax.random.fold_in(self.key, INIT), attempt)
         factor = self.program.config.restart_std**attempt
-        return self.program.strategy.widened(self.program.init(key), factor)
+        return self.program.strategy.scaled(self.program.init(key), factor)
 
     def _attempted(
         self, search: AttemptedState, row: dict, earlier: list[dict]

@@ -22,8 +22,8 @@ _SHORT = 280  # characters of an environment that fits under a picture
 def report(result: EvolutionResult, path: str | Path | None = None) -> Any:
     """Draws an evolution: fitness and validations, and fresh agents' returns.
 
-    Under the picture stands what the result says of itself, and the whole environment
-    as one line for `jaxrl_se.load` where 280 characters hold it.
+    Above it stands what it cost; under it the whole environment as one line for
+    `jaxrl_se.load`, where 280 characters hold it.
 
     Args:
       result: What `evolve` or `evolve_from_log` returned.
@@ -42,9 +42,11 @@ def report(result: EvolutionResult, path: str | Path | None = None) -> Any:
     PathLike(optional=True).check("path", path)
     figure = Figure(figsize=(10, 4.6), layout="constrained")
     evolution, agents = figure.subplots(1, 2)
-    _draw_evolution(evolution, result)
+    draw_evolution(evolution, result.progress.rows, color=_LEARNED)
+    evolution.set(title="Evolution", xlabel="generation", ylabel="score of candidates")
+    _legend(evolution)
     tests = _tests(result)
-    _draw_agents(agents, tests, result)
+    _draw_agents(agents, tests)
     for axes in (evolution, agents):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.15)
@@ -82,16 +84,21 @@ def _line(result: EvolutionResult) -> str | None:
     return line if len(line) <= _SHORT else None
 
 
-def _draw_evolution(axes: Any, result: EvolutionResult) -> None:
-    """Candidates' fitness by generation, and what fresh agents had in between."""
-    rows = result.progress.rows
+def draw_evolution(axes: Any, rows: list[dict], color: str) -> None:
+    """Draws candidates' fitness by generation, and what fresh agents had in between.
+
+    Args:
+      axes: Matplotlib's.
+      rows: Of metrics, one per generation (`Progress.rows`).
+      color: Of the candidates.
+    """
     generations = [row["generation"] for row in rows]
     for name, label, alpha in (
         ("fitness_best", "best candidate", 0.35),
         ("fitness_mean", "mean of candidates", 1.0),
     ):
         values = [row[name] for row in rows]
-        axes.plot(generations, values, color=_LEARNED, alpha=alpha, label=label)
+        axes.plot(generations, values, color=color, alpha=alpha, label=label)
     validated = [row for row in rows if math.isfinite(row["validation_mean"])]
     axes.plot(
         [row["generation"] for row in validated],
@@ -100,8 +107,6 @@ def _draw_evolution(axes: Any, result: EvolutionResult) -> None:
         color="black",
         label="fresh agents",
     )
-    axes.set(title="Evolution", xlabel="generation", ylabel="score of candidates")
-    _legend(axes)
 
 
 def _tests(result: EvolutionResult) -> dict[str, Confirmation]:
@@ -113,9 +118,7 @@ def _tests(result: EvolutionResult) -> dict[str, Confirmation]:
     return {place: test for place, test in found.items() if test is not None}
 
 
-def _draw_agents(
-    axes: Any, tests: dict[str, Confirmation], result: EvolutionResult
-) -> None:
+def _draw_agents(axes: Any, tests: dict[str, Confirmation]) -> None:
     """Each fresh agent as a point, by kind, with mean and interval."""
     axes.set(title="Fresh agents trained in it", ylabel="return")
     if not tests:

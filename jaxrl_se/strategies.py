@@ -104,7 +104,7 @@ class Strategy:
         """The mean of the search distribution."""
         return self.algorithm.get_mean(state)
 
-    def widened(self, state: Any, factor: float) -> Any:
+    def scaled(self, state: Any, factor: float) -> Any:
         """The state with standard deviations so many times as large."""
         return state.replace(std=state.std * jnp.asarray(factor, state.std.dtype))
 
@@ -148,20 +148,15 @@ def make_strategy(
             name, size, solution, std, learning_rate
         )
         return Strategy("ferreira-es", algorithm, params, algorithm.num_noise)
-    if name == "openai-es":
-        algorithm = Open_ES(
+    if name in ("openai-es", "ars"):
+        kind, optimizer = {
+            "openai-es": (Open_ES, optax.adam),
+            "ars": (ARS, optax.sgd),
+        }[name]
+        algorithm = kind(
             size,
             solution,
-            optimizer=optax.adam(learning_rate),
-            std_schedule=optax.constant_schedule(std),
-            fitness_shaping_fn=centered_rank_fitness_shaping_fn,
-        )
-        return Strategy(name, algorithm, algorithm.default_params)
-    if name == "ars":
-        algorithm = ARS(
-            size,
-            solution,
-            optimizer=optax.sgd(learning_rate),
+            optimizer=optimizer(learning_rate),
             std_schedule=optax.constant_schedule(std),
             fitness_shaping_fn=centered_rank_fitness_shaping_fn,
         )

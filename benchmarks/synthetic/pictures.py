@@ -11,6 +11,7 @@ import numpy as np
 
 from benchmarks.shared import figures
 from benchmarks.shared.learning_curves import Curves
+from jaxrl_se.report import draw_evolution
 
 
 def learning_curves(
@@ -31,21 +32,7 @@ def learning_curves(
 
 def _draw_evolution(axes: Any, summary: dict, rows: list[dict]) -> None:
     """Scores of a generation's candidates, and of fresh agents on the search mean."""
-    generation = [row["generation"] for row in rows]
-    for field, label, alpha in (
-        ("fitness_best", "best candidate", 0.35),
-        ("fitness_mean", "mean of candidates", 1.0),
-    ):
-        values = [row[field] for row in rows]
-        axes.plot(generation, values, color=figures.LEARNED, alpha=alpha, label=label)
-    validated = [row for row in rows if np.isfinite(row["validation_mean"])]
-    axes.plot(
-        [row["generation"] for row in validated],
-        [row["validation_mean"] for row in validated],
-        "o",
-        color="black",
-        label="fresh agents",
-    )
+    draw_evolution(axes, rows, figures.LEARNED)
     axes.set(
         title="Evolution of the learned environment",
         xlabel="generation",

@@ -119,11 +119,11 @@ def test_ties_share_their_weights():
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_a_search_is_widened(name):
+def test_a_deviation_is_scaled(name):
     strategy, key = make(name), jax.random.key(0)
     state = strategy.init(key, jax.tree.map(jnp.asarray, SOLUTION))
     first, _ = strategy.ask(key, state)
-    second, _ = strategy.ask(key, strategy.widened(state, 0.1))
+    second, _ = strategy.ask(key, strategy.scaled(state, 0.1))
     for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True):
         np.testing.assert_allclose(b, 0.1 * np.asarray(a), rtol=1e-5)
 
