@@ -57,6 +57,7 @@ from envs.spaces import Spaces
 from jaxrl_runs import values
 from jaxrl_runs.values import Integer, setting
 from jaxrl_se.agents import DDQN, PPO, SAC, BestResponse
+from jaxrl_se.agents.observations import can_normalize
 from jaxrl_se.config import EvolutionConfig, SyntheticConfig
 from jaxrl_se.outside import OutsideTask, is_outside
 from jaxrl_se.probing import Probe
@@ -113,7 +114,11 @@ def default_agents(spaces: Spaces) -> tuple[Any, Any]:
     reward that teaches both leaves little to chance. Learning rates are high because
     training is short.
     """
-    shared: dict[str, Any] = {"learning_rate": 5e-3, "hidden_sizes": (32, 32)}
+    shared: dict[str, Any] = {
+        "learning_rate": 5e-3,
+        "hidden_sizes": (32, 32),
+        "normalize_observations": can_normalize(spaces),
+    }
     replayed = shared | {
         "activation": "tanh",
         "target_update_rate": 0.05,

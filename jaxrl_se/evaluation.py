@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, overload
 
 import jax
@@ -11,6 +12,7 @@ from envs.policy_checks import is_discrete
 from envs.spaces import Spaces
 from envs.task import open_task, split_arguments
 from jaxrl_runs.values import REQUIRED, Function, Integer
+from jaxrl_se.flat_policies import FlatPolicy
 from jaxrl_se.policies import HoldsPolicy
 
 __all__ = ["Episodes", "evaluate", "play"]
@@ -53,7 +55,8 @@ def evaluate(
         with `__call__`, or a plain function (compiled anew for each function object).
         Or one that remembers (`envs.RecurrentPolicy`). Or a batch of either, a pytree
         with leading axes `[...]`, such as the policies of `train(num_agents=16)`. Or
-        what `train` or `load_agent` gave, whose policy is taken.
+        what `train` or `load_agent` gave, whose policy is taken. One that was trained
+        on vectors sees pictures of as many numbers flattened.
       task: Whatever `envs.open_task` takes: a name, a gymnax pair `(env, params)`, a
         `gymnasium.Env`, an `envs.Task`; or a gymnax environment.
       *args: Its params, if `task` is a gymnax environment; a seed or a PRNG key, all
@@ -86,8 +89,19 @@ def evaluate(
         POLICY.check("policy", policy)
     Integer(0, optional=True).check("num_axes", num_axes)
     opened = open_task(task, params)
-    _check_spaces(policy, spaces or getattr(policy, "spaces", None), opened)
+    spaces = spaces or getattr(policy, "spaces", None)
+    if isinstance(spaces, Spaces) and _is_flat(spaces, opened.spaces):
+        policy, spaces = FlatPolicy(policy, opened.spaces), opened.spaces
+    _check_spaces(policy, spaces, opened)
     return opened.play(policy, key, num_episodes, num_axes=num_axes)[0]
+
+
+def _is_flat(spaces: Spaces, own: Spaces) -> bool:
+    """Whether an agent saw as vectors, in a synthetic environment, what a task shows."""
+    is_picture = own.obs_shape != (own.obs_size,)
+    return is_picture and spaces == dataclasses.replace(
+        own, obs_shape=(own.obs_size,), obs_dtype="float32"
+    )
 
 
 def _check_spaces(policy: Any, spaces: Any, task: Any) -> None:
