@@ -34,8 +34,10 @@ import gymnasium
 import numpy as np
 
 from envs.canonical import FIELDS, array_of, as_flags
+from envs.episodes import only_steps
 from envs.log_columns import Columns, lacks, named
 from envs.log_files import is_zip, read_csv, read_hdf5, read_npz
+from envs.log_padding import without_padding
 from envs.log_records import episodes_in, from_records, is_records, without_last_steps
 from envs.transitions import Transitions
 from jaxrl_runs.weight_files import MAX_BYTES
@@ -82,7 +84,7 @@ def read_transitions(
         ValueError: Names the file, the field and what was expected.
     """
     if isinstance(source, Transitions):
-        return source.validate()
+        return only_steps(source)
     if isinstance(source, str | os.PathLike):
         path = Path(source)
         try:
@@ -138,9 +140,9 @@ def read_fields(fields: Mapping[str, Any], given: Mapping[Any, Any]) -> Transiti
     fields = _in_order(fields)
     if "next_obs" not in fields:
         fields = _with_next_obs(fields)
-    return Transitions(
-        **{name: fields.get(name) for name in (*FIELDS, "episode")}
-    ).validate()
+    return only_steps(
+        Transitions(**{name: fields.get(name) for name in (*FIELDS, "episode")})
+    )
 
 
 def _read_path(
@@ -259,6 +261,7 @@ def _with_next_obs(fields: dict[str, Any]) -> dict[str, Any]:
     if len(arrays["obs"]) == len(arrays["action"]) + 1:
         return _with_last_obs(arrays)
     rows = Transitions(**{**arrays, "next_obs": arrays["obs"]}).validate()
+    rows = without_padding(rows.replace(next_obs=rows.obs))  # type: ignore
     terminated, truncated = np.asarray(rows.terminated), np.asarray(rows.truncated)
     ended = terminated | truncated
     if rows.episode is not None:

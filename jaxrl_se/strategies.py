@@ -76,7 +76,8 @@ class Strategy:
 
     def init(self, key: jax.Array, mean: Weights) -> Any:
         """Returns the state of a search that starts at `mean`."""
-        return self.algorithm.init(key, mean, self.params)
+        with jax.debug_nans(False):  # The library fills what it sets next with NaN.
+            return self.algorithm.init(key, mean, self.params)
 
     def ask(self, key: jax.Array, state: Any) -> tuple[Weights, Any]:
         """Draws a population: `mean`'s pytree with a leading population axis."""

@@ -74,4 +74,4 @@ def _of_arrays(arrays: Sequence[Any]) -> Transitions:
     fields = dict(zip(_FIELDS, map(np.asarray, arrays), strict=False))
     for name in _FIELDS[4:]:
         fields.setdefault(name, np.zeros(np.shape(fields["reward"]), bool))
-    return Transitions(**fields).validate()
+    return read_transitions(Transitions(**fields))
