@@ -49,8 +49,8 @@ def without_padding(rows: Transitions) -> Transitions:
         return rows
     warnings.warn(
         f"transitions: {padding.sum()} of {len(rows)} rows, first row "
-        f"{int(padding.argmax())}, are zeros in all fields after the end of an episode, "
-        "or repeat its last row: they are taken for padding and left out; give a mask "
+        f"{int(padding.argmax())}, are zeros in all fields after an episode's end, or "
+        " repeat its last row: they are taken for padding and left out; give a mask "
         "or the rows that are meant to say so yourself",
         stacklevel=4,
     )

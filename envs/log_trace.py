@@ -33,6 +33,7 @@ class Trace:
 
     @classmethod
     def of(cls, rows: Transitions) -> Trace:
+        """Of a log, which shows its own precision: last bits, rounded decimals."""
         obs, next_obs = (columns_of(x) for x in (rows.obs, rows.next_obs))
         dtype = np.asarray(rows.obs).dtype
         precision = np.zeros(obs.shape[1])

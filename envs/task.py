@@ -37,6 +37,7 @@ from envs.steps import StepKind, Steps, kind_of_steps
 from envs.transitions import Transitions
 from jaxrl_runs import values
 from jaxrl_runs.checkpoints import tree_sha256
+from jaxrl_runs.keywords import hint
 from jaxrl_runs.values import (
     MANY,
     REQUIRED,
@@ -365,6 +366,7 @@ def split_arguments(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     names: dict[str, Any],
+    others: tuple[str, ...] = (),
 ) -> tuple[Any, tuple[Any, ...]]:
     """The arguments after a task, whose first one can be its params.
 
@@ -378,6 +380,7 @@ def split_arguments(
       kwargs: What followed by name.
       names: The arguments' names in their order after `params`, with their defaults;
         `REQUIRED` where there is none.
+      others: Further arguments that the function has by name, for messages.
 
     Returns:
       The params, None if there are none, and the arguments in the order of `names`.
@@ -398,7 +401,8 @@ def split_arguments(
     unknown = sorted(kwargs.keys() - names.keys() - {"params"})
     if len(args) > len(positions) or twice or unknown:
         what = ", ".join(twice + unknown) or f"{len(args)} arguments after the task"
-        raise TypeError(f"arguments must be those of {usage}, got {what}")
+        meant = hint(unknown[0], [*names, *others]) if unknown else ""
+        raise TypeError(f"arguments must be those of {usage}, got {what}{meant}")
     given = {**names, "params": None, **given, **kwargs}
     for name in names:
         if given[name] is REQUIRED:

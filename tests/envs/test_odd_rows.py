@@ -173,7 +173,7 @@ def test_numbered_states_that_are_shifted():
 
 @pytest.mark.parametrize("kind", ["terminated", "truncated"])
 def test_what_only_looks_like_a_reset_is_kept(kind):
-    """A task that goes on after a chunk of its log, and one of which nothing is seen."""
+    """A task that goes on after a chunk of its log, and one that shows nothing."""
     rows = log(terminates=False)
     obs = np.cumsum(np.random.default_rng(0).normal(size=(411, 2)), axis=0)
     flags = np.arange(410) % 41 == 40
