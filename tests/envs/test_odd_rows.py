@@ -231,3 +231,65 @@ def test_rest_is_no_padding():
     rows = {n: np.repeat(x[:1], 50, axis=0) for n, x in log().items()}
     assert len(envs.read_transitions(rows | {"terminated": np.ones(50, bool)})) == 50
     assert dataclasses.is_dataclass(envs.Transitions)
+
+
+def table(**changes):
+    """Columns of a log by name, as a CSV file or a DataFrame has them."""
+    rows = log(num_rows=60)
+    columns = {f"obs_{i}": rows["obs"][:, i] for i in range(2)}
+    columns |= {f"next_obs_{i}": rows["next_obs"][:, i] for i in range(2)}
+    names = ("action", "reward", "terminated", "truncated")
+    return columns | {name: rows[name] for name in names} | changes
+
+
+def with_gap():
+    given = table()
+    given["obs_3"], given["next_obs_3"] = given.pop("obs_1"), given.pop("next_obs_1")
+    return given
+
+
+def with_cell(name, cell, row=7):
+    column = table()[name].astype(object)
+    column[row] = cell
+    return table(**{name: column})
+
+
+WORDS = np.where(np.arange(60) % 2 == 0, "left", "right")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (with_gap(), "obs_1, obs_2 are missing beside obs_0, obs_3"),
+        (with_cell("reward", "N/A"), "reward must .*'N/A'.* row 7; .*leave such rows"),
+        (with_cell("obs_1", "None"), "obs_1 must .*'None'.* row 7; .* missing value"),
+        (with_cell("obs_0", None), "obs_0 must be numbers, got NoneType .* row 7; le"),
+        (table(action=WORDS), r"action .* 2 words .* \{'left': 0, 'right': 1\}"),
+        (table(action=WORDS.astype(object)), "action .*'left'.* row 0.* 2 words"),
+    ],
+)
+def test_cells_and_columns_that_are_wrong_are_named(tmp_path, given, message):
+    with pytest.raises(ValueError, match=message):
+        envs.read_transitions(given)
+    path = tmp_path / "log.csv"
+    rows = zip(*given.values(), strict=True)
+    path.write_text("\n".join(",".join(map(str, row)) for row in [given, *rows]))
+    columns = message.split(" ")[0] if "missing beside" not in message else "obs_1"
+    with pytest.raises(ValueError, match=columns):
+        envs.read_transitions(path)
+
+
+def test_numbers_in_text_are_numbers():
+    """What `csv.DictReader` gives."""
+    names = list(table())
+    rows = [
+        {n: str(x) for n, x in zip(names, row, strict=True)}
+        for row in zip(*table().values(), strict=True)
+    ]
+    expected = envs.read_transitions(table())
+    columns = {n: np.array([row[n] for row in rows]) for n in names}
+    for given in (columns, rows):
+        found = envs.read_transitions(given)
+        np.testing.assert_array_equal(found.obs, expected.obs)
+        np.testing.assert_array_equal(found.action, expected.action)
+        assert found.action.dtype.kind == "i"
