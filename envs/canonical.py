@@ -144,9 +144,7 @@ def remedy_for(name: str, cell: str, cells: Any) -> str:
         return "; leave such rows out, or the column"
     number = "{" + ", ".join(f"{str(w)!r}: {i}" for i, w in enumerate(words[:8]))
     number += ", ...}" if len(words) > 8 else "}"
-    return (
-        f"; number its {len(words)} words in the order that you mean, such as {number}"
-    )
+    return f"; number its {len(words)} words as you mean them, such as {number}"
 
 
 def _of_objects(name: str, array: np.ndarray) -> np.ndarray:

@@ -131,11 +131,15 @@ def read_fields(fields: Mapping[str, Any], given: Mapping[Any, Any]) -> Transiti
     fields = without_last_steps(fields, given)
     if "step" in fields:
         fields["step"] = _places(fields["step"])
+    fields = {name: x for name, x in fields.items() if x is not None}
     fields = {name: array_of(name, array) for name, array in fields.items()}
     _split_done(fields)
-    for name in ("obs", "action", "reward", "terminated"):
+    for name in ("obs", "action", "reward"):
         if name not in fields:
             raise lacks(name, given)
+    if "terminated" not in fields:
+        tell_no_end(6)
+        fields["terminated"] = np.zeros(np.shape(fields["reward"]), bool)
     fields.setdefault("truncated", np.zeros(np.shape(fields["terminated"]), bool))
     fields = _in_order(fields)
     if "next_obs" not in fields:
@@ -175,6 +179,16 @@ _REMEDIES = {
     ".pickle": "nothing is unpickled: open it yourself and give a mapping of arrays",
     ".pt": "nothing is unpickled: open it yourself and give a mapping of arrays",
 }
+
+
+def tell_no_end(stacklevel: int) -> None:
+    """Warns that nothing says where the task ends episodes."""
+    warnings.warn(
+        "log: terminated is missing: no row is taken for one where the task ends the "
+        "episode, and a model of it never ends one; give zeros to say so, or the flags "
+        "(columns={'terminated': ...} names others)",
+        stacklevel=stacklevel,
+    )
 
 
 def _in_order(fields: dict[str, Any]) -> dict[str, Any]:

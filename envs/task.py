@@ -17,10 +17,14 @@ import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
+from gymnax.environments import spaces as gymnax_spaces
 from jax.core import Tracer
 
 from envs import registry
 from envs.contract import check_contract
+from envs.gymnasium_spaces import to_gymnasium
+from envs.obs_checks import ObsWatch
+from envs.old_gym import looks_old, not_gymnasium
 from envs.play import (
     Episodes,
     as_pytree,
@@ -241,6 +245,10 @@ class Task:
         """Says what is odd about a log."""
         space = self.action_space()
         report(watched_rows(log, space), space, self.name, unit="transitions")
+        obs_space = self.env.observation_space(self.params)
+        if isinstance(obs_space, gymnax_spaces.Box | gymnax_spaces.Discrete):
+            watch = ObsWatch(to_gymnasium(obs_space), self.name)
+            watch.look(np.concatenate([log.obs, log.next_obs]), stacklevel=5)
 
 
 @functools.partial(jax.jit, static_argnames=("env", "num_episodes", "num_axes"))
@@ -347,11 +355,14 @@ def is_gymnasium(task: Any) -> bool:
 
 def _is_environment(env: Any) -> bool:
     methods = ("reset", "step", "action_space", "observation_space")
-    return all(hasattr(env, method) for method in methods) and not isinstance(env, type)
+    has_all = all(hasattr(env, method) for method in methods)
+    return has_all and not isinstance(env, type) and not looks_old(env)
 
 
 def _not_a_task(task: Any) -> str:
     found = shown(task)
+    if looks_old(task):
+        return not_gymnasium(task)
     if isinstance(task, type):
         found = f"the class {task.__name__}; write {task.__name__}()"
     return (

@@ -293,3 +293,19 @@ def test_numbers_in_text_are_numbers():
         np.testing.assert_array_equal(found.obs, expected.obs)
         np.testing.assert_array_equal(found.action, expected.action)
         assert found.action.dtype.kind == "i"
+
+
+@pytest.mark.parametrize("absent", [True, False])
+def test_flags_that_are_missing_are_told_whatever_holds_the_log(absent):
+    rows = log(terminates=False)
+    names = ["obs", "action", "reward", "next_obs"]
+    mapping = {name: rows[name] for name in names}
+    if not absent:
+        mapping |= {"terminated": None, "truncated": None}
+    found = []
+    for given in (mapping, tuple(mapping.values())):
+        with pytest.warns(UserWarning, match="log: terminated is missing"):
+            found.append(oswm.read_log(given))
+    for rows in found:
+        assert not rows.terminated.any() and not rows.truncated.any()
+        assert envs.episodes_of(rows).time_limit == LIMIT
