@@ -104,6 +104,15 @@ def array_of(name: str, value: Any) -> np.ndarray:
     return array
 
 
+def check_known(name: str, values: Any) -> None:
+    """Raises ValueError, naming the row, where a label is missing."""
+    for place, x in np.ndenumerate(np.asarray(values)):
+        if x is None or x != x or str(x).strip() in ("", "<NA>", "NaT"):
+            raise ValueError(
+                f"{name} must be known for each row, got {x} in row {place[0]}"
+            )
+
+
 def _of_text(name: str, array: np.ndarray) -> np.ndarray:
     """Numbers that are written as text, as `csv.DictReader` gives them."""
     for kind in (np.int64, np.float64):
@@ -111,6 +120,8 @@ def _of_text(name: str, array: np.ndarray) -> np.ndarray:
             return np.char.strip(array).astype(kind)
         except (ValueError, OverflowError):
             continue
+    if array.ndim == 1 and (rows := _of_lists(array)) is not None:
+        return rows
     for place, cell in np.ndenumerate(array):
         if not is_number(cell):
             raise ValueError(
@@ -118,6 +129,20 @@ def _of_text(name: str, array: np.ndarray) -> np.ndarray:
                 f"{place[0] if place else 0}{remedy_for(name, cell, array)}"
             )
     raise ValueError(f"{name} must be numbers, got text")
+
+
+def _of_lists(array: np.ndarray) -> np.ndarray | None:
+    """Rows that are written as lists, "[0.1, 0.2]" or "[0.1 0.2]", as pandas does."""
+    rows = []
+    for cell in array:
+        text = cell.strip()
+        if not (text.startswith("[") and text.endswith("]")):
+            return None
+        words = text[1:-1].replace(",", " ").split()
+        if not words or not all(map(is_number, words)):
+            return None
+        rows.append([float(word) for word in words])
+    return np.array(rows) if len({len(row) for row in rows}) == 1 else None
 
 
 def is_number(cell: str) -> bool:
@@ -140,7 +165,10 @@ def remedy_for(name: str, cell: str, cells: Any) -> str:
     if str(cell).strip().lower() in _MISSING:
         return "; it stands for a missing value: leave such rows out"
     words = np.unique(np.asarray(cells).astype(str))
-    if any(map(is_number, words)) or len(words) > _MOST_WORDS:
+    if all(is_number(str(w).strip().rstrip("%").replace(",", "")) for w in words):
+        return "; write plain numbers, without % and marks of thousands"
+    is_action = "action" in name.lower() or name.lower().startswith("act")
+    if any(map(is_number, words)) or len(words) > _MOST_WORDS or not is_action:
         return "; leave such rows out, or the column"
     number = "{" + ", ".join(f"{str(w)!r}: {i}" for i, w in enumerate(words[:8]))
     number += ", ...}" if len(words) > 8 else "}"

@@ -12,6 +12,7 @@ import warnings
 
 import numpy as np
 
+from envs.log_mistakes import tell_mistakes
 from envs.log_padding import without_padding
 from envs.log_resets import without_resets
 from envs.log_trace import Trace, size_of
@@ -75,12 +76,15 @@ def only_steps(transitions: Transitions) -> Transitions:
     """Valid transitions without padding, and without resets that look like steps.
 
     Warns:
-        UserWarning: Rows are left out; says which, and what is lost with them.
+        UserWarning: Rows are left out; says which, and what is lost with them. Or flags
+            look inverted.
 
     Raises:
-        ValueError: The transitions are not valid.
+        ValueError: The transitions are not valid, or `next_obs` is something else.
     """
-    return without_resets(without_padding(transitions.validate()))
+    rows = without_padding(transitions.validate())
+    tell_mistakes(rows)
+    return without_resets(rows)
 
 
 def in_order(transitions: Transitions) -> Transitions:

@@ -26,16 +26,16 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import gymnasium
 import numpy as np
 
-from envs.canonical import FIELDS, array_of, as_flags
+from envs.canonical import FIELDS, array_of, as_flags, check_known
 from envs.episodes import only_steps
-from envs.log_columns import Columns, lacks, named
+from envs.log_columns import Columns, field_of, lacks, named
 from envs.log_files import is_zip, read_csv, read_hdf5, read_npz
 from envs.log_padding import without_padding
 from envs.log_records import episodes_in, from_records, is_records, without_last_steps
@@ -138,7 +138,7 @@ def read_fields(fields: Mapping[str, Any], given: Mapping[Any, Any]) -> Transiti
         if name not in fields:
             raise lacks(name, given)
     if "terminated" not in fields:
-        tell_no_end(6)
+        tell_no_end(6, [x for x in given if field_of(x)[0] is None])
         fields["terminated"] = np.zeros(np.shape(fields["reward"]), bool)
     fields.setdefault("truncated", np.zeros(np.shape(fields["terminated"]), bool))
     fields = _in_order(fields)
@@ -181,12 +181,19 @@ _REMEDIES = {
 }
 
 
-def tell_no_end(stacklevel: int) -> None:
-    """Warns that nothing says where the task ends episodes."""
+def tell_no_end(stacklevel: int, others: Sequence[Any] = ()) -> None:
+    """Warns that nothing says where the task ends episodes.
+
+    Args:
+        stacklevel: Of the warning.
+        others: Columns that are not read.
+    """
+    unread = ", ".join(map(str, others[:10]))
     warnings.warn(
         "log: terminated is missing: no row is taken for one where the task ends the "
         "episode, and a model of it never ends one; give zeros to say so, or the flags "
-        "(columns={'terminated': ...} names others)",
+        "(columns={'terminated': ...} names others)"
+        + (f"; not read: {unread}" if unread else ""),
         stacklevel=stacklevel,
     )
 
@@ -194,6 +201,7 @@ def tell_no_end(stacklevel: int) -> None:
 def _in_order(fields: dict[str, Any]) -> dict[str, Any]:
     """Sorts rows by episode and step, where these say the place of each row."""
     if fields.get("episode") is not None:
+        check_known("episode", fields["episode"])
         episode = np.asarray(fields["episode"]).astype(str)
         axis = 0 if episode.ndim > 1 else None  # of several columns
         _, first, number = np.unique(

@@ -66,6 +66,17 @@ def say_numbered(obs: Any) -> None:
         )
 
 
+def say_constant(obs: Any) -> None:
+    """Warns where all observations are the same one."""
+    obs = np.asarray(obs)
+    if len(obs) > 1 and (obs == obs[:1]).all():
+        warnings.warn(
+            f"obs: all {len(obs)} rows are the same. If the task shows more, a list of "
+            "one array that is changed in place was kept: keep copies, numpy.array(obs)",
+            stacklevel=3,
+        )
+
+
 def _of_arrays(arrays: Sequence[Any]) -> Transitions:
     if not 4 <= len(arrays) <= len(_FIELDS):
         raise ValueError(

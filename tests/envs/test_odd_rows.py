@@ -309,3 +309,53 @@ def test_flags_that_are_missing_are_told_whatever_holds_the_log(absent):
     for rows in found:
         assert not rows.terminated.any() and not rows.truncated.any()
         assert envs.episodes_of(rows).time_limit == LIMIT
+
+
+def lists(separator):
+    obs, next_obs = (
+        [f"[{separator.join(map(repr, map(float, row)))}]" for row in log()[name]]
+        for name in ("obs", "next_obs")
+    )
+    return log() | {"obs": np.array(obs), "next_obs": np.array(next_obs, object)}
+
+
+@pytest.mark.parametrize("separator", [", ", "  "])
+def test_lists_in_cells_are_rows(separator):
+    found = envs.read_transitions(lists(separator))
+    np.testing.assert_array_equal(found.obs, log()["obs"])
+    np.testing.assert_array_equal(found.next_obs, log()["next_obs"])
+
+
+PERCENT = np.array([f"{i}%" for i in range(410)])
+EPISODE = np.where(np.arange(410) == 5, np.nan, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (lambda rows: {"next_obs": rows["obs"].copy()}, "kept without a copy"),
+        (lambda rows: {"next_obs": rows["next_obs"] - rows["obs"]}, "the change of ob"),
+        (lambda rows: {"reward": PERCENT}, "reward .*'0%' in row 0; write plain numbe"),
+        (lambda rows: {"episode": EPISODE}, "episode must be known .* nan in row 5"),
+    ],
+)
+def test_fields_that_hold_something_else_are_refused(changes, message):
+    rows = log()
+    with pytest.raises(ValueError, match=message):
+        envs.read_transitions(rows | changes(rows))
+
+
+def test_inverted_flags_and_one_array_for_all_rows_are_told():
+    rows = log(terminates=False)
+    none = np.zeros(410, bool)
+    with pytest.warns(UserWarning, match="as if it was inverted"):
+        envs.read_transitions(
+            rows | {"terminated": ~rows["truncated"], "truncated": none}
+        )
+    still = rows | {"obs": np.ones((410, 2)), "next_obs": np.ones((410, 2))}
+    with pytest.warns(UserWarning, match="all 410 rows are the same"):
+        oswm.condition(still, model=oswm.Ridge(), max_steps=5)
+    with pytest.warns(UserWarning, match="initial_obs: 1 of 2 are far outside"):
+        oswm.condition(
+            rows, model=oswm.Ridge(), max_steps=5, initial_obs=[[0, 0], [1e6, 0]]
+        )
