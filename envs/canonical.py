@@ -285,7 +285,8 @@ def _where_bad(name: str, array: np.ndarray) -> str:
     told = ""
     if array.ndim == 2 and array.shape[1] > 1:
         columns = np.flatnonzero(~np.isfinite(array).all(axis=0))
-        told = f" (column {', '.join(map(str, columns[:8]))})"
+        if len(columns) < array.shape[1]:
+            told = f" (column {', '.join(map(str, columns[:8]))})"
     if name == "next_obs":
         told += (
             "; if those are the last rows of episodes, whose next_obs is not known, "

@@ -41,9 +41,9 @@ def tell_mistakes(rows: Transitions) -> None:
     is_often = terminated.mean() > 0.5 and moves.mean() > _MOST
     if is_often and follows[terminated[:-1]].mean() > _MOST:
         warnings.warn(
-            f"terminated: it is set in {terminated.sum()} of {len(ended)} rows, and the "
-            "rows go on after it, as if it was inverted (not_done, a mask of what goes "
-            "on); give 1 - terminated then",
+            f"terminated: it is set in {terminated.sum()} of {len(ended)} rows, and "
+            "the rows go on after it, as if it was inverted (not_done, a mask of what "
+            "goes on); give 1 - terminated then",
             stacklevel=4,
         )
     if (goes_on & moves).sum() <= _FEWEST or follows[goes_on].mean() > 1 - _MOST:

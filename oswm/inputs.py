@@ -71,8 +71,8 @@ def say_constant(obs: Any) -> None:
     obs = np.asarray(obs)
     if len(obs) > 1 and (obs == obs[:1]).all():
         warnings.warn(
-            f"obs: all {len(obs)} rows are the same. If the task shows more, a list of "
-            "one array that is changed in place was kept: keep copies, numpy.array(obs)",
+            f"obs: all {len(obs)} rows are the same. If the task shows more, one array "
+            "was kept that is changed in place: keep copies, numpy.array(obs)",
             stacklevel=3,
         )
 
