@@ -11,6 +11,7 @@ from envs.policy_checks import is_discrete
 from envs.spaces import Spaces
 from envs.task import open_task, split_arguments
 from jaxrl_runs.values import REQUIRED, Function, Integer
+from jaxrl_se.policies import HoldsPolicy
 
 __all__ = ["Episodes", "evaluate", "play"]
 
@@ -84,7 +85,8 @@ def evaluate(
             f"agent {type(policy).__name__}"
         )
     spaces = getattr(policy, "spaces", None)
-    policy = getattr(policy, "policy", policy)
+    # A policy of somebody's own may well call the one that it wraps `policy`.
+    policy = policy.policy if isinstance(policy, HoldsPolicy) else policy
     if not isinstance(policy, RecurrentPolicy):
         POLICY.check("policy", policy)
     Integer(0, optional=True).check("num_axes", num_axes)
