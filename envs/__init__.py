@@ -45,6 +45,7 @@ from envs.terminating import TerminatingTimeLimit
 from envs.transitions import Transitions
 from envs.typed import TypedEnvironment
 from envs.wrapper import Wrapper
+from jaxrl_runs.keywords import explain_keywords
 
 __all__ = [
     "ActionRepeat",
@@ -86,3 +87,5 @@ __all__ = [
     "spec",
     "unregister",
 ]
+
+explain_keywords(globals(), __all__)

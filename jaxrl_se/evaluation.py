@@ -82,6 +82,11 @@ def evaluate(
     params, (key, num_episodes) = split_arguments(
         "evaluate", task, args, kwargs, {"key": REQUIRED, "num_episodes": 10}
     )
+    if hasattr(policy, "policy_weights"):
+        raise TypeError(
+            "policy must be a trained one, jaxrl_se.train(agent, ...).policy, got the "
+            f"agent {type(policy).__name__}"
+        )
     spaces = getattr(policy, "spaces", None)
     # A policy of somebody's own may well call the one that it wraps `policy`.
     policy = policy.policy if isinstance(policy, HoldsPolicy) else policy
