@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, overload
 
 import jax
@@ -95,18 +94,17 @@ def evaluate(
     Integer(0, optional=True).check("num_axes", num_axes)
     opened = open_task(task, params)
     spaces = spaces or getattr(policy, "spaces", None)
-    if isinstance(spaces, Spaces) and _is_flat(spaces, opened.spaces):
+    if _sees_vectors_of(opened.spaces, policy, spaces):
         policy, spaces = FlatPolicy(policy, opened.spaces), opened.spaces
     _check_spaces(policy, spaces, opened)
     return opened.play(policy, key, num_episodes, num_axes=num_axes)[0]
 
 
-def _is_flat(spaces: Spaces, own: Spaces) -> bool:
-    """Whether an agent saw as vectors, in a synthetic environment, what a task shows."""
-    is_picture = own.obs_shape != (own.obs_size,)
-    return is_picture and spaces == dataclasses.replace(
-        own, obs_shape=(own.obs_size,), obs_dtype="float32"
-    )
+def _sees_vectors_of(own: Spaces, policy: Any, spaces: Any) -> bool:
+    """Whether an agent was trained on vectors of what a task shows as pictures."""
+    size = getattr(getattr(policy, "network", None), "in_size", None)
+    seen = spaces.obs_shape if isinstance(spaces, Spaces) else (size,)
+    return own.obs_shape != seen == (own.obs_size,)
 
 
 def _check_spaces(policy: Any, spaces: Any, task: Any) -> None:
