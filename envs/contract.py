@@ -71,9 +71,8 @@ def _check_params(env: Any, params: Any, label: str) -> None:
             f"env.default_params.replace(...), got {shown(params)}"
         )
     limit = getattr(params, "max_steps_in_episode", None)
-    if isinstance(limit, int | float | np.generic) and not (
-        limit >= 1 and (math.isinf(limit) or limit == round(limit))
-    ):
+    number = float(limit) if isinstance(limit, int | float | np.generic) else 1.0
+    if not (number >= 1 and (math.isinf(number) or number == round(number))):
         raise ValueError(
             f"params of {label!r}: max_steps_in_episode must be a whole number of at "
             f"least 1, got {shown(limit)}"

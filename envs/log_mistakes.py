@@ -60,7 +60,8 @@ def tell_mistakes(rows: Transitions) -> None:
     if obs.dtype.kind != "f" or obs.ndim != 2:
         return
     gaps = np.abs(obs[:-1] + change[:-1] - obs[1:])
-    if (gaps <= 1e-5 * (1 + np.abs(obs[1:]))).all(axis=1)[goes_on].mean() > _MOST:
+    is_change = np.all(gaps <= 1e-5 * (1 + np.abs(obs[1:])), axis=1)
+    if np.mean(np.asarray(is_change)[goes_on]) > _MOST:
         raise ValueError(
             "next_obs holds the change of obs, not what was observed next; give obs + "
             "next_obs"

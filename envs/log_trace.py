@@ -61,12 +61,12 @@ class Trace:
         """Whether observations [K, D] are the same ones, [K]."""
         gaps = np.abs(first - second)
         is_close = size_of(gaps / self.spread) <= self.same
-        return is_close | (gaps <= self.precision).all(axis=1)
+        return np.asarray(is_close | np.all(gaps <= self.precision, axis=1))
 
     def same_numbers(self, distance: int) -> np.ndarray:
         """As `follows`, number for number, within what rounding leaves."""
         gaps = np.abs(self.next_obs[:-distance] - self.obs[distance:])
-        return (gaps <= self.precision).all(axis=1)
+        return np.asarray(np.all(gaps <= self.precision, axis=1))
 
     def follows(self, distance: int) -> np.ndarray:
         """Whether row i + distance continues row i, [N - distance]."""

@@ -316,11 +316,6 @@ def _chosen(
     """
     if evolution is None:
         evolution = _default(task, found, config)
-        evolution = evolution.replace(
-            fitness_episodes=config.fitness_episodes,
-            patience=_PATIENCE,
-            max_steps=evolution.max_steps * config.fitness_episodes,
-        )
     proxy = evolution.proxy.make(*task.pair)
     if isinstance(evolution.proxy, SyntheticConfig):
         shape = dataclasses.replace(evolution.proxy, obs_range=None)
@@ -334,12 +329,16 @@ def _default(task: envs.Task, found: Probe, config: LogConfig) -> EvolutionConfi
     budget = Budget(config.model_steps // share + found.steps)
     try:
         with_agents = config.with_agents is not False
-        return default_config(task.pair, found, budget, with_agents=with_agents)
+        chosen = default_config(task.pair, found, budget, with_agents=with_agents)
     except BudgetError as error:
         raise ValueError(
             f"model_steps must be at least {(error.needed - found.steps) * share:,} "
             f"for episodes of {error.length:,} steps, got {config.model_steps:,}"
         ) from error
+    assert chosen.max_steps is not None
+    return chosen.replace(
+        fitness_episodes=share, patience=_PATIENCE, max_steps=chosen.max_steps * share
+    )
 
 
 def lean(params: Any) -> Any:

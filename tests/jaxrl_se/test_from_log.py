@@ -114,12 +114,14 @@ def test_a_log_chooses_its_evolution(log):
     chosen, proxy = from_log._chosen(task, found, config, None)
     assert [type(agent) for agent in chosen.agents] == [BestResponse, DDQN, PPO]
     # A fifth is left for agents.
-    assert chosen.max_generations == 24 and chosen.fitness_episodes == 4
+    spent = 4 * (4 * 32 * 20 * 30 // 4 + found.steps) * 4 // 5
+    assert chosen.max_steps == pytest.approx(spent, abs=8)
+    assert chosen.fitness_episodes == 4
     assert Spaces.of(*proxy) == found.spaces and chosen.proxy.obs_range is None
     low, high = np.transpose(found.obs_range)
     np.testing.assert_allclose(proxy[1].obs_range, np.stack([low, high], 1), rtol=1e-6)
     chosen, _ = from_log._chosen(task, found, config.replace(with_agents=False), None)
-    assert chosen.max_generations == 30
+    assert chosen.max_steps == pytest.approx(spent * 5 // 4, abs=8)
 
 
 def test_a_mapping_is_a_log_too(result, log):

@@ -13,13 +13,12 @@ from flax import struct
 import envs
 import jaxrl_se
 from envs.spaces import Spaces
-from jaxrl_se.agents import DDQN, PPO, SAC, TD3, RecurrentPPO
+from jaxrl_se.agents import DDQN, PPO, TD3, RecurrentPPO
 from jaxrl_se.agents.observations import ObsStatistics
 
 SIZES: dict[str, Any] = {"hidden_sizes": (8,), "normalize_observations": True}
 AGENTS = {
     "DDQN": DDQN(**SIZES, batch_size=8),
-    "SAC": SAC(**SIZES, batch_size=8),
     "PPO": PPO(**SIZES, num_envs=2, rollout_steps=32, num_minibatches=2),
     "RecurrentPPO": RecurrentPPO(
         normalize_observations=True,
