@@ -8,7 +8,6 @@ that the log itself shows (last bits, rounded decimals).
 from __future__ import annotations
 
 import dataclasses
-import warnings
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from envs.log_padding import without_padding
 from envs.log_resets import without_resets
 from envs.log_trace import Trace, size_of
 from envs.transitions import Transitions
+from jaxrl_runs.warn import warn_user
 
 _MOST_ENVIRONMENTS = 256  # In parallel, of which rows take turns.
 _ALONE = 1
@@ -99,7 +99,7 @@ def in_order(transitions: Transitions) -> Transitions:
     try:
         return episodes_of(transitions).rows
     except SwappedError as error:
-        warnings.warn(str(error), stacklevel=3)
+        warn_user(str(error))
     except OrderError:
         pass  # Whoever needs episodes will ask for them.
     return only_steps(transitions)
@@ -160,12 +160,11 @@ def _found(
     marked = rows.truncated.any() or rows.episode is not None
     if not marked or gaps.sum() <= breaks.sum() or not _is_short(trace, gaps):
         return gaps
-    warnings.warn(
+    warn_user(
         f"transitions: {gaps.sum()} of {(~breaks).sum()} rows that end no episode do "
         "not have the obs of the next row as next_obs, but nearly: rows between them "
         "are taken to be missing, and episodes to go on as the log marks them. The "
         "time limit is longer than the rows show then; give max_steps",
-        stacklevel=4,
     )
     return np.zeros_like(gaps)
 
@@ -204,12 +203,11 @@ def _check_order(rows: Transitions, trace: Trace, breaks: np.ndarray) -> int | N
         for distance in range(2, min(_MOST_ENVIRONMENTS, num_rows // 2) + 1):
             goes_on = ~ended[:-distance]
             if goes_on.any() and first.follows(distance)[goes_on].mean() >= 0.5:
-                warnings.warn(
+                warn_user(
                     f"transitions: {told}; each continues {distance} rows later, so "
                     f"they are taken for {distance} environments in turn. To say so, "
                     "give an episode (or env_id) for each row, or arrays [steps, "
                     "environments, ...]",
-                    stacklevel=4,
                 )
                 return distance
     if _is_shuffled(trace):
@@ -220,11 +218,10 @@ def _check_order(rows: Transitions, trace: Trace, breaks: np.ndarray) -> int | N
         )
     if (rows.terminated | rows.truncated).any() and _is_smooth(trace):
         return None
-    warnings.warn(
+    warn_user(
         f"transitions: {told}, nor of any other row. Each row is taken for an episode "
         "of its own, of which the time limit is not known; pass max_steps and "
         "initial_obs if that is not so",
-        stacklevel=4,
     )
     return _ALONE
 
@@ -268,11 +265,10 @@ def _check_ends(rows: Transitions, follows: np.ndarray) -> None:
         terminated = terminated & (np.diff(np.asarray(rows.episode)) == 0)
     if terminated.sum() < 3 or follows[terminated].mean() < 0.9:
         return
-    warnings.warn(
+    warn_user(
         f"transitions: after {(follows & terminated).sum()} of {terminated.sum()} "
         "terminations the next row starts from next_obs, as if the episode went on. "
         "Vectorised loggers write this: either next_obs of a last row is already the "
         "first observation of the next episode (use the final observation instead), or "
         "a row without an action stands between episodes (leave it out)",
-        stacklevel=3,
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-import warnings
 from typing import Any, Literal, get_args
 
 import gymnasium
@@ -39,6 +38,7 @@ from jaxrl_runs.values import (
     as_keys,
     shown,
 )
+from jaxrl_runs.warn import warn_user
 
 EngineName = Literal["envpool", "gymnasium", "gymnasium-processes"]
 ENGINES: tuple[EngineName, ...] = ("envpool", "gymnasium", "gymnasium-processes")
@@ -244,9 +244,7 @@ class ExternalTask(Task):
         if self.faults:
             more = f", and {len(self.faults) - 3} more" if len(self.faults) > 3 else ""
             named = "; ".join(map(str, self.faults[:3]))
-            warnings.warn(
-                f"task {self.name!r}: {named}{more}", RuntimeWarning, stacklevel=3
-            )
+            warn_user(f"task {self.name!r}: {named}{more}", RuntimeWarning)
 
     def close(self) -> None:
         """Closes the environments; they are made again when they are needed."""

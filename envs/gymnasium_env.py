@@ -128,7 +128,7 @@ class GymnasiumEnv(gymnasium.Env):
         return next_obs, float(outputs.reward), terminated, truncated, info
 
     def _shown(self, obs: Any) -> Any:
-        self._watch.look(np.asarray(obs)[None] if self._is_single else (), 4)
+        self._watch.look(np.asarray(obs)[None] if self._is_single else ())
         if self._is_flat:
             return unflatten_obs(self.observation_space, obs)
         return to_numpy(self.observation_space, obs)

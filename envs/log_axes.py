@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
+
+from jaxrl_runs.warn import warn_user
 
 EPISODE = "episode"
 _ONE_PER_ROW = ("reward", "terminated", "truncated", EPISODE)
@@ -40,11 +40,10 @@ def environment_by_environment(arrays: dict[str, np.ndarray]) -> dict[str, np.nd
                 f"environments) to go with terminated, got {array.shape}"
             )
     if shape[1] >= _FEWEST and _is_swapped(arrays):
-        warnings.warn(
+        warn_user(
             f"transitions: arrays [{shape[0]}, {shape[1]}, ...] should be [steps, "
             "environments, ...], but observations follow each other along the second "
             "axis: they are taken for [environments, steps, ...]",
-            stacklevel=5,
         )
         arrays = {name: np.swapaxes(array, 0, 1) for name, array in arrays.items()}
     return _flattened(arrays)

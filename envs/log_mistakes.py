@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
-
 import jax
 import numpy as np
 
 from envs.log_trace import Trace
 from envs.transitions import Transitions
+from jaxrl_runs.warn import warn_user
 
 _MOST = 0.8
 _FEWEST = 10  # Rows that show it.
@@ -40,21 +39,19 @@ def tell_mistakes(rows: Transitions) -> None:
         goes_on &= np.diff(np.asarray(rows.episode)) == 0
     is_often = terminated.mean() > 0.5 and moves.mean() > _MOST
     if is_often and follows[terminated[:-1]].mean() > _MOST:
-        warnings.warn(
+        warn_user(
             f"terminated: it is set in {terminated.sum()} of {len(ended)} rows, and "
             "the rows go on after it, as if it was inverted (not_done, a mask of what "
             "goes on); give 1 - terminated then",
-            stacklevel=4,
         )
     if (goes_on & moves).sum() <= _FEWEST or follows[goes_on].mean() > 1 - _MOST:
         return
     same = (np.abs(trace.next_obs - trace.obs) <= trace.precision).all(axis=1)
     if same.all():
-        warnings.warn(
+        warn_user(
             "next_obs is obs in all rows, while obs changes from row to row: it was "
             "kept without a copy (numpy.array(obs)), or before the step; leave it out, "
             "and it is the obs of the next row",
-            stacklevel=4,
         )
     obs, change = np.asarray(rows.obs), np.asarray(rows.next_obs)
     if obs.dtype.kind != "f" or obs.ndim != 2:

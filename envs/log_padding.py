@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 
 import numpy as np
 
 from envs.log_trace import Trace, size_of
 from envs.transitions import Transitions
+from jaxrl_runs.warn import warn_user
 
 _FEWEST = 2  # Rows of padding that are told from a coincidence.
 _JUMP = 3.0  # Times a typical step.
@@ -47,12 +47,11 @@ def without_padding(rows: Transitions) -> Transitions:
     padding = _zeros(rows, zero, starts) | _repeated(rows, same, starts)
     if padding.sum() < _FEWEST or padding.all():
         return rows
-    warnings.warn(
+    warn_user(
         f"transitions: {padding.sum()} of {len(rows)} rows, first row "
         f"{int(padding.argmax())}, are zeros in all fields after an episode's end, or "
         " repeat its last row: they are taken for padding and left out; give a mask "
         "or the rows that are meant to say so yourself",
-        stacklevel=4,
     )
     kept = ~padding
     given = {f.name: getattr(rows, f.name) for f in dataclasses.fields(rows)}

@@ -8,12 +8,12 @@ row of its own leads from the one to the other. A model would learn both as dyna
 from __future__ import annotations
 
 import dataclasses
-import warnings
 
 import numpy as np
 
 from envs.log_trace import Trace, size_of
 from envs.transitions import Transitions
+from jaxrl_runs.warn import warn_user
 
 _NEARLY_ALL = 0.8  # Of the ends of a kind: collectors treat all of them alike.
 _NEW = 0.2  # Of moves between numbered states that no ordinary step makes.
@@ -44,11 +44,10 @@ def without_resets(rows: Transitions) -> Transitions:
     if shifted.any():
         _tell_shifted(rows, ends, shifted)
     else:
-        warnings.warn(
+        warn_user(
             f"transitions: {between.sum()} rows, each after the end of an episode, "
             "lead from its last observation to the first one of the next (next-step "
             "autoreset); they are no steps of the task and are left out",
-            stacklevel=4,
         )
     return _kept(rows, ends, shifted, between)
 
@@ -177,7 +176,7 @@ def _tell_shifted(rows: Transitions, ends: _Ends, shifted: np.ndarray) -> None:
             "episodes are one step shorter than they were: give "
             f"max_steps={longest}, the longest truncated one's"
         )
-    warnings.warn(
+    warn_user(
         f"transitions: next_obs of a last row is already the first observation of the "
         f"next episode, in {shifted.sum()} of {ends.ended.sum()} rows that end one "
         "(collectors that reset by themselves write this). What the action led to is "
@@ -185,5 +184,4 @@ def _tell_shifted(rows: Transitions, ends: _Ends, shifted: np.ndarray) -> None:
         + "".join(f"; {text}" for text in lost)
         + ". Log the final observation instead (Gymnasium's vector environments have "
         "it in infos['final_obs'])",
-        stacklevel=5,
     )

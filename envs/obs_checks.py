@@ -6,11 +6,12 @@ often wrong, but whatever scales by their bounds (policies, networks) goes wrong
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import gymnasium
 import numpy as np
+
+from jaxrl_runs.warn import warn_user
 
 _ROOM = 1e-5  # Programs round: relative to the bounds.
 
@@ -65,16 +66,15 @@ class ObsWatch:
         self._space, self._label = space, label
         self._is_said = False
 
-    def look(self, obs: Any, stacklevel: int = 3) -> None:
+    def look(self, obs: Any) -> None:
         """Looks at a batch [N, ...]."""
         if self._is_said or not len(obs):
             return
         found = outside(self._space, obs)
         if found is not None:
             self._is_said = True
-            warnings.warn(
+            warn_user(
                 f"task {self._label!r}: observations leave the observation space that "
                 f"it declares: {found}; mend the space or the observations "
                 "(gymnasium.wrappers.ClipObservation, say)",
-                stacklevel=stacklevel,
             )

@@ -6,7 +6,6 @@ JAX they are looked at in the program that plays, and reported once it is done.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +16,7 @@ from flax import struct
 
 from envs.spaces import OneHot
 from jaxrl_runs.values import shown
+from jaxrl_runs.warn import warn_user
 
 _ROOM = 1e-5  # Scaling to bounds rounds: relative to them.
 
@@ -168,17 +168,14 @@ def report(
         )
         if is_discrete(space):
             raise ValueError(text)
-        warnings.warn(
-            f"{text}; they were played as they are", RuntimeWarning, stacklevel=4
-        )
+        warn_user(f"{text}; they were played as they are", RuntimeWarning)
     if watched.unended.any():
         raise RuntimeError(unended(label, most))
     if watched.nan.any():
-        warnings.warn(
+        warn_user(
             f"task {label!r} gave NaN, as a reward or in an observation, in "
             f"{int(np.sum(watched.nan))} of {number} {unit}",
             RuntimeWarning,
-            stacklevel=4,
         )
 
 
@@ -229,11 +226,10 @@ def check_rows(actions: np.ndarray, space: Any, label: str) -> bool:
 
 def say_outside(space: Any, label: str) -> None:
     """Warns that continuous actions leave their bounds."""
-    warnings.warn(
+    warn_user(
         f"policy must give {described(space)} for task {label!r}, got some outside; "
         "they were played as they are",
         RuntimeWarning,
-        stacklevel=2,
     )
 
 

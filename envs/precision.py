@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
+
+from jaxrl_runs.warn import warn_user
 
 # Squares and sums of a thousand of them have to stay below 3e38.
 _LARGEST = 1e15
@@ -61,12 +62,11 @@ def _check_size(name: str, where: str, numbers: np.ndarray) -> None:
     far = distance > _FAR.get(name, _FAR_ELSEWHERE) * usual
     if usual > 0 and far.any() and far.mean() <= _FEW:
         row = int(np.argmax(distance))
-        warnings.warn(
+        warn_user(
             f"{name}: {far.sum()} of {len(numbers)} rows{where} are far from all the "
             f"others, such as {numbers[row]:g} in row {row} (the column's median is "
             f"{np.median(numbers):g}); if that stands for a missing value, leave such "
             "rows out",
-            stacklevel=5,
         )
 
 
@@ -79,11 +79,10 @@ def _check_repeated(name: str, where: str, numbers: np.ndarray) -> None:
             continue
         distance = min(abs(extreme - others.min()), abs(extreme - others.max()))
         if distance > _FAR.get(name, _REPEATED) * np.ptp(others):
-            warnings.warn(
+            warn_user(
                 f"{name}: {share:.0%} of the rows{where} have {extreme:g}, all others "
                 f"{others.min():g} to {others.max():g}; if that stands for a missing "
                 "value, leave such rows out",
-                stacklevel=6,
             )
 
 
@@ -110,9 +109,8 @@ def _check_rounded(name: str, where: str, numbers: np.ndarray) -> None:
     size = np.float32(np.abs(numbers).max())
     gap = float(np.spacing(size))
     if numbers.std() < gap / _COARSE:
-        warnings.warn(
+        warn_user(
             f"{name}: the numbers{where} are about {size:.10g} in float32, whose next "
             f"number is {gap:g} away: differences below that are lost. If they are "
             "time stamps, subtract the first one in float64, or leave them out",
-            stacklevel=5,
         )

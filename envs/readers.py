@@ -25,7 +25,6 @@ it has actions.
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,6 +39,7 @@ from envs.log_files import is_zip, read_csv, read_hdf5, read_npz
 from envs.log_padding import without_padding
 from envs.log_records import episodes_in, from_records, is_records, without_last_steps
 from envs.transitions import Transitions
+from jaxrl_runs.warn import warn_user
 from jaxrl_runs.weight_files import MAX_BYTES
 
 _MOST_COLUMNS = 256  # Of a picture, as many pixels are looked at.
@@ -138,7 +138,7 @@ def read_fields(fields: Mapping[str, Any], given: Mapping[Any, Any]) -> Transiti
         if name not in fields:
             raise lacks(name, given)
     if "terminated" not in fields:
-        tell_no_end(6, [x for x in given if field_of(x)[0] is None])
+        tell_no_end([x for x in given if field_of(x)[0] is None])
         fields["terminated"] = np.zeros(np.shape(fields["reward"]), bool)
     fields.setdefault("truncated", np.zeros(np.shape(fields["terminated"]), bool))
     fields = _in_order(fields)
@@ -181,20 +181,18 @@ _REMEDIES = {
 }
 
 
-def tell_no_end(stacklevel: int, others: Sequence[Any] = ()) -> None:
+def tell_no_end(others: Sequence[Any] = ()) -> None:
     """Warns that nothing says where the task ends episodes.
 
     Args:
-        stacklevel: Of the warning.
         others: Columns that are not read.
     """
     unread = ", ".join(map(str, others[:10]))
-    warnings.warn(
+    warn_user(
         "log: terminated is missing: no row is taken for one where the task ends the "
         "episode, and a model of it never ends one; give zeros to say so, or the flags "
         "(columns={'terminated': ...} names others)"
         + (f"; not read: {unread}" if unread else ""),
-        stacklevel=stacklevel,
     )
 
 
@@ -214,11 +212,10 @@ def _in_order(fields: dict[str, Any]) -> dict[str, Any]:
         return fields
     step = np.asarray(step)
     if "episode" not in fields and (number := _in_turn(step, fields["obs"])) > 1:
-        warnings.warn(
+        warn_user(
             f"step: each value stands in {number} rows one after another, whose "
             f"observations go on {number} rows later: they are taken for those of "
             f"{number} environments in turn; give env_id to say so yourself",
-            stacklevel=5,
         )
         fields["episode"] = np.arange(len(step)) % number
     episode = fields.get("episode", np.zeros(step.shape, int))
@@ -289,10 +286,9 @@ def _with_next_obs(fields: dict[str, Any]) -> dict[str, Any]:
     if rows.episode is not None:
         ended = ended | np.append(np.diff(np.asarray(rows.episode)) != 0, True)
     elif not ended.any():
-        warnings.warn(
+        warn_user(
             "next_obs is missing and no row ends an episode: all rows are taken for "
             "one episode",
-            stacklevel=4,
         )
     ended[-1] = True
     if rows.episode is None:
@@ -328,11 +324,10 @@ def _with_last_obs(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         arrays = {name: array[:, None] for name, array in arrays.items()}
     episode = np.cumsum(np.roll(inside, 1, axis=0), axis=0)
     episode = episode + (episode.max() + 1) * np.arange(episode.shape[1])
-    warnings.warn(
+    warn_user(
         f"next_obs is missing: {inside.sum()} rows that end episodes are left out, as "
         "the observation behind them is that of a reset; episodes are one step shorter "
         "than they were: give max_steps",
-        stacklevel=5,
     )
     kept = ~inside.T
     rows = {name: np.swapaxes(array, 0, 1)[kept] for name, array in arrays.items()}
@@ -350,12 +345,11 @@ def _tell_disorder(obs: np.ndarray, ended: np.ndarray) -> None:
         return
     if np.median(follows) < 0.7 * np.median(anywhere):
         return
-    warnings.warn(
+    warn_user(
         "next_obs is missing, and a row's observation is no closer to the next row's "
         "than to any other's: rows seem to be shuffled or of several environments; "
         "give the columns step or env_id (columns={'episode': ...} names others), or "
         "next_obs",
-        stacklevel=5,
     )
 
 
@@ -367,8 +361,7 @@ def _tell_left_out(ended: np.ndarray, terminated: Any, truncated: Any) -> None:
         lost.append("episodes are one step shorter than they were: give max_steps")
     if not lost:
         return
-    warnings.warn(
+    warn_user(
         f"next_obs is missing: the last rows of {ended.sum()} episodes are left out"
         + "".join(f", and {text}" for text in lost),
-        stacklevel=5,
     )

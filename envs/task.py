@@ -248,7 +248,7 @@ class Task:
         obs_space = self.env.observation_space(self.params)
         if isinstance(obs_space, gymnax_spaces.Box | gymnax_spaces.Discrete):
             watch = ObsWatch(to_gymnasium(obs_space), self.name)
-            watch.look(np.concatenate([log.obs, log.next_obs]), stacklevel=5)
+            watch.look(np.concatenate([log.obs, log.next_obs]))
 
 
 @functools.partial(jax.jit, static_argnames=("env", "num_episodes", "num_axes"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from finetune.cells import Rows, is_missing
 from finetune.meta_dataset import MetaDataset, check_repetitions, check_values
 from finetune.space import Categorical, SearchSpace
 from jaxrl_runs.values import FLAG, PATH
+from jaxrl_runs.warn import warn_user
 
 _FILES = ("config", "curve", "cost", "meta")
 _EPOCH = re.compile(r"(?:epoch[ _-]?)?(\d+)(?:\.0*)?", re.IGNORECASE)
@@ -200,10 +200,9 @@ def _read_meta(rows: Rows, names, dataset, dataset_names, wanted):
             if len(numbers) == len(values):
                 wanted.append(name)
             else:
-                warnings.warn(
+                warn_user(
                     f"meta.csv: column {name!r} is left out: {len(numbers)} of "
                     f"{len(values)} cells are numbers",
-                    stacklevel=3,
                 )
     absent = [name for name in wanted if name not in rows.header]
     if absent:

@@ -26,7 +26,6 @@ import hashlib
 import json
 import math
 import time
-import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -41,6 +40,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from finetune.space import Config, Float, Hyperparameter, SearchSpace
 from finetune.tuner import Tuner
+from jaxrl_runs.warn import warn_user
 
 _CLAIM, _TOLD, _SECONDS, _END = (
     "finetune:claim",
@@ -298,10 +298,9 @@ class TunerSampler(optuna.samplers.BaseSampler):
                 return
             if time.monotonic() > deadline:
                 self._given_up |= waiting
-                warnings.warn(
+                warn_user(
                     f"trials {sorted(waiting)} were begun and have chosen nothing; "
                     "going on without them",
-                    stacklevel=2,
                 )
                 return
             time.sleep(0.01)

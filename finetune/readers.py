@@ -6,7 +6,6 @@ there is one; accuracies given in percent are refused unless ``percent=True``.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from finetune.meta_dataset import MetaDataset
 from finetune.npz_tables import read_npz
 from finetune.space import SearchSpace
 from jaxrl_runs.values import FLAG, PATH
+from jaxrl_runs.warn import warn_user
 
 __all__ = ["read", "read_csv", "read_for", "read_json", "read_npz"]
 
@@ -101,10 +101,9 @@ def read_for(
         num_unknown = int((file["hp"][:, unknown] > 0).any(1).sum())
     lacking = [n for n in space.columns if n not in known and n[:4] != "cat:"]
     if num_unknown or lacking:
-        warnings.warn(
+        warn_user(
             f"{path.name}: {num_unknown} of {data.num_runs} runs have choices or "
             f"hyperparameters that the surrogates do not know; lacking: {lacking}",
-            stacklevel=2,
         )
     return data.subset(np.unique(data.dataset).tolist())
 

@@ -8,7 +8,6 @@ import logging
 import os
 import re
 import sys
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,8 @@ from typing import Any
 
 import jax
 import numpy as np
+
+from jaxrl_runs.warn import warn_user
 
 _KEPT = 3
 _ROOM = 1 << 18  # bytes that a checkpoint needs beside the arrays, with much to spare
@@ -148,10 +149,9 @@ class Checkpoints:
         number = len(list(aside.iterdir()))
         destination = aside / f"{step}-{number}"
         os.rename(damaged, destination)
-        warnings.warn(
+        warn_user(
             f"{damaged}: damaged checkpoint skipped and moved to {destination} "
             f"({type(error).__name__}: {_first_line(error)})",
-            stacklevel=4,
         )
 
 

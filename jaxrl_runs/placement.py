@@ -7,8 +7,9 @@ and that is often the folder that a script stands in. Checked once, on import.
 from __future__ import annotations
 
 import importlib.util
-import warnings
 from pathlib import Path
+
+from jaxrl_runs.warn import warn_user
 
 _HOME = Path(__file__).resolve().parent.parent
 _NEEDED = ("envs", "oswm", "finetune", "hardviews", "jaxrl_se")
@@ -54,7 +55,7 @@ def check() -> None:
             raise ImportError(_message(name, other))
     other = hidden_by(_COMMANDS)
     if other is not None:
-        warnings.warn(_message(_COMMANDS, other), stacklevel=2)
+        warn_user(_message(_COMMANDS, other))
 
 
 def _message(name: str, other: Path) -> str:

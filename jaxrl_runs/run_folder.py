@@ -13,7 +13,6 @@ import errno
 import fcntl
 import json
 import os
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +23,7 @@ import numpy as np
 
 from jaxrl_runs.checkpoints import Checkpoints
 from jaxrl_runs.values import FLAG, PATH
+from jaxrl_runs.warn import warn_user
 
 FORMAT_VERSION = 1
 
@@ -154,9 +154,8 @@ class RunFolder:
         if jax.process_count() > 1:
             restored = _from_writer(restored, template)
         if restored is None and self._resume:
-            warnings.warn(
+            warn_user(
                 f"{self.path}: no checkpoint to resume from, starting over",
-                stacklevel=2,
             )
         return restored
 
@@ -211,10 +210,9 @@ class RunFolder:
                 f"({_difference(found.get('config'), config)}); choose another folder"
             )
         if found.get("machine") != machine:
-            warnings.warn(
+            warn_user(
                 f"{self.path}: started on {found.get('machine')}, resumed on {machine}:"
                 " the result can differ in its last bits",
-                stacklevel=3,
             )
 
 

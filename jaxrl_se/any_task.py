@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from typing import Any
 
 import jax
@@ -11,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs.steps import StepKind, Steps
+from jaxrl_runs.warn import warn_user
 from jaxrl_se.agents import BestResponse
 from jaxrl_se.config import EvolutionConfig
 from jaxrl_se.defaults import Budget, default_config
@@ -49,7 +49,7 @@ def look_at(
     config = default_config(task, found, budget, with_agents=with_agents)
     trouble = warn_of(found)
     if trouble is not None:
-        warnings.warn(f"task: {trouble}", stacklevel=3)
+        warn_user(f"task: {trouble}")
     return found, config
 
 

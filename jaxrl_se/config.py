@@ -213,7 +213,7 @@ class EvolutionConfig:
             )
         whole = whole_steps(self.train_steps, self.agents)
         if whole != self.train_steps:
-            say_rounded("train_steps", self.train_steps, whole, stacklevel=4)
+            say_rounded("train_steps", self.train_steps, whole)
             object.__setattr__(self, "train_steps", whole)
 
     def for_task(self, solved_return: float | None) -> EvolutionConfig:

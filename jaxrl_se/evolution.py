@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import sys
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from jaxrl_runs.values import (
     as_key,
     shown,
 )
+from jaxrl_runs.warn import warn_user
 from jaxrl_se.agents.agent import AGENT
 from jaxrl_se.any_task import confirm, goes_on, look_at, spent, with_steps
 from jaxrl_se.config import EvolutionConfig
@@ -301,11 +301,10 @@ def _configured(
             print(probe, file=sys.stderr, flush=True)
     config = (config or EvolutionConfig()).for_task(opened.solved_return)
     if config.stop_return is None and probe is None:
-        warnings.warn(
+        warn_user(
             "stop_return: none is known for this task and scoring, so nothing ends the "
             f"run before max_generations ({config.max_generations}); give one, or "
             "infinity if that is meant",
-            stacklevel=3,
         )
     return probe, config
 

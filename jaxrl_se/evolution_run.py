@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -20,6 +19,7 @@ from envs.steps import Steps
 from jaxrl_runs.devices import naming_lost_processes
 from jaxrl_runs.run_folder import RunFolder
 from jaxrl_runs.values import as_key
+from jaxrl_runs.warn import warn_user
 from jaxrl_se.compiled import compile_together
 from jaxrl_se.generation import Generation, GenerationLog
 from jaxrl_se.not_finite import nan_of_task
@@ -327,11 +327,10 @@ class Run:
         why = "the task's returns are NaN or infinite, or its agents' weights are"
         if not is_outside(task):
             why = nan_of_task(task, self.params.task, self.key)
-        warnings.warn(
+        warn_user(
             f"evolve: all {row['failed_candidates']} fitnesses of generation "
             f"{row['generation']} are NaN or infinite: {why}",
             RuntimeWarning,
-            stacklevel=5,
         )
 
     def _save(self) -> None:

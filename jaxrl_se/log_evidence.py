@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 
 import numpy as np
 
 from envs import Transitions
 from jaxrl_runs.checkpoints import tree_sha256
+from jaxrl_runs.warn import warn_user
 from jaxrl_se.probing import Probe
 
 FEWEST_ROWS = 50
@@ -64,10 +64,9 @@ def check_log(rows: Transitions, *, reward_is_known: bool = False) -> None:
             "thousand are usual"
         )
     if len(rows) < FEW_ROWS:
-        warnings.warn(
+        warn_user(
             f"log: {len(rows)} transitions are few, a thousand are usual: the model of "
             "them may be wrong about most of the task",
-            stacklevel=3,
         )
     if reward_is_known:
         return
@@ -82,20 +81,18 @@ def check_log(rows: Transitions, *, reward_is_known: bool = False) -> None:
             "found: jaxrl_se.evolve(task, real_steps=10_000)"
         )
     if not says_where_to_go(rows):
-        warnings.warn(
+        warn_user(
             "log: no row terminates and the reward depends on the action alone: if the "
             "task has a goal, no row reaches it. Add rows that do, or, where the task "
             "itself can be played, have them found: jaxrl_se.evolve(task, "
             "real_steps=10_000)",
-            stacklevel=3,
         )
     usual = np.median(reward)
     rare = int(np.sum(np.abs(reward - usual) > 1e-6 * max(np.ptp(reward), 1e-30)))
     if 0 < rare < _FEW_REWARDS and not terminated.any():
-        warnings.warn(
+        warn_user(
             f"log: all rewards but {rare} are {usual:g}: so few do not show what earns "
             "them",
-            stacklevel=3,
         )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import warnings
 from typing import Any
 
 import jax
@@ -13,6 +12,7 @@ from jax.core import Tracer
 
 from envs.play import record
 from envs.policy_checks import watched_rows
+from jaxrl_runs.warn import warn_user
 
 _PROBED = 1_000  # Random steps in a task that is suspected.
 
@@ -39,10 +39,9 @@ def say_nan(
     who = "the policy's weights are"
     if num_agents is not None:
         who = f"the weights of {int((~finite).sum())} of {num_agents} policies are"
-    warnings.warn(
+    warn_user(
         f"train: {who} NaN or infinite: {nan_of_task(env, params, key)}",
         RuntimeWarning,
-        stacklevel=3,
     )
 
 

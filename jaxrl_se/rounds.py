@@ -9,7 +9,6 @@ randomness and cost little more than their matrix products.
 from __future__ import annotations
 
 import math
-import warnings
 from functools import partial
 from typing import Any
 
@@ -21,6 +20,7 @@ from envs.spaces import Spaces
 from envs.stepping import Step, draw_steps
 from jaxrl_runs import values
 from jaxrl_runs.values import COUNT, Like
+from jaxrl_runs.warn import warn_user
 from jaxrl_se.agents.agent import (
     Agent,
     Transition,
@@ -91,12 +91,11 @@ def whole_steps(num_steps: int, agents: tuple[Any, ...], num_pieces: int = 1) ->
     return -(-num_steps // (piece * num_pieces)) * piece * num_pieces
 
 
-def say_rounded(name: str, steps: int, whole: int, stacklevel: int = 3) -> None:
+def say_rounded(name: str, steps: int, whole: int) -> None:
     """Warns that a budget was rounded up."""
-    warnings.warn(
+    warn_user(
         f"{name}: {steps} is rounded up to {whole}, a whole number of the agent's "
         "rounds (num_envs * rollout_steps)",
-        stacklevel=stacklevel,
     )
 
 
@@ -133,7 +132,7 @@ def rounded_up(
     """
     whole = whole_steps(num_steps, (agent,), num_pieces)
     if whole != num_steps:
-        say_rounded("num_steps", num_steps, whole, stacklevel=4)
+        say_rounded("num_steps", num_steps, whole)
     if test is not None:
         test.check(whole)
     return whole

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnax.environments import spaces as gymnax_spaces
+
+from jaxrl_runs.warn import warn_user
 
 _MOST_GUESSED = 1000  # Actions that integers without a space are taken for.
 
@@ -107,7 +108,7 @@ def check_bounds(action: np.ndarray, action_space: Any) -> None:
         )
         if action_space is None:
             raise ValueError(f"{told}; leave it out, or give the action_space")
-        warnings.warn(told, stacklevel=4)
+        warn_user(told)
     if not isinstance(action_space, gymnasium.spaces.Box | gymnax_spaces.Box):
         return
     low, high = (
@@ -118,11 +119,10 @@ def check_bounds(action: np.ndarray, action_space: Any) -> None:
     outside = ((action < low - room) | (action > high + room)).any(axis=1)
     if outside.any():
         row = int(outside.argmax())
-        warnings.warn(
+        warn_user(
             f"action: {outside.sum()} of {len(action)} rows are outside the bounds "
             f"of action_space, first row {row} ({action[row].tolist()}); if the task "
             "clips them, clip them in the log too",
-            stacklevel=4,
         )
 
 
@@ -142,18 +142,16 @@ def check_discrete(action: Any, num_actions: int) -> np.ndarray:
             f"action must be discrete actions in 0 ... {num_actions - 1}, got {wrong}"
         )
     if num_actions == 1:
-        warnings.warn(
+        warn_user(
             "action: the log never takes another action than 0, so that there is "
             "nothing to choose from; give the action_space if the task has more",
-            stacklevel=4,
         )
     unseen = np.setdiff1d(np.arange(num_actions), action)
     if unseen.size:
         some = ", ".join(map(str, unseen[:10])) + ", ..." * (unseen.size > 10)
-        warnings.warn(
+        warn_user(
             f"action: of the actions 0 ... {num_actions - 1} the log never takes "
             f"{some}, so that what they do is not known. If the others are numbered "
             "with gaps, number them by numpy.unique(action, return_inverse=True)[1]",
-            stacklevel=4,
         )
     return action

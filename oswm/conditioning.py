@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -19,6 +18,7 @@ from gymnax.environments import spaces
 
 from envs import Transitions, episodes_of, in_order
 from jaxrl_runs.values import FLAG, NOT_NEGATIVE, Function, Integer, Like
+from jaxrl_runs.warn import warn_user
 from oswm.context import Context
 from oswm.environment import DEFAULT_MAX_STEPS, WorldModelEnv, WorldModelParams
 from oswm.inputs import Log, read_log, say_constant, say_numbered
@@ -225,10 +225,9 @@ def _initial_obs(
     low, high = everywhere.min(axis=0), everywhere.max(axis=0)
     far = ((given < 2 * low - high) | (given > 2 * high - low)).any(axis=1)
     if far.any():
-        warnings.warn(
+        warn_user(
             f"initial_obs: {far.sum()} of {len(given)} are far outside of what the log "
             f"has seen, first {given[far.argmax()]}; what happens there is not known",
-            stacklevel=3,
         )
     return given, f"episodes start from {len(given)} given observations"
 

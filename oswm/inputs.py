@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from envs import Transitions, read_transitions
 from envs.log_records import is_records
 from envs.readers import tell_no_end
 from jaxrl_runs.values import shown
+from jaxrl_runs.warn import warn_user
 
 Log = Transitions | Mapping[str, Any] | Sequence[Any] | str | os.PathLike[str] | Any
 _FIELDS = ("obs", "action", "reward", "next_obs", "terminated", "truncated")
@@ -58,11 +58,10 @@ def say_numbered(obs: Any) -> None:
         return
     low, high = int(obs.min()), int(obs.max())
     if low >= 0 and high < _MOST_STATES:
-        warnings.warn(
+        warn_user(
             f"obs: integers from {low} to {high} are taken for a number on a scale, "
             "float32 [1], of which 3 is close to 4. If they are states by number, make "
             f"them one-hot, in obs and next_obs: numpy.eye({high + 1})[obs]",
-            stacklevel=3,
         )
 
 
@@ -70,10 +69,9 @@ def say_constant(obs: Any) -> None:
     """Warns where all observations are the same one."""
     obs = np.asarray(obs)
     if len(obs) > 1 and (obs == obs[:1]).all():
-        warnings.warn(
+        warn_user(
             f"obs: all {len(obs)} rows are the same. If the task shows more, one array "
             "was kept that is changed in place: keep copies, numpy.array(obs)",
-            stacklevel=3,
         )
 
 
@@ -86,7 +84,7 @@ def _of_arrays(arrays: Sequence[Any]) -> Transitions:
     given = zip(_FIELDS, arrays, strict=False)
     fields = {name: np.asarray(array) for name, array in given if array is not None}
     if "terminated" not in fields:
-        tell_no_end(5)
+        tell_no_end()
     for name in _FIELDS[4:]:
         if name not in fields and "reward" in fields:
             fields[name] = np.zeros(np.shape(fields["reward"]), bool)
