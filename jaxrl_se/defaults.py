@@ -6,46 +6,11 @@ random play meets, and rewards by one small hidden layer, bounded. Evolution loo
 rewards whose best response does well, which costs no training; agents of two kinds then
 say whether they can learn them. Where they cannot, candidates are scored by agents.
 
-The best response sees observations with noise, since agents are only about right. On
-Pendulum-v1 (random play -1124), 300 generations, two seeds, which chose the noise; SAC
-and PPO of `default_agents` after 1,000 steps in what was found, means of two agents per
-seed, and a PPO of rejax that acts by sampling, after 50,000, one per seed:
-
-| noise | best response itself | SAC | PPO | rejax PPO |
-|---|---|---|---|---|
-| 0 | -328, -313 | -1092 | -1356 | -800, -993 |
-| 0.1 | -165, -207 | -647 | -1237 | -604, -538 |
-| 0.2 | -190, -205 | -480 | -1123 | -513, -184 |
-| 0.3 | -254, -226 | -440 | -878 | -133, -172 |
-
-The price is a slower search: on two further seeds, after the choice, the best response
-had -193 and -180 without noise, -177 and -864 with .1, -826 and -258 with .2, -176 and
--710 with .3.
-
-Where agents lag behind, the search goes on from there, its candidates scored by agents.
-Its deviation has to be widened for that: after 300 generations it had shrunk so far
-that a hundred more, scored by agents, changed nothing. Pendulum-v1 again, with a
-deviation of .15 and 40 generations scored by SAC, two episodes each (5 M real steps and
-110 CPU-s in all; seeds 211 and 214, on which deviations of .1 and .3 had been tried,
-and 216, new): the best response had -156,
--194 and -150, SAC's defaults after 10,000 steps -213, -235 and -183, a sampled PPO of
-rejax after 50,000 -549, -371 and -389; two of these seeds before it -960 and -276,
--910 and -175, -919 and -603. Deviations of .1 and .3 did about as well.
-
-One episode per candidate and a first deviation of 1 are from a comparison on three
-other seeds, without noise, which chose them too: the best response had -157, -146 and
--190 after 2 M steps, and with two episodes -512, -147 and -816.
-
-A search that is stuck begins again with a deviation of .3, .09 and .027, since no one
-suits all tasks. On SimpleEnv (random play -249, standing still -50), whose good policy
-moves by little, the three seeds that chose the factor had -103, -110 and -100 with the
-same deviation each time, and -37, -22 and -34 with smaller ones.
-
-Known limits: Pendulum's agents need more than 1,000 steps, and the delayed chain of
-`examples.tasks` ends half way, at .44 to .50 of .99 on six of six seeds, with noise or
-without. Its search finds no way past the second of three switches; neither beginning
-again helps it, nor ranges as wide as the whole chain. Cliff ends at -50, away from the
-edge, where the goal is -12.
+The best response sees observations with noise, since agents are only about right.
+Where agents lag behind it, the search goes on from there with a wider deviation, its
+candidates scored by agents. A search that is stuck begins again with a smaller one,
+since no deviation suits all tasks. What was compared, on which seeds, and what is known
+to fail stands in `docs/results/any_task.md`.
 """
 
 from __future__ import annotations
