@@ -17,6 +17,7 @@ import jaxrl_se
 from jaxrl_runs.devices import population_mesh
 from jaxrl_runs.run_folder import RunFolderError
 from jaxrl_se import DDQN, EvolutionConfig, OneStepEnv, SyntheticConfig, evolve
+from jaxrl_se.compiled import compile_together
 from jaxrl_se.generation import Generation
 
 
@@ -216,7 +217,9 @@ def test_one_device_equals_two():
     for devices in (jax.devices()[:1], jax.devices()):
         mesh = population_mesh(devices)
         program, params = Generation.build(PROBE_TASK, proxy, PROBE_CONFIG, mesh)
-        step, state = jax.jit(program.step), program.init(jax.random.key(0))
+        state = program.init(jax.random.key(0))
+        wanted = "step", (jax.random.key(0), state, np.int32(0), params)
+        (step,) = compile_together(program, [wanted])  # for both is there already
         for i in range(3):
             state, log = step(jax.random.key(i), state, np.int32(i), params)
             outcomes.append((log.fitness, log.steps))
@@ -227,16 +230,11 @@ def test_one_device_equals_two():
 
 
 def test_a_generation_in_which_all_fail(recwarn):
-    class Broken(OneStepEnv):
-        def init_weights(self, key):
-            return jax.tree.map(lambda x: x * np.nan, super().init_weights(key))
-
-    spaces = jaxrl_se.Spaces.of(*PROBE_TASK)
-    config = SyntheticConfig(hidden_sizes=())
-    env, params = Broken(config, spaces), config.build(spaces).default_params
-    result = evolve(
-        PROBE_TASK, PROBE_CONFIG.replace(max_generations=2), proxy=(env, params)
-    )
+    config = PROBE_CONFIG.replace(max_generations=2)
+    env, _ = config.proxy.make(*PROBE_TASK)
+    drawn = env.init_weights(jax.random.key(0))
+    start = jax.tree.map(lambda x: np.full(x.shape, np.nan, x.dtype), drawn)
+    result = evolve(PROBE_TASK, config, start=start)
     assert result.progress.failed_candidates == 2 * PROBE_CONFIG.population_size
     assert not result.progress.solved
     (warning,) = recwarn.list  # Ours, once, and none of NumPy's.
