@@ -73,6 +73,8 @@ AGENTS: dict[str, tuple[Any, tuple[Any, Any]]] = {
     ),
 }
 NUM_STEPS = 60
+# Of all trainings here, so that an agent compiles once.
+OPTIONS: dict[str, Any] = {"num_steps": NUM_STEPS, "num_snapshots": 3}
 
 
 def same(a, b):
@@ -87,7 +89,7 @@ def same(a, b):
 def test_a_training_can_be_cut_anywhere(name, tmp_path):
     """20 steps, saved, loaded, 40 more: the bits of 60 at once."""
     agent, task = AGENTS[name]
-    state = first = start(agent, *task, 1, num_steps=NUM_STEPS)
+    state = first = start(agent, *task, 1, **OPTIONS)
     state, _ = advance(agent, *task, state, 20)
     jaxrl_se.save_state(tmp_path / "state.npz", state)
     loaded = jaxrl_se.load_state(tmp_path / "state.npz", first)
@@ -116,8 +118,8 @@ def check_policy(policy, obs_size):
 def test_advancing_is_what_train_does(name):
     """From the same seed; `train` keeps snapshots on the way."""
     agent, task = AGENTS[name]
-    state = start(agent, *task, 1, num_steps=NUM_STEPS, num_snapshots=3)
-    result = jaxrl_se.train(agent, *task, 1, NUM_STEPS, num_snapshots=3)
+    state = start(agent, *task, 1, **OPTIONS)
+    result = jaxrl_se.train(agent, *task, 1, **OPTIONS)
     for index in range(3):
         state, _ = advance(agent, task, state, num_steps=NUM_STEPS // 3)
         weights = agent.policy_weights(state.spaces, state.agent)
@@ -131,7 +133,7 @@ def test_advancing_is_what_train_does(name):
 def test_a_python_loop_over_single_calls_is_the_same_training(name):
     """For tasks outside JAX: the agent's functions, one after the other."""
     agent, (env, params) = AGENTS[name]
-    state = start(agent, env, params, 3, num_steps=20)
+    state = start(agent, env, params, 3, **OPTIONS)
     after, _ = advance(agent, env, params, state, 20)
     act, observe, update = (
         jax.jit(method, static_argnums=0)
@@ -226,12 +228,12 @@ def test_updates_do_not_depend_on_the_number_of_environments():
     for num_envs in (1, 4):
         agent = TD3(**SIZES, num_envs=num_envs, updates_per_step=0.5)
         agent = agent.replace(learning_starts=12)  # type: ignore
-        state = start(agent, *CONTINUOUS, 0, num_steps=40)
-        state, _ = advance(agent, *CONTINUOUS, state, 40)
+        state = start(agent, *CONTINUOUS, 0, **OPTIONS)
+        state, _ = advance(agent, *CONTINUOUS, state, NUM_STEPS)
         counts.append(int(state.agent.learner.num_updates))
         rows = np.asarray(state.agent.buffer["packed"])
-        assert rows.shape[0] == 40 and rows.any(axis=1).all()
-    assert counts == [14, 14]
+        assert rows.shape[0] == NUM_STEPS and rows.any(axis=1).all()
+    assert counts == [24, 24]
 
 
 def test_a_stopped_training_stays_stopped():
