@@ -134,9 +134,13 @@ def test_live_columns_and_the_loss_of_zeros(datasets):
     np.testing.assert_allclose(found, [0.50, 1.39, 2.61, 8.5], rtol=0.05)
 
 
-def test_half_of_the_velocities_are_hidden():
+@pytest.fixture(scope="module")
+def tasks():
     draw = jax.jit(jax.vmap(paper.init_paper_task))
-    tasks = draw(jax.random.split(jax.random.key(2), 2000))
+    return jax.device_get(draw(jax.random.split(jax.random.key(2), 2000)))
+
+
+def test_half_of_the_velocities_are_hidden(tasks):
     hidden = np.asarray(tasks.pairs.velocity_sign == 0)
     assert abs(hidden.mean() - 0.5) < 0.03
     num_pairs = np.asarray(tasks.num_pairs)
@@ -146,16 +150,13 @@ def test_half_of_the_velocities_are_hidden():
 
 
 @pytest.fixture(scope="module")
-def rollouts():
+def rollouts(tasks):
     """Twenty episodes of 160 tasks, and which of their columns are networks."""
-
-    @jax.jit
-    @jax.vmap
-    def roll(key):
-        task = paper.init_paper_task(key)
-        return paper.rollout_paper(key, task, 20 * 51), task.is_network
-
-    return jax.device_get(roll(jax.random.split(jax.random.key(3), 160)))
+    some = jax.tree.map(lambda x: x[:160], tasks)
+    roll = jax.jit(jax.vmap(lambda key, task: paper.rollout_paper(key, task, 20 * 51)))
+    rows = roll(jax.random.split(jax.random.key(3), 160), some)
+    is_network = jax.jit(jax.vmap(lambda task: task.is_network))(some)
+    return jax.device_get((rows, is_network))
 
 
 def test_network_dimensions_contract_after_the_reset(rollouts):
