@@ -6,10 +6,12 @@ convenience; everything else in the toolkit takes any such pair.
 
 import dataclasses
 import difflib
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import gymnasium
+import gymnax
 import jax
 from gymnax.environments.environment import Environment
 
@@ -50,10 +52,11 @@ _made: dict[str, Pair] = {}
 
 
 def make(name: str) -> Pair:
-    """Make a registered task.
+    """Make a registered task, or one of gymnax's.
 
     Args:
-        name: One of `available`, for instance ``"CartPole-v1"``.
+        name: One of `available`, for instance ``"CartPole-v1"``, or a name that only
+            gymnax has, such as ``"Catch-bsuite"`` (``gymnax.registered_envs``).
 
     Returns:
         The environment and its default params. Each name is built once and the same
@@ -61,19 +64,20 @@ def make(name: str) -> Pair:
         ``params.replace(...)``.
 
     Raises:
-        ValueError: If no task of this name is registered.
+        ValueError: If there is no task of this name.
 
     Example:
         >>> env, params = make("CartPole-v0")
         >>> params.max_steps_in_episode
         200
     """
-    _check_registered(name)
+    _check_known(name)
     if name not in _made:
+        factory = _factories.get(name, functools.partial(gymnax.make, name))
         # Arrays among the params must not become tracers when the first call for a
         # name happens inside a jitted function.
         with jax.ensure_compile_time_eval():
-            _made[name] = _check_task(name, _factories[name]())
+            _made[name] = _check_task(name, factory())
     return _made[name]
 
 
@@ -101,20 +105,20 @@ def available() -> tuple[str, ...]:
 
 
 def spec(name: str) -> TaskSpec:
-    """Return the `TaskSpec` of a registered task.
+    """Return the `TaskSpec` of a task that `make` knows.
 
     Raises:
-        ValueError: If no task of this name is registered.
+        ValueError: If there is no task of this name.
     """
-    _check_registered(name)
-    return _specs[name]
+    _check_known(name)
+    return _specs.get(name, TaskSpec(name))
 
 
 def solved_return(name: str) -> float | None:
     """Return the mean return at which a task counts as solved, or None.
 
     Raises:
-        ValueError: If no task of this name is registered.
+        ValueError: If there is no task of this name.
     """
     return spec(name).solved_return
 
@@ -158,6 +162,7 @@ def register(
         )
     _specs[name] = TaskSpec(name, gymnasium_id, solved_return)
     _factories[name] = factory
+    _made.pop(name, None)  # gymnax may have one of this name
 
 
 def unregister(name: str) -> None:
@@ -166,25 +171,30 @@ def unregister(name: str) -> None:
     Raises:
         ValueError: If no task of this name is registered.
     """
-    _check_registered(name)
+    if name not in _factories:
+        raise _unknown(name)
     del _specs[name], _factories[name]
     _made.pop(name, None)
 
 
-def _check_registered(name: str) -> None:
+def _check_known(name: str) -> None:
     if not isinstance(name, str):
         raise ValueError(f"name must be a string, got {shown(name)}")
-    if name in _factories:
-        return
-    close = difflib.get_close_matches(str(name), _factories, n=3, cutoff=0.5)
+    if name not in _factories and name not in gymnax.registered_envs:
+        raise _unknown(name)
+
+
+def _unknown(name: str) -> ValueError:
+    known = [*_factories, *gymnax.registered_envs]
+    close = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
     hint = (
         f"did you mean {' or '.join(map(repr, close))}?"
         if close
-        else f"available: {', '.join(_factories)}"
+        else f"available: {', '.join(_factories)}, and all of gymnax's"
     )
     if isinstance(name, str) and name in gymnasium.registry:
         hint += f" Outside JAX Gymnasium has it: envs.external({name!r})"
-    raise ValueError(f"name: unknown task {name!r}; {hint}")
+    return ValueError(f"name: unknown task {name!r}; {hint}")
 
 
 def _check_task(name: str, task: Any) -> Pair:

@@ -20,7 +20,7 @@ from jaxrl_runs.describe import describe
 from jaxrl_runs.values import PATH, Like, shown
 from jaxrl_runs.weight_files import WeightFileError, read_weights, write_weights
 from jaxrl_se.encoded import NetworkMissingError, decode, encode, is_known
-from jaxrl_se.policies import SPACES, with_memory
+from jaxrl_se.policies import SPACES, HoldsPolicy, with_memory
 from jaxrl_se.training import TrainResult
 
 _FORMAT_VERSION = 1
@@ -30,7 +30,7 @@ SPACES_OR_NONE = dataclasses.replace(SPACES, optional=True)
 _SHIPPED = Path(__file__).parent / "pretrained" / "agents"
 
 
-class SavedAgent:
+class SavedAgent(HoldsPolicy):
     """A policy that acts on NumPy observations.
 
     A policy that remembers (recurrent ones do) is told by `first` or `reset` where an

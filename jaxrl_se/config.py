@@ -116,6 +116,8 @@ class EvolutionConfig:
       restart_std: What `std` is multiplied by at each of them: no one deviation suits
         all tasks.
       max_generations: The evolution ends here at the latest.
+      max_steps: No generation begins once so many steps in the task (or in the world
+        model that stands for it) have been taken; None for no limit.
       stop_return: Mean return on the real task (with another scoring rule, the score)
         at which it ends earlier, reached by the agents of every algorithm; None for
         the task's registered threshold, if it has one and the scoring is `FinalReturn`.
@@ -152,6 +154,7 @@ class EvolutionConfig:
     restarts: int = setting(0, INDEX)
     restart_std: float = setting(1.0, POSITIVE)
     max_generations: int = setting(100, COUNT)
+    max_steps: int | None = setting(None, Integer(at_most=2**62, optional=True))
     stop_return: float | None = setting(None, THRESHOLD_OR_NONE)
     validation_every: int = setting(5, COUNT)
     validation_agents: int = setting(64, MANY)

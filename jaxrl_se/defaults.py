@@ -63,12 +63,14 @@ from jaxrl_se.probing import Probe
 from jaxrl_se.rounds import whole_steps
 
 HIDDEN_SIZES = (32,)
+LINEAR_ABOVE = 16  # numbers in an observation; a table where these are one-hot states
 ACTIVATION = "tanh"
 REWARD_BOUND = 2.0  # Normalised actions are in [-1, 1]; see `SyntheticEnv`.
 OBS_NOISE = 0.3  # 1 would be half of the probed range.
 TRAIN_STEPS = 1000
 POPULATION_SIZE = 32
 PATIENCE = 50
+STEPS_PER_CANDIDATE, MOST_EPISODES = 64, 8  # short episodes say little by themselves
 RESTARTS, RESTART_STD = 3, 0.3
 MIN_GENERATIONS, MAX_GENERATIONS = 12, 600
 GENERATIONS_WITH_AGENTS = (40, 20)  # agents that learn values, then sampled ones
@@ -81,9 +83,8 @@ class Budget:
     """What an evolution may cost.
 
     Attributes:
-      real_steps: Steps in the task, for probing, fitness and validation. It decides how
-        many generations there are and is kept to about a tenth, since the length of
-        episodes is not known before.
+      real_steps: Steps in the task, for probing, fitness and validation. It is kept to
+        about a generation: no other one begins once the steps are spent.
     """
 
     real_steps: int = setting(3_000_000, Integer(at_most=2**62))
@@ -130,7 +131,7 @@ def default_agents(spaces: Spaces) -> tuple[Any, Any]:
 def default_proxy(probe: Probe) -> SyntheticConfig:
     """The shape of the learned environment."""
     return SyntheticConfig(
-        hidden_sizes=HIDDEN_SIZES,
+        hidden_sizes=_hidden_sizes(probe.spaces),
         activation=ACTIVATION,
         initial_states="normal",
         reward_bound=REWARD_BOUND,
@@ -173,24 +174,24 @@ def default_config(
             needed,
             length,
         )
-    if with_agents:
-        affordable = max(MIN_GENERATIONS, affordable * 4 // 5)
-    generations = min(MAX_GENERATIONS, affordable)
+    steps = budget.real_steps * (4 if with_agents else 5) // 5
     values, sampled = default_agents(probe.spaces)
+    per_candidate = round(STEPS_PER_CANDIDATE / max(probe.mean_length, 1.0))
     return EvolutionConfig(
         proxy=default_proxy(probe),
-        agent=(_best_response(), values, sampled),
+        agent=(_best_response(probe.spaces), values, sampled),
         algorithms="stages",
-        stages=(generations, generations),
+        stages=(MAX_GENERATIONS, MAX_GENERATIONS),
         train_steps=whole_steps(TRAIN_STEPS, (values, sampled)),
         population_size=POPULATION_SIZE,
         num_seeds=1,
-        fitness_episodes=1,
+        fitness_episodes=min(max(per_candidate, 1), MOST_EPISODES),
         std=1.0,
         patience=PATIENCE,
         restarts=RESTARTS,
         restart_std=RESTART_STD,
-        max_generations=generations,
+        max_generations=MAX_GENERATIONS,
+        max_steps=max(steps, MIN_GENERATIONS * per_generation + probe.steps),
         validation_every=20,
         validation_agents=8,
         validation_episodes=8,
@@ -222,6 +223,7 @@ def config_with_agents(
     return config.replace(
         stages=(0, values),
         max_generations=generations,
+        max_steps=None,
         fitness_episodes=episodes,
         std=STD_WITH_AGENTS,
         restarts=0,
@@ -238,5 +240,10 @@ def _longest_episode(task: tuple[Any, Any] | OutsideTask, probe: Probe) -> int:
     return int(limit) if limit is not None else max(2 * probe.max_length, 1)
 
 
-def _best_response() -> BestResponse:
-    return BestResponse(HIDDEN_SIZES, ACTIVATION, REWARD_BOUND, OBS_NOISE)
+def _best_response(spaces: Spaces) -> BestResponse:
+    return BestResponse(_hidden_sizes(spaces), ACTIVATION, REWARD_BOUND, OBS_NOISE)
+
+
+def _hidden_sizes(spaces: Spaces) -> tuple[int, ...]:
+    """Of the learned reward."""
+    return () if spaces.obs_size > LINEAR_ABOVE else HIDDEN_SIZES

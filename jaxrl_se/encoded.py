@@ -15,6 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs.spaces import Spaces
+from jaxrl_se.agents.observations import (
+    NormalizedPolicy,
+    NormalizedRememberingPolicy,
+    ObsStatistics,
+)
 from jaxrl_se.agents.tabular import Table
 from jaxrl_se.flat_policies import FlatPolicy
 from jaxrl_se.networks import MLP, DuelingMLP
@@ -38,6 +43,9 @@ _CLASSES: dict[str, Any] = {
         GreedyPolicy,
         MLP,
         MeanPolicy,
+        NormalizedPolicy,
+        NormalizedRememberingPolicy,
+        ObsStatistics,
         RandomPolicy,
         RecurrentNetwork,
         RememberingPolicy,

@@ -11,6 +11,7 @@ from envs.policy_checks import is_discrete
 from envs.spaces import Spaces
 from envs.task import open_task, split_arguments
 from jaxrl_runs.values import REQUIRED, Function, Integer
+from jaxrl_se.policies import HoldsPolicy
 
 __all__ = ["Episodes", "evaluate", "play"]
 
@@ -79,7 +80,8 @@ def evaluate(
         "evaluate", task, args, kwargs, {"key": REQUIRED, "num_episodes": 10}
     )
     spaces = getattr(policy, "spaces", None)
-    policy = getattr(policy, "policy", policy)
+    # A policy of somebody's own may well call the one that it wraps `policy`.
+    policy = policy.policy if isinstance(policy, HoldsPolicy) else policy
     if not isinstance(policy, RecurrentPolicy):
         POLICY.check("policy", policy)
     Integer(0, optional=True).check("num_axes", num_axes)

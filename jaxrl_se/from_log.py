@@ -317,7 +317,9 @@ def _chosen(
     if evolution is None:
         evolution = _default(task, found, config)
         evolution = evolution.replace(
-            fitness_episodes=config.fitness_episodes, patience=_PATIENCE
+            fitness_episodes=config.fitness_episodes,
+            patience=_PATIENCE,
+            max_steps=evolution.max_steps * config.fitness_episodes,
         )
     proxy = evolution.proxy.make(*task.pair)
     if isinstance(evolution.proxy, SyntheticConfig):

@@ -42,8 +42,10 @@ def next_index(rows: Sequence[dict], config: EvolutionConfig) -> int | None:
       config: Stages, patience and the last number.
 
     Returns:
-      A number from 0 on; None if the evolution is over.
+      A number from 0 on; None if the evolution is over, or its steps are spent.
     """
+    if _affordable(rows, config) < 1:
+        return None
     last = _index(rows[-1]) if rows else -1
     index = last + 1
     if _is_stalled(rows, config) and not begins_again(rows, config):
@@ -54,8 +56,8 @@ def next_index(rows: Sequence[dict], config: EvolutionConfig) -> int | None:
 def begins_again(rows: Sequence[dict], config: EvolutionConfig) -> bool:
     """Whether the first stage, stalled by now, begins again from fresh weights.
 
-    It does `config.restarts` times at most, and while enough of its numbers are left
-    for another attempt to stall.
+    It does `config.restarts` times at most, and while enough of its numbers and of the
+    steps are left for another attempt to stall.
 
     Args:
       rows: See `next_index`; each with its `attempt`, from 0, where there are restarts.
@@ -63,9 +65,10 @@ def begins_again(rows: Sequence[dict], config: EvolutionConfig) -> bool:
     """
     if not rows or rows[-1].get("attempt", 0) >= config.restarts:
         return False
-    end, index = _ends(config)[0], _index(rows[-1]) + 1
-    is_enough = config.patience is not None and end - index >= 2 * config.patience
-    return is_enough and _is_stalled(rows, config)
+    if config.patience is None or not _is_stalled(rows, config):
+        return False
+    left = _ends(config)[0] - _index(rows[-1]) - 1
+    return min(left, _affordable(rows, config)) >= 2 * config.patience
 
 
 def attempt_fitness(rows: Sequence[dict], config: EvolutionConfig) -> float | None:
@@ -93,6 +96,19 @@ def _own(rows: Sequence[dict], config: EvolutionConfig) -> list[float]:
         for row in rows
         if _index(row) >= start and row.get("attempt", 0) == attempt
     ]
+
+
+def _affordable(rows: Sequence[dict], config: EvolutionConfig) -> float:
+    """Generations that the steps still pay for, each as dear as the dearest of late.
+
+    It is asked before the last row's validation and after it, and must not change its
+    mind: the last row counts as one of these generations.
+    """
+    steps = [row["real_steps"] + row["model_steps"] for row in rows[-21:-1]]
+    if config.max_steps is None or not steps:
+        return np.inf
+    dearest = np.diff(steps).max(initial=1) if len(steps) > 1 else steps[0]
+    return (config.max_steps - steps[-1]) / dearest - 1
 
 
 def _is_stalled(rows: Sequence[dict], config: EvolutionConfig) -> bool:

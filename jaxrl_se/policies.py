@@ -25,6 +25,12 @@ from jaxrl_se.networks import Weights
 SPACES = Like("the task's Spaces, as Spaces.of(env, params) gives", kinds=(Spaces,))
 
 
+class HoldsPolicy:
+    """A base for what may be given in the place of the policy in its field `policy`."""
+
+    policy: Any
+
+
 @struct.dataclass(eq=False)
 class GreedyPolicy:
     """Takes the discrete action of the highest network output.

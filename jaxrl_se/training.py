@@ -20,6 +20,7 @@ from jaxrl_se.agents.agent import AGENT, Agent, check_agent
 from jaxrl_se.agents.stopping import StopRule
 from jaxrl_se.networks import Weights
 from jaxrl_se.not_finite import say_nan
+from jaxrl_se.policies import HoldsPolicy
 from jaxrl_se.reward_network import check_shaping
 from jaxrl_se.rounds import begin, check_rounds, check_training, proceed, rounded_up
 from jaxrl_se.task_tests import Record, TaskTest
@@ -47,7 +48,7 @@ class Trained:
 
 
 @struct.dataclass
-class TrainResult:
+class TrainResult(HoldsPolicy):
     """Trained agents.
 
     Attributes:

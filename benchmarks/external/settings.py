@@ -82,7 +82,7 @@ SETTINGS = {
         obs_range=None,
     ),
     "HalfCheetah-v5": Settings(
-        must=4000.0, horizon=(200, 1000, 150), generations=150, **_ARS
+        must=4000.0, horizon=(200, 1000, 150), generations=250, **_ARS
     ),
     "Hopper-v5": Settings(
         # With std 0.025 and step 0.01 the search mean fell after 90 steps for long.
@@ -145,18 +145,32 @@ def config_of(settings: Settings) -> EvolutionConfig:
 def agents_to_test(spaces: Spaces) -> dict[str, Any]:
     """Agents of several kinds, the same for all tasks; none has trained in evolution.
 
-    Learning rates are high because training is short; PPO's is drawn for every agent.
+    Observations are normalised, as they are in other libraries' settings for these
+    tasks: in HalfCheetah's environment of seed 0, which chose these settings, SAC and
+    TD3 came to 4,419 and 4,158 with it and to 3,330 and 1,845 without. Learning rates
+    are high because training is short; PPO's is drawn for every agent.
     """
-    shared: dict[str, Any] = {"learning_rate": 3e-3, "hidden_sizes": (32, 32)}
-    replayed = shared | {
+    replayed: dict[str, Any] = {
+        "learning_rate": 3e-3,
+        "hidden_sizes": (32, 32),
         "activation": "tanh",
         "target_update_rate": 0.05,
         "learning_starts": 64,
         "batch_size": 64,
+        "normalize_observations": True,
     }
+    # Of 10,000 steps it makes 25 iterations: with 100 of 16 updates it came to 250.
     sampled = Varied.of(
-        PPO(**shared, num_envs=10, rollout_steps=10, num_epochs=4, num_minibatches=4),
-        learning_rate=LogUniform(1e-3, 1e-2),
+        PPO(
+            num_envs=20,
+            rollout_steps=20,
+            num_epochs=40,
+            num_minibatches=8,
+            initial_std=0.5,
+            entropy_coef=0.0,
+            normalize_observations=True,
+        ),
+        learning_rate=LogUniform(5e-4, 2e-3),
     )
     if spaces.num_actions is not None:
         return {

@@ -88,6 +88,8 @@ class DDQN(OffPolicyAgent):
       batch_size: Transitions per update, drawn uniformly with replacement.
       buffer_size: Capacity of the replay buffer in transitions.
       num_envs: Environments that are stepped at once.
+      normalize_observations: Whether networks see observations by the mean and
+        deviation of all so far, clipped to ten deviations.
       network: "mlp", "cnn", or a `flax.linen.Module` (see `jaxrl_se.torsos`).
       variation: Traced sizes inside the static ones (see `jaxrl_se.hyperparameters`).
     """
@@ -113,6 +115,7 @@ class DDQN(OffPolicyAgent):
     batch_size: int = static(64, MANY)
     buffer_size: int = static(100_000, COUNT)
     num_envs: int = static(1, MANY)
+    normalize_observations: bool = static(False, FLAG)
     network: Any = struct.field(pytree_node=False, default="mlp")
 
     def q_network(self, spaces: Spaces) -> Any:
@@ -145,14 +148,14 @@ class DDQN(OffPolicyAgent):
             self.activation,
         )
 
-    def policy(self, spaces: Spaces, weights: Weights) -> GreedyPolicy:
+    def learned_policy(self, spaces: Spaces, weights: Weights) -> GreedyPolicy:
         """The policy that takes the action of the highest value."""
         return GreedyPolicy(weights=weights, network=self.q_network(spaces))
 
     def check(self, spaces: Spaces) -> None:
         """Raises ValueError if the agent cannot learn in these spaces."""
         network = self.q_network(spaces)
-        self.check_sizes()
+        self.check_sizes(spaces)
         if self.variation is not None:
             network.check_shape()
 

@@ -8,6 +8,7 @@ group share their randomness and cost little more than their matrix products.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -18,6 +19,13 @@ from flax import struct
 from envs.spaces import Spaces
 from jaxrl_se.agents.agent import Agent, Transition, alone, only
 from jaxrl_se.agents.bonus import Bonus
+from jaxrl_se.agents.observations import (
+    ObsStatistics,
+    check_observations,
+    normalized,
+    policy_of,
+    with_statistics,
+)
 from jaxrl_se.agents.replay import Batch, Replay
 from jaxrl_se.networks import NetworkShape, Weights
 
@@ -58,6 +66,7 @@ class OffPolicyState:
       buffer: The replay buffer's arrays.
       progress: Steps and episodes so far.
       is_due: bool `[N]`, whether the step in each environment is followed by an update.
+      observations: Of all so far, None for an agent that sees them as they are.
     """
 
     learner: Any
@@ -65,6 +74,7 @@ class OffPolicyState:
     buffer: dict[str, jax.Array]
     progress: Progress
     is_due: jax.Array
+    observations: ObsStatistics | None = None
 
 
 class OffPolicyAgent(Agent):
@@ -80,6 +90,8 @@ class OffPolicyAgent(Agent):
       updates_per_step: Updates per environment step, at most 1, evenly spaced.
       batch_size: Static; rows of a minibatch, drawn uniformly with replacement.
       buffer_size: Static; capacity of the replay buffer.
+      normalize_observations: Static; whether networks see observations by the mean and
+        deviation of all so far. The buffer keeps them as they are.
       variation: Traced sizes inside the static ones, or None (see
         `jaxrl_se.hyperparameters`).
     """
@@ -88,6 +100,7 @@ class OffPolicyAgent(Agent):
     updates_per_step: Any
     batch_size: int
     buffer_size: int
+    normalize_observations: bool = False
     variation: Variation | None
 
     def init(self, spaces: Spaces, key: jax.Array) -> Any:
@@ -112,7 +125,11 @@ class OffPolicyAgent(Agent):
         raise NotImplementedError
 
     def learned_weights(self, spaces: Spaces, learner: Any) -> Weights:
-        """The part of a learner that `policy` needs."""
+        """The part of a learner that `learned_policy` needs."""
+        raise NotImplementedError
+
+    def learned_policy(self, spaces: Spaces, weights: Weights) -> Any:
+        """The test policy, of observations as the networks see them."""
         raise NotImplementedError
 
     def stored_action_size(self, spaces: Spaces) -> int:
@@ -149,6 +166,9 @@ class OffPolicyAgent(Agent):
             buffer=self._replay(spaces).init(min(self.buffer_size, num_steps)),
             progress=Progress(jnp.int32(0), jnp.int32(0)),
             is_due=jnp.zeros(self.num_envs, bool),
+            observations=(
+                ObsStatistics.start(spaces) if self.normalize_observations else None
+            ),
         )
 
     def draw(
@@ -168,6 +188,7 @@ class OffPolicyAgent(Agent):
     ) -> tuple[jax.Array, jax.Array]:
         """See `Agent`; `explore` in each environment."""
         uniform = draw[:, : self.num_draws(spaces)[0]]
+        obs = normalized(state.observations, obs)
 
         def one(obs, uniform):
             return self.explore(spaces, state.learner, obs, uniform, state.progress)
@@ -185,7 +206,9 @@ class OffPolicyAgent(Agent):
         values = {name: getattr(transition, name) for name in replay.fields}
         buffer = replay.write(buffer, progress.step % capacity, values)
         steps = progress.step + jnp.arange(self.num_envs)
+        seen = state.observations
         return state.replace(  # type: ignore
+            observations=None if seen is None else seen.seen(transition.obs),
             buffer=buffer,
             progress=Progress(
                 progress.step + self.num_envs,
@@ -206,7 +229,7 @@ class OffPolicyAgent(Agent):
         A bonus learns from the same minibatch, and pays for its rows by what it has
         just become.
         """
-        replay, buffer = self._replay(spaces), state.buffer
+        buffer = state.buffer
         num_act, num_update = self.num_draws(spaces)
         rows_in_use = self.batch_size
         if self.variation is not None:
@@ -231,7 +254,8 @@ class OffPolicyAgent(Agent):
         def one(learners, x):
             uniform, is_due = x
             for_update, for_rows = jnp.split(uniform[num_act:], [num_update])
-            batch = replay.read(buffer, (for_rows * num_stored).astype(jnp.int32), mask)
+            rows = (for_rows * num_stored).astype(jnp.int32)
+            batch = self._batch(spaces, state, rows, mask)
             learners = jax.lax.cond(
                 is_due,
                 lambda learners: learn(learners, batch, for_update),
@@ -250,14 +274,20 @@ class OffPolicyAgent(Agent):
 
     def policy_weights(self, spaces: Spaces, state: OffPolicyState) -> Weights:
         """See `Agent`."""
-        return self.learned_weights(spaces, state.learner)
+        learned = self.learned_weights(spaces, state.learner)
+        return with_statistics(learned, state.observations)
+
+    def policy(self, spaces: Spaces, weights: Weights) -> Any:
+        """See `Agent`; `learned_policy` of the weights."""
+        make = functools.partial(self.learned_policy, spaces)
+        return policy_of(make, weights, self.normalize_observations)
 
     def metrics(self, spaces: Spaces, state: OffPolicyState) -> dict[str, jax.Array]:
         """`losses` of the newest rows; NaN before there is a whole minibatch."""
         newest = state.progress.step - 1 - jnp.arange(self.batch_size)
         rows = newest % state.buffer["packed"].shape[0]
         mask = jnp.ones(self.batch_size, jnp.float32)
-        batch = self._replay(spaces).read(state.buffer, rows, mask)
+        batch = self._batch(spaces, state, rows, mask)
         uniform = jnp.full(self.num_draws(spaces)[1], 0.5)
         found = self.losses(spaces, state.learner, batch, uniform)
         return {n: jnp.where(newest[-1] >= 0, x, jnp.nan) for n, x in found.items()}
@@ -282,8 +312,9 @@ class OffPolicyAgent(Agent):
         """The traced shape of the networks, if it varies."""
         return None if self.variation is None else self.variation.network
 
-    def check_sizes(self) -> None:
-        """Raises ValueError for sizes that do not fit together."""
+    def check_sizes(self, spaces: Spaces) -> None:
+        """Raises ValueError for sizes that do not fit together or into the spaces."""
+        check_observations(self.normalize_observations, spaces)
         for name in ("num_envs", "batch_size"):
             if getattr(self, name) > self.buffer_size:
                 raise ValueError(
@@ -306,6 +337,18 @@ class OffPolicyAgent(Agent):
                 f"task: {name} needs finite action bounds, but this task's actions are "
                 f"between {spaces.action_low} and {spaces.action_high}"
             )
+
+    def _batch(
+        self, spaces: Spaces, state: OffPolicyState, rows: jax.Array, mask: jax.Array
+    ) -> Batch:
+        """Rows of the buffer as the networks see them."""
+        batch = self._replay(spaces).read(state.buffer, rows, mask)
+        if state.observations is None:
+            return batch
+        return batch.replace(  # type: ignore
+            obs=state.observations.normalized(batch.obs),
+            next_obs=state.observations.normalized(batch.next_obs),
+        )
 
     def _replay(self, spaces: Spaces) -> Replay:
         assert spaces.obs_shape is not None

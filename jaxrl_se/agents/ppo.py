@@ -7,6 +7,7 @@ over the environment's params alone the draws and permutations stay unbatched.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from typing import Any
 
@@ -19,6 +20,7 @@ from envs.spaces import Spaces
 from jaxrl_runs.values import (
     COUNT,
     DISCOUNT,
+    FLAG,
     FRACTION,
     LAYERS,
     MANY,
@@ -30,6 +32,13 @@ from jaxrl_runs.values import (
 )
 from jaxrl_se.agents.agent import Agent, Transition
 from jaxrl_se.agents.bonus import Bonus
+from jaxrl_se.agents.observations import (
+    ObsStatistics,
+    check_observations,
+    normalized,
+    policy_of,
+    with_statistics,
+)
 from jaxrl_se.agents.off_policy import Variation
 from jaxrl_se.agents.replay import Batch
 from jaxrl_se.networks import ACTIVATION, Weights
@@ -84,12 +93,15 @@ class PPOState:
       curiosity: The state of a bonus, None without one.
       rollout: The iteration's transitions so far.
       time: int32, how many of its `T` steps are there.
+      observations: Of all iterations before this one, None for an agent that sees them
+        as they are.
     """
 
     learner: Learner
     curiosity: Any
     rollout: Rollout
     time: jax.Array
+    observations: ObsStatistics | None = None
 
 
 @struct.dataclass
@@ -143,6 +155,8 @@ class PPO(Agent):
       num_minibatches: Minibatches per pass; divides `num_envs * rollout_steps`.
       hidden_sizes: Widths of the hidden layers of actor and critic.
       activation: Their activation, a name in `jaxrl_se.networks.ACTIVATIONS`.
+      normalize_observations: Whether networks see observations by the mean and
+        deviation of all iterations before, clipped to ten deviations.
       network: "mlp", "cnn", or a `flax.linen.Module` (see `jaxrl_se.torsos`).
     """
 
@@ -161,6 +175,7 @@ class PPO(Agent):
     num_minibatches: int = static(10, COUNT)
     hidden_sizes: tuple[int, ...] = static((64, 64), LAYERS)
     activation: str = static("tanh", ACTIVATION)
+    normalize_observations: bool = static(False, FLAG)
     network: Any = struct.field(pytree_node=False, default="mlp")
 
     @property
@@ -182,8 +197,12 @@ class PPO(Agent):
 
         return make(spaces.action_size), make(1)
 
-    def policy(self, spaces: Spaces, weights: Weights) -> GreedyPolicy | MeanPolicy:
+    def policy(self, spaces: Spaces, weights: Weights) -> Any:
         """The mode of the action's distribution."""
+        make = functools.partial(self._mode, spaces)
+        return policy_of(make, weights, self.normalize_observations)
+
+    def _mode(self, spaces: Spaces, weights: Weights) -> GreedyPolicy | MeanPolicy:
         actor, _ = self.networks(spaces)
         if spaces.num_actions is not None:
             return GreedyPolicy(weights=weights, network=actor)
@@ -191,6 +210,7 @@ class PPO(Agent):
 
     def check(self, spaces: Spaces) -> None:
         """Raises ValueError if the agent cannot learn in these spaces."""
+        check_observations(self.normalize_observations, spaces)
         if self.iteration_steps % self.num_minibatches:
             raise ValueError(
                 "num_minibatches must divide num_envs * rollout_steps "
@@ -250,7 +270,8 @@ class PPO(Agent):
             bootstrap_weight=empty(),
             done=empty(),
         )
-        return PPOState(self.init(spaces, key), None, rollout, jnp.int32(0))
+        seen = ObsStatistics.start(spaces) if self.normalize_observations else None
+        return PPOState(self.init(spaces, key), None, rollout, jnp.int32(0), seen)
 
     def draw(
         self, spaces: Spaces, key_act: jax.Array, key_update: jax.Array, num_rounds: int
@@ -270,7 +291,8 @@ class PPO(Agent):
         """Samples actions; what is kept of them is what a `Rollout` has."""
         actor, _ = self.networks(spaces)
         weights = state.learner.weights
-        outputs = actor(weights["actor"], obs.astype(spaces.obs_dtype))
+        obs = normalized(state.observations, obs.astype(spaces.obs_dtype))
+        outputs = actor(weights["actor"], obs)
         if spaces.num_actions is not None:
             action = jnp.argmax(outputs + draw, axis=-1).astype(jnp.int32)
             return action, jax.vmap(spaces.action_vector)(action)
@@ -304,19 +326,25 @@ class PPO(Agent):
         A bonus pays for the iteration's steps before PPO learns from them; then it
         learns from them itself.
         """
-        learner, curiosity, rollout = state.learner, state.curiosity, state.rollout
+        learner, curiosity = state.learner, state.curiosity
+        rollout = seen_by(state.observations, state.rollout)
         if bonus is None:
             learner = self.improve(spaces, learner, rollout, draw)
         else:
             learner, curiosity = self.improve_with_bonus(
                 spaces, bonus, learner, curiosity, rollout, draw
             )
-        return PPOState(learner, curiosity, rollout, jnp.int32(0))
+        return state.replace(  # type: ignore
+            learner=learner,
+            curiosity=curiosity,
+            time=jnp.int32(0),
+            observations=with_rollout(state.observations, state.rollout),
+        )
 
     def policy_weights(self, spaces: Spaces, state: PPOState) -> Weights:
         """The actor's."""
         del spaces
-        return state.learner.weights["actor"]
+        return with_statistics(state.learner.weights["actor"], state.observations)
 
     def log_prob_and_entropy(
         self, spaces: Spaces, weights: Any, obs: jax.Array, action: jax.Array
@@ -348,7 +376,8 @@ class PPO(Agent):
 
     def metrics(self, spaces: Spaces, state: PPOState) -> dict[str, jax.Array]:
         """Entropy and value loss on the last iteration, after it was learned from."""
-        weights, rollout = state.learner.weights, state.rollout
+        weights = state.learner.weights
+        rollout = seen_by(state.observations, state.rollout)
         _, entropy = self.log_prob_and_entropy(
             spaces, weights, rollout.obs, rollout.action
         )
@@ -447,6 +476,23 @@ class PPO(Agent):
             return bonus.update(spaces, curiosity, minibatch), None
 
         return learner, jax.lax.scan(one_batch, curiosity, order)[0]
+
+
+def seen_by(statistics: ObsStatistics | None, rollout: Rollout) -> Rollout:
+    """A rollout as networks see it."""
+    return rollout.replace(  # type: ignore
+        obs=normalized(statistics, rollout.obs),
+        next_obs=normalized(statistics, rollout.next_obs),
+    )
+
+
+def with_rollout(
+    statistics: ObsStatistics | None, rollout: Rollout
+) -> ObsStatistics | None:
+    """Statistics with a rollout's observations."""
+    if statistics is None:
+        return None
+    return statistics.seen(rollout.obs.reshape(-1, *rollout.obs.shape[2:]))
 
 
 def log_prob_and_entropy(

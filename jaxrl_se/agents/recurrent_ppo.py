@@ -14,6 +14,7 @@ from envs.spaces import Spaces
 from jaxrl_runs.values import (
     COUNT,
     DISCOUNT,
+    FLAG,
     FRACTION,
     MANY,
     NOT_NEGATIVE,
@@ -24,11 +25,20 @@ from jaxrl_runs.values import (
     traced,
 )
 from jaxrl_se.agents.agent import Agent, Transition
+from jaxrl_se.agents.observations import (
+    ObsStatistics,
+    check_observations,
+    normalized,
+    policy_of,
+    with_statistics,
+)
 from jaxrl_se.agents.ppo import (
     Rollout,
     advantages,
     log_prob_and_entropy,
+    seen_by,
     surrogate_loss,
+    with_rollout,
 )
 from jaxrl_se.recurrent import RecurrentNetwork, RememberingPolicy
 
@@ -48,6 +58,8 @@ class RecurrentState:
       first: bool `[T, N]`, `is_first` at each step of the iteration.
       rollout: The iteration's transitions so far.
       time: int32, how many of its `T` steps are there.
+      observations: Of all iterations before this one, None for an agent that sees them
+        as they are.
     """
 
     weights: dict[str, Any]
@@ -58,6 +70,7 @@ class RecurrentState:
     first: jax.Array
     rollout: Rollout
     time: jax.Array
+    observations: ObsStatistics | None = None
 
 
 @struct.dataclass
@@ -110,6 +123,7 @@ class RecurrentPPO(Agent):
       num_epochs: Passes over the data of an iteration.
       num_minibatches: Minibatches per pass, of whole sequences; divides `num_envs`.
       memory_size: Size of the GRU's memory.
+      normalize_observations: As in `PPO`.
     """
 
     learning_rate: float = traced(2e-3, RATE)
@@ -125,22 +139,29 @@ class RecurrentPPO(Agent):
     num_epochs: int = static(4, COUNT)
     num_minibatches: int = static(4, COUNT)
     memory_size: int = static(64, WIDTH)
+    normalize_observations: bool = static(False, FLAG)
 
     def network(self, spaces: Spaces) -> RecurrentNetwork:
         """Features, logits or a mean, and a value."""
         return RecurrentNetwork(spaces, self.memory_size, spaces.action_size)
 
-    def policy(self, spaces: Spaces, weights: Any) -> RememberingPolicy:
+    def policy(self, spaces: Spaces, weights: Any) -> Any:
         """The mode of the action's distribution."""
-        return RememberingPolicy(weights=weights, network=self.network(spaces))
+
+        def mode(weights):
+            return RememberingPolicy(weights=weights, network=self.network(spaces))
+
+        return policy_of(mode, weights, self.normalize_observations)
 
     def policy_weights(self, spaces: Spaces, state: RecurrentState) -> Any:
         """The GRU's and the actor's."""
         del spaces
-        return {name: state.weights[name] for name in ("torso", "actor")}
+        acting = {name: state.weights[name] for name in ("torso", "actor")}
+        return with_statistics(acting, state.observations)
 
     def check(self, spaces: Spaces) -> None:
         """Raises ValueError if the agent cannot learn in these spaces."""
+        check_observations(self.normalize_observations, spaces)
         if self.num_envs % self.num_minibatches:
             raise ValueError(
                 f"num_minibatches must divide num_envs ({self.num_envs}), got "
@@ -182,6 +203,9 @@ class RecurrentPPO(Agent):
             first=jnp.zeros(time_and_env, bool),
             rollout=Rollout(obs, action, zeros, obs, zeros, zeros),
             time=jnp.int32(0),
+            observations=(
+                ObsStatistics.start(spaces) if self.normalize_observations else None
+            ),
         )
 
     def draw(
@@ -199,6 +223,7 @@ class RecurrentPPO(Agent):
         """Samples actions; what is kept of them has the memory afterwards with it."""
         network, weights = self.network(spaces), state.weights
         memory = _reset(state.is_first, state.memory)
+        obs = normalized(state.observations, obs)
         memory, features = network.step(weights, memory, obs)
         outputs = network.outputs(weights, "actor", features)
         if spaces.num_actions is not None:
@@ -258,12 +283,16 @@ class RecurrentPPO(Agent):
         learner = (state.weights, state.opt_state)
         (weights, opt_state), _ = jax.lax.scan(one_epoch, learner, keys)
         return state.replace(  # type: ignore
-            weights=weights, opt_state=opt_state, time=jnp.int32(0)
+            weights=weights,
+            opt_state=opt_state,
+            time=jnp.int32(0),
+            observations=with_rollout(state.observations, state.rollout),
         )
 
     def sequences(self, spaces: Spaces, state: RecurrentState) -> Sequences:
         """What an iteration is learned from, by the weights that acted in it."""
-        network, weights, rollout = self.network(spaces), state.weights, state.rollout
+        network, weights = self.network(spaces), state.weights
+        rollout = seen_by(state.observations, state.rollout)
 
         now = network.remember(weights, state.memory_before, state.first, rollout.obs)
         _, later = network.step(weights, now, rollout.next_obs)

@@ -15,6 +15,7 @@ from envs.spaces import Spaces
 from jaxrl_runs.values import (
     COUNT,
     DISCOUNT,
+    FLAG,
     FRACTION,
     LAYERS,
     MANY,
@@ -99,6 +100,8 @@ class SAC(OffPolicyAgent):
       batch_size: Transitions per update, drawn uniformly with replacement.
       buffer_size: Capacity of the replay buffer in transitions.
       num_envs: Environments that are stepped at once.
+      normalize_observations: Whether networks see observations by the mean and
+        deviation of all so far, clipped to ten deviations.
       network: "mlp", "cnn", or a `flax.linen.Module` (see `jaxrl_se.torsos`).
     """
 
@@ -116,6 +119,7 @@ class SAC(OffPolicyAgent):
     batch_size: int = static(256, MANY)
     buffer_size: int = static(100_000, COUNT)
     num_envs: int = static(1, MANY)
+    normalize_observations: bool = static(False, FLAG)
     network: Any = struct.field(pytree_node=False, default="mlp")
 
     def actor(self, spaces: Spaces) -> Network:
@@ -134,7 +138,7 @@ class SAC(OffPolicyAgent):
             self.network, spaces, self.hidden_sizes, out_size, self.activation
         )
 
-    def policy(self, spaces: Spaces, weights: Weights) -> Any:
+    def learned_policy(self, spaces: Spaces, weights: Weights) -> Any:
         """The most likely action."""
         network = self.actor(spaces)
         if spaces.num_actions is not None:
@@ -145,7 +149,7 @@ class SAC(OffPolicyAgent):
         """Raises ValueError if the agent cannot learn in these spaces."""
         if spaces.num_actions is None:
             self.check_continuous(spaces)
-        self.check_sizes()
+        self.check_sizes(spaces)
         actor = self.actor(spaces)
         if self.variation is not None:
             actor.check_shape()

@@ -97,14 +97,14 @@ class QLearning(OffPolicyAgent):
                 f"are vectors of size {spaces.obs_size}, not one-hot ones of a finite "
                 "number of states (envs.OneHot); DDQN, PPO and SAC take vectors"
             )
-        self.check_sizes()
+        self.check_sizes(spaces)
         if (self.batch_size, self.buffer_size) != (1, 1) or self.variation is not None:
             raise ValueError(
                 f"batch_size, buffer_size: {name} learns from the last transition "
                 f"alone, both must be 1, got {self.batch_size}, {self.buffer_size}"
             )
 
-    def policy(self, spaces: Spaces, weights: jax.Array) -> GreedyPolicy:
+    def learned_policy(self, spaces: Spaces, weights: jax.Array) -> GreedyPolicy:
         """Greedy in the table."""
         return GreedyPolicy(weights=weights, network=for_observations(Table(), spaces))
 

@@ -14,6 +14,7 @@ from envs.spaces import Spaces
 from jaxrl_runs.values import (
     COUNT,
     DISCOUNT,
+    FLAG,
     LAYERS,
     MANY,
     NOT_NEGATIVE,
@@ -87,6 +88,8 @@ class TD3(OffPolicyAgent):
       batch_size: Transitions per update, drawn uniformly with replacement.
       buffer_size: Capacity of the replay buffer in transitions.
       num_envs: Environments that are stepped at once.
+      normalize_observations: Whether networks see observations by the mean and
+        deviation of all so far, clipped to ten deviations.
       network: "mlp", "cnn", or a `flax.linen.Module` (see `jaxrl_se.torsos`).
     """
 
@@ -106,6 +109,7 @@ class TD3(OffPolicyAgent):
     batch_size: int = static(100, MANY)
     buffer_size: int = static(100_000, COUNT)
     num_envs: int = static(1, MANY)
+    normalize_observations: bool = static(False, FLAG)
     network: Any = struct.field(pytree_node=False, default="mlp")
 
     def actor(self, spaces: Spaces) -> Network:
@@ -122,7 +126,7 @@ class TD3(OffPolicyAgent):
         """A Q-network: observation and action to a value."""
         return ActionValue.of(self.network, spaces, self.hidden_sizes, self.activation)
 
-    def policy(self, spaces: Spaces, weights: Weights) -> Any:
+    def learned_policy(self, spaces: Spaces, weights: Weights) -> Any:
         """The actor without noise."""
         return DeterministicPolicy(
             weights=weights, network=self.actor(spaces), spaces=spaces
@@ -135,7 +139,7 @@ class TD3(OffPolicyAgent):
     def check(self, spaces: Spaces) -> None:
         """Raises ValueError if the agent cannot learn in these spaces."""
         self.check_actions(spaces)
-        self.check_sizes()
+        self.check_sizes(spaces)
         actor = self.actor(spaces)
         if self.variation is not None:
             actor.check_shape()

@@ -54,7 +54,7 @@ class DiscreteTD3(TD3):
                 "DDPG, SAC and PPO take those"
             )
 
-    def policy(self, spaces: Spaces, weights: Weights) -> GreedyPolicy:
+    def learned_policy(self, spaces: Spaces, weights: Weights) -> GreedyPolicy:
         """The choice of the largest logit."""
         return GreedyPolicy(weights=weights["logits"], network=self.actor(spaces))
 
