@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import probe_env
 import pytest
+from continuous_probe import ContinuousProbe
 from flax import struct
 from tiny import AGENTS, CONTINUOUS, NUM_STEPS, OPTIONS, PROBE, SIZES
 
@@ -34,15 +35,17 @@ def same(a, b):
 
 @pytest.mark.parametrize("name", AGENTS)
 def test_a_training_can_be_cut_anywhere(name, tmp_path):
-    """20 steps, saved, loaded, 40 more: the bits of 60 at once."""
+    """20 steps, saved, loaded, 40 more: the bits of 60 at once, by one program."""
     agent, task = AGENTS[name]
     state = first = start(agent, *task, 1, **OPTIONS)
     state, _ = advance(agent, *task, state, 20)
+    num_traces = len(probe_env.Probe.traces), len(ContinuousProbe.traces)
     jaxrl_se.save_state(tmp_path / "state.npz", state)
     loaded = jaxrl_se.load_state(tmp_path / "state.npz", first)
     same(loaded, state)
     parts, metrics = advance(agent, *task, loaded, 40)
     whole, _ = advance(agent, *task, first, NUM_STEPS)
+    assert num_traces == (len(probe_env.Probe.traces), len(ContinuousProbe.traces))
     whole = whole.replace(finished_return=parts.finished_return)  # type: ignore
     same(parts, whole)
     steps = 0 if name == "best response" else 40
