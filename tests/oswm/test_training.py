@@ -111,7 +111,7 @@ def test_a_run_learns_and_a_resumed_one_is_the_same(tmp_path, cheap):
     # Minutes are not looked at again: the folder says how many steps there are.
     report = cheap(parts, minutes=1e6, resume=True)
     assert report["step"] == 72
-    a, b = load_model(whole), load_model(parts)
+    a, b = (load_model(folder, base=BASE) for folder in (whole, parts))
     assert a == b and a.config == TINY.network
     metrics = [(folder / "metrics.csv").read_text() for folder in (whole, parts)]
     assert metrics[0] == metrics[1]
