@@ -48,6 +48,7 @@ from envs.terminating import TerminatingTimeLimit
 from envs.transitions import Transitions
 from envs.typed import TypedEnvironment
 from envs.wrapper import Wrapper
+from jaxrl_runs.keywords import explain_keywords
 
 __all__ = [
     "ActionRepeat",
@@ -89,3 +90,5 @@ __all__ = [
     "spec",
     "unregister",
 ]
+
+explain_keywords(globals(), __all__)

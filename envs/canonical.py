@@ -22,7 +22,9 @@ _KINDS = {"obs": "fiub", "next_obs": "fiub", "action": "fiub", "reward": "fiub"}
 _FLAGS = ("terminated", "truncated")
 TRUE = ("true", "t", "yes", "y", "on", "1", "1.0")
 FALSE = ("false", "f", "no", "n", "off", "0", "0.0")
-_OF_TEXT = "; number them: numpy.unique(action, return_inverse=True)[1]"
+_NOT_NUMBERS = (*_FLAGS, EPISODE, "step", "done")  # may be words
+_MISSING = ("", "none", "null", "nan", "na", "n/a", "<na>", "nil", "missing", "-", "?")
+_MOST_WORDS = 100  # Of which actions can be names.
 _FLOAT32_WHOLE = 2**24  # Up to here float32 holds every whole number.
 
 
@@ -48,12 +50,6 @@ def canonical(fields: Mapping[str, Any]) -> dict[str, Any]:
     for name in _FLAGS:
         arrays[name] = as_flags(name, arrays[name])
     for name, kinds in _KINDS.items():
-        if arrays[name].dtype.kind in "US":
-            first = str(arrays[name].flat[0])
-            raise ValueError(
-                f"{name} must be numbers, got text ({first!r:.40} in row 0)"
-                + _OF_TEXT * (name == "action")
-            )
         if arrays[name].dtype.kind not in kinds:
             raise ValueError(
                 f"{name} must be of dtype float, int, unsigned int or bool, got "
@@ -103,7 +99,80 @@ def array_of(name: str, value: Any) -> np.ndarray:
         )
     if array.dtype.hasobject and name != EPISODE:
         array = _of_objects(name, array)
+    if array.dtype.kind in "US" and name not in _NOT_NUMBERS:
+        array = _of_text(name, array.astype(str))
     return array
+
+
+def check_known(name: str, values: Any) -> None:
+    """Raises ValueError, naming the row, where a label is missing."""
+    for place, x in np.ndenumerate(np.asarray(values)):
+        if x is None or x != x or str(x).strip() in ("", "<NA>", "NaT"):
+            raise ValueError(
+                f"{name} must be known for each row, got {x} in row {place[0]}"
+            )
+
+
+def _of_text(name: str, array: np.ndarray) -> np.ndarray:
+    """Numbers that are written as text, as `csv.DictReader` gives them."""
+    for kind in (np.int64, np.float64):
+        try:
+            return np.char.strip(array).astype(kind)
+        except (ValueError, OverflowError):
+            continue
+    if array.ndim == 1 and (rows := _of_lists(array)) is not None:
+        return rows
+    for place, cell in np.ndenumerate(array):
+        if not is_number(cell):
+            raise ValueError(
+                f"{name} must be numbers, got {str(cell)!r:.40} in row "
+                f"{place[0] if place else 0}{remedy_for(name, cell, array)}"
+            )
+    raise ValueError(f"{name} must be numbers, got text")
+
+
+def _of_lists(array: np.ndarray) -> np.ndarray | None:
+    """Rows that are written as lists, "[0.1, 0.2]" or "[0.1 0.2]", as pandas does."""
+    rows = []
+    for cell in array:
+        text = cell.strip()
+        if not (text.startswith("[") and text.endswith("]")):
+            return None
+        words = text[1:-1].replace(",", " ").split()
+        if not words or not all(map(is_number, words)):
+            return None
+        rows.append([float(word) for word in words])
+    return np.array(rows) if len({len(row) for row in rows}) == 1 else None
+
+
+def is_number(cell: str) -> bool:
+    """Whether Python reads it as a number."""
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def remedy_for(name: str, cell: str, cells: Any) -> str:
+    """What to do about a cell that is no number, as the end of a message.
+
+    Args:
+        name: Of the field or column.
+        cell: The first such one.
+        cells: All of the column.
+    """
+    if str(cell).strip().lower() in _MISSING:
+        return "; it stands for a missing value: leave such rows out"
+    words = np.unique(np.asarray(cells).astype(str))
+    if all(is_number(str(w).strip().rstrip("%").replace(",", "")) for w in words):
+        return "; write plain numbers, without % and marks of thousands"
+    is_action = "action" in name.lower() or name.lower().startswith("act")
+    if any(map(is_number, words)) or len(words) > _MOST_WORDS or not is_action:
+        return "; leave such rows out, or the column"
+    number = "{" + ", ".join(f"{str(w)!r}: {i}" for i, w in enumerate(words[:8]))
+    number += ", ...}" if len(words) > 8 else "}"
+    return f"; number its {len(words)} words as you mean them, such as {number}"
 
 
 def _of_objects(name: str, array: np.ndarray) -> np.ndarray:
@@ -114,13 +183,15 @@ def _of_objects(name: str, array: np.ndarray) -> np.ndarray:
             return array_of(name, np.stack([np.asarray(row) for row in array]))
         except ValueError as error:
             raise ValueError(f"{name}: not readable as an array ({error})") from error
-    if name in _FLAGS and all(isinstance(x, str) for x in array.flat):
+    if array.size and all(isinstance(x, str) for x in array.flat):
         return array.astype(str)
     for place, x in np.ndenumerate(array):
         if not isinstance(x, Real | np.bool_):
             is_missing = x is None or type(x).__name__ in ("NAType", "NaTType")
             row = f" in row {place[0]}" if place else ""
             remedy = "; leave such rows out" if is_missing and place else ""
+            if isinstance(x, str):
+                remedy = remedy_for(name, x, [str(cell) for cell in array.flat])
             raise ValueError(
                 f"{name} must be numbers, got {type(x).__name__} ({x!r:.40}){row}"
                 + remedy
@@ -205,8 +276,23 @@ def _check_finite(name: str, array: np.ndarray) -> None:
     if bad.any():
         raise ValueError(
             f"{name} must be finite numbers, found NaN or infinity in {bad.sum()} of "
-            f"{len(array)} rows, first in row {bad.argmax()}"
+            f"{len(array)} rows, first in row {bad.argmax()}{_where_bad(name, array)}"
         )
+
+
+def _where_bad(name: str, array: np.ndarray) -> str:
+    """In which columns, where there are several; and what it may stand for."""
+    told = ""
+    if array.ndim == 2 and array.shape[1] > 1:
+        columns = np.flatnonzero(~np.isfinite(array).all(axis=0))
+        if len(columns) < array.shape[1]:
+            told = f" (column {', '.join(map(str, columns[:8]))})"
+    if name == "next_obs":
+        told += (
+            "; if those are the last rows of episodes, whose next_obs is not known, "
+            "leave them out, or next_obs: it is the obs of the next row then"
+        )
+    return told
 
 
 def _one_after_another(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

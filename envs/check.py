@@ -14,6 +14,7 @@ from jax.core import Tracer
 
 from envs.check_shapes import find_in_shapes, first_line, paired
 from envs.gymnasium_spaces import to_gymnasium
+from envs.old_gym import looks_old, not_gymnasium
 from envs.registry import make
 from envs.stepping import has_raw_step
 from jaxrl_runs.values import COUNT, SEED, seed_key
@@ -31,9 +32,11 @@ class ContractError(ValueError):
         findings: The findings one by one.
     """
 
-    def __init__(self, name: str, findings: tuple[str, ...]):
+    def __init__(
+        self, name: str, findings: tuple[str, ...], contract: str = "gymnax's"
+    ):
         lines = "".join(f"\n* {finding}" for finding in findings)
-        super().__init__(f"{name} does not keep gymnax's contract:{lines}")
+        super().__init__(f"{name} does not keep {contract} contract:{lines}")
         self.findings = findings
 
 
@@ -45,9 +48,14 @@ def check(env: Any, params: Any = None, *, num_steps: int = 60, seed: int = 0) -
     within their space, ``step`` against ``step_env``, the reset at the end of an
     episode, the last observation in ``info["final_observation"]`` and the time limit.
 
+    Of tasks outside JAX: what ``reset`` and ``step`` return and its dtypes,
+    observations within their space, equal episodes for equal seeds, finite numbers,
+    and whether a time limit truncates.
+
     Args:
         env: An environment with the interface of gymnax 1.x, the name of a task, or
-            a pair of an environment and its params.
+            a pair of an environment and its params; or a ``gymnasium.Env``, a
+            ``gymnasium.vector.VectorEnv`` or what `envs.external` made.
         params: Its params; ``env.default_params`` by default.
         num_steps: Random steps in each of four copies. If the time limit of the params
             is longer than a third of that, a shorter one is set.
@@ -74,13 +82,19 @@ def check(env: Any, params: Any = None, *, num_steps: int = 60, seed: int = 0) -
     name = getattr(env, "name", None) or type(env).__name__
     found = tuple(findings(env, params, num_steps=num_steps, seed=seed))
     if found:
-        raise ContractError(str(name), found)
+        is_outside = params is None and _is_outside(env)
+        contract = "Gymnasium's" if is_outside else "gymnax's"
+        raise ContractError(str(name), found, contract)
 
 
 def findings(
     env: Any, params: Any = None, *, num_steps: int = 60, seed: int = 0
 ) -> list[str]:
     """As `check`, but returns the findings, an empty list if there are none."""
+    if params is None and _is_outside(env):
+        from envs.check_outside import findings_outside  # It imports the engines.
+
+        return list(findings_outside(env, num_steps, seed))
     found = list(_interface(env))
     if found:
         return found
@@ -100,9 +114,18 @@ def findings(
     return [*_repeats(env, params), *_plays(env, params, spaces[0], num_steps, seed)]
 
 
+def _is_outside(env: Any) -> bool:
+    """Whether it is Gymnasium's, or `envs.external` made it."""
+    kinds = gymnasium.Env | gymnasium.vector.VectorEnv
+    return isinstance(env, kinds) or getattr(env, "is_external", False) is True
+
+
 def _interface(env: Any) -> Iterator[str]:
     if isinstance(env, gymnasium.Env | gymnasium.vector.VectorEnv):
-        yield "it is a Gymnasium environment; envs.collect and evaluation take those"
+        yield "it is a Gymnasium environment, which has no params"
+        return
+    if looks_old(env):
+        yield not_gymnasium(env, "env")
         return
     if isinstance(env, tuple):
         yield "it is a tuple; a pair is (env, params)"

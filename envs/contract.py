@@ -6,6 +6,7 @@ of JAX's, far from its cause. `train`, `evaluate`, `evolve` and `collect` ask it
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterator
 from typing import Any
 
@@ -68,6 +69,14 @@ def _check_params(env: Any, params: Any, label: str) -> None:
         raise TypeError(
             f"params must be those of {label!r}, {type(own).__name__}, such as "
             f"env.default_params.replace(...), got {shown(params)}"
+        )
+    limit = getattr(params, "max_steps_in_episode", None)
+    if isinstance(limit, int | float | np.generic) and not (
+        limit >= 1 and (math.isinf(limit) or limit == round(limit))
+    ):
+        raise ValueError(
+            f"params of {label!r}: max_steps_in_episode must be a whole number of at "
+            f"least 1, got {shown(limit)}"
         )
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         if not isinstance(leaf, int | float | complex | np.generic) and not (

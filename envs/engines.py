@@ -19,6 +19,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
 from envs.gymnasium_spaces import flat_space, flatten_rows, flattened
 from envs.gymnasium_vector import GymnasiumVectorEnv
+from envs.old_gym import OldInterfaceError, as_reset, as_step, takes_no_seed
 
 
 class SpaceChangedError(ValueError):
@@ -126,7 +127,7 @@ class VectorEngine:
             seed: Any = [int(seed) for seed in seeds]
         else:  # Gymnasium's interface has one seed for all lanes.
             seed = int(np.random.SeedSequence(list(seeds)).generate_state(1)[0] >> 1)
-        obs, infos = self._vector.reset(seed=seed)
+        obs, infos = as_reset(self._vector.reset(seed=seed))
         self._over[:] = False
         return self._checked(obs), _faults(infos)
 
@@ -134,7 +135,8 @@ class VectorEngine:
         """Steps all lanes, also those that are not active; see `Engine`."""
         if self._mode == AutoresetMode.DISABLED and self._over.any():
             self._vector.reset(options={"reset_mask": self._over.copy()})
-        obs, reward, terminated, truncated, infos = self._vector.step(actions)
+        outputs = as_step(self._vector.step(actions))
+        obs, reward, terminated, truncated, infos = outputs
         obs = self._checked(obs)
         terminated = self._for_lanes("terminated", terminated, bool)
         truncated = self._for_lanes("truncated", truncated, bool)
@@ -229,8 +231,12 @@ class Lane(gymnasium.Env):
                 if self._env is None and self._make is not None:
                     self._env = self._make()
                 assert self._env is not None
-                obs, _ = self._env.reset(seed=seed, options=options)
+                obs, _ = as_reset(self._env.reset(seed=seed, options=options))
+        except OldInterfaceError:
+            raise
         except Exception as error:
+            if (old := takes_no_seed(error)) is not None:
+                raise old from error
             return self._obs, self._fail(f"reset raised {_named(error)}")
         for name, announced in (
             ("observation_space", self._given_space),
@@ -253,10 +259,13 @@ class Lane(gymnasium.Env):
             return self._obs, 0.0, False, False, {}
         try:
             with self._working():
-                obs, reward, terminated, truncated, _ = self._env.step(action)
+                outputs = as_step(self._env.step(action))
+                obs, reward, terminated, truncated, _ = outputs
                 reward = _single("reward", reward, float)
                 terminated = _single("terminated", terminated, bool)
                 truncated = _single("truncated", truncated, bool)
+        except OldInterfaceError:
+            raise
         except Exception as error:
             fault = self._fail(f"step raised {_named(error)}")
             return self._obs, 0.0, True, False, fault

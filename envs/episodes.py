@@ -12,12 +12,13 @@ import warnings
 
 import numpy as np
 
+from envs.log_mistakes import tell_mistakes
+from envs.log_padding import without_padding
+from envs.log_resets import without_resets
+from envs.log_trace import Trace, size_of
 from envs.transitions import Transitions
 
-_SAME = 0.1  # Of a typical step: closer than this, two observations are one.
-_MOST_COLUMNS = 256  # Of a picture, as many pixels are looked at.
 _MOST_ENVIRONMENTS = 256  # In parallel, of which rows take turns.
-_MOST_DECIMALS = 7
 _ALONE = 1
 _MOST_SEARCHED = 20_000  # Rows among which those that continue others are searched for.
 
@@ -71,6 +72,21 @@ class LogEpisodes:
         return None
 
 
+def only_steps(transitions: Transitions) -> Transitions:
+    """Valid transitions without padding, and without resets that look like steps.
+
+    Warns:
+        UserWarning: Rows are left out; says which, and what is lost with them. Or flags
+            look inverted.
+
+    Raises:
+        ValueError: The transitions are not valid, or `next_obs` is something else.
+    """
+    rows = without_padding(transitions.validate())
+    tell_mistakes(rows)
+    return without_resets(rows)
+
+
 def in_order(transitions: Transitions) -> Transitions:
     """The rows by episode and by time, or as they are if nothing tells their order.
 
@@ -86,7 +102,7 @@ def in_order(transitions: Transitions) -> Transitions:
         warnings.warn(str(error), stacklevel=3)
     except OrderError:
         pass  # Whoever needs episodes will ask for them.
-    return transitions.validate()
+    return only_steps(transitions)
 
 
 def episodes_of(transitions: Transitions) -> LogEpisodes:
@@ -102,14 +118,14 @@ def episodes_of(transitions: Transitions) -> LogEpisodes:
             swapped.
         ValueError: The transitions are not valid.
     """
-    rows = transitions.validate()
+    rows = only_steps(transitions)
     ended = np.asarray(rows.terminated) | np.asarray(rows.truncated)
     breaks = ended[:-1].copy()
     if rows.episode is not None:
         episode = np.asarray(rows.episode)
         breaks |= episode[1:] != episode[:-1]
     if not breaks.all():
-        trace = _Trace.of(rows)
+        trace = Trace.of(rows)
         follows = trace.follows(1)
         if follows[~breaks].mean() >= 0.5:
             breaks |= _found(rows, trace, breaks, follows)
@@ -133,7 +149,7 @@ def episodes_of(transitions: Transitions) -> LogEpisodes:
 
 
 def _found(
-    rows: Transitions, trace: _Trace, breaks: np.ndarray, follows: np.ndarray
+    rows: Transitions, trace: Trace, breaks: np.ndarray, follows: np.ndarray
 ) -> np.ndarray:
     """Ends of episodes that only numbers show, bool [N - 1].
 
@@ -154,72 +170,14 @@ def _found(
     return np.zeros_like(gaps)
 
 
-def _is_short(trace: _Trace, gaps: np.ndarray) -> bool:
+def _is_short(trace: Trace, gaps: np.ndarray) -> bool:
     """Whether observations go on near where the row before them has led to."""
-    jumps = _size((trace.next_obs[:-1] - trace.obs[1:])[gaps] / trace.spread)
-    steps = _size((trace.next_obs - trace.obs) / trace.spread)
+    jumps = size_of((trace.next_obs[:-1] - trace.obs[1:])[gaps] / trace.spread)
+    steps = size_of((trace.next_obs - trace.obs) / trace.spread)
     return bool(np.median(jumps) < 3 * np.median(steps))
 
 
-@dataclasses.dataclass(frozen=True)
-class _Trace:
-    """Observations as columns of float64, and how close two have to be to be one.
-
-    Attributes:
-        obs: [N, D].
-        next_obs: [N, D].
-        spread: Standard deviation of each column, 1 for constants, [D].
-        precision: How far a column's two records of one number may differ, [D].
-        same: The same for whole rows, in units of the spread.
-    """
-
-    obs: np.ndarray
-    next_obs: np.ndarray
-    spread: np.ndarray
-    precision: np.ndarray
-    same: float
-
-    @classmethod
-    def of(cls, rows: Transitions) -> _Trace:
-        obs, next_obs = (_columns(x) for x in (rows.obs, rows.next_obs))
-        dtype = np.asarray(rows.obs).dtype
-        precision = np.zeros(obs.shape[1])
-        if dtype.kind == "f":
-            largest = np.maximum(np.abs(obs).max(0), np.abs(next_obs).max(0))
-            precision = 4 * np.finfo(dtype).eps * largest
-            for column in range(obs.shape[1]):
-                decimals = [_decimals(x[:, column], dtype) for x in (obs, next_obs)]
-                if decimals[0] != decimals[1]:  # one of them was rounded
-                    precision[column] += 0.501 * 10.0 ** -min(decimals)
-        obs, next_obs = obs - obs.mean(0), next_obs - obs.mean(0)
-        spread = obs.std(0)
-        spread = np.where(spread > 0, spread, 1.0)
-        moves = _size((next_obs - obs) / spread)
-        moves = moves[moves > 0]
-        same = _SAME * float(np.median(moves)) if moves.size else 0.0
-        return cls(obs, next_obs, spread, precision, same)
-
-    def first(self, num_rows: int) -> _Trace:
-        """The same of the first rows."""
-        obs, next_obs = self.obs[:num_rows], self.next_obs[:num_rows]
-        return dataclasses.replace(self, obs=obs, next_obs=next_obs)
-
-    def equal(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """Whether observations [K, D] are the same ones, [K]."""
-        gaps = np.abs(first - second)
-        is_close = _size(gaps / self.spread) <= self.same
-        return is_close | (gaps <= self.precision).all(axis=1)
-
-    def follows(self, distance: int) -> np.ndarray:
-        """Whether row i + distance continues row i, [N - distance]."""
-        return self.equal(self.next_obs[:-distance], self.obs[distance:])
-
-    def backwards(self) -> np.ndarray:
-        """Whether row i continues row i + 1."""
-        return self.equal(self.next_obs[1:], self.obs[:-1])
-
-
-def _check_order(rows: Transitions, trace: _Trace, breaks: np.ndarray) -> int | None:
+def _check_order(rows: Transitions, trace: Trace, breaks: np.ndarray) -> int | None:
     """Finds out why rows without a flag between them do not follow each other.
 
     Returns:
@@ -271,7 +229,7 @@ def _check_order(rows: Transitions, trace: _Trace, breaks: np.ndarray) -> int | 
     return _ALONE
 
 
-def _is_shuffled(trace: _Trace) -> bool:
+def _is_shuffled(trace: Trace) -> bool:
     """Whether rows have their continuation elsewhere, number for number."""
     # Imported here: it takes longer than all else in this module.
     from scipy.spatial import KDTree
@@ -285,12 +243,12 @@ def _is_shuffled(trace: _Trace) -> bool:
     return bool((gaps <= trace.precision).all(axis=1).mean() >= 0.2)
 
 
-def _is_smooth(trace: _Trace) -> bool:
+def _is_smooth(trace: Trace) -> bool:
     """Whether a row's observation is at least near the one that comes before it."""
     sample = np.linspace(0, len(trace.obs) - 2, 200).astype(int)
     other = np.random.default_rng(0).permutation(len(trace.obs))[: len(sample)]
-    gap = _size((trace.next_obs[sample] - trace.obs[sample + 1]) / trace.spread)
-    far = _size((trace.next_obs[sample] - trace.obs[other]) / trace.spread)
+    gap = size_of((trace.next_obs[sample] - trace.obs[sample + 1]) / trace.spread)
+    far = size_of((trace.next_obs[sample] - trace.obs[other]) / trace.spread)
     return bool(np.median(gap) < 0.5 * np.median(far))
 
 
@@ -318,25 +276,3 @@ def _check_ends(rows: Transitions, follows: np.ndarray) -> None:
         "a row without an action stands between episodes (leave it out)",
         stacklevel=3,
     )
-
-
-def _columns(values: np.ndarray) -> np.ndarray:
-    values = np.asarray(values)
-    values = values.reshape(len(values), -1)
-    if values.shape[1] > _MOST_COLUMNS:
-        chosen = np.linspace(0, values.shape[1] - 1, _MOST_COLUMNS).astype(int)
-        values = values[:, chosen]
-    return values.astype(np.float64)
-
-
-def _size(rows: np.ndarray) -> np.ndarray:
-    return np.sqrt(np.mean(np.square(rows), axis=1))
-
-
-def _decimals(column: np.ndarray, dtype: np.dtype) -> int:
-    """To how many decimals all numbers of a column are rounded."""
-    exact = column.astype(dtype)
-    for decimals in range(_MOST_DECIMALS):
-        if (np.round(column, decimals).astype(dtype) == exact).all():
-            return decimals
-    return _MOST_DECIMALS

@@ -15,6 +15,7 @@ from envs.gymnasium_spaces import (
     to_numpy,
     unflatten_obs,
 )
+from envs.obs_checks import ObsWatch
 from envs.registry import pair_of
 from envs.stepping import Step, check_env, step
 from jaxrl_runs.values import SEED_OR_NONE, seed_key
@@ -66,6 +67,8 @@ class GymnasiumEnv(gymnasium.Env):
         if observation_space is not None:
             self.observation_space = check_flat(observation_space, own.shape)
         self.action_space = to_gymnasium(env.action_space(params))
+        self._watch = ObsWatch(own, getattr(env, "name", type(env).__name__))
+        self._is_single = isinstance(own, gymnasium.spaces.Box)
         self._params = jax.device_put(params)  # once, not at every step
         self._carry: tuple[jax.Array, Any] | None = None  # key and state
         self._first_obs: Any = None  # of the next episode, once the last has ended
@@ -125,6 +128,7 @@ class GymnasiumEnv(gymnasium.Env):
         return next_obs, float(outputs.reward), terminated, truncated, info
 
     def _shown(self, obs: Any) -> Any:
+        self._watch.look(np.asarray(obs)[None] if self._is_single else (), 4)
         if self._is_flat:
             return unflatten_obs(self.observation_space, obs)
         return to_numpy(self.observation_space, obs)

@@ -122,8 +122,6 @@ def lacks(field: str, given: Mapping[Any, Any]) -> ValueError:
     shown = ", ".join(found[:30]) + (", ..." if len(found) > 30 else "")
     example = f'{{"{field}": "NAME"}}'
     remedy = f"; else say where: envs.read_transitions(log, columns={example})"
-    if field == "terminated":
-        remedy = "; where the task never ends an episode, give zeros"
     return ValueError(
         f"lacks the field {field!r} (also called {', '.join(NAMES[field][1:])}); it "
         f"has {shown or 'none'}{remedy}"
@@ -190,8 +188,31 @@ def _in_order(field: str, parts: Mapping[str, Mapping[_Words, Any]]) -> list[Any
 
 def _sorted(parts: Mapping[_Words, Any]) -> list[_Words]:
     if all(word.isdigit() for rest in parts for word in rest):
+        _check_gaps(parts)
         return sorted(parts, key=lambda rest: tuple(map(int, rest)))
     return list(parts)
+
+
+def _check_gaps(parts: Mapping[_Words, Any]) -> None:
+    """Raises ValueError where a number is left out, or stands there twice."""
+    if any(len(rest) != 1 for rest in parts):
+        return
+    numbers = sorted(int(rest[0]) for rest in parts)
+    shown = ", ".join(str(name) for name in list(parts.values())[:10])
+    if len(set(numbers)) < len(numbers):
+        raise ValueError(f"columns must have numbers that differ, got {shown}")
+    absent = sorted(set(range(numbers[0], numbers[-1] + 1)) - set(numbers))
+    if absent and len(absent) <= len(numbers):
+        one = next(iter(parts.items()))
+        names = [
+            str(one[1])[: str(one[1]).rindex(one[0][0])] + str(number)
+            for number in absent[:10]
+        ]
+        raise ValueError(
+            f"columns must be numbered without a gap, but {', '.join(names)} "
+            f"{'are' if len(names) > 1 else 'is'} missing beside {shown}; if that is "
+            "meant, name the columns by columns={...}"
+        )
 
 
 def _chosen(given: Mapping[Any, Any], field: str, names: str | Sequence[str]) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from envs.canonical import FALSE, TRUE
+from envs.canonical import FALSE, TRUE, is_number, remedy_for
 from envs.log_columns import field_of
 from jaxrl_runs.text_tables import rows_of
 from jaxrl_runs.weight_files import read_weights
@@ -124,7 +124,7 @@ def read_csv(path: Path, max_bytes: int) -> dict[str, np.ndarray]:
             f"{max_bytes}; pass a larger max_bytes"
         )
     (_, header), *rows = _lines(path)
-    if sum(map(_is_number, header)) > len(header) / 2:
+    if sum(map(is_number, header)) > len(header) / 2:
         raise ValueError(
             f"{path}: expected a header with names of columns, got numbers "
             f"({', '.join(header[:4])}, ...)"
@@ -170,7 +170,7 @@ def _column(path: Path, name: str, cells: list[tuple[int, str]]) -> np.ndarray:
     if (
         lower
         and all(cell in TRUE + FALSE for cell in lower)
-        and not all(map(_is_number, lower))
+        and not all(map(is_number, lower))
     ):
         return np.array([cell in TRUE for cell in lower], bool)
     for kind in (int, float):
@@ -179,17 +179,10 @@ def _column(path: Path, name: str, cells: list[tuple[int, str]]) -> np.ndarray:
         except (ValueError, OverflowError):
             continue
     texts = np.array([cell for _, cell in cells])
-    if not any(_is_number(cell) for cell in texts):
+    if not any(is_number(cell) for cell in texts):
         return texts  # Names of episodes, say; no field of numbers takes them.
-    line, cell = next((n, c) for n, c in cells if not _is_number(c))
+    line, cell = next((n, c) for n, c in cells if not is_number(c))
     raise ValueError(
         f"{path}: column {name!r}: expected a number, got {cell!r} in line {line}"
+        f"{remedy_for(name, cell, texts)}"
     )
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True

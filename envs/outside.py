@@ -89,6 +89,7 @@ def play_lanes(
         alive[list(lanes.faults)] = False
 
     fail(faults, _nan(obs, "reset gave an observation"))
+    session.look(obs[alive])
     time = 0
     while alive.any() and time != max_steps:
         if most is not None and time >= most:
@@ -113,6 +114,7 @@ def play_lanes(
             _nan(outcome.obs, "step gave an observation"),
             _nan(outcome.reward, "step gave a reward"),
         )
+        session.look(outcome.obs[: len(alive)][alive])
         lanes.returns += np.where(alive, outcome.reward, 0.0)
         if on_step is not None:
             on_step(obs, actions, outcome)

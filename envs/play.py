@@ -141,7 +141,8 @@ def _play(policy, env, params, key, num_episodes, active, space):
         if watched is not None:
             watched = _watch(watched, space, alive, action, obs, reward)
         episodes = Episodes(
-            returns=episodes.returns + jnp.where(alive, reward, 0.0),
+            returns=episodes.returns
+            + jnp.where(alive, reward, 0.0).astype(episodes.returns.dtype),
             lengths=episodes.lengths + alive,
         )
         return memory, obs, state, alive & ~done, episodes, time + 1, watched

@@ -26,16 +26,18 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import gymnasium
 import numpy as np
 
-from envs.canonical import FIELDS, array_of, as_flags
-from envs.log_columns import Columns, lacks, named
+from envs.canonical import FIELDS, array_of, as_flags, check_known
+from envs.episodes import only_steps
+from envs.log_columns import Columns, field_of, lacks, named
 from envs.log_files import is_zip, read_csv, read_hdf5, read_npz
+from envs.log_padding import without_padding
 from envs.log_records import episodes_in, from_records, is_records, without_last_steps
 from envs.transitions import Transitions
 from jaxrl_runs.weight_files import MAX_BYTES
@@ -82,7 +84,7 @@ def read_transitions(
         ValueError: Names the file, the field and what was expected.
     """
     if isinstance(source, Transitions):
-        return source.validate()
+        return only_steps(source)
     if isinstance(source, str | os.PathLike):
         path = Path(source)
         try:
@@ -129,18 +131,22 @@ def read_fields(fields: Mapping[str, Any], given: Mapping[Any, Any]) -> Transiti
     fields = without_last_steps(fields, given)
     if "step" in fields:
         fields["step"] = _places(fields["step"])
+    fields = {name: x for name, x in fields.items() if x is not None}
     fields = {name: array_of(name, array) for name, array in fields.items()}
     _split_done(fields)
-    for name in ("obs", "action", "reward", "terminated"):
+    for name in ("obs", "action", "reward"):
         if name not in fields:
             raise lacks(name, given)
+    if "terminated" not in fields:
+        tell_no_end(6, [x for x in given if field_of(x)[0] is None])
+        fields["terminated"] = np.zeros(np.shape(fields["reward"]), bool)
     fields.setdefault("truncated", np.zeros(np.shape(fields["terminated"]), bool))
     fields = _in_order(fields)
     if "next_obs" not in fields:
         fields = _with_next_obs(fields)
-    return Transitions(
-        **{name: fields.get(name) for name in (*FIELDS, "episode")}
-    ).validate()
+    return only_steps(
+        Transitions(**{name: fields.get(name) for name in (*FIELDS, "episode")})
+    )
 
 
 def _read_path(
@@ -175,9 +181,27 @@ _REMEDIES = {
 }
 
 
+def tell_no_end(stacklevel: int, others: Sequence[Any] = ()) -> None:
+    """Warns that nothing says where the task ends episodes.
+
+    Args:
+        stacklevel: Of the warning.
+        others: Columns that are not read.
+    """
+    unread = ", ".join(map(str, others[:10]))
+    warnings.warn(
+        "log: terminated is missing: no row is taken for one where the task ends the "
+        "episode, and a model of it never ends one; give zeros to say so, or the flags "
+        "(columns={'terminated': ...} names others)"
+        + (f"; not read: {unread}" if unread else ""),
+        stacklevel=stacklevel,
+    )
+
+
 def _in_order(fields: dict[str, Any]) -> dict[str, Any]:
     """Sorts rows by episode and step, where these say the place of each row."""
     if fields.get("episode") is not None:
+        check_known("episode", fields["episode"])
         episode = np.asarray(fields["episode"]).astype(str)
         axis = 0 if episode.ndim > 1 else None  # of several columns
         _, first, number = np.unique(
@@ -259,6 +283,7 @@ def _with_next_obs(fields: dict[str, Any]) -> dict[str, Any]:
     if len(arrays["obs"]) == len(arrays["action"]) + 1:
         return _with_last_obs(arrays)
     rows = Transitions(**{**arrays, "next_obs": arrays["obs"]}).validate()
+    rows = without_padding(rows.replace(next_obs=rows.obs))  # type: ignore
     terminated, truncated = np.asarray(rows.terminated), np.asarray(rows.truncated)
     ended = terminated | truncated
     if rows.episode is not None:

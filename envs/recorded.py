@@ -11,6 +11,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from envs.gymnasium_spaces import flatten_rows, flattened
+from envs.old_gym import as_reset, as_step
 from envs.transitions import Transitions
 
 
@@ -77,6 +78,7 @@ def from_vector_env(
         raise TypeError(
             "vector_env must be a gymnasium.vector.VectorEnv, got "
             f"{type(vector_env).__name__}"
+            + ("; envs.collect takes single ones" if _is_env(vector_env) else "")
         )
     if num_steps < 1:
         raise ValueError(f"num_steps must be at least 1, got {num_steps}")
@@ -88,13 +90,14 @@ def from_vector_env(
     mode = vector_env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
     space, num_envs = vector_env.single_observation_space, vector_env.num_envs
     vector_env.action_space.seed(seed)
-    shown, _ = vector_env.reset(seed=seed)
+    shown, _ = as_reset(vector_env.reset(seed=seed))
     obs = flatten_rows(space, shown).copy()
     only_resets = np.zeros(num_envs, bool)
     steps: list[dict[str, np.ndarray]] = []
     for _ in range(num_steps):
         actions = vector_env.action_space.sample() if policy is None else policy(shown)
-        shown, rewards, terminated, truncated, infos = vector_env.step(actions)
+        outputs = as_step(vector_env.step(actions))
+        shown, rewards, terminated, truncated, infos = outputs
         done = np.asarray(terminated) | np.asarray(truncated)
         after = flatten_rows(space, shown).copy()
         steps.append(
@@ -124,6 +127,10 @@ def from_vector_env(
         columns["action"] -= vector_env.single_action_space.start
     kept = columns["episode"] >= 0
     return Transitions(**{name: x[kept] for name, x in columns.items()}).validate()
+
+
+def _is_env(env: Any) -> bool:
+    return isinstance(env, gymnasium.Env)
 
 
 def _with_final(space: Any, obs: np.ndarray, final_obs: Any, done: Any) -> np.ndarray:

@@ -13,6 +13,7 @@ import numpy as np
 
 from envs.engines import Engine, Outcome
 from envs.moments import Moments
+from envs.obs_checks import ObsWatch
 
 
 @dataclasses.dataclass
@@ -79,6 +80,7 @@ class Session:
         self.cost = Cost()
         self.faults: list[Any] = []
         self.seen = Moments()
+        self._watch: ObsWatch | None = None
         self.on_steps: Callable[[Cost], Any] = lambda cost: None
         self._make = make
         self._engine: Engine | None = None
@@ -150,6 +152,13 @@ class Session:
             truncated=outcome.truncated[:number],
             faults={i: x for i, x in outcome.faults.items() if i < number},
         )
+
+    def look(self, obs: np.ndarray) -> None:
+        """Warns, once, where observations leave the engine's space."""
+        if self._watch is None and self._engine is not None:
+            self._watch = ObsWatch(self._engine.observation_space, self.name)
+        if self._watch is not None:
+            self._watch.look(obs)
 
     def close(self) -> None:
         """Closes the engine if there is one; another is made when it is needed."""

@@ -17,6 +17,7 @@ from envs.engines import (
     import_envpool,
 )
 from envs.gymnasium_spaces import flat_space
+from envs.old_gym import looks_old, not_gymnasium
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +93,8 @@ def of_gymnasium(task: Any, processes: bool, options: dict[str, Any]) -> Source:
         make: Any = None
     elif callable(task):
         made, make = task(), task
+    elif looks_old(task):
+        raise TypeError(not_gymnasium(task))
     else:
         raise TypeError(
             "task must be an id, a gymnasium.Env, a gymnasium.vector.VectorEnv, or a "
@@ -99,6 +102,8 @@ def of_gymnasium(task: Any, processes: bool, options: dict[str, Any]) -> Source:
         )
     if isinstance(made, gymnasium.vector.VectorEnv):
         return _of_vector(made)
+    if looks_old(made):
+        raise TypeError(not_gymnasium(made))
     if not isinstance(made, gymnasium.Env):
         raise TypeError(f"task must make a gymnasium.Env or VectorEnv, got {made!r}")
     return _of_env(made, make, None, processes)

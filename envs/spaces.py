@@ -233,6 +233,11 @@ def _observation(env: Any, params: Any, space: Any) -> dict[str, Any]:
         )
     shape = tuple(int(n) for n in shape)
     size = math.prod(shape)
+    if size == 0:
+        raise ValueError(
+            f"task {env.name!r}: an observation must hold at least one number, got the "
+            f"shape {shape}"
+        )
     dtype = "float32"
     if len(shape) != 1:  # What is seen counts: some tasks' spaces name another dtype.
         seen = jax.eval_shape(lambda key: env.reset(key, params)[0], jax.random.key(0))

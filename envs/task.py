@@ -17,10 +17,14 @@ import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
+from gymnax.environments import spaces as gymnax_spaces
 from jax.core import Tracer
 
 from envs import registry
 from envs.contract import check_contract
+from envs.gymnasium_spaces import to_gymnasium
+from envs.obs_checks import ObsWatch
+from envs.old_gym import looks_old, not_gymnasium
 from envs.play import (
     Episodes,
     as_pytree,
@@ -37,6 +41,7 @@ from envs.steps import StepKind, Steps, kind_of_steps
 from envs.transitions import Transitions
 from jaxrl_runs import values
 from jaxrl_runs.checkpoints import tree_sha256
+from jaxrl_runs.keywords import hint
 from jaxrl_runs.values import (
     MANY,
     REQUIRED,
@@ -240,6 +245,10 @@ class Task:
         """Says what is odd about a log."""
         space = self.action_space()
         report(watched_rows(log, space), space, self.name, unit="transitions")
+        obs_space = self.env.observation_space(self.params)
+        if isinstance(obs_space, gymnax_spaces.Box | gymnax_spaces.Discrete):
+            watch = ObsWatch(to_gymnasium(obs_space), self.name)
+            watch.look(np.concatenate([log.obs, log.next_obs]), stacklevel=5)
 
 
 @functools.partial(jax.jit, static_argnames=("env", "num_episodes", "num_axes"))
@@ -346,11 +355,14 @@ def is_gymnasium(task: Any) -> bool:
 
 def _is_environment(env: Any) -> bool:
     methods = ("reset", "step", "action_space", "observation_space")
-    return all(hasattr(env, method) for method in methods) and not isinstance(env, type)
+    has_all = all(hasattr(env, method) for method in methods)
+    return has_all and not isinstance(env, type) and not looks_old(env)
 
 
 def _not_a_task(task: Any) -> str:
     found = shown(task)
+    if looks_old(task):
+        return not_gymnasium(task)
     if isinstance(task, type):
         found = f"the class {task.__name__}; write {task.__name__}()"
     return (
@@ -365,6 +377,7 @@ def split_arguments(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     names: dict[str, Any],
+    others: tuple[str, ...] = (),
 ) -> tuple[Any, tuple[Any, ...]]:
     """The arguments after a task, whose first one can be its params.
 
@@ -378,6 +391,7 @@ def split_arguments(
       kwargs: What followed by name.
       names: The arguments' names in their order after `params`, with their defaults;
         `REQUIRED` where there is none.
+      others: Further arguments that the function has by name, for messages.
 
     Returns:
       The params, None if there are none, and the arguments in the order of `names`.
@@ -398,7 +412,8 @@ def split_arguments(
     unknown = sorted(kwargs.keys() - names.keys() - {"params"})
     if len(args) > len(positions) or twice or unknown:
         what = ", ".join(twice + unknown) or f"{len(args)} arguments after the task"
-        raise TypeError(f"arguments must be those of {usage}, got {what}")
+        meant = hint(unknown[0], [*names, *others]) if unknown else ""
+        raise TypeError(f"arguments must be those of {usage}, got {what}{meant}")
     given = {**names, "params": None, **given, **kwargs}
     for name in names:
         if given[name] is REQUIRED:

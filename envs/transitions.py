@@ -118,7 +118,9 @@ class Transitions:
                 )
         fields = {name: arrays.get(name) for name in (*FIELDS, EPISODE)}
         try:
-            return cls(**fields).validate()
+            from envs.episodes import only_steps
+
+            return only_steps(cls(**fields))
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
 

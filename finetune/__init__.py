@@ -27,6 +27,7 @@ from finetune.training import MetaTrainConfig, leave_datasets_out
 from finetune.tuner import Trial, Tuner
 from finetune.workers import Epoch, Outcome
 from finetune.zero_shot import RankingConfig
+from jaxrl_runs.keywords import explain_keywords
 
 __all__ = [
     "AutoResult",
@@ -65,3 +66,5 @@ __all__ = [
     "run_images",
     "text_meta_features",
 ]
+
+explain_keywords(globals(), __all__)

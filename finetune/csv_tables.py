@@ -219,6 +219,21 @@ def _read_meta(rows: Rows, names, dataset, dataset_names, wanted):
     return table, list(wanted)
 
 
+def _differences(wanted: set[str], given: set[str]) -> str:
+    """How the columns of a table differ from the hyperparameters of a space."""
+    absent, unknown = sorted(wanted - given), sorted(given - wanted)
+    told = []
+    if absent:
+        told.append(f"missing columns {absent}")
+    if unknown:
+        told.append(f"unknown columns {unknown}")
+    if not absent:
+        told.append("which the space does not have: add them to it, or leave them out")
+    elif not unknown:
+        told.append(f"which the space has; there are {sorted(given)}")
+    return ", ".join(told)
+
+
 def _config_vectors(space: SearchSpace, rows: Rows, names: list[str]) -> np.ndarray:
     """Check raw configurations against a space, and encode them."""
     wanted = {h.name for h in space.hyperparameters}
@@ -228,10 +243,7 @@ def _config_vectors(space: SearchSpace, rows: Rows, names: list[str]) -> np.ndar
         if name in wanted or name.lower() not in _NO_HYPERPARAMETERS
     }
     if given != wanted:
-        raise ValueError(
-            f"config.csv: missing columns {sorted(wanted - given)}, unknown columns "
-            f"{sorted(given - wanted)}"
-        )
+        raise ValueError(f"config.csv: {_differences(wanted, given)}")
     vectors = []
     for name in names:
         config = {}

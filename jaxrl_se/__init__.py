@@ -4,6 +4,7 @@ import jaxrl_runs.placement  # noqa: F401  first: is `envs` ours?
 
 # isort: split
 from envs.spaces import Spaces
+from jaxrl_runs.keywords import explain_keywords
 from jaxrl_runs.run_folder import RunFolderError
 from jaxrl_se.agent_files import SavedAgent, available_agents, load_agent, save_agent
 from jaxrl_se.agents import (
@@ -151,3 +152,5 @@ __all__ = [
 ]
 
 _register_gymnasium_ids()
+
+explain_keywords(globals(), __all__)

@@ -57,6 +57,7 @@ from envs.spaces import Spaces
 from jaxrl_runs import values
 from jaxrl_runs.values import Integer, setting
 from jaxrl_se.agents import DDQN, PPO, SAC, BestResponse
+from jaxrl_se.agents.observations import can_normalize
 from jaxrl_se.config import EvolutionConfig, SyntheticConfig
 from jaxrl_se.outside import OutsideTask, is_outside
 from jaxrl_se.probing import Probe
@@ -68,11 +69,12 @@ ACTIVATION = "tanh"
 REWARD_BOUND = 2.0  # Normalised actions are in [-1, 1]; see `SyntheticEnv`.
 OBS_NOISE = 0.3  # 1 would be half of the probed range.
 TRAIN_STEPS = 1000
-POPULATION_SIZE = 32
+POPULATION_SIZE = 64
 PATIENCE = 50
 STEPS_PER_CANDIDATE, MOST_EPISODES = 64, 8  # short episodes say little by themselves
 RESTARTS, RESTART_STD = 3, 0.3
 MIN_GENERATIONS, MAX_GENERATIONS = 12, 600
+POPULATION_WITH_AGENTS = 32  # each of which is trained in
 GENERATIONS_WITH_AGENTS = (40, 20)  # agents that learn values, then sampled ones
 EPISODES_WITH_AGENTS = 2
 STD_WITH_AGENTS = 0.15  # by then the first search's has shrunk too far to move
@@ -113,7 +115,11 @@ def default_agents(spaces: Spaces) -> tuple[Any, Any]:
     reward that teaches both leaves little to chance. Learning rates are high because
     training is short.
     """
-    shared: dict[str, Any] = {"learning_rate": 5e-3, "hidden_sizes": (32, 32)}
+    shared: dict[str, Any] = {
+        "learning_rate": 5e-3,
+        "hidden_sizes": (32, 32),
+        "normalize_observations": can_normalize(spaces),
+    }
     replayed = shared | {
         "activation": "tanh",
         "target_update_rate": 0.05,
@@ -217,13 +223,14 @@ def config_with_agents(
     """
     episodes = max(config.fitness_episodes, EPISODES_WITH_AGENTS)
     length = _longest_episode(task, probe)
-    affordable = real_steps // (config.population_size * episodes * length)
+    affordable = real_steps // (POPULATION_WITH_AGENTS * episodes * length)
     generations = min(max(affordable, 2), sum(GENERATIONS_WITH_AGENTS))
     values = generations * GENERATIONS_WITH_AGENTS[0] // sum(GENERATIONS_WITH_AGENTS)
     return config.replace(
         stages=(0, values),
         max_generations=generations,
         max_steps=None,
+        population_size=POPULATION_WITH_AGENTS,
         fitness_episodes=episodes,
         std=STD_WITH_AGENTS,
         restarts=0,

@@ -11,6 +11,7 @@ from envs.policy_checks import is_discrete
 from envs.spaces import Spaces
 from envs.task import open_task, split_arguments
 from jaxrl_runs.values import REQUIRED, Function, Integer
+from jaxrl_se.flat_policies import FlatPolicy
 from jaxrl_se.policies import HoldsPolicy
 
 __all__ = ["Episodes", "evaluate", "play"]
@@ -53,7 +54,8 @@ def evaluate(
         with `__call__`, or a plain function (compiled anew for each function object).
         Or one that remembers (`envs.RecurrentPolicy`). Or a batch of either, a pytree
         with leading axes `[...]`, such as the policies of `train(num_agents=16)`. Or
-        what `train` or `load_agent` gave, whose policy is taken.
+        what `train` or `load_agent` gave, whose policy is taken. One that was trained
+        on vectors sees pictures of as many numbers flattened.
       task: Whatever `envs.open_task` takes: a name, a gymnax pair `(env, params)`, a
         `gymnasium.Env`, an `envs.Task`; or a gymnax environment.
       *args: Its params, if `task` is a gymnax environment; a seed or a PRNG key, all
@@ -79,6 +81,11 @@ def evaluate(
     params, (key, num_episodes) = split_arguments(
         "evaluate", task, args, kwargs, {"key": REQUIRED, "num_episodes": 10}
     )
+    if hasattr(policy, "policy_weights"):
+        raise TypeError(
+            "policy must be a trained one, jaxrl_se.train(agent, ...).policy, got the "
+            f"agent {type(policy).__name__}"
+        )
     spaces = getattr(policy, "spaces", None)
     # A policy of somebody's own may well call the one that it wraps `policy`.
     policy = policy.policy if isinstance(policy, HoldsPolicy) else policy
@@ -86,8 +93,18 @@ def evaluate(
         POLICY.check("policy", policy)
     Integer(0, optional=True).check("num_axes", num_axes)
     opened = open_task(task, params)
-    _check_spaces(policy, spaces or getattr(policy, "spaces", None), opened)
+    spaces = spaces or getattr(policy, "spaces", None)
+    if _sees_vectors_of(opened.spaces, policy, spaces):
+        policy, spaces = FlatPolicy(policy, opened.spaces), opened.spaces
+    _check_spaces(policy, spaces, opened)
     return opened.play(policy, key, num_episodes, num_axes=num_axes)[0]
+
+
+def _sees_vectors_of(own: Spaces, policy: Any, spaces: Any) -> bool:
+    """Whether an agent was trained on vectors of what a task shows as pictures."""
+    size = getattr(getattr(policy, "network", None), "in_size", None)
+    seen = spaces.obs_shape if isinstance(spaces, Spaces) else (size,)
+    return own.obs_shape != seen == (own.obs_size,)
 
 
 def _check_spaces(policy: Any, spaces: Any, task: Any) -> None:

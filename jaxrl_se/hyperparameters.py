@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 from typing import Any
 
@@ -13,6 +12,7 @@ from flax import struct
 
 from envs.spaces import Spaces
 from jaxrl_runs import values
+from jaxrl_runs.keywords import hint
 from jaxrl_runs.values import (
     ANY_NUMBER,
     FLAG,
@@ -167,10 +167,9 @@ class Varied(Agent):
             if name in _SIZES:
                 _check_size(agent, name, distribution)
             elif name not in fields:
-                close = difflib.get_close_matches(name, [*fields, *_SIZES], n=1)
-                hint = f"; did you mean {close[0]!r}?" if close else ""
                 raise ValueError(
-                    f"{name}: {type(agent).__name__} has no such hyperparameter{hint}"
+                    f"{name}: {type(agent).__name__} has no such hyperparameter"
+                    f"{hint(name, [*fields, *_SIZES])}"
                 )
             elif not fields[name].metadata.get("pytree_node", True):
                 raise ValueError(

@@ -99,6 +99,7 @@ def learning_curve(
         args,
         kwargs,
         {"key": REQUIRED, "num_steps": REQUIRED, "stop": None},
+        ("agent", "num_agents", "num_points", "test_task", "num_episodes", "label"),
     )
     for name, number in (
         ("num_agents", num_agents),

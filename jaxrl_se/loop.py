@@ -85,7 +85,12 @@ def start(
       TypeError: An argument is missing or of another kind.
     """
     params, (key, num_steps) = split_arguments(
-        "start", task, args, kwargs, {"key": REQUIRED, "num_steps": REQUIRED}
+        "start",
+        task,
+        args,
+        kwargs,
+        {"key": REQUIRED, "num_steps": REQUIRED},
+        ("agent", "num_snapshots", "stop", "test"),
     )
     env, params = as_pair(task, params)
     check_training(num_steps, num_snapshots, stop, test)

@@ -76,7 +76,9 @@ class Strategy:
 
     def init(self, key: jax.Array, mean: Weights) -> Any:
         """Returns the state of a search that starts at `mean`."""
-        return self.algorithm.init(key, mean, self.params)
+        with jax.debug_nans(False):  # The library fills what it sets later with NaN.
+            state = self.algorithm.init(key, mean, self.params)
+            return jax.tree.map(_without_nan, state)
 
     def ask(self, key: jax.Array, state: Any) -> tuple[Weights, Any]:
         """Draws a population: `mean`'s pytree with a leading population axis."""
@@ -113,6 +115,14 @@ class Strategy:
         if self.num_means:
             return self.algorithm.get_best_mean(state)
         return self.mean(state)
+
+
+def _without_nan(leaf: Any) -> Any:
+    """Zeros where a state has nothing yet: JAX_DEBUG_NANS is to find what is wrong."""
+    leaf = jnp.asarray(leaf)
+    if not jnp.issubdtype(leaf.dtype, jnp.floating):
+        return leaf
+    return jnp.where(jnp.isnan(leaf), 0, leaf)
 
 
 def make_strategy(

@@ -76,6 +76,21 @@ class TrainResult(HoldsPolicy):
     spaces: Spaces | None = struct.field(pytree_node=False, default=None)
 
 
+# What `train` takes by name alone, for messages.
+_BY_NAME = (
+    "agent",
+    "num_agents",
+    "num_snapshots",
+    "stop",
+    "test",
+    "on_progress",
+    "log_every",
+    "test_task",
+    "test_episodes",
+    "progress",
+)
+
+
 @overload
 def train(
     agent: Agent,
@@ -174,7 +189,7 @@ def train(
     whether the task's rewards or observations are.
     """
     params, (key, num_steps) = split_arguments(
-        "train", task, args, kwargs, {"key": REQUIRED, "num_steps": 500}
+        "train", task, args, kwargs, {"key": REQUIRED, "num_steps": 500}, _BY_NAME
     )
     env, params = as_pair(task, params)
     key = as_key(key)

@@ -8,6 +8,7 @@ small networks trained on them.
 import jaxrl_runs.placement  # noqa: F401  first: is `envs` ours?
 
 # isort: split
+from jaxrl_runs.keywords import explain_keywords
 from oswm.closed_form import Persistence, Ridge
 from oswm.conditioning import condition
 from oswm.context import Context, Prediction
@@ -52,3 +53,5 @@ __all__ = [
     "read_card",
     "read_log",
 ]
+
+explain_keywords(globals(), __all__)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -20,7 +21,7 @@ from envs import Transitions, episodes_of, in_order
 from jaxrl_runs.values import FLAG, NOT_NEGATIVE, Function, Integer, Like
 from oswm.context import Context
 from oswm.environment import DEFAULT_MAX_STEPS, WorldModelEnv, WorldModelParams
-from oswm.inputs import Log, read_log, say_numbered
+from oswm.inputs import Log, read_log, say_constant, say_numbered
 from oswm.support import Support
 from oswm.weights import load_model
 from oswm.world_model import WorldModel, check_world_model
@@ -97,6 +98,7 @@ def condition(
     MODEL.check("model", model)
     transitions = in_order(read_log(log))
     say_numbered(transitions.obs)
+    say_constant(transitions.obs)
     context = Context.of(transitions, action_space)
     starts, why = _initial_obs(context, transitions, initial_obs)
     if max_steps is None:
@@ -220,6 +222,14 @@ def _initial_obs(
             return everywhere[first_rows(transitions)], "episodes start as its own do"
         return everywhere, "episodes start anywhere in it"
     given = np.asarray(given, np.float32)
+    low, high = everywhere.min(axis=0), everywhere.max(axis=0)
+    far = ((given < 2 * low - high) | (given > 2 * high - low)).any(axis=1)
+    if far.any():
+        warnings.warn(
+            f"initial_obs: {far.sum()} of {len(given)} are far outside of what the log "
+            f"has seen, first {given[far.argmax()]}; what happens there is not known",
+            stacklevel=3,
+        )
     return given, f"episodes start from {len(given)} given observations"
 
 

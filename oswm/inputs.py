@@ -11,6 +11,7 @@ import numpy as np
 
 from envs import Transitions, read_transitions
 from envs.log_records import is_records
+from envs.readers import tell_no_end
 from jaxrl_runs.values import shown
 
 Log = Transitions | Mapping[str, Any] | Sequence[Any] | str | os.PathLike[str] | Any
@@ -65,13 +66,31 @@ def say_numbered(obs: Any) -> None:
         )
 
 
+def say_constant(obs: Any) -> None:
+    """Warns where all observations are the same one."""
+    obs = np.asarray(obs)
+    if len(obs) > 1 and (obs == obs[:1]).all():
+        warnings.warn(
+            f"obs: all {len(obs)} rows are the same. If the task shows more, one array "
+            "was kept that is changed in place: keep copies, numpy.array(obs)",
+            stacklevel=3,
+        )
+
+
 def _of_arrays(arrays: Sequence[Any]) -> Transitions:
     if not 4 <= len(arrays) <= len(_FIELDS):
         raise ValueError(
             f"log must be {', '.join(_FIELDS)}, of which the last two may be missing, "
             f"got {len(arrays)} arrays; rows in a list have to be mappings"
         )
-    fields = dict(zip(_FIELDS, map(np.asarray, arrays), strict=False))
+    given = zip(_FIELDS, arrays, strict=False)
+    fields = {name: np.asarray(array) for name, array in given if array is not None}
+    if "terminated" not in fields:
+        tell_no_end(5)
     for name in _FIELDS[4:]:
-        fields.setdefault(name, np.zeros(np.shape(fields["reward"]), bool))
-    return Transitions(**fields).validate()
+        if name not in fields and "reward" in fields:
+            fields[name] = np.zeros(np.shape(fields["reward"]), bool)
+    for name in _FIELDS:
+        if name not in fields:
+            raise ValueError(f"log: {name} must be an array, got None")
+    return read_transitions(Transitions(**fields))

@@ -80,10 +80,15 @@ def policy_of(make: Callable[[Any], Any], weights: Any, normalize: bool) -> Any:
     return kind(policy, weights["observations"])
 
 
+def can_normalize(spaces: Spaces) -> bool:
+    """Whether observations are vectors of numbers, no pictures or numbered states."""
+    is_vector = spaces.obs_shape is not None and len(spaces.obs_shape) == 1
+    return is_vector and spaces.num_states is None
+
+
 def check_observations(normalize: bool, spaces: Spaces) -> None:
     """Raises ValueError where observations cannot be normalised."""
-    is_vector = spaces.obs_shape is not None and len(spaces.obs_shape) == 1
-    if normalize and not (is_vector and spaces.num_states is None):
+    if normalize and not can_normalize(spaces):
         raise ValueError(
             "normalize_observations must be False for observations that are no "
             f"vectors of numbers, got {spaces}"

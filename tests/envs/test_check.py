@@ -1,6 +1,5 @@
 """The contract test: every environment that we ship keeps it, each fault is named."""
 
-import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -242,7 +241,6 @@ def test_nothing_is_found_without_a_fault():
 
 def test_what_is_no_gymnax_environment():
     for wrong, message in (
-        (gymnasium.make("CartPole-v1"), "it is a Gymnasium environment"),
         ((*envs.make("CartPole-v1"), 0), r"it is a tuple; a pair is \(env, params\)"),
         (jax.numpy, "it has no method reset"),
     ):

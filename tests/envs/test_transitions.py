@@ -150,7 +150,7 @@ BAD = {
         truncated=np.array([0, 0, 0, 2])
     ),
     "terminated must be flags .* got a in row 0": batch(terminated=list("abcd")),
-    r"reward must be numbers, got text \('a' in row 0\)": batch(reward=list("abcd")),
+    r"reward must be numbers, got .a. in row 0": batch(reward=list("abcd")),
     "obs must be numbers, got NoneType": batch(obs=np.full((4, 3), None)),
     "obs: not readable as an array": batch(obs=[[1.0], [1.0, 2.0], [1.0], [1.0]]),
     "reward must be finite .* 1 of 4 rows, first in row 2": batch(

@@ -72,17 +72,46 @@ def test_agents_fit_the_actions_and_budgets_fit_the_agents(name, first):
 
 def test_a_budget_decides_the_generations():
     task = envs.make("Pendulum-v1")  # 200 steps
-    config = default_config(task, _probe(task), Budget(32 * 200 * 50 + 4096))
-    assert config.max_generations == 40  # A fifth is left for agents.
-    assert config.stages == (40, 40)
+    budget = Budget(64 * 200 * 50 + 4096)
+    config = default_config(task, _probe(task), budget)
+    assert config.max_steps == budget.real_steps * 4 // 5, "a fifth is for agents"
     assert [type(agent) for agent in config.scored_agents] == [BestResponse]
     with pytest.raises(ValueError, match="real_steps must be at least"):
         default_config(task, _probe(task), Budget(10_000))
     further = config_with_agents(config, task, _probe(task), 32 * 2 * 200 * 12)
     assert further.stages == (0, 8) and further.max_generations == 12
+    assert further.max_steps is None
     assert [type(agent) for agent in further.scored_agents] == [BestResponse, SAC, PPO]
     further = config_with_agents(config, task, _probe(task), 10**9)
     assert further.max_generations == sum(GENERATIONS_WITH_AGENTS)
+
+
+def test_short_episodes_are_played_more_often():
+    task = envs.make("Pendulum-v1")
+    episodes = [
+        default_config(task, _probe(task, length)).fitness_episodes
+        for length in (1, 9, 22, 64, 500)
+    ]
+    assert episodes == [8, 7, 3, 1, 1]
+
+
+def test_no_generation_begins_once_the_steps_are_spent():
+    """They are counted before a validation as after it, and attempts end in time."""
+    config = EvolutionConfig(patience=3, restarts=5, max_generations=100)
+    rows = [
+        _row(i, -1.0 * (i % 2)) | {"real_steps": 600 + 100 * (i + 1), "attempt": 0}
+        for i in range(40)
+    ]
+    assert next_index(rows[:1], config.replace(max_steps=1200)) == 1
+    assert next_index(rows[:5], config.replace(max_steps=1200)) == 5
+    assert next_index(rows[:6], config.replace(max_steps=1200)) is None
+    validated = [*rows[:4], rows[4] | {"real_steps": 9000}]
+    assert next_index(validated, config.replace(max_steps=1200)) == 5
+    assert next_index([*validated, rows[5]], config.replace(max_steps=1200)) is None
+    length = next(i for i in range(40) if begins_again(rows[:i], config))
+    enough = rows[length - 1]["real_steps"] + 6 * 100
+    assert begins_again(rows[:length], config.replace(max_steps=enough))
+    assert not begins_again(rows[:length], config.replace(max_steps=enough - 100))
 
 
 def test_steps_are_rounded_up_to_whole_iterations():
@@ -102,7 +131,8 @@ def test_a_rising_series_has_not_stalled_and_a_flat_one_has():
 
 
 def _row(index, fitness):
-    return {"index": index, "generation": index + 1, "fitness_mean": fitness}
+    steps = {"real_steps": 0, "model_steps": 0}
+    return {"index": index, "generation": index + 1, "fitness_mean": fitness} | steps
 
 
 def test_a_stalled_stage_gives_way_to_the_next_one():
@@ -243,11 +273,12 @@ def test_a_task_alone_is_enough(capsys, tmp_path, monkeypatch):
     assert confirmed.best_response is not None
     assert set(confirmed.returns) == {"DDQN", "PPO"}
     assert confirmed.best_response > confirmed.random_return
-    # 25 generations with an episode, and 3 with two; 16 agents of each kind with 8
-    # episodes and 32 of the best response after each; two validations.
-    searched, tested = 25 + 3 * 2, 2 * (2 * 16 * 8 + 32)
+    # 25 generations of 64 candidates with two episodes, and 3 of 32 with two; 16 agents
+    # of each kind with 8 episodes and 32 of the best response after each; two
+    # validations.
+    searched, tested = 25 * 64 * 2 + 3 * 32 * 2, 2 * (2 * 16 * 8 + 32)
     assert result.progress.real_steps == (
-        found.steps + 40 * (32 * searched + tested + 2 * 2 * 8 * 8)
+        found.steps + 40 * (searched + tested + 2 * 2 * 8 * 8)
     )
     again = jaxrl_se.evolve(
         task, key=3, budget=budget, with_agents=True, out=out, resume=True

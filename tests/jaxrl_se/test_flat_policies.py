@@ -5,9 +5,11 @@ import jax
 import numpy as np
 import pytest
 
+import envs
 import jaxrl_se
 from jaxrl_se import DDQN, PPO, SAC, Spaces, TaskTest
 from jaxrl_se.agents.replay import Batch
+from jaxrl_se.flat_policies import flat_task
 from jaxrl_se.torsos import patches
 
 
@@ -33,6 +35,17 @@ def test_grids_numbers_and_pictures(name, agent, num_steps):
     assert int(first(obs)) in range(env.num_actions)
     episodes = jaxrl_se.evaluate(first, env, params, jax.random.key(2), 2)
     assert np.isfinite(episodes.returns).all()
+
+
+def test_agents_of_a_synthetic_environment_see_pictures_as_vectors():
+    """Whether they are given as a result of training or as a policy alone."""
+    task = envs.open_task("Catch-bsuite")
+    proxy = jaxrl_se.SyntheticConfig(hidden_sizes=()).make(*flat_task(task.pair, None))
+    trained = jaxrl_se.train(DDQN(hidden_sizes=(8,)), proxy, 0, 40)
+    whole, alone = (
+        jaxrl_se.evaluate(x, task, 0, 4).returns for x in (trained, trained.policy)
+    )
+    np.testing.assert_array_equal(whole, alone)
 
 
 def test_tests_on_the_task_see_its_observations():

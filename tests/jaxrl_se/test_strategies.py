@@ -81,6 +81,20 @@ def test_transforms_of_equal_ranks_search_alike(searched, one, other):
         np.testing.assert_allclose(a, b, atol=1e-4)
 
 
+def test_equal_fitnesses_do_not_move_a_search():
+    """Of a random search, whose candidates may all be worth the same."""
+    strategy = make("ars")
+    start = jax.tree.map(lambda x: x + 0.5, SOLUTION)
+    state = strategy.init(jax.random.key(0), start)
+    for key in jax.random.split(jax.random.key(1), 3):
+        population, state = strategy.ask(key, state)
+        state = strategy.tell(key, population, jnp.zeros(SIZE), state)
+    for found, expected in zip(
+        jax.tree.leaves(strategy.mean(state)), jax.tree.leaves(start), strict=True
+    ):
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
 def test_population_has_the_solutions_structure(searched):
     strategy, _ = searched
     state = jax.eval_shape(lambda k: strategy.init(k, SOLUTION), jax.random.key(0))
