@@ -263,8 +263,8 @@ def test_snapshots_are_the_policies_along_the_way():
 def test_steps_are_rounded_up_to_iterations_that_snapshots_share_evenly():
     """59 iterations would do, and three snapshots have 20 each."""
     probe, options = PROBES["constant reward"], {"num_agents": 2, "num_snapshots": 3}
-    with pytest.warns(UserWarning, match="num_steps: 3770 is rounded up to 3840"):
-        result = train(AGENT, PROBE, probe, jax.random.key(0), 3770, **options)
+    with pytest.warns(UserWarning, match="num_steps: 3771 is rounded up to 3840"):
+        result = train(AGENT, PROBE, probe, jax.random.key(0), 3771, **options)
     assert result.steps.tolist() == [1280, 2560, 3840]
     assert result.steps_taken.tolist() == [3840, 3840]
 
