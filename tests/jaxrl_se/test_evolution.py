@@ -230,11 +230,16 @@ def test_one_device_equals_two():
 
 
 def test_a_generation_in_which_all_fail(recwarn):
-    config = PROBE_CONFIG.replace(max_generations=2)
-    env, _ = config.proxy.make(*PROBE_TASK)
-    drawn = env.init_weights(jax.random.key(0))
-    start = jax.tree.map(lambda x: np.full(x.shape, np.nan, x.dtype), drawn)
-    result = evolve(PROBE_TASK, config, start=start)
+    class Broken(OneStepEnv):
+        def init_weights(self, key):
+            return jax.tree.map(lambda x: x * np.nan, super().init_weights(key))
+
+    spaces = jaxrl_se.Spaces.of(*PROBE_TASK)
+    config = SyntheticConfig(hidden_sizes=())
+    env, params = Broken(config, spaces), config.build(spaces).default_params
+    result = evolve(
+        PROBE_TASK, PROBE_CONFIG.replace(max_generations=2), proxy=(env, params)
+    )
     assert result.progress.failed_candidates == 2 * PROBE_CONFIG.population_size
     assert not result.progress.solved
     (warning,) = recwarn.list  # Ours, once, and none of NumPy's.
