@@ -16,6 +16,9 @@ name; everything else here takes any other pair as well:
   episodes they hold.
 """
 
+import envs.gymnax_import  # noqa: F401  before anything else imports gymnax
+
+# isort: split
 from envs.action_repeat import ActionRepeat
 from envs.brax_env import BraxEnv, brax
 from envs.check import ContractError, check

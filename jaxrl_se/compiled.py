@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import OrderedDict
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -14,6 +16,15 @@ from jaxrl_runs.describe import describe
 from jaxrl_se.generation import Generation
 
 _MAX_COMPILED = 8
+# Settings that are read between the calls of a program, and no part of it.
+_BETWEEN: dict[str, Any] = {
+    "patience": None,
+    "restarts": 0,
+    "restart_std": 1.0,
+    "stop_return": None,
+    "validation_every": 1,
+}
+_OF_VALIDATIONS = {"validation_agents": 1, "validation_episodes": 1}
 _compiled: OrderedDict[Any, Any] = OrderedDict()
 
 
@@ -29,7 +40,7 @@ def compile_together(program: Generation, wanted: list[tuple[str, tuple]]) -> li
     Returns:
       The compiled functions.
     """
-    keys = [(name, program, *_signature(program, args)) for name, args in wanted]
+    keys = [(*_key(name, program), *_signature(args)) for name, args in wanted]
     lowered = {}
     for index, (key, (name, arguments)) in enumerate(zip(keys, wanted, strict=True)):
         if _find(key) is None:
@@ -46,12 +57,42 @@ def compile_together(program: Generation, wanted: list[tuple[str, tuple]]) -> li
     return [found[index] for index in range(len(keys))]
 
 
-def _signature(program: Generation, arguments: tuple) -> tuple:
-    """What tells two compilations apart beside the program itself."""
+def shared(name: str, program: Generation, make: Callable[[], Any]) -> Any:
+    """What `make` gives, made once for equal programs.
+
+    Args:
+      name: What it is; "step" for what is not asked about validations.
+      program: Of which it is a part.
+      make: Makes it.
+
+    Returns:
+      What it made, now or before.
+    """
+    key = _key(name, program)
+    found = _find(key)
+    found = make() if found is None else found
+    _keep(key, found)
+    return found
+
+
+def _key(name: str, program: Generation) -> tuple:
+    """What tells one function of a program from others, whatever it is called with."""
+    config, changes = program.config, dict(_BETWEEN)
+    if config.algorithms != "stages":  # they leave out whose turn never comes
+        changes["max_generations"] = 1
+    if name == "step":
+        changes |= _OF_VALIDATIONS
+    config = config.replace(**changes)
+    program = dataclasses.replace(program, config=config)
+    # 1 == 1.0 == True, but not in a compiled program.
+    return name, program, json.dumps(describe(config))
+
+
+def _signature(arguments: tuple) -> tuple:
+    """What tells two compilations of one function apart."""
     leaves, structure = jax.tree.flatten(arguments)
     types = [jax.api_util.shaped_abstractify(leaf) for leaf in leaves]
-    # 1 == 1.0 == True, but not in a compiled program.
-    return structure, tuple(map(repr, types)), json.dumps(describe(program.config))
+    return structure, tuple(map(repr, types))
 
 
 def _find(key: Any) -> Any:

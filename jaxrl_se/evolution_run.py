@@ -20,7 +20,7 @@ from jaxrl_runs.devices import naming_lost_processes
 from jaxrl_runs.run_folder import RunFolder
 from jaxrl_runs.values import as_key
 from jaxrl_runs.warn import warn_user
-from jaxrl_se.compiled import compile_together
+from jaxrl_se.compiled import compile_together, shared
 from jaxrl_se.generation import Generation, GenerationLog
 from jaxrl_se.not_finite import nan_of_task
 from jaxrl_se.outside import OutsidePrograms, is_outside, keeps_ranges
@@ -287,7 +287,12 @@ class Run:
             return
         self._step, *compiled = compile_together(program, wanted)
         self._validates = compiled or [
-            jax.jit(partial(program.validate, algorithm=i)) for i in algorithms
+            shared(
+                f"validate {i}",
+                program,
+                lambda i=i: jax.jit(partial(program.validate, algorithm=i)),
+            )
+            for i in algorithms
         ]
         self.compile_seconds = time.perf_counter() - started
 

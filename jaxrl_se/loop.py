@@ -164,7 +164,7 @@ def advance(
 @partial(jax.jit, static_argnames=("env", "spaces", "num_steps", "num_snapshots"))
 def begin_jitted(agent, params, key, stop, test, env, spaces, num_steps, num_snapshots):
     """`jaxrl_se.rounds.begin` with arguments that have been checked."""
-    return begin(
+    state = begin(
         agent,
         env,
         params,
@@ -175,6 +175,19 @@ def begin_jitted(agent, params, key, stop, test, env, spaces, num_steps, num_sna
         stop=stop,
         test=test,
     )
+    return jax.tree.map(_strong, state)
+
+
+def _strong(leaf: Any) -> jax.Array:
+    """Without a weak type.
+
+    An environment's state may begin with some; none that was advanced or loaded has
+    any, and `advance` would be compiled for both.
+    """
+    leaf = jnp.asarray(leaf)
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return leaf
+    return jax.lax.convert_element_type(leaf, leaf.dtype)
 
 
 @partial(jax.jit, static_argnames="env")

@@ -24,6 +24,7 @@ from jaxrl_runs.devices import (
     replicate,
     spans_processes,
 )
+from jaxrl_se.compiled import shared
 from jaxrl_se.config import EvolutionConfig
 from jaxrl_se.evaluation import Episodes
 from jaxrl_se.generation import Generation, GenerationLog, Validation
@@ -149,10 +150,9 @@ class OutsidePrograms:
 
     def __init__(self, program: Generation):
         self.program = program
-        self._propose = jax.jit(self._propose_and_train, static_argnames="algorithm")
-        self._conclude = jax.jit(self._score_and_conclude)
-        self._fresh = jax.jit(self._train_fresh, static_argnames="algorithm")
-        self._judge = jax.jit(self._validated)
+        # Without the task, which may hold an engine that ends with it.
+        pure = dataclasses.replace(program, task=None)
+        self._compiled = shared("outside", pure, lambda: _Compiled(pure))
 
     def step(
         self, key: jax.Array, state: Any, generation: jax.Array, params: Params
@@ -168,7 +168,7 @@ class OutsidePrograms:
         played, played_steps, seen = [], Steps(), Moments()
         population = None
         for algorithm in algorithms:
-            population, trained, policies, keys = self._propose(
+            population, trained, policies, keys = self._compiled.propose(
                 key, state, params, algorithm=algorithm
             )
             episodes, taken = self._play(
@@ -179,19 +179,19 @@ class OutsidePrograms:
             if keeps_ranges(config):
                 for part in self._seen():
                     seen.merge(part)
-        state, log = self._conclude(key, state, population, played)
+        state, log = self._compiled.conclude(key, state, population, played)
         return state, log.replace(steps=log.steps + played_steps, seen=seen)
 
     def validate(
         self, keys: jax.Array, weights: Any, params: Params, algorithm: int = 0
     ) -> Validation:
         """See `Generation.validate`."""
-        trained, policies, keys = self._fresh(
+        trained, policies, keys = self._compiled.fresh(
             keys, weights, params, algorithm=algorithm
         )
         num_episodes = self.program.config.validation_episodes
         episodes, taken = self._play(policies, keys, num_episodes)
-        score, steps = self._judge(trained, episodes)
+        score, steps = self._compiled.judge(trained, episodes)
         return Validation(policies, episodes, score, steps + taken)
 
     def _play(self, policies: Any, keys: jax.Array, num_episodes: int, **options: Any):
@@ -225,6 +225,21 @@ class OutsidePrograms:
         content = [seen.count, seen.mean.tolist(), seen.variance.tolist()]
         found = gather_objects(content)
         return [Moments(n, *map(np.asarray, rest)) for n, *rest in found]
+
+
+class _Compiled:
+    """What is compiled: all that comes before play, and all that comes after it.
+
+    Args:
+      program: The pure functions, without a task.
+    """
+
+    def __init__(self, program: Generation):
+        self.program = program
+        self.propose = jax.jit(self._propose_and_train, static_argnames="algorithm")
+        self.conclude = jax.jit(self._score_and_conclude)
+        self.fresh = jax.jit(self._train_fresh, static_argnames="algorithm")
+        self.judge = jax.jit(self._validated)
 
     def _propose_and_train(self, key, state, params, *, algorithm: int):
         program = self.program

@@ -78,7 +78,8 @@ class Strategy:
         """Returns the state of a search that starts at `mean`."""
         with jax.debug_nans(False):  # The library fills what it sets later with NaN.
             state = self.algorithm.init(key, mean, self.params)
-            return jax.tree.map(_without_nan, state)
+            filled = jax.tree.map(_without_nan, state)
+        return filled.replace(mean=state.mean)  # That it is NaN is to be seen.
 
     def ask(self, key: jax.Array, state: Any) -> tuple[Weights, Any]:
         """Draws a population: `mean`'s pytree with a leading population axis."""

@@ -282,13 +282,16 @@ def make_advance(
 
     whole = PartitionSpec()
     shared = NamedSharding(mesh, whole)
-    return jax.jit(
+    compiled = jax.jit(
         jax.shard_map(
             steps, mesh=mesh, in_specs=whole, out_specs=whole, check_vma=False
         ),
         in_shardings=shared,
         out_shardings=shared,
     )
+    # Where a state lies is part of its type: as it comes from `start` it would be
+    # another program than what the first call gives back.
+    return lambda state: compiled(jax.device_put(state, shared))
 
 
 def _norm(tree) -> jax.Array:

@@ -12,6 +12,10 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
+# Importing and tracing make objects by the million, of which few are garbage; a tenth
+# of the suite's time went into looking for it.
+gc.set_threshold(50_000, 20, 20)
+
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "2")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
@@ -68,14 +72,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Leave what was imported out of garbage collection, and collect seldom.
-
-    Tracing makes objects by the million, of which few are garbage; a tenth of the
-    suite's time went into looking for it.
-    """
+    """Leave what was imported out of garbage collection."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
 
 
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:

@@ -1,6 +1,7 @@
 """Imports go one way: a package imports only from the floors below its own."""
 
 import ast
+import importlib
 from pathlib import Path
 
 import pytest
@@ -59,3 +60,12 @@ def test_nothing_of_ours_imports_tests_or_examples():
 def test_an_import_inside_a_function_is_seen():
     assert imported("def f():\n    from jaxrl_se.zoo import load") == {"jaxrl_se"}
     assert imported("import numpy\nfrom . import envs") == set()
+
+
+def test_gymnaxs_pictures_find_what_draws_them():
+    """`envs` imports gymnax without seaborn and pyplot, which load when asked for."""
+    importlib.import_module("envs")  # first
+    pong = importlib.import_module("gymnax.environments.misc.pong")
+
+    assert len(pong.sns.color_palette("cubehelix", 3)) == 3
+    assert callable(pong.plt.subplots)

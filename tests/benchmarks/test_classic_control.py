@@ -15,6 +15,7 @@ AGENT = Varied.of(
 )
 
 
+@pytest.mark.slow  # a whole benchmark; `test_cartpole` runs one
 def test_measures_every_cell_once_and_keeps_them(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(classic_control, "RIVAL", {"CartPole-v1": {"dqn": 500.0}})
     monkeypatch.setattr(

@@ -52,6 +52,7 @@ def test_contenders_do_the_counted_work(name, key):
     assert step_flops(jax.make_jaxpr(train)(key).jaxpr) == counted + dropped
 
 
+@pytest.mark.slow  # a whole benchmark
 def test_reports_what_all_contenders_do(monkeypatch, tmp_path, capsys):
     found = baselines.contenders
     monkeypatch.setattr(  # the others cost seconds of compilation

@@ -1,4 +1,4 @@
-"""Gaussian processes, the reference's parity, meta-training and the simulated loop."""
+"""Gaussian processes, the reference's parity and the simulated loop."""
 
 from pathlib import Path
 
@@ -9,20 +9,15 @@ import pytest
 from scipy.stats import multivariate_normal
 
 import finetune
-from benchmarks.finetuning.arms import split_seeds
 from finetune import gp
 from finetune import reference as ref
 from finetune.baselines import random_search
 from finetune.encoding import history_features
 from finetune.policy import expected_improvement
-from finetune.replay import replay_fixed, replay_reference
+from finetune.replay import replay_reference
 from finetune.simulate import Table, make_tables, simulate
-from finetune.surrogate import apply_member
 from finetune.training import (
-    draw_examples,
-    make_runs,
     pad_runs,
-    predict_examples,
     scan_in_parts,
 )
 
@@ -184,52 +179,6 @@ def test_history_features_do_not_look_ahead():
     np.testing.assert_array_equal(before[1:, 0], curve[:-1])
 
 
-def test_every_input_changes_a_prediction(bundle, synthetic):
-    surrogate = bundle.learned.performance
-    weights = jax.tree.map(lambda x: x[0], surrogate.weights)
-    history = jax.jit(history_features)(jnp.linspace(0.1, 0.5, 20))[4]
-
-    @jax.jit
-    def predict(vector, meta, history):
-        inputs = surrogate.encoder(vector, meta)
-        prior = apply_member(surrogate, weights, inputs, history, 4, 8)
-        return prior.mean
-
-    # a run in which nothing is absent
-    row = np.flatnonzero(~np.isnan(synthetic.vectors).any(1))[0]
-    args = (
-        jnp.asarray(synthetic.vectors[row]),
-        jnp.asarray(synthetic.meta_features[0]),
-        history,
-    )
-    base = predict(*args)
-    for position, values in enumerate(args):
-        for i in range(len(values)):
-            if position == 1 and i >= 2:
-                continue  # resolution and channels are the same in all datasets
-            changed = values.at[i].add(0.05 * (1 + abs(values[i])))
-            new = predict(*args[:position], changed, *args[position + 1 :])
-            assert new != base, (position, i)
-    absent = args[0].at[-1].set(jnp.nan)
-    assert predict(absent, *args[1:]) != base
-
-
-def test_meta_training_beats_persistence_on_unseen_datasets(bundle, synthetic):
-    runs, vectors = make_runs(synthetic)
-    surrogate = bundle.learned.performance
-    inputs = surrogate.encoder(vectors, synthetic.meta_features[:, None, :])
-    dataset = jnp.repeat(jnp.array([6, 7]), 1000)
-    at = jax.jit(draw_examples, static_argnums=3)(
-        jax.random.key(1), runs, dataset, synthetic.num_epochs
-    )
-    prior, truth = jax.jit(
-        jax.vmap(lambda w: predict_examples(surrogate, w, inputs, runs, at))
-    )(surrogate.weights)
-    error = np.mean((prior.mean.mean(0) - truth[0]) ** 2)
-    last = runs.history[at.dataset, at.run, at.start][:, 0]
-    assert error < 0.7 * np.mean((last - truth[0]) ** 2)
-
-
 @pytest.mark.parametrize("num_steps", [7, 46])
 def test_parts_of_a_scan_equal_the_whole(num_steps):
     drawn = np.random.default_rng(0).normal(size=(2, 3, num_steps))
@@ -269,33 +218,3 @@ def test_replay_equals_a_python_loop(synthetic):
         trace[np.asarray(grid) >= clock] = best
     expected = (table.best - trace) / (table.best - table.worst)
     np.testing.assert_allclose(regret[2, 1], expected, rtol=1e-5)
-
-
-def test_policy_beats_random_search(bundle, synthetic):
-    tables = make_tables(synthetic)
-    padded, _ = pad_runs(synthetic)
-    grid = jnp.asarray([1000.0, 4000.0])
-    replay = jax.jit(replay_fixed)
-    keys = jax.random.split(jax.random.key(3), (synthetic.num_datasets, 20))
-    blank = jnp.zeros(synthetic.num_datasets)
-    chance = simulate(random_search, keys, blank, tables, grid)
-    for i in (6, 7):  # not seen in meta-training
-        regret = replay(
-            jax.random.key(0),
-            bundle.learned.performance,
-            bundle.learned.cost,
-            padded["vectors"][i],
-            synthetic.meta_features[i],
-            jax.tree.map(lambda x, i=i: x[i], tables),
-            grid,
-        )
-        assert regret[0].mean() < 0.8 * chance[i].mean()
-
-
-def test_seeds_share_no_member(bundle):
-    one, two = split_seeds(bundle, 2)
-    whole = bundle.learned.performance.weights["log_ard"]
-    for i, seed in enumerate((one, two)):
-        found = seed.learned.performance.weights["log_ard"]
-        np.testing.assert_array_equal(found, whole[i : i + 1])
-    assert len(one.learned.zero_shot.weights["Dense_0"]["bias"]) == 1

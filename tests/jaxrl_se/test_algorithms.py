@@ -1,5 +1,7 @@
 """Evolution with several algorithms, sampled hyperparameters, a changing horizon."""
 
+import math
+
 import jax
 import numpy as np
 import pytest
@@ -73,6 +75,7 @@ def test_stages_train_one_algorithm_after_the_other():
         algorithms="stages",
         stages=(2,),
         max_generations=3,
+        stop_return=math.inf,  # nothing is validated
     )
     staged = evolve("CartPole-v1", config).progress.rows
     first = evolve("CartPole-v1", config.replace(stages=(3,))).progress.rows

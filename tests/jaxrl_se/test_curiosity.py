@@ -273,7 +273,13 @@ def test_keys_snapshots_and_independence():
 
 @pytest.mark.parametrize(
     "agent",
-    [AGENT, PPO(2e-3, num_envs=5, rollout_steps=10, num_epochs=2, hidden_sizes=(8,))],
+    [
+        AGENT,
+        pytest.param(  # two more programs; `test_loop` trains a curious PPO
+            PPO(2e-3, num_envs=5, rollout_steps=10, num_epochs=2, hidden_sizes=(8,)),
+            marks=pytest.mark.slow,
+        ),
+    ],
     ids=["ddqn", "ppo"],
 )
 def test_a_bonus_of_nothing_is_the_plain_agent(agent):

@@ -17,6 +17,7 @@ import jaxrl_se
 from jaxrl_runs.devices import population_mesh
 from jaxrl_runs.run_folder import RunFolderError
 from jaxrl_se import DDQN, EvolutionConfig, OneStepEnv, SyntheticConfig, evolve
+from jaxrl_se.compiled import compile_together
 from jaxrl_se.generation import Generation
 
 
@@ -216,7 +217,9 @@ def test_one_device_equals_two():
     for devices in (jax.devices()[:1], jax.devices()):
         mesh = population_mesh(devices)
         program, params = Generation.build(PROBE_TASK, proxy, PROBE_CONFIG, mesh)
-        step, state = jax.jit(program.step), program.init(jax.random.key(0))
+        state = program.init(jax.random.key(0))
+        wanted = "step", (jax.random.key(0), state, np.int32(0), params)
+        (step,) = compile_together(program, [wanted])  # for both is there already
         for i in range(3):
             state, log = step(jax.random.key(i), state, np.int32(i), params)
             outcomes.append((log.fitness, log.steps))

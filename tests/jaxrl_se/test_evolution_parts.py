@@ -31,6 +31,7 @@ from jaxrl_se import (
     evaluate,
     evolve,
 )
+from jaxrl_se.compiled import compile_together
 from jaxrl_se.generation import Generation
 
 REWARD_BY_ACTION = PROBES["reward by action"]
@@ -46,12 +47,14 @@ class Model(Probe):
     task_kind = "model"
 
 
+TASK = (Model(), REWARD_BY_ACTION)
+
+
 @pytest.fixture(scope="module")
 def unnamed():
     """A task without a threshold."""
-    task = (Model(), REWARD_BY_ACTION)
     with pytest.warns(UserWarning, match="nothing ends the run before max_gen"):
-        return task, evolve(task, CONFIG, 1)
+        return TASK, evolve(TASK, CONFIG, 1)
 
 
 def test_a_task_without_a_threshold_is_validated_all_the_same(unnamed):
@@ -252,14 +255,16 @@ def test_what_an_outside_task_cannot_do(changes, match):
 
 def test_a_rule_of_ones_own_chooses_the_policy():
     """The task pays 1 for one action and -1 for the other."""
-    task, fitness = (Model(), REWARD_BY_ACTION), []
+    fitness = []
     for scoring in (Opposite(), FinalReturn()):
         config = CONFIG.replace(scoring=scoring)
         program, params = Generation.build(
-            task, config.proxy.make(*task), config, population_mesh()
+            TASK, config.proxy.make(*TASK), config, population_mesh()
         )
         state = program.init(jax.random.key(0))
-        _, log = jax.jit(program.step)(jax.random.key(1), state, jnp.int32(0), params)
+        arguments = jax.random.key(1), state, jnp.int32(0), params
+        (step,) = compile_together(program, [("step", arguments)])
+        _, log = step(*arguments)
         fitness.append(np.asarray(log.fitness))
     np.testing.assert_array_equal(fitness[0], -fitness[1])
     assert np.abs(fitness[0]).max() == 1

@@ -17,10 +17,11 @@ from jaxrl_se.torsos import patches
     ("name", "agent", "num_steps"),
     [
         ("FrozenLake-misc", DDQN(hidden_sizes=(8,)), 120),
-        (
+        pytest.param(  # a task that is long to compile; the next test has pictures too
             "Breakout-MinAtar",
             PPO(hidden_sizes=(8,), num_envs=2, rollout_steps=16, num_minibatches=2),
             64,
+            marks=pytest.mark.slow,
         ),
     ],
 )

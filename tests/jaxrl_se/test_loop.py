@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,68 +10,19 @@ import probe_env
 import pytest
 from continuous_probe import ContinuousProbe
 from flax import struct
+from tiny import AGENTS, CONTINUOUS, NUM_STEPS, OPTIONS, PROBE, SIZES
 
-import envs
 import jaxrl_se
 from jaxrl_runs.weight_files import WeightFileError
 from jaxrl_se import (
     DDQN,
-    PPO,
-    RND,
-    SAC,
-    SARSA,
     TD3,
     Agent,
-    BestResponse,
-    Choice,
-    Curious,
-    DiscreteTD3,
-    QLearning,
     Solved,
-    SyntheticConfig,
     TaskTest,
-    Varied,
     advance,
     start,
 )
-
-PROBE: tuple[Any, Any] = (probe_env.Probe(), probe_env.PROBES["two steps"])
-CONTINUOUS: tuple[Any, Any] = (ContinuousProbe(), ContinuousProbe().default_params)
-CLIFF = envs.make("Cliff")
-SIZES: dict[str, Any] = {"hidden_sizes": (4,), "batch_size": 4, "learning_starts": 10}
-PPO_SIZES: dict[str, Any] = {
-    "hidden_sizes": (4,),
-    "num_envs": 2,
-    "rollout_steps": 5,
-    "num_epochs": 2,
-    "num_minibatches": 2,
-}
-RANDOM_NETWORKS = RND(feature_size=2, hidden_size=2)
-AGENTS: dict[str, tuple[Any, tuple[Any, Any]]] = {
-    "DDQN": (DDQN(**SIZES), PROBE),
-    "five environments": (DDQN(**SIZES, num_envs=5, buffer_size=20), PROBE),
-    "DiscreteTD3": (DiscreteTD3(**SIZES), PROBE),
-    "SAC": (SAC(**SIZES), PROBE),
-    "PPO": (PPO(**PPO_SIZES), PROBE),
-    "TD3": (TD3(**SIZES), CONTINUOUS),
-    "continuous SAC": (SAC(**SIZES), CONTINUOUS),
-    "continuous PPO": (PPO(**PPO_SIZES), CONTINUOUS),
-    "QLearning": (QLearning(), CLIFF),
-    "SARSA": (SARSA(), CLIFF),
-    "curious": (Curious(DDQN(**SIZES), RANDOM_NETWORKS), PROBE),
-    "curious PPO": (Curious(PPO(**PPO_SIZES), RANDOM_NETWORKS), PROBE),
-    "varied": (
-        Varied.of(
-            DDQN(**SIZES), learning_rate=Choice((1e-2, 1e-1)), width=Choice((2,))
-        ),
-        PROBE,
-    ),
-    "best response": (
-        BestResponse((4,)),
-        SyntheticConfig(hidden_sizes=(4,)).make(*envs.make("CartPole-v1")),
-    ),
-}
-NUM_STEPS = 60
 
 
 def same(a, b):
@@ -85,15 +35,17 @@ def same(a, b):
 
 @pytest.mark.parametrize("name", AGENTS)
 def test_a_training_can_be_cut_anywhere(name, tmp_path):
-    """20 steps, saved, loaded, 40 more: the bits of 60 at once."""
+    """20 steps, saved, loaded, 40 more: the bits of 60 at once, by one program."""
     agent, task = AGENTS[name]
-    state = first = start(agent, *task, 1, num_steps=NUM_STEPS)
+    state = first = start(agent, *task, 1, **OPTIONS)
     state, _ = advance(agent, *task, state, 20)
+    num_traces = len(probe_env.Probe.traces), len(ContinuousProbe.traces)
     jaxrl_se.save_state(tmp_path / "state.npz", state)
     loaded = jaxrl_se.load_state(tmp_path / "state.npz", first)
     same(loaded, state)
     parts, metrics = advance(agent, *task, loaded, 40)
     whole, _ = advance(agent, *task, first, NUM_STEPS)
+    assert num_traces == (len(probe_env.Probe.traces), len(ContinuousProbe.traces))
     whole = whole.replace(finished_return=parts.finished_return)  # type: ignore
     same(parts, whole)
     steps = 0 if name == "best response" else 40
@@ -116,8 +68,8 @@ def check_policy(policy, obs_size):
 def test_advancing_is_what_train_does(name):
     """From the same seed; `train` keeps snapshots on the way."""
     agent, task = AGENTS[name]
-    state = start(agent, *task, 1, num_steps=NUM_STEPS, num_snapshots=3)
-    result = jaxrl_se.train(agent, *task, 1, NUM_STEPS, num_snapshots=3)
+    state = start(agent, *task, 1, **OPTIONS)
+    result = jaxrl_se.train(agent, *task, 1, **OPTIONS)
     for index in range(3):
         state, _ = advance(agent, task, state, num_steps=NUM_STEPS // 3)
         weights = agent.policy_weights(state.spaces, state.agent)
@@ -131,7 +83,7 @@ def test_advancing_is_what_train_does(name):
 def test_a_python_loop_over_single_calls_is_the_same_training(name):
     """For tasks outside JAX: the agent's functions, one after the other."""
     agent, (env, params) = AGENTS[name]
-    state = start(agent, env, params, 3, num_steps=20)
+    state = start(agent, env, params, 3, **OPTIONS)
     after, _ = advance(agent, env, params, state, 20)
     act, observe, update = (
         jax.jit(method, static_argnums=0)
@@ -226,12 +178,12 @@ def test_updates_do_not_depend_on_the_number_of_environments():
     for num_envs in (1, 4):
         agent = TD3(**SIZES, num_envs=num_envs, updates_per_step=0.5)
         agent = agent.replace(learning_starts=12)  # type: ignore
-        state = start(agent, *CONTINUOUS, 0, num_steps=40)
-        state, _ = advance(agent, *CONTINUOUS, state, 40)
+        state = start(agent, *CONTINUOUS, 0, **OPTIONS)
+        state, _ = advance(agent, *CONTINUOUS, state, NUM_STEPS)
         counts.append(int(state.agent.learner.num_updates))
         rows = np.asarray(state.agent.buffer["packed"])
-        assert rows.shape[0] == 40 and rows.any(axis=1).all()
-    assert counts == [14, 14]
+        assert rows.shape[0] == NUM_STEPS and rows.any(axis=1).all()
+    assert counts == [24, 24]
 
 
 def test_a_stopped_training_stays_stopped():

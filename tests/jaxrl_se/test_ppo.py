@@ -64,6 +64,13 @@ def train_on(probe, agent=AGENT, key=0, **options):
     )
 
 
+@jax.jit
+def train_one(params, stop):
+    """One agent, four iterations at most: the program of two tests."""
+    key = jax.random.key(0)
+    return train_once(AGENT, PROBE, params, key, num_steps=4 * ITERATION, stop=stop)
+
+
 def random_rollout(steps=9, num_envs=3):
     """Reward and both kinds of ends at random."""
     numbers = np.random.default_rng(0)
@@ -216,19 +223,15 @@ def test_a_member_of_a_group_equals_an_agent_alone():
     """Members share keys and differ by their environments alone."""
     names = ("truncation", "reward by both", "truncation")
     stacked = jax.tree.map(lambda *x: np.stack(x), *(PROBES[name] for name in names))
-    keys = jax.random.split(jax.random.key(0), 2)
+    key = jax.random.key(0)
     group = jax.jit(
         lambda params: train_group(
-            AGENT, PROBE, params, 0, keys[0], num_members=3, num_steps=4 * ITERATION
+            AGENT, PROBE, params, 0, key, num_members=3, num_steps=4 * ITERATION
         )
     )(stacked)
-    single = jax.jit(
-        lambda params: train_once(
-            AGENT, PROBE, params, keys[0], num_steps=4 * ITERATION
-        )
-    )
+    never = Solved(threshold=1e9)
     for member, name in enumerate(names[:2]):
-        weights = single(PROBES[name]).weights
+        weights = train_one(PROBES[name], never).weights
         for leaf, other in zip(
             jax.tree.leaves(group), jax.tree.leaves(weights), strict=True
         ):
@@ -257,15 +260,18 @@ def test_snapshots_are_the_policies_along_the_way():
         assert not np.array_equal(along[:, 0], along[:, 1])
 
 
-def test_stop_rules_end_training_after_an_iteration():
-    @jax.jit
-    def trained(params, stop):
-        return train_once(
-            AGENT, PROBE, params, jax.random.key(0), num_steps=4 * ITERATION, stop=stop
-        )
+def test_steps_are_rounded_up_to_iterations_that_snapshots_share_evenly():
+    """59 iterations would do, and three snapshots have 20 each."""
+    probe, options = PROBES["constant reward"], {"num_agents": 2, "num_snapshots": 3}
+    with pytest.warns(UserWarning, match="num_steps: 3771 is rounded up to 3840"):
+        result = train(AGENT, PROBE, probe, jax.random.key(0), 3771, **options)
+    assert result.steps.tolist() == [1280, 2560, 3840]
+    assert result.steps_taken.tolist() == [3840, 3840]
 
+
+def test_stop_rules_end_training_after_an_iteration():
     def taken(probe, stop):
-        result = trained(probe, stop)
+        result = train_one(probe, stop)
         return int(result.steps), int(result.episodes)
 
     paid = PROBES["constant reward"]
@@ -344,10 +350,6 @@ def test_padded_networks_equal_small_ones():
 def test_bad_arguments_are_named_before_compilation():
     task = envs.make("CartPole-v1")
     key = jax.random.key(0)
-    small = PPO(num_envs=2, rollout_steps=5, num_epochs=1, num_minibatches=1)
-    with pytest.warns(UserWarning, match="num_steps: 12 is rounded up to 20"):
-        result = train(small, *task, key, 12, num_snapshots=2)
-    assert result.steps.tolist() == [10, 20] and int(result.steps_taken) == 20
     with pytest.raises(ValueError, match=r"num_minibatches must divide .* got 7"):
         train(PPO(num_minibatches=7), *task, key, 500)
     with pytest.raises(ValueError, match="needs bounded actions"):

@@ -5,15 +5,13 @@ import csv
 import jax
 import matplotlib
 import numpy as np
-import probe_env
 import pytest
+from tiny import AGENTS, OPTIONS
 
 import jaxrl_se
 from jaxrl_runs.statistics import bootstrap_ci95
-from jaxrl_se import DDQN
 
-TASK = (probe_env.Probe(), probe_env.PROBES["two steps"])
-AGENT = DDQN(hidden_sizes=(4,), batch_size=4, learning_starts=10)
+AGENT, TASK = AGENTS["DDQN"]
 
 
 def test_rows_come_and_nothing_else_changes(tmp_path, capfd):
@@ -23,15 +21,14 @@ def test_rows_come_and_nothing_else_changes(tmp_path, capfd):
         AGENT,
         *TASK,
         1,
-        60,
-        num_snapshots=3,
+        **OPTIONS,
         on_progress=sink,
         log_every=25,
         test_task=TASK,
         test_episodes=2,
         progress=False,
     )
-    alone = jaxrl_se.train(AGENT, *TASK, 1, 60, num_snapshots=3)
+    alone = jaxrl_se.train(AGENT, *TASK, 1, **OPTIONS)
     for a, b in zip(*map(jax.tree.leaves, (watched, alone)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
     assert [row["steps"] for row in rows] == [25, 50, 60]

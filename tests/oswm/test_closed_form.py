@@ -139,7 +139,11 @@ def test_order_of_rows_changes_nothing(model):
     np.testing.assert_allclose(a.reward_mean, b.reward_mean, atol=5e-3)
 
 
-@pytest.mark.parametrize("model", [oswm.Ridge(), SMALL], ids=["ridge", "kernel"])
+@pytest.mark.parametrize(
+    "model",
+    [oswm.Ridge(), pytest.param(SMALL, marks=pytest.mark.slow)],  # see inverse_factor
+    ids=["ridge", "kernel"],
+)
 def test_contexts_batch(model):
     contexts = [oswm.Context.of(transitions(seed=seed)) for seed in range(3)]
     stacked = jax.tree.map(lambda *x: jnp.stack(x), *contexts)

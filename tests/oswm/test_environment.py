@@ -243,6 +243,7 @@ def test_agents_learn_cartpole_inside_alone(cartpole):
     assert episodes.returns.mean() > 150
 
 
+@pytest.mark.slow  # guides and `test_legacy` train rejax's agents in smaller ones
 def test_rejax_trains_inside(pair):
     rejax = pytest.importorskip("rejax")
     env, params = pair

@@ -134,9 +134,13 @@ def test_live_columns_and_the_loss_of_zeros(datasets):
     np.testing.assert_allclose(found, [0.50, 1.39, 2.61, 8.5], rtol=0.05)
 
 
-def test_half_of_the_velocities_are_hidden():
+@pytest.fixture(scope="module")
+def tasks():
     draw = jax.jit(jax.vmap(paper.init_paper_task))
-    tasks = draw(jax.random.split(jax.random.key(2), 2000))
+    return jax.device_get(draw(jax.random.split(jax.random.key(2), 2000)))
+
+
+def test_half_of_the_velocities_are_hidden(tasks):
     hidden = np.asarray(tasks.pairs.velocity_sign == 0)
     assert abs(hidden.mean() - 0.5) < 0.03
     num_pairs = np.asarray(tasks.num_pairs)
@@ -145,19 +149,21 @@ def test_half_of_the_velocities_are_hidden():
     assert abs(num_pairs.mean() - 1.61) < 0.1
 
 
-def test_network_dimensions_contract_after_the_reset():
-    keys = jax.random.split(jax.random.key(3), 120)
+@pytest.fixture(scope="module")
+def rollouts(tasks):
+    """Twenty episodes of 160 tasks, and which of their columns are networks."""
+    some = jax.tree.map(lambda x: x[:160], tasks)
+    roll = jax.jit(jax.vmap(lambda key, task: paper.rollout_paper(key, task, 20 * 51)))
+    rows = roll(jax.random.split(jax.random.key(3), 160), some)
+    is_network = jax.jit(jax.vmap(lambda task: task.is_network))(some)
+    return jax.device_get((rows, is_network))
 
-    @jax.jit
-    @jax.vmap
-    def spread(key):
-        task = paper.init_paper_task(key)
-        rows = paper.rollout_paper(key, task, 20 * 51)
-        return rows.obs.reshape(20, 51, 11).std(0), task.is_network
 
-    std, is_network = spread(keys)
-    medians = [np.median(np.asarray(std)[:, t][np.asarray(is_network)]) for t in (0, 1)]
-    late = np.median(np.moveaxis(np.asarray(std)[:, 3:], 1, 2)[np.asarray(is_network)])
+def test_network_dimensions_contract_after_the_reset(rollouts):
+    rows, is_network = rollouts
+    std = rows.obs.reshape(-1, 20, 51, 11).std(1)
+    medians = [np.median(std[:, t][is_network]) for t in (0, 1)]
+    late = np.median(np.moveaxis(std[:, 3:], 1, 2)[is_network])
     assert 2.2 < medians[0] < 3.2  # 2.68 in the reference
     assert 0.6 < medians[1] < 0.9  # 0.73
     assert 0.28 < late < 0.40  # 0.30 to 0.37
@@ -189,10 +195,9 @@ def test_context_lengths():
     assert abs((lengths >= 900).mean() - 0.371) < 0.03
 
 
-def test_rewards_are_the_networks_or_one():
-    keys = jax.random.split(jax.random.key(5), 200)
-    rows = jax.jit(jax.vmap(lambda k: paper.draw_paper_rows(k, 102)))(keys)
-    std = np.asarray(rows.reward).std(1)
+def test_rewards_are_the_networks_or_one(rollouts):
+    rows, _ = rollouts
+    std = rows.reward.std(1)
     assert abs((std == 0).mean() - 0.5) < 0.12
     assert 0.3 < np.median(std[std > 0]) < 0.6  # 0.44 in the reference
     assert np.isfinite(rows.next_obs).all()

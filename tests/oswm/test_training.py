@@ -13,7 +13,6 @@ from jaxrl_runs.run_folder import RunFolderError
 from oswm import pretraining
 from oswm.closed_form import Persistence, Ridge
 from oswm.context import Context
-from oswm.nearest_neighbours import NearestNeighbours
 from oswm.pretraining import Validation, pretrain
 from oswm.prior.dataset import MAX_ACTIONS, MAX_STATES, Dataset
 from oswm.selection import LeaveOneOut
@@ -24,10 +23,11 @@ from oswm.weights import load_model, read_card
 
 # Kernel ridge regression and the prior take a minute to compile, and have their own
 # tests: here others stand in for them.
-BASE = LeaveOneOut(
-    (Ridge(), Persistence(), Ridge(penalties=(0.1,)), NearestNeighbours())
+BASE = LeaveOneOut((Ridge(), Persistence()))
+TINY = config_of(Options(out=Path(), preset="tiny"))
+TINY = dataclasses.replace(
+    TINY, network=dataclasses.replace(TINY.network, num_models=2), base=BASE
 )
-TINY = dataclasses.replace(config_of(Options(out=Path(), preset="tiny")), base=BASE)
 
 
 def draw_tasks(key, num_datasets, num_context, num_query):
@@ -55,10 +55,19 @@ def draw_tasks(key, num_datasets, num_context, num_query):
     return jax.vmap(one)(jax.random.split(key, num_datasets))
 
 
+TRACES = []
+
+
+def traced_draw(*args):
+    """`draw_tasks`, which notices when a program of it is made."""
+    TRACES.append(args[1:])
+    return draw_tasks(*args)
+
+
 @functools.cache
 def make_cheap_advance(config, num_steps):
     """Traced and compiled once for all tests."""
-    return make_advance(config, num_steps, draw_tasks)
+    return make_advance(config, num_steps, traced_draw)
 
 
 @pytest.fixture
@@ -102,13 +111,15 @@ def test_a_run_learns_and_a_resumed_one_is_the_same(tmp_path, cheap):
     # Minutes are not looked at again: the folder says how many steps there are.
     report = cheap(parts, minutes=1e6, resume=True)
     assert report["step"] == 72
-    a, b = load_model(whole), load_model(parts)
+    a, b = (load_model(folder, base=BASE) for folder in (whole, parts))
     assert a == b and a.config == TINY.network
     metrics = [(folder / "metrics.csv").read_text() for folder in (whole, parts)]
     assert metrics[0] == metrics[1]
     card = read_card(parts)["card"]
     assert card["num_steps"] == 72 and 0 <= report["beats_ridge"] <= 1
     check_that_steps_that_are_not_finite_are_skipped()
+    # Wherever a state comes from: the start, a step, a checkpoint, a user's hands.
+    assert len(TRACES) == 1
 
 
 def test_a_run_of_no_time_is_refused(tmp_path, cheap):

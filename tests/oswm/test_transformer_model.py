@@ -30,20 +30,11 @@ BASE = LeaveOneOut((Ridge(), Ridge(quadratic=True), Persistence(), NearestNeighb
 @pytest.fixture(scope="module")
 def weights():
     """Untrained, and stirred: layers that start at zero would hide mistakes."""
-
-    @jax.jit
-    def stirred():
-        leaves, tree = jax.tree.flatten(init_weights(jax.random.key(0), TINY))
-        keys = jax.random.split(jax.random.key(1), len(leaves))
-        return jax.tree.unflatten(
-            tree,
-            [
-                x + 0.2 * jax.random.normal(k, x.shape)
-                for x, k in zip(leaves, keys, strict=True)
-            ],
-        )
-
-    return stirred()
+    rng = np.random.default_rng(1)
+    return jax.tree.map(
+        lambda x: x + np.float32(0.2 * rng.normal(size=x.shape)),
+        jax.device_get(init_weights(jax.random.key(0), TINY)),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -163,11 +154,11 @@ def test_attention_is_a_softmax_and_so_is_its_gradient():
     )
 
 
-def test_one_query_does_not_change_another_and_the_cache_is_the_forward(model, context):
-    """Each query by itself from a kept cache, against all of them in one program."""
+def test_one_query_does_not_change_another(model, context):
+    """Each query by itself from a kept cache, against all of them together."""
     obs, action = context.obs + 0.1, context.action
-    together = jax.jit(functools.partial(predict_all, model))(context, obs, action)
     cache = fit(model, context)
+    together = predict_each(model, cache, obs, action)
     for i in range(6):
         alone = predict(model, cache, obs[i], action[i])
         jax.tree.map(
@@ -258,14 +249,14 @@ def test_constant_columns_stay_constant(model, context):
 def test_samples_have_the_predicted_mean_and_spread(model, context):
     cache = fit(model, context)
     obs, action = context.obs[0], context.action[0]
-    keys = jax.random.split(jax.random.key(4), 4000)
+    keys = jax.random.split(jax.random.key(4), 40_000)
     draw = jax.jit(jax.vmap(lambda k: model.sample(cache, obs, action, k)))
     next_obs, reward, _ = draw(keys)
     prediction = predict(model, cache, obs, action)
-    se = np.asarray(prediction.next_obs_std) / 60
+    se = np.asarray(prediction.next_obs_std) / 200
     assert (abs(next_obs.mean(0) - prediction.next_obs_mean) < 5 * se + 1e-5).all()
     np.testing.assert_allclose(next_obs.std(0), prediction.next_obs_std, rtol=0.1)
-    assert abs(reward.mean() - prediction.reward_mean) < 5 * prediction.reward_std / 60
+    assert abs(reward.mean() - prediction.reward_mean) < 5 * prediction.reward_std / 200
 
 
 def test_ends_are_drawn_as_often_as_predicted(untrained, linear):
@@ -317,12 +308,16 @@ def test_models_of_equal_weights_are_equal(model, weights):
     assert dataclasses.replace(model, num_folds=0) != model
 
 
-def test_saved_models_come_back(model, context, tmp_path):
+def test_saved_models_come_back(model, tmp_path):
+    """All that a prediction depends on; weights are kept with half the digits."""
     save_model(tmp_path, model.weights, TINY, {"note": "test"})
     loaded = load_model(tmp_path, base=BASE, num_folds=2)
-    found = predict_all(loaded, context, context.obs, context.action)
-    wanted = predict_all(model, context, context.obs, context.action)
-    np.testing.assert_allclose(found.next_obs_mean, wanted.next_obs_mean, atol=0.02)
+    assert dataclasses.replace(loaded, weights=model.weights) == model
+    assert jax.tree.structure(loaded.weights) == jax.tree.structure(model.weights)
+    for found, wanted in zip(
+        *map(jax.tree.leaves, (loaded.weights, model.weights)), strict=True
+    ):
+        np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-6)
 
 
 def test_files_that_are_no_models_are_refused(model, tmp_path):
