@@ -92,7 +92,7 @@ SETTINGS = {
         **_LARGE_STEPS,
     ),
     "Walker2d-v5": Settings(
-        # Seed 0 was at 181 after 200 generations, seed 1 at 434 after 170, hardly rising.
+        # Seed 0 was at 181 after 200 generations; seed 1 at 434, hardly rising, at 170.
         must=1400.0,
         horizon=(300, 1000, 150),
         generations=600,
