@@ -31,14 +31,21 @@ def test_learned_environments(shipped):
     envs.check(*jaxrl_se.load(*shipped))
 
 
-@pytest.mark.parametrize("name", ["CartPole-v1", "Pendulum-v1"])
-def test_world_models(name):
+@pytest.mark.parametrize(
+    ("name", "sample"),
+    [
+        ("CartPole-v1", False),
+        ("Pendulum-v1", True),
+        # Other pairs of the same two settings.
+        pytest.param("CartPole-v1", True, marks=pytest.mark.slow),
+        pytest.param("Pendulum-v1", False, marks=pytest.mark.slow),
+    ],
+)
+def test_world_models(name, sample):
     env, params = envs.make(name)
     rows = envs.collect((env, params), 200, key=0)
     space = env.action_space(params)
-    for sample in (False, True):
-        pair = oswm.condition(rows, space, model=oswm.Ridge(), sample=sample)
-        envs.check(*pair)
+    envs.check(*oswm.condition(rows, space, model=oswm.Ridge(), sample=sample))
 
 
 WRAPPED = {

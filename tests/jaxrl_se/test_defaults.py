@@ -1,6 +1,7 @@
 """The recipe for tasks that nobody has set anything for."""
 
 import importlib
+import math
 
 import jax
 import numpy as np
@@ -202,10 +203,7 @@ def test_the_best_attempt_goes_on(monkeypatch, tmp_path):
         population_size=8,
         num_seeds=1,
         train_steps=8,
-        stop_return=500.0,
-        validation_every=100,
-        validation_agents=2,
-        validation_episodes=1,
+        stop_return=math.inf,  # nothing is validated
     )
     quiet = {"progress": False, "checkpoint_every": 3}
     whole = jaxrl_se.evolve("CartPole-v1", config, 1, **quiet)

@@ -1,6 +1,7 @@
 """Evolution end to end: bits, failures, stopping, counting, platforms, bad input."""
 
 import dataclasses
+import math
 import signal
 import subprocess
 import sys
@@ -134,6 +135,7 @@ def test_interrupted_and_resumed_has_the_same_bits(cartpole, tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow  # `test_any_damaged_file_is_survived`, and the test above resumes
 def test_killed_in_the_middle_of_a_checkpoint(cartpole, tmp_path):
     """`kill -9` as the third checkpoint is being written."""
     out = tmp_path / "run"
@@ -238,7 +240,9 @@ def test_a_generation_in_which_all_fail(recwarn):
     config = SyntheticConfig(hidden_sizes=())
     env, params = Broken(config, spaces), config.build(spaces).default_params
     result = evolve(
-        PROBE_TASK, PROBE_CONFIG.replace(max_generations=2), proxy=(env, params)
+        PROBE_TASK,
+        PROBE_CONFIG.replace(max_generations=2, stop_return=math.inf),
+        proxy=(env, params),
     )
     assert result.progress.failed_candidates == 2 * PROBE_CONFIG.population_size
     assert not result.progress.solved

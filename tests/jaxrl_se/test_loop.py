@@ -33,7 +33,18 @@ def same(a, b):
         np.testing.assert_array_equal(x, y)
 
 
-@pytest.mark.parametrize("name", AGENTS)
+# These are cut like DDQN and PPO; their own files train and `test_curiosity` traces them.
+LIKEWISE = ("DiscreteTD3", "SAC", "TD3", "continuous SAC", "continuous PPO")
+LIKEWISE += ("curious PPO",)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name in LIKEWISE))
+        for name in AGENTS
+    ],
+)
 def test_a_training_can_be_cut_anywhere(name, tmp_path):
     """20 steps, saved, loaded, 40 more: the bits of 60 at once, by one program."""
     agent, task = AGENTS[name]
@@ -64,7 +75,10 @@ def check_policy(policy, obs_size):
     np.testing.assert_allclose(jax.jit(policy)(obs[0], None), expected[0], rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["DDQN", "PPO", "varied"])
+@pytest.mark.parametrize(
+    "name",
+    ["DDQN", "PPO", pytest.param("varied", marks=pytest.mark.slow)],  # DDQN inside
+)
 def test_advancing_is_what_train_does(name):
     """From the same seed; `train` keeps snapshots on the way."""
     agent, task = AGENTS[name]
@@ -79,7 +93,10 @@ def test_advancing_is_what_train_does(name):
     assert int(result.episodes) == int(state.episodes)
 
 
-@pytest.mark.parametrize("name", ["DDQN", "PPO", "SARSA"])
+@pytest.mark.parametrize(
+    "name",
+    ["DDQN", "PPO", pytest.param("SARSA", marks=pytest.mark.slow)],  # off-policy too
+)
 def test_a_python_loop_over_single_calls_is_the_same_training(name):
     """For tasks outside JAX: the agent's functions, one after the other."""
     agent, (env, params) = AGENTS[name]

@@ -345,6 +345,7 @@ def test_same_key_same_bits_and_other_keys_other_agents():
         assert a.ndim == 0 or not np.array_equal(a, c)
 
 
+@pytest.mark.slow  # the same code as in `test_ddqn` and `test_ppo`
 def test_a_member_of_a_group_equals_an_agent_alone():
     late = AGENT.replace(learning_starts=NUM_STEPS - 200)  # Rounding grows slowly.
     names = ("truncation", "reward by both", "truncation")
