@@ -144,9 +144,7 @@ def test_the_horizon_limits_fitness_episodes_and_nothing_else():
     horizon = HorizonCurriculum(start=3, end=7, begin=1, generations=2)
     limits = jax.jit(jax.vmap(horizon.at))(np.arange(5))
     assert limits.tolist() == [3, 3, 5, 7, 7]
-    config = CARTPOLE.replace(
-        max_generations=4, horizon=horizon, stop_return=math.inf
-    )
+    config = CARTPOLE.replace(max_generations=4, horizon=horizon, stop_return=math.inf)
     result = evolve("CartPole-v1", config)
     means = [row["fitness_mean"] for row in result.progress.rows]
     assert means == [3, 3, 5, 7]  # no pole falls that fast

@@ -1,6 +1,7 @@
 """Environments from a log: counts, resume, results without a task, and bad logs."""
 
 import dataclasses
+import math
 import types
 
 import jax
@@ -28,7 +29,7 @@ from jaxrl_se.probing import Probe
 SMALL = LogConfig(
     model=oswm.Ridge(), num_worlds=2, test_agents=2, test_episodes=3, model_steps=1
 )
-TINY = CARTPOLE.replace(max_generations=3, stop_return=1e9)
+TINY = CARTPOLE.replace(max_generations=3, stop_return=math.inf)
 SPACE = envs.open_task("CartPole-v1").action_space()
 
 

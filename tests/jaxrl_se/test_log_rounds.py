@@ -1,6 +1,7 @@
 """Rounds with few real steps: exact counts, exploring, when they end, going on."""
 
 import dataclasses
+import math
 
 import jax
 import numpy as np
@@ -17,7 +18,7 @@ CONFIG = RoundsConfig(
     real_steps=325,
     first_rows=300,
     log=LogConfig(model=oswm.Ridge(), num_worlds=1),
-    evolution=CARTPOLE.replace(max_generations=2, stop_return=1e9),
+    evolution=CARTPOLE.replace(max_generations=2, stop_return=math.inf),
 )
 
 

@@ -33,7 +33,7 @@ def same(a, b):
         np.testing.assert_array_equal(x, y)
 
 
-# These are cut like DDQN and PPO; their own files train and `test_curiosity` traces them.
+# Cut like DDQN and PPO; their own files train, `test_curiosity` traces them.
 LIKEWISE = ("DiscreteTD3", "SAC", "TD3", "continuous SAC", "continuous PPO")
 LIKEWISE += ("curious PPO",)
 

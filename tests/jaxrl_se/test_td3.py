@@ -313,6 +313,7 @@ def test_discrete_actions_and_what_is_stored():
     np.testing.assert_allclose(frequencies, jax.nn.softmax(logits), atol=0.03)
 
 
+@pytest.mark.slow  # of DDQN and PPO it is not; updates follow each number
 def test_one_compilation_for_all_hyperparameters():
     kernels = []
     probe = PROBES["reward by both"].replace(terminates_after=3, show_time=1.0)
