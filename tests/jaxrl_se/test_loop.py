@@ -189,18 +189,19 @@ def test_stop_rules_and_metrics_see_every_episode_by_step_then_environment():
     assert len(set(returns)) == 2
 
 
-def test_updates_do_not_depend_on_the_number_of_environments():
+@pytest.mark.parametrize(
+    "num_envs",
+    [pytest.param(1, marks=pytest.mark.slow), 4],  # of one, `test_ddqn` and others
+)
+def test_updates_do_not_depend_on_the_number_of_environments(num_envs):
     """Half an update per step, from step 12 on, however many are stepped at once."""
-    counts = []
-    for num_envs in (1, 4):
-        agent = TD3(**SIZES, num_envs=num_envs, updates_per_step=0.5)
-        agent = agent.replace(learning_starts=12)  # type: ignore
-        state = start(agent, *CONTINUOUS, 0, **OPTIONS)
-        state, _ = advance(agent, *CONTINUOUS, state, NUM_STEPS)
-        counts.append(int(state.agent.learner.num_updates))
-        rows = np.asarray(state.agent.buffer["packed"])
-        assert rows.shape[0] == NUM_STEPS and rows.any(axis=1).all()
-    assert counts == [24, 24]
+    agent = TD3(**SIZES, num_envs=num_envs, updates_per_step=0.5)
+    agent = agent.replace(learning_starts=12)  # type: ignore
+    state = start(agent, *CONTINUOUS, 0, **OPTIONS)
+    state, _ = advance(agent, *CONTINUOUS, state, NUM_STEPS)
+    assert int(state.agent.learner.num_updates) == 24
+    rows = np.asarray(state.agent.buffer["packed"])
+    assert rows.shape[0] == NUM_STEPS and rows.any(axis=1).all()
 
 
 def test_a_stopped_training_stays_stopped():
