@@ -26,7 +26,18 @@ def test_half_cheetah():
     envs.check(*envs.make("HalfCheetah-v5"), num_steps=6)
 
 
-@pytest.mark.parametrize("shipped", jaxrl_se.available(), ids="-".join)
+# One of each variant; `test_zoo` loads all of them, and the rest is the same code.
+VARIANTS = {shipped[1]: shipped for shipped in jaxrl_se.available()}
+
+
+@pytest.mark.parametrize(
+    "shipped",
+    [
+        pytest.param(x, marks=[pytest.mark.slow] * (x not in VARIANTS.values()))
+        for x in jaxrl_se.available()
+    ],
+    ids="-".join,
+)
 def test_learned_environments(shipped):
     envs.check(*jaxrl_se.load(*shipped))
 
