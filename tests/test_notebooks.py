@@ -89,7 +89,7 @@ def test_calls_of_a_notebook_have_names_that_exist(path):
             number += check_names(source, names)
     assert number > 2
     for wrong, error in (
-        ("train(num_stepz=1)", TypeError),
+        ("EvolutionConfig(popsize=1)", TypeError),
         ("trian()", AttributeError),
     ):
         with pytest.raises(error):
