@@ -111,11 +111,11 @@ def test_a_log_chooses_its_evolution(log):
     env, params = from_log.world_of(log, SMALL, SPACE, 20, known)
     task = envs.Task("a log", env, from_log.lean(params), "model", vary=oswm.draw_world)
     found = Probe.from_transitions(log, Spaces.of(env, params))
-    config = SMALL.replace(model_steps=4 * 32 * 20 * 30, fitness_episodes=4)
+    config = SMALL.replace(model_steps=4 * 64 * 20 * 30, fitness_episodes=4)
     chosen, proxy = from_log._chosen(task, found, config, None)
     assert [type(agent) for agent in chosen.agents] == [BestResponse, DDQN, PPO]
     # A fifth is left for agents.
-    spent = 4 * (4 * 32 * 20 * 30 // 4 + found.steps) * 4 // 5
+    spent = 4 * (4 * 64 * 20 * 30 // 4 + found.steps) * 4 // 5
     assert chosen.max_steps == pytest.approx(spent, abs=8)
     assert chosen.fitness_episodes == 4
     assert Spaces.of(*proxy) == found.spaces and chosen.proxy.obs_range is None
