@@ -91,7 +91,17 @@ def test_area_under_the_learning_curve():
     assert area_under_learning_curve([100.0], [1.0], 60) == 0.0
 
 
-@pytest.mark.parametrize("config", PORTFOLIO, ids=lambda c: c["member"])
+@pytest.mark.parametrize(
+    "config",
+    [  # Boosting grows by the same code as the forest.
+        pytest.param(
+            c,
+            id=c["member"],
+            marks=[pytest.mark.slow] * (c["member"] == "boosting"),
+        )
+        for c in PORTFOLIO
+    ],
+)
 def test_every_member_learns_on_every_fold(config):
     SPACE.validate(config)
     x, y = _blobs(90)

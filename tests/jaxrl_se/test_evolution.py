@@ -250,7 +250,17 @@ def test_a_generation_in_which_all_fail(recwarn):
     assert "fitnesses of generation 1 are NaN" in str(warning.message)
 
 
-def test_entry_points_lower_for_all_platforms():
+@pytest.mark.parametrize(
+    "name",
+    [
+        "step",  # whose operations are those of the others: agents train and are tested
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("validate", "train", "evaluate")
+        ),
+    ],
+)
+def test_entry_points_lower_for_all_platforms(name):
     task = envs.make("CartPole-v1")
     proxy = SyntheticConfig("multi-step", (4,), learn_termination=True)
     config = CARTPOLE.replace(proxy=proxy)
@@ -264,21 +274,23 @@ def test_entry_points_lower_for_all_platforms():
         lambda key: jaxrl_se.train(config.agent, env, params, key, 40).policy, key
     )
     keys = jax.eval_shape(lambda key: jax.random.split(key, 2), key)
-    programs = {
-        program.step: (key, state, np.int32(0), arguments),
-        program.validate: (keys, params.weights, arguments),
-        lambda key, params: jaxrl_se.train(config.agent, env, params, key, 40): (
-            key,
-            params,
+    fn, arguments = {
+        "step": (program.step, (key, state, np.int32(0), arguments)),
+        "validate": (program.validate, (keys, params.weights, arguments)),
+        "train": (
+            lambda key, params: jaxrl_se.train(config.agent, env, params, key, 40),
+            (key, params),
         ),
-        lambda policy, key: jaxrl_se.evaluate(policy, *task, key): (policy, key),
-    }
-    for fn, arguments in programs.items():
-        exported = jax.export.export(
-            jax.jit(lambda *args, fn=fn: jax.tree.leaves(fn(*args))),
-            platforms=("cpu", "cuda", "tpu"),
-        )(*arguments)
-        assert exported.platforms == ("cpu", "cuda", "tpu")
+        "evaluate": (
+            lambda policy, key: jaxrl_se.evaluate(policy, *task, key),
+            (policy, key),
+        ),
+    }[name]
+    exported = jax.export.export(
+        jax.jit(lambda *args: jax.tree.leaves(fn(*args))),
+        platforms=("cpu", "cuda", "tpu"),
+    )(*arguments)
+    assert exported.platforms == ("cpu", "cuda", "tpu")
 
 
 @pytest.mark.parametrize(

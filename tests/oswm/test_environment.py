@@ -52,10 +52,15 @@ def roll(env, params, actions, key=0):
         oswm.Persistence(),
         oswm.Ridge(),
         FAST,
-        oswm.NearestNeighbours(),
         oswm.MLPEnsemble(num_members=2, hidden_sizes=(8,), num_updates=20),
-        oswm.LeaveOneOut((oswm.Ridge(), oswm.NearestNeighbours())),
-        oswm.SubContexts(oswm.Ridge(), num_members=3),
+        *(  # `test_closed_form` and tests below fit these; the environment is the same
+            pytest.param(model, marks=pytest.mark.slow)
+            for model in (
+                oswm.NearestNeighbours(),
+                oswm.LeaveOneOut((oswm.Ridge(), oswm.NearestNeighbours())),
+                oswm.SubContexts(oswm.Ridge(), num_members=3),
+            )
+        ),
     ],
     ids=lambda model: type(model).__name__,
 )
