@@ -11,17 +11,34 @@ from envs.spaces import Spaces
 from envs.steps import Steps
 from envs.task import Task
 from jaxrl_se.agents import DDQN, PPO, SAC, TD3
+from jaxrl_se.agents.observations import can_normalize
 from jaxrl_se.defaults import whole_steps
 from jaxrl_se.training import train
 
-TRAIN_STEPS = 3_000
+TRAIN_STEPS = 10_000
 
 
 def unseen_agents(spaces: Spaces) -> tuple[Any, ...]:
     """Agents of three kinds; their sizes and learning rates are no evolution's."""
-    shared: dict[str, Any] = {"learning_rate": 2e-3, "hidden_sizes": (64, 64)}
-    replayed: dict[str, Any] = shared | {"batch_size": 64, "learning_starts": 64}
-    sampled = PPO(**shared, num_envs=10, rollout_steps=10, num_minibatches=4)
+    shared: dict[str, Any] = {
+        "hidden_sizes": (64, 64),
+        "normalize_observations": can_normalize(spaces),
+    }
+    replayed: dict[str, Any] = shared | {
+        "learning_rate": 2e-3,
+        "batch_size": 64,
+        "learning_starts": 64,
+    }
+    # Few, large iterations: a hundred small ones learn next to nothing of six actions.
+    sampled = PPO(
+        **shared,
+        num_envs=20,
+        rollout_steps=20,
+        num_epochs=40,
+        num_minibatches=8,
+        initial_std=0.5,
+        entropy_coef=0.0,
+    )
     if spaces.num_actions is not None:
         values = DDQN(**replayed, target_update_rate=0.02, epsilon_end=0.1)
         return values, SAC(**replayed, target_update_rate=0.02), sampled
@@ -36,7 +53,7 @@ def play_with_unseen(
     *,
     num_agents: int,
     num_episodes: int = 10,
-    train_steps: int = TRAIN_STEPS,
+    train_steps: int | None = None,
 ) -> tuple[dict[str, tuple[float, ...]], Steps]:
     """Trains agents of each kind in an environment and plays them in a task.
 
@@ -46,13 +63,14 @@ def play_with_unseen(
       key: A PRNG key.
       num_agents: Of each kind.
       num_episodes: Of each agent.
-      train_steps: Of each agent, rounded up to whole iterations.
+      train_steps: Of each agent, rounded up to whole iterations; None for
+        `TRAIN_STEPS`.
 
     Returns:
       Mean return of each agent by kind, and the steps that the tests took.
     """
     agents = unseen_agents(Spaces.of(*result))
-    num_steps = whole_steps(train_steps, agents)
+    num_steps = whole_steps(train_steps or TRAIN_STEPS, agents)
     returns, steps = {}, Steps()
     for place, agent in enumerate(agents):
         key_train, key_play = jax.random.split(jax.random.fold_in(key, place))
