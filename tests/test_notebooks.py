@@ -66,17 +66,21 @@ def check_names(source: str, names: dict[str, Any]) -> int:
             names |= {
                 x.asname or x.name: importlib.import_module(x.name) for x in found
             }
-        elif isinstance(node, ast.ImportFrom) and node.module.split(".")[0] in OURS:
-            module = importlib.import_module(node.module)
-            names |= {x.asname or x.name: getattr(module, x.name) for x in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            path = node.module or ""
+            if path.split(".")[0] in OURS:
+                module = importlib.import_module(path)
+                found = node.names
+                names |= {x.asname or x.name: getattr(module, x.name) for x in found}
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute):
             resolved(node, names)
-        called = resolved(node.func, names) if isinstance(node, ast.Call) else None
-        if called is not None:
-            given = {x.arg: x.value for x in node.keywords if x.arg}
-            inspect.signature(called).bind_partial(**given)
-            number += 1
+        elif isinstance(node, ast.Call):
+            called = resolved(node.func, names)
+            if called is not None:
+                given = {x.arg: x.value for x in node.keywords if x.arg}
+                inspect.signature(called).bind_partial(**given)
+                number += 1
     return number
 
 

@@ -27,7 +27,7 @@ def test_half_cheetah():
 
 
 # One of each variant; `test_zoo` loads all of them, and the rest is the same code.
-VARIANTS = {shipped[1]: shipped for shipped in jaxrl_se.available()}
+VARIANTS = {shipped[1]: shipped for shipped in reversed(list(jaxrl_se.available()))}
 
 
 @pytest.mark.parametrize(
