@@ -5,28 +5,23 @@ shrunk here, so that no cell has a switch for tests. Cells run in this process, 
 IPython, which shares compiled programs among them; `make notebooks` takes a kernel.
 """
 
+import ast
+import importlib
+import inspect
 import re
 import types
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import nbformat
 import pytest
+from IPython.core.inputtransformer2 import TransformerManager
 from IPython.core.interactiveshell import InteractiveShell
 
 ROOT = Path(__file__).parent.parent
-# The guides hold the same calls, smaller; `make notebooks` runs all of them whole.
-SLOW = {
-    "synthetic_acrobot",
-    "synthetic_cartpole",
-    "one_shot_world_model",
-    "finetuning_digits",
-}
 PATHS = sorted((ROOT / "examples").glob("*.ipynb"))
-NOTEBOOKS = [
-    pytest.param(path, marks=[pytest.mark.slow] * (path.stem in SLOW), id=path.stem)
-    for path in PATHS
-]
+OURS = {"envs", "finetune", "hardviews", "jaxrl_se", "oswm"}
 
 
 def shrunk(source: str, smaller: dict[str, str]) -> str:
@@ -39,7 +34,8 @@ def shrunk(source: str, smaller: dict[str, str]) -> str:
     return source
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS)
+@pytest.mark.slow  # the guides hold the same calls, smaller; the next test their names
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_notebook_runs(path, monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(path.parent)
     monkeypatch.chdir(tmp_path)
@@ -51,6 +47,57 @@ def test_notebook_runs(path, monkeypatch, tmp_path):
             source = shrunk(cell.source, cell.metadata.get("test", {}))
             shell.run_cell(source, store_history=False).raise_error()
             plt.close("all")
+
+
+def resolved(node: ast.expr, names: dict[str, Any]) -> Any:
+    """What `package.name.name` stands for, None if it is nothing of ours."""
+    if isinstance(node, ast.Attribute):
+        owner = resolved(node.value, names)
+        return None if owner is None else getattr(owner, node.attr)
+    return names.get(node.id) if isinstance(node, ast.Name) else None
+
+
+def check_names(source: str, names: dict[str, Any]) -> int:
+    """How many calls of ours there are, each of names and keywords that exist."""
+    number, tree = 0, ast.parse(TransformerManager().transform_cell(source))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found = [x for x in node.names if x.name in OURS]
+            names |= {
+                x.asname or x.name: importlib.import_module(x.name) for x in found
+            }
+        elif isinstance(node, ast.ImportFrom):
+            path = node.module or ""
+            if path.split(".")[0] in OURS:
+                module = importlib.import_module(path)
+                found = node.names
+                names |= {x.asname or x.name: getattr(module, x.name) for x in found}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            resolved(node, names)
+        elif isinstance(node, ast.Call):
+            called = resolved(node.func, names)
+            if called is not None:
+                given = {x.arg: x.value for x in node.keywords if x.arg}
+                inspect.signature(called).bind_partial(**given)
+                number += 1
+    return number
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_calls_of_a_notebook_have_names_that_exist(path):
+    names, number = {}, 0
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "code":
+            source = shrunk(cell.source, cell.metadata.get("test", {}))
+            number += check_names(source, names)
+    assert number > 2
+    for wrong, error in (
+        ("EvolutionConfig(popsize=1)", TypeError),
+        ("trian()", AttributeError),
+    ):
+        with pytest.raises(error):
+            check_names(f"import jaxrl_se\njaxrl_se.{wrong}", {})
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)

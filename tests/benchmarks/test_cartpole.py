@@ -93,6 +93,7 @@ def test_bad_input_is_one_clear_line(arguments, named, monkeypatch, capsys):
     assert named in "".join(capsys.readouterr())
 
 
+@pytest.mark.slow  # the test above, in a process of its own
 def test_the_command_ends_with_one_clear_line():
     command = [sys.executable, "-m", "benchmarks.cartpole", "--agents", "0"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)

@@ -49,6 +49,7 @@ def test_tables_of_runs_announce_their_size(tmp_path):
             finetune.read_npz(path)
 
 
+@pytest.mark.slow  # `test_equal_fitnesses_do_not_move_a_search`
 def test_equal_fitnesses_move_no_search():
     for row in drifts(generations=20):
         assert row.passed, row

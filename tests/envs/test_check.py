@@ -26,19 +26,37 @@ def test_half_cheetah():
     envs.check(*envs.make("HalfCheetah-v5"), num_steps=6)
 
 
-@pytest.mark.parametrize("shipped", jaxrl_se.available(), ids="-".join)
+# One of each variant; `test_zoo` loads all of them, and the rest is the same code.
+VARIANTS = {shipped[1]: shipped for shipped in reversed(list(jaxrl_se.available()))}
+
+
+@pytest.mark.parametrize(
+    "shipped",
+    [
+        pytest.param(x, marks=[pytest.mark.slow] * (x not in VARIANTS.values()))
+        for x in jaxrl_se.available()
+    ],
+    ids="-".join,
+)
 def test_learned_environments(shipped):
     envs.check(*jaxrl_se.load(*shipped))
 
 
-@pytest.mark.parametrize("name", ["CartPole-v1", "Pendulum-v1"])
-def test_world_models(name):
+@pytest.mark.parametrize(
+    ("name", "sample"),
+    [
+        ("CartPole-v1", False),
+        ("Pendulum-v1", True),
+        # Other pairs of the same two settings.
+        pytest.param("CartPole-v1", True, marks=pytest.mark.slow),
+        pytest.param("Pendulum-v1", False, marks=pytest.mark.slow),
+    ],
+)
+def test_world_models(name, sample):
     env, params = envs.make(name)
     rows = envs.collect((env, params), 200, key=0)
     space = env.action_space(params)
-    for sample in (False, True):
-        pair = oswm.condition(rows, space, model=oswm.Ridge(), sample=sample)
-        envs.check(*pair)
+    envs.check(*oswm.condition(rows, space, model=oswm.Ridge(), sample=sample))
 
 
 WRAPPED = {

@@ -97,10 +97,8 @@ REJAX = {
 }
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(x, marks=[pytest.mark.slow] * (x == "DQN")) for x in REJAX],
-)
+@pytest.mark.slow  # learning to a margin; README and a guide train rejax's agents
+@pytest.mark.parametrize("name", REJAX)
 def test_rejax_trains(name, cart_pole, key):
     rejax = pytest.importorskip("rejax")
     env, params = cart_pole

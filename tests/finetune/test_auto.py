@@ -1,13 +1,13 @@
 """From raw data to predictions: reading, encoding, mixing, and the time limit."""
 
 import csv
-import subprocess
 import sys
 
 import numpy as np
 import pytest
 
 import finetune
+from finetune.__main__ import main
 from finetune.automl.data import Encoder, RawTable, from_arrays, read_table
 from finetune.automl.ensemble import (
     area_under_learning_curve,
@@ -91,7 +91,17 @@ def test_area_under_the_learning_curve():
     assert area_under_learning_curve([100.0], [1.0], 60) == 0.0
 
 
-@pytest.mark.parametrize("config", PORTFOLIO, ids=lambda c: c["member"])
+@pytest.mark.parametrize(
+    "config",
+    [  # Boosting grows by the same code as the forest.
+        pytest.param(
+            c,
+            id=c["member"],
+            marks=[pytest.mark.slow] * (c["member"] == "boosting"),
+        )
+        for c in PORTFOLIO
+    ],
+)
 def test_every_member_learns_on_every_fold(config):
     SPACE.validate(config)
     x, y = _blobs(90)
@@ -139,14 +149,15 @@ def test_predictions_improve_until_the_time_is_over(tmp_path):
     assert len(short.log) == 1 and short.probabilities.shape == (0, 2)
 
 
-def test_the_command_line_reads_a_folder(tmp_path):
+def test_the_command_line_reads_a_folder(tmp_path, monkeypatch, capsys):
     x, y = _blobs(60)
     for name, rows in (("train", slice(0, 45)), ("test", slice(45, 60))):
         np.savez(tmp_path / f"{name}.npz", x=x[rows], y=y[rows])
-    command = [sys.executable, "-m", "finetune", "auto", "--data", str(tmp_path)]
+    command = ["finetune", "auto", "--data", str(tmp_path)]
     command += ["--out", str(tmp_path / "out"), "--minutes", "0.01"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "held-out accuracy" in done.stdout
+    monkeypatch.setattr(sys, "argv", command)
+    main()
+    assert "held-out accuracy" in capsys.readouterr().out
     lines = (tmp_path / "out/predictions.csv").read_text().splitlines()
     assert len(lines) == 16
 

@@ -133,6 +133,7 @@ def test_reference_asks_for_epochs_of_any_budget():
     np.testing.assert_array_equal(padded[:2], seen[:2])
 
 
+@pytest.mark.slow  # the test above holds what depends on the budget
 def test_reference_replays_alike_whatever_the_declared_budget():
     random = np.random.default_rng(0)
     num_runs, length = 12, 20

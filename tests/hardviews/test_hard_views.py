@@ -117,7 +117,13 @@ def test_two_views_are_the_plain_method_to_the_bit(config, pictures):
     assert tree_sha256(plain) == tree_sha256(default)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(
+    "name",
+    [  # SimCLR's loss has its own test; the steps are SimSiam's.
+        pytest.param(name, marks=[pytest.mark.slow] * (name == "simclr"))
+        for name in METHODS
+    ],
+)
 def test_hard_views_raise_the_loss_and_every_part_learns(name, config, pictures):
     method = METHODS[name](8, 4)
     if name == "byol":

@@ -60,7 +60,7 @@ def test_mixed_algorithms_all_count_in_every_generation():
 
 
 def test_varied_agents_evolve():
-    config = CARTPOLE.replace(agent=VARIED, max_generations=2)
+    config = CARTPOLE.replace(agent=VARIED, max_generations=1, stop_return=math.inf)
     result = evolve("CartPole-v1", config)
     policies, _ = result.test(jax.random.key(0), 8)
     used = np.asarray(policies.weights[0]["kernel"] != 0).any(axis=1).sum(axis=1)
@@ -144,7 +144,7 @@ def test_the_horizon_limits_fitness_episodes_and_nothing_else():
     horizon = HorizonCurriculum(start=3, end=7, begin=1, generations=2)
     limits = jax.jit(jax.vmap(horizon.at))(np.arange(5))
     assert limits.tolist() == [3, 3, 5, 7, 7]
-    config = CARTPOLE.replace(max_generations=4, horizon=horizon)
+    config = CARTPOLE.replace(max_generations=4, horizon=horizon, stop_return=math.inf)
     result = evolve("CartPole-v1", config)
     means = [row["fitness_mean"] for row in result.progress.rows]
     assert means == [3, 3, 5, 7]  # no pole falls that fast

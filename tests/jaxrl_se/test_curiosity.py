@@ -199,7 +199,14 @@ def test_rnd_is_the_papers():
         np.testing.assert_array_equal(a, b)  # the random network stays as it is
 
 
-@pytest.mark.parametrize("bonus", [ICM(1e-3), RND(1e-3)], ids=["icm", "rnd"])
+@pytest.mark.parametrize(
+    "bonus",
+    [
+        pytest.param(ICM(1e-3), marks=pytest.mark.slow),  # `test_icm_is_the_papers`
+        RND(1e-3),
+    ],
+    ids=["icm", "rnd"],
+)
 def test_what_was_seen_pays_less_than_what_was_not(bonus):
     """Over eight keys at most 0.02 of what it was; the novel at least 60 times more."""
     known, novel = a_batch(CONTINUOUS, 64), a_batch(CONTINUOUS, 64, 1, shift=3.0)
@@ -310,6 +317,7 @@ def test_stop_rules_do_not_see_the_bonus():
     assert [int(step[0]) for step in steps] == [10, NUM_STEPS]
 
 
+@pytest.mark.slow  # `test_a_group_shares_its_draw`, groups of DDQN and PPO
 def test_members_of_a_group_differ_by_their_environments_alone():
     """Also where agent and bonus are drawn anew, which a group shares."""
     agent = Varied.of(
@@ -332,8 +340,6 @@ def test_members_of_a_group_differ_by_their_environments_alone():
             assert np.isfinite(leaf).all()
             np.testing.assert_array_equal(leaf[0], leaf[2])
         assert not np.array_equal(*weights[-1]["bias"][:2])
-    with pytest.raises(ValueError, match="obs_size: RND has no such hyperparameter"):
-        Varied.of(RND(), obs_size=Choice((1,)))
 
 
 @pytest.mark.parametrize(
@@ -395,6 +401,8 @@ def test_bad_arguments_are_named_before_compilation():
         train(Curious(BestResponse(), RND()), env, params, key, 10)
     with pytest.raises(ValueError, match=r"agent: Curious needs .* got Curious"):
         train(Curious(Curious(AGENT, RND()), RND()), env, params, key, 10)
+    with pytest.raises(ValueError, match="obs_size: RND has no such hyperparameter"):
+        Varied.of(RND(), obs_size=Choice((1,)))
     with pytest.raises(ValueError, match="TD3 needs continuous actions"):
         train(Curious(TD3(), RND()), env, params, key, 10)
     with pytest.raises(ValueError, match="activation must be one of"):

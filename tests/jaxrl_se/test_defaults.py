@@ -1,6 +1,7 @@
 """The recipe for tasks that nobody has set anything for."""
 
 import importlib
+import math
 
 import jax
 import numpy as np
@@ -202,10 +203,7 @@ def test_the_best_attempt_goes_on(monkeypatch, tmp_path):
         population_size=8,
         num_seeds=1,
         train_steps=8,
-        stop_return=500.0,
-        validation_every=100,
-        validation_agents=2,
-        validation_episodes=1,
+        stop_return=math.inf,  # nothing is validated
     )
     quiet = {"progress": False, "checkpoint_every": 3}
     whole = jaxrl_se.evolve("CartPole-v1", config, 1, **quiet)
@@ -260,13 +258,41 @@ def test_an_outcome_says_what_is_wrong():
     assert "not solved" in str(short.problem())
 
 
-def test_a_task_alone_is_enough(capsys, tmp_path, monkeypatch):
-    """Probed, evolved, gone on with agents, tested and described; steps add up."""
+@pytest.fixture
+def chain(monkeypatch):
+    """A task of episodes of 40 steps, and few generations for it."""
     monkeypatch.setattr(defaults, "GENERATIONS_WITH_AGENTS", (2, 1))
     monkeypatch.setattr(defaults, "TRAIN_STEPS", 100)
     monkeypatch.setattr(defaults, "MAX_GENERATIONS", 25)
-    task = importlib.import_module("examples.tasks.delayed_chain").make()
-    budget, out = Budget(200_000), tmp_path / "run"
+    return importlib.import_module("examples.tasks.delayed_chain").make()
+
+
+def test_a_task_alone_is_enough(chain, capsys):
+    """Probed, evolved, tested and described; steps add up."""
+    result = jaxrl_se.evolve(chain, key=3, budget=Budget(200_000), with_agents=False)
+    confirmed, found = result.confirmation, result.probe
+    assert confirmed is not None and found is not None
+    assert confirmed.best_response is not None
+    assert set(confirmed.returns) == {"DDQN", "PPO"}
+    assert confirmed.best_response > confirmed.random_return
+    # As in the next test, without what follows the 25 generations.
+    searched, tested = 25 * 64 * 2, 2 * 16 * 8 + 32
+    assert result.progress.real_steps == (
+        found.steps + 40 * (searched + tested + 2 * 8 * 8)
+    )
+    text = repr(result)
+    assert "generations" in text and "fresh agents" in text
+    assert "random steps" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="start must be weights"):
+        jaxrl_se.evolve(chain, result.config, start={"a": np.zeros(2)})
+    with pytest.raises(ValueError, match="budget and with_agents must be None"):
+        jaxrl_se.evolve(chain, result.config, budget=Budget(200_000))
+
+
+@pytest.mark.slow  # stages: `test_stages_train_one_algorithm_after_the_other`
+def test_a_search_goes_on_with_agents(chain, capsys, tmp_path):
+    """Scored by agents that train; steps of both add up, and a folder has both."""
+    task, budget, out = chain, Budget(200_000), tmp_path / "run"
     result = jaxrl_se.evolve(task, key=3, budget=budget, with_agents=True, out=out)
     confirmed, found = result.confirmation, result.probe
     assert confirmed is not None and found is not None
@@ -287,11 +313,4 @@ def test_a_task_alone_is_enough(capsys, tmp_path, monkeypatch):
     assert all(jax.tree.leaves(same))
     assert again.progress.steps == result.progress.steps
     assert (out / "with_agents" / "run.json").exists()
-    with pytest.raises(ValueError, match="start must be weights"):
-        jaxrl_se.evolve(task, result.config, start={"a": np.zeros(2)})
-    text = repr(result)
-    assert "generations" in text and "fresh agents" in text
-    printed = capsys.readouterr().err
-    assert "random steps" in printed and "scored by agents" in printed
-    with pytest.raises(ValueError, match="budget and with_agents must be None"):
-        jaxrl_se.evolve(task, result.config, budget=budget)
+    assert "scored by agents" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 from golden import sine_weights
 from probe_env import PROBES, Probe
 
@@ -48,6 +49,7 @@ def test_ddqn_builds_it():
     assert agent.q_network(spaces) == golden(mean_over_batch=True)[0]
 
 
+@pytest.mark.slow  # golden vectors hold the network, `test_ddqn` learning
 def test_probe_values():
     agent = DDQN(
         learning_rate=3e-3,

@@ -1,6 +1,7 @@
 """Evolution end to end: bits, failures, stopping, counting, platforms, bad input."""
 
 import dataclasses
+import math
 import signal
 import subprocess
 import sys
@@ -134,6 +135,7 @@ def test_interrupted_and_resumed_has_the_same_bits(cartpole, tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow  # `test_any_damaged_file_is_survived`, and the test above resumes
 def test_killed_in_the_middle_of_a_checkpoint(cartpole, tmp_path):
     """`kill -9` as the third checkpoint is being written."""
     out = tmp_path / "run"
@@ -238,7 +240,9 @@ def test_a_generation_in_which_all_fail(recwarn):
     config = SyntheticConfig(hidden_sizes=())
     env, params = Broken(config, spaces), config.build(spaces).default_params
     result = evolve(
-        PROBE_TASK, PROBE_CONFIG.replace(max_generations=2), proxy=(env, params)
+        PROBE_TASK,
+        PROBE_CONFIG.replace(max_generations=2, stop_return=math.inf),
+        proxy=(env, params),
     )
     assert result.progress.failed_candidates == 2 * PROBE_CONFIG.population_size
     assert not result.progress.solved
@@ -246,7 +250,17 @@ def test_a_generation_in_which_all_fail(recwarn):
     assert "fitnesses of generation 1 are NaN" in str(warning.message)
 
 
-def test_entry_points_lower_for_all_platforms():
+@pytest.mark.parametrize(
+    "name",
+    [
+        "step",  # whose operations are those of the others: agents train and are tested
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("validate", "train", "evaluate")
+        ),
+    ],
+)
+def test_entry_points_lower_for_all_platforms(name):
     task = envs.make("CartPole-v1")
     proxy = SyntheticConfig("multi-step", (4,), learn_termination=True)
     config = CARTPOLE.replace(proxy=proxy)
@@ -260,21 +274,23 @@ def test_entry_points_lower_for_all_platforms():
         lambda key: jaxrl_se.train(config.agent, env, params, key, 40).policy, key
     )
     keys = jax.eval_shape(lambda key: jax.random.split(key, 2), key)
-    programs = {
-        program.step: (key, state, np.int32(0), arguments),
-        program.validate: (keys, params.weights, arguments),
-        lambda key, params: jaxrl_se.train(config.agent, env, params, key, 40): (
-            key,
-            params,
+    fn, arguments = {
+        "step": (program.step, (key, state, np.int32(0), arguments)),
+        "validate": (program.validate, (keys, params.weights, arguments)),
+        "train": (
+            lambda key, params: jaxrl_se.train(config.agent, env, params, key, 40),
+            (key, params),
         ),
-        lambda policy, key: jaxrl_se.evaluate(policy, *task, key): (policy, key),
-    }
-    for fn, arguments in programs.items():
-        exported = jax.export.export(
-            jax.jit(lambda *args, fn=fn: jax.tree.leaves(fn(*args))),
-            platforms=("cpu", "cuda", "tpu"),
-        )(*arguments)
-        assert exported.platforms == ("cpu", "cuda", "tpu")
+        "evaluate": (
+            lambda policy, key: jaxrl_se.evaluate(policy, *task, key),
+            (policy, key),
+        ),
+    }[name]
+    exported = jax.export.export(
+        jax.jit(lambda *args: jax.tree.leaves(fn(*args))),
+        platforms=("cpu", "cuda", "tpu"),
+    )(*arguments)
+    assert exported.platforms == ("cpu", "cuda", "tpu")
 
 
 @pytest.mark.parametrize(

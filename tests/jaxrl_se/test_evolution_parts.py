@@ -218,6 +218,7 @@ class Engine:
         return SimpleNamespace(returns=returns, lengths=lengths), taken
 
 
+@pytest.mark.slow  # `test_external_evolution`, which validates too
 def test_a_task_outside_jax(tmp_path):
     engine, config = Engine(), CARTPOLE.replace(stop_return=9.0, max_generations=2)
     result = evolve(engine, config, 0, out=tmp_path)

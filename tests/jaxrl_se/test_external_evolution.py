@@ -126,6 +126,17 @@ def test_nothing_but_a_task_outside_jax(monkeypatch):
     assert "CartPole-v1" in repr(result)
 
 
+def test_validations_outside_are_played_and_counted():
+    """One generation, which is good enough, and both validations agree."""
+    config = CONFIG.replace(
+        max_generations=1, num_seeds=1, stop_return=-1e3, validation_every=1
+    )
+    result = evolve(pendulum(), config, 0, progress=False)
+    assert result.progress.solved
+    assert result.progress.rows[0]["validation_mean"] > -1e3
+    assert result.progress.real_steps == 4 * 3 + 2 * 2 * 12
+
+
 def test_an_environment_of_gymnasium_is_a_task():
     import gymnasium
 

@@ -1,6 +1,7 @@
 """Environments from a log: counts, resume, results without a task, and bad logs."""
 
 import dataclasses
+import math
 import types
 
 import jax
@@ -28,7 +29,7 @@ from jaxrl_se.probing import Probe
 SMALL = LogConfig(
     model=oswm.Ridge(), num_worlds=2, test_agents=2, test_episodes=3, model_steps=1
 )
-TINY = CARTPOLE.replace(max_generations=3, stop_return=1e9)
+TINY = CARTPOLE.replace(max_generations=3, stop_return=math.inf)
 SPACE = envs.open_task("CartPole-v1").action_space()
 
 
@@ -110,11 +111,11 @@ def test_a_log_chooses_its_evolution(log):
     env, params = from_log.world_of(log, SMALL, SPACE, 20, known)
     task = envs.Task("a log", env, from_log.lean(params), "model", vary=oswm.draw_world)
     found = Probe.from_transitions(log, Spaces.of(env, params))
-    config = SMALL.replace(model_steps=4 * 32 * 20 * 30, fitness_episodes=4)
+    config = SMALL.replace(model_steps=4 * 64 * 20 * 30, fitness_episodes=4)
     chosen, proxy = from_log._chosen(task, found, config, None)
     assert [type(agent) for agent in chosen.agents] == [BestResponse, DDQN, PPO]
     # A fifth is left for agents.
-    spent = 4 * (4 * 32 * 20 * 30 // 4 + found.steps) * 4 // 5
+    spent = 4 * (4 * 64 * 20 * 30 // 4 + found.steps) * 4 // 5
     assert chosen.max_steps == pytest.approx(spent, abs=8)
     assert chosen.fitness_episodes == 4
     assert Spaces.of(*proxy) == found.spaces and chosen.proxy.obs_range is None

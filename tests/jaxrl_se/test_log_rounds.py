@@ -1,6 +1,7 @@
 """Rounds with few real steps: exact counts, exploring, when they end, going on."""
 
 import dataclasses
+import math
 
 import jax
 import numpy as np
@@ -17,7 +18,7 @@ CONFIG = RoundsConfig(
     real_steps=345,
     first_rows=300,
     log=LogConfig(model=oswm.Ridge(), num_worlds=1),
-    evolution=CARTPOLE.replace(max_generations=2, stop_return=1e9),
+    evolution=CARTPOLE.replace(max_generations=2, stop_return=math.inf),
 )
 
 
@@ -26,17 +27,26 @@ def _short(name: str) -> envs.Task:
     return envs.open_task((env, params.replace(max_steps_in_episode=20)))
 
 
+@pytest.mark.parametrize(
+    ("rows", "steps"),
+    [
+        ([300], [5]),
+        # One agent of 20 steps, twice, and 5 that are left. Each round compiles anew;
+        # `test_rounds_end...` and `test_rows_are_joined...` hold what follows.
+        pytest.param([300, 320, 340], [20, 20, 5], marks=pytest.mark.slow),
+    ],
+)
 def test_real_steps_are_kept_exactly_and_rows_are_not_played_twice(
-    tmp_path, monkeypatch
+    rows, steps, tmp_path, monkeypatch
 ):
-    task = _short("CartPole-v1")
-    result = evolve_in_rounds(task, CONFIG, 1, out=tmp_path / "run", progress=False)
-    assert result.progress.real_steps == 345
+    task, real_steps = _short("CartPole-v1"), rows[-1] + 5
+    config = dataclasses.replace(CONFIG, real_steps=real_steps)
+    result = evolve_in_rounds(task, config, 1, out=tmp_path / "run", progress=False)
+    assert result.progress.real_steps == real_steps
     assert result.log is not None
-    assert len(result.log) == 345
-    # One agent of 20 steps, twice, and 5 that are left.
-    assert [r.rows for r in result.rounds] == [300, 320, 340]
-    assert [r.steps for r in result.rounds] == [20, 20, 5]
+    assert len(result.log) == real_steps
+    assert [r.rows for r in result.rounds] == rows
+    assert [r.steps for r in result.rounds] == steps
     assert not any(r.explored for r in result.rounds)
     assert result.outside is not None
     assert result.outside.mean == max(r.outside for r in result.rounds)
@@ -47,7 +57,7 @@ def test_real_steps_are_kept_exactly_and_rows_are_not_played_twice(
 
     monkeypatch.setattr(log_rounds.envs, "collect", nothing)
     again = evolve_in_rounds(
-        task, CONFIG, 1, out=tmp_path / "run", resume=True, progress=False
+        task, config, 1, out=tmp_path / "run", resume=True, progress=False
     )
     assert again.rounds == result.rounds
     assert again.progress.steps == result.progress.steps

@@ -33,7 +33,18 @@ def same(a, b):
         np.testing.assert_array_equal(x, y)
 
 
-@pytest.mark.parametrize("name", AGENTS)
+# Cut like DDQN and PPO; their own files train, `test_curiosity` traces them.
+LIKEWISE = ("DiscreteTD3", "SAC", "TD3", "continuous SAC", "continuous PPO")
+LIKEWISE += ("curious PPO",)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name in LIKEWISE))
+        for name in AGENTS
+    ],
+)
 def test_a_training_can_be_cut_anywhere(name, tmp_path):
     """20 steps, saved, loaded, 40 more: the bits of 60 at once, by one program."""
     agent, task = AGENTS[name]
@@ -64,7 +75,10 @@ def check_policy(policy, obs_size):
     np.testing.assert_allclose(jax.jit(policy)(obs[0], None), expected[0], rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["DDQN", "PPO", "varied"])
+@pytest.mark.parametrize(
+    "name",
+    ["DDQN", "PPO", pytest.param("varied", marks=pytest.mark.slow)],  # DDQN inside
+)
 def test_advancing_is_what_train_does(name):
     """From the same seed; `train` keeps snapshots on the way."""
     agent, task = AGENTS[name]
@@ -79,7 +93,10 @@ def test_advancing_is_what_train_does(name):
     assert int(result.episodes) == int(state.episodes)
 
 
-@pytest.mark.parametrize("name", ["DDQN", "PPO", "SARSA"])
+@pytest.mark.parametrize(
+    "name",
+    ["DDQN", "PPO", pytest.param("SARSA", marks=pytest.mark.slow)],  # off-policy too
+)
 def test_a_python_loop_over_single_calls_is_the_same_training(name):
     """For tasks outside JAX: the agent's functions, one after the other."""
     agent, (env, params) = AGENTS[name]
@@ -172,18 +189,19 @@ def test_stop_rules_and_metrics_see_every_episode_by_step_then_environment():
     assert len(set(returns)) == 2
 
 
-def test_updates_do_not_depend_on_the_number_of_environments():
+@pytest.mark.parametrize(
+    "num_envs",
+    [pytest.param(1, marks=pytest.mark.slow), 4],  # of one, `test_ddqn` and others
+)
+def test_updates_do_not_depend_on_the_number_of_environments(num_envs):
     """Half an update per step, from step 12 on, however many are stepped at once."""
-    counts = []
-    for num_envs in (1, 4):
-        agent = TD3(**SIZES, num_envs=num_envs, updates_per_step=0.5)
-        agent = agent.replace(learning_starts=12)  # type: ignore
-        state = start(agent, *CONTINUOUS, 0, **OPTIONS)
-        state, _ = advance(agent, *CONTINUOUS, state, NUM_STEPS)
-        counts.append(int(state.agent.learner.num_updates))
-        rows = np.asarray(state.agent.buffer["packed"])
-        assert rows.shape[0] == NUM_STEPS and rows.any(axis=1).all()
-    assert counts == [24, 24]
+    agent = TD3(**SIZES, num_envs=num_envs, updates_per_step=0.5)
+    agent = agent.replace(learning_starts=12)  # type: ignore
+    state = start(agent, *CONTINUOUS, 0, **OPTIONS)
+    state, _ = advance(agent, *CONTINUOUS, state, NUM_STEPS)
+    assert int(state.agent.learner.num_updates) == 24
+    rows = np.asarray(state.agent.buffer["packed"])
+    assert rows.shape[0] == NUM_STEPS and rows.any(axis=1).all()
 
 
 def test_a_stopped_training_stays_stopped():

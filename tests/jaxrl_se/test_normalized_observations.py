@@ -46,7 +46,14 @@ def test_statistics_are_those_of_all_rows():
     assert statistics.normalized(jnp.float32([1e6, 0, 5])).tolist()[0] == 10
 
 
-@pytest.fixture(scope="module", params=AGENTS)
+@pytest.fixture(
+    scope="module",
+    params=[
+        "DDQN",
+        pytest.param("PPO", marks=pytest.mark.slow),  # the next one, without memory
+        "RecurrentPPO",
+    ],
+)
 def trained(request):
     agent = AGENTS[request.param]
     return jaxrl_se.train(agent, "CartPole-v1", 0, 128)

@@ -11,7 +11,7 @@ import pytest
 import envs
 import jaxrl_se
 from benchmarks.bad_values.broken_tasks import Corridor, NanObs, NanRewards
-from jaxrl_se import DDQN, EvolutionConfig, SyntheticConfig
+from jaxrl_se import DDQN, BestResponse, EvolutionConfig, SyntheticConfig
 
 AGENT = DDQN(hidden_sizes=(4,), buffer_size=16, batch_size=4, learning_starts=4)
 
@@ -41,11 +41,11 @@ def test_several_agents_and_divergence_are_told_apart():
 def test_evolution_says_it():
     config = EvolutionConfig(
         proxy=SyntheticConfig(hidden_sizes=(4,)),
-        agent=AGENT,
-        train_steps=20,
+        agent=BestResponse((4,)),
+        train_steps=1,
         population_size=4,
         num_seeds=1,
-        max_generations=2,
+        max_generations=1,
         validation_every=2,
         validation_agents=1,
         validation_episodes=1,

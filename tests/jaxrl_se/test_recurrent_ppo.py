@@ -21,6 +21,7 @@ def chain(length):
     return env, params.replace(memory_length=length)
 
 
+@pytest.mark.slow  # the next test holds memory, `test_normalized_observations` trains
 def test_it_remembers_the_first_observation_of_a_chain():
     """The last action pays if it is the bit that was shown at first."""
     task = chain(2)

@@ -287,6 +287,7 @@ def test_discrete_actions_are_draws_from_the_policy():
         np.testing.assert_allclose(frequencies, expected, atol=0.03)
 
 
+@pytest.mark.slow  # of DDQN and PPO it is not; updates follow each number
 def test_one_compilation_for_all_hyperparameters():
     kernels = []
     probe = PROBES["reward by both"].replace(terminates_after=3, show_time=1.0)
@@ -315,6 +316,7 @@ def test_same_key_same_bits_and_other_keys_other_agents():
         assert a.dtype == np.int32 or not np.array_equal(a, c)
 
 
+@pytest.mark.slow  # the same code as in `test_ddqn` and `test_ppo`
 def test_a_member_of_a_group_equals_an_agent_alone():
     late = COLD.replace(learning_starts=NUM_STEPS - 200)  # Rounding grows slowly.
     names = ("truncation", "reward by both", "truncation")
@@ -339,6 +341,7 @@ def small_of(weights, width):
     )
 
 
+@pytest.mark.slow  # padding is that of `test_td3` and `test_ppo`
 def test_sizes_inside_padded_shapes_equal_the_small_agent():
     """Width 5 of 8, depth 1 of 2 and 7 rows of 12 are the small agent's update."""
     spaces = Spaces(3, None, (-1.0, 0.0), (3.0, 0.5))

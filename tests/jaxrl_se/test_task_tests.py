@@ -191,6 +191,7 @@ def test_an_evolved_reward_makes_q_learning_faster(key):
     assert curve.mean(axis=0)[49] > -30  # 1,000 steps; -45 without
 
 
+@pytest.mark.slow  # `test_failing_candidates_rank_last_and_are_counted`
 def test_rewards_of_nan_fail_their_candidate():
     """A huge network answers inf - inf; evolution goes on without such candidates."""
     config = EvolutionConfig(

@@ -313,6 +313,7 @@ def test_discrete_actions_and_what_is_stored():
     np.testing.assert_allclose(frequencies, jax.nn.softmax(logits), atol=0.03)
 
 
+@pytest.mark.slow  # of DDQN and PPO it is not; updates follow each number
 def test_one_compilation_for_all_hyperparameters():
     kernels = []
     probe = PROBES["reward by both"].replace(terminates_after=3, show_time=1.0)
@@ -345,6 +346,7 @@ def test_same_key_same_bits_and_other_keys_other_agents():
         assert a.ndim == 0 or not np.array_equal(a, c)
 
 
+@pytest.mark.slow  # the same code as in `test_ddqn` and `test_ppo`
 def test_a_member_of_a_group_equals_an_agent_alone():
     late = AGENT.replace(learning_starts=NUM_STEPS - 200)  # Rounding grows slowly.
     names = ("truncation", "reward by both", "truncation")

@@ -52,10 +52,15 @@ def roll(env, params, actions, key=0):
         oswm.Persistence(),
         oswm.Ridge(),
         FAST,
-        oswm.NearestNeighbours(),
         oswm.MLPEnsemble(num_members=2, hidden_sizes=(8,), num_updates=20),
-        oswm.LeaveOneOut((oswm.Ridge(), oswm.NearestNeighbours())),
-        oswm.SubContexts(oswm.Ridge(), num_members=3),
+        *(  # `test_closed_form` and tests below fit these; the environment is the same
+            pytest.param(model, marks=pytest.mark.slow)
+            for model in (
+                oswm.NearestNeighbours(),
+                oswm.LeaveOneOut((oswm.Ridge(), oswm.NearestNeighbours())),
+                oswm.SubContexts(oswm.Ridge(), num_members=3),
+            )
+        ),
     ],
     ids=lambda model: type(model).__name__,
 )
@@ -232,7 +237,7 @@ def test_continuous_actions_are_clipped_to_their_bounds():
     check_env(envs.GymnasiumEnv(env, params), skip_render_check=True)
 
 
-@pytest.mark.slow  # `test_a_model_of_ones_own_trains_an_agent` is the same recipe
+@pytest.mark.slow  # learning to a margin; the tests above hold the model
 def test_agents_learn_cartpole_inside_alone(cartpole):
     """Measured with seeds 100 to 102: 200.0 each after 51,200 steps."""
     rows = envs.collect(CARTPOLE, 1000, key=5)
@@ -243,7 +248,7 @@ def test_agents_learn_cartpole_inside_alone(cartpole):
     assert episodes.returns.mean() > 150
 
 
-@pytest.mark.slow  # guides and `test_legacy` train rejax's agents in smaller ones
+@pytest.mark.slow  # README and a guide train rejax's agents in smaller ones
 def test_rejax_trains_inside(pair):
     rejax = pytest.importorskip("rejax")
     env, params = pair

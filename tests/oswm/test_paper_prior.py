@@ -159,6 +159,7 @@ def rollouts(tasks):
     return jax.device_get((rows, is_network))
 
 
+@pytest.mark.slow  # golden trajectories hold steps, `datasets` the whole
 def test_network_dimensions_contract_after_the_reset(rollouts):
     rows, is_network = rollouts
     std = rows.obs.reshape(-1, 20, 51, 11).std(1)
@@ -195,6 +196,7 @@ def test_context_lengths():
     assert abs((lengths >= 900).mean() - 0.371) < 0.03
 
 
+@pytest.mark.slow  # likewise
 def test_rewards_are_the_networks_or_one(rollouts):
     rows, _ = rollouts
     std = rows.reward.std(1)

@@ -73,6 +73,7 @@ class Linear:
         return self.predict(cache, obs, action).sample(key)
 
 
+@pytest.mark.slow  # learning to a margin; the guide `from_a_log` trains inside
 def test_a_model_of_ones_own_trains_an_agent():
     """Measured with seeds 100 to 102: see the README's ridge; 150 leaves room."""
     model: oswm.WorldModel[LinearFit] = Linear()
