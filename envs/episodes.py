@@ -210,6 +210,12 @@ def _check_order(rows: Transitions, trace: Trace, breaks: np.ndarray) -> int | N
                     "environments, ...]",
                 )
                 return distance
+    if trace.lacks_rows(~breaks):
+        raise OrderError(
+            f"transitions: {told}: rows are missing between nearly all others. Where "
+            "episodes start, where they end and how long they may last cannot be known "
+            "then: give all rows, or pass both max_steps and initial_obs"
+        )
     if _is_shuffled(trace):
         raise OrderError(
             f"transitions: {told}. Where episodes start and how long they may last "

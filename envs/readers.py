@@ -12,6 +12,8 @@ Names that are understood, in files, mappings and tables alike, in upper or lowe
 | `truncated` | truncation(s), trunc, timeout(s) |
 | `episode` | episode_id, episode_index, trajectory, trajectory_id, env_id, env |
 | `step` | timestep, time_step: sorts the rows of each episode |
+| `mask` | valid, padding_mask: 1 in rows that are data, 0 in padding |
+| `lengths` | episode_lengths: of the episodes in padded arrays [E, T, ...] |
 
 `done` (dones) beside `truncated` or `terminated` stands for "either of the two". In
 tables, a field of several numbers is several columns, `obs_0, obs_1, ...`, `obs_x,
@@ -36,6 +38,7 @@ from envs.canonical import FIELDS, array_of, as_flags, check_known
 from envs.episodes import only_steps
 from envs.log_columns import Columns, field_of, lacks, named
 from envs.log_files import is_zip, read_csv, read_hdf5, read_npz
+from envs.log_masks import without_masked
 from envs.log_padding import without_padding
 from envs.log_records import episodes_in, from_records, is_records, without_last_steps
 from envs.transitions import Transitions
@@ -128,7 +131,7 @@ def read_fields(fields: Mapping[str, Any], given: Mapping[Any, Any]) -> Transiti
         fields: Those that were found.
         given: All that there was, for messages.
     """
-    fields = without_last_steps(fields, given)
+    fields = without_masked(without_last_steps(fields, given))
     if "step" in fields:
         fields["step"] = _places(fields["step"])
     fields = {name: x for name, x in fields.items() if x is not None}

@@ -90,13 +90,16 @@ class SavedAgent(HoldsPolicy):
         """
         shape = self.spaces.obs_shape
         assert shape is not None
-        obs = np.asarray(obs)
+        obs = _observation(obs)
         num_axes = obs.ndim - len(shape)
         if num_axes < 0 or obs.shape[num_axes:] != shape:
             sizes = ", ".join(map(str, ("...", *shape)))
             raise ValueError(f"obs must have shape [{sizes}], got {obs.shape}")
         if obs.dtype.kind == "f" and not np.isfinite(obs).all():
-            raise ValueError(f"obs must be finite, got {obs[~np.isfinite(obs)][0]}")
+            place = np.argwhere(~np.isfinite(obs))[0]
+            raise ValueError(
+                f"obs must be finite, got {obs[tuple(place)]} at {place.tolist()}"
+            )
         batch = obs.shape[:num_axes]
         rows = obs.reshape(-1, *shape).astype(self.spaces.obs_dtype)
         if rows.dtype.kind != "f" and not np.array_equal(rows.reshape(obs.shape), obs):
@@ -127,6 +130,34 @@ class SavedAgent(HoldsPolicy):
             return np.where(is_first.reshape(-1, *[1] * (np.ndim(new) - 1)), new, old)
 
         return jax.tree.map(chosen, fresh, self._memory)
+
+
+def _observation(obs: Any) -> np.ndarray:
+    """As an array, where it is one.
+
+    Raises:
+      ValueError: It is what `reset` or `step` gave as a whole, a mapping, or ragged.
+    """
+    if isinstance(obs, tuple) and len(obs) in (2, 4, 5) and isinstance(obs[-1], dict):
+        wanted = (
+            "obs, info = env.reset()"
+            if len(obs) == 2
+            else "obs, reward, terminated, truncated, info = env.step(action)"
+        )
+        raise ValueError(
+            f"obs must be an observation alone, got a tuple of {len(obs)}, as "
+            f"Gymnasium's environments give it; write {wanted}"
+        )
+    try:
+        array = np.asarray(obs)
+    except ValueError as error:
+        raise ValueError(f"obs must be one array, got {shown(obs)} ({error})") from None
+    if array.dtype.kind not in "fiub":
+        raise ValueError(
+            f"obs must be numbers, got {shown(obs)}; of a mapping, gymnasium.spaces."
+            "flatten(space, obs) makes the vector that agents see"
+        )
+    return array
 
 
 def save_agent(
