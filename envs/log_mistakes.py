@@ -5,12 +5,16 @@ from __future__ import annotations
 import jax
 import numpy as np
 
-from envs.log_trace import Trace
+from envs.log_trace import Trace, size_of
 from envs.transitions import Transitions
 from jaxrl_runs.warn import warn_user
 
 _MOST = 0.8
 _FEWEST = 10  # Rows that show it.
+_LEAP = 5.0  # Times a typical move.
+_SMALL = 0.5  # Of the spread of all observations.
+_FEWEST_LEAPS = 3
+_FEWEST_AT_LIMIT = 3
 _FEWEST_SUMS = 50
 _MOST_COLUMNS = 64
 _MOST_SEEN = 20_000  # Rows that are looked at.
@@ -42,6 +46,8 @@ def tell_mistakes(rows: Transitions) -> None:
     if rows.episode is not None:
         goes_on &= np.diff(np.asarray(rows.episode)) == 0
     _tell_sums(rows, goes_on)
+    if not ended.any():
+        _tell_unmarked_resets(trace, goes_on & follows)
     is_often = terminated.mean() > 0.5 and moves.mean() > _MOST
     if is_often and follows[terminated[:-1]].mean() > _MOST:
         warn_user(
@@ -106,6 +112,54 @@ def _check_columns(
         f"{column} of obs is column {found[column]} of next_obs; give both in one "
         f"order (of next_obs, the columns {', '.join(map(str, found))})"
     )
+
+
+def _tell_unmarked_resets(trace: Trace, goes_on: np.ndarray) -> None:
+    """Warns where no end is marked, and some rows leap to one small region."""
+    moves = size_of((trace.next_obs - trace.obs) / trace.spread)[:-1]
+    if not goes_on.any():
+        return
+    leaps = goes_on & (moves > _LEAP * np.median(moves[goes_on]))
+    if leaps.sum() < _FEWEST_LEAPS or leaps.mean() > 1 - _MOST:
+        return
+    goals = (trace.next_obs[:-1] / trace.spread)[leaps]
+    if size_of(goals.std(axis=0)[None])[0] > _SMALL:
+        return
+    warn_user(
+        f"transitions: no row ends an episode, but {leaps.sum()} of {len(leaps)} go "
+        f"much further than all others, first row {int(leaps.argmax())}, and to one "
+        "small region, as resets do; if they are that, leave them out and mark the "
+        "rows before them as ends: a model learns them as steps of the task",
+    )
+
+
+def tell_odd_lengths(
+    lengths: np.ndarray, terminated: np.ndarray, truncated: np.ndarray
+) -> None:
+    """Warns where flags look like those of the other kind.
+
+    Args:
+        lengths: Of episodes, int [E].
+        terminated: Whether the task ended them, bool [E].
+        truncated: Whether a time limit is marked at their ends, bool [E].
+    """
+    truncated = truncated & ~terminated
+    at_most = terminated & (lengths == lengths.max(initial=0))
+    if at_most.sum() < _FEWEST_AT_LIMIT or lengths.max() < _FEWEST:
+        return
+    longest = f"{at_most.sum()} episodes with exactly {lengths.max()} steps, the most"
+    if len(np.unique(lengths[truncated])) > 2 and at_most.sum() == terminated.sum():
+        warn_user(
+            f"transitions: terminated is set at the end of all {longest}, and truncated "
+            f"after {len(np.unique(lengths[truncated]))} other numbers of steps, as if "
+            "the two were swapped",
+        )
+    elif not truncated.any():
+        warn_user(
+            f"transitions: terminated is set at the end of {longest}, as a time limit "
+            "does; if it is one, mark these rows by truncated instead, as the task "
+            "would go on",
+        )
 
 
 def _tell_sums(rows: Transitions, goes_on: np.ndarray) -> None:

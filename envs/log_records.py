@@ -152,7 +152,7 @@ def _spread(fields: dict[str, Any]) -> dict[str, Any]:
     """
     number = len(fields["action"])
     for name in ("terminated", "truncated", "done"):
-        if name in fields and np.size(fields[name]) == 1 and number > 1:
+        if name in fields and np.size(fields[name]) == 1:
             is_last = np.arange(number) == number - 1
             fields[name] = is_last & as_flags(name, np.reshape(fields[name], 1))
     if "episode" in fields and np.ndim(fields["episode"]) == 0:
