@@ -148,11 +148,12 @@ def tell_odd_lengths(
     if at_most.sum() < _FEWEST_AT_LIMIT or lengths.max() < _FEWEST:
         return
     longest = f"{at_most.sum()} episodes with exactly {lengths.max()} steps, the most"
-    if len(np.unique(lengths[truncated])) > 2 and at_most.sum() == terminated.sum():
+    number = len(np.unique(lengths[truncated]))
+    if number > 2 and at_most.sum() == terminated.sum():
         warn_user(
-            f"transitions: terminated is set at the end of all {longest}, and truncated "
-            f"after {len(np.unique(lengths[truncated]))} other numbers of steps, as if "
-            "the two were swapped",
+            f"transitions: terminated is set at the end of all {longest}, and "
+            f"truncated after {number} other numbers of steps, as if the two were "
+            "swapped",
         )
     elif not truncated.any():
         warn_user(
@@ -168,8 +169,9 @@ def _tell_sums(rows: Transitions, goes_on: np.ndarray) -> None:
     if len(change) < _FEWEST_SUMS or (change != 0).mean() < 0.5:
         return
     if (change >= 0).all() or (change <= 0).all():
+        way = "grows" if change.max() > 0 else "falls"
         warn_user(
-            f"reward: within episodes it only {'grows' if change.max() > 0 else 'falls'}"
-            f", row after row, in all {len(change)} of them, as the sum of all rewards "
-            "so far does; if it is that, give its differences",
+            f"reward: within episodes it only {way}, row after row, in all "
+            f"{len(change)} of them, as the sum of all rewards so far does; if it is "
+            "that, give its differences",
         )

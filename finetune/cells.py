@@ -33,8 +33,8 @@ class Rows:
     """A csv file with a header, and the run's name in the first column.
 
     Commas, semicolons, tabs or bars separate cells; with separators other
-    than commas, a comma can be a decimal point. Blanks around cells, blank lines, a byte-order mark and lines of
-    comment ("#") before the header are dropped.
+    than commas, a comma can be a decimal point. Blanks around cells, blank lines, a
+    byte-order mark and lines of comment ("#") before the header are dropped.
 
     Args:
         path: The file.

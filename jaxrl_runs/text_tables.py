@@ -7,9 +7,8 @@ import re
 
 SEPARATORS = ",;\t|"
 _COMMENT = "#"
-_WITH_COMMA = re.compile(
-    r"[+-]?(0,\d+|\d*,(\d{1,2}|\d{4,})(e[+-]?\d+)?)", re.IGNORECASE
-)
+# "1,234" may be a thousand and more.
+_WITH_COMMA = re.compile(r"[+-]?(0,\d+|\d*,(\d\d?|\d{4,}))(e[+-]?\d+)?", re.IGNORECASE)
 
 
 def rows_of(text: str) -> tuple[str, list[tuple[int, list[str]]]]:

@@ -242,6 +242,11 @@ def load_agent(name_or_path: str | Path, *, network: Any = None) -> SavedAgent:
     except Exception as error:  # Whatever a forged description brings about.
         problem = f"{type(error).__name__}: {error}"
         spaces = policy = None
+    if problem is not None and network is not None:
+        raise ValueError(
+            "network must be the flax module that the agent was trained with, of the "
+            f"same sizes, got {shown(network)} ({problem.splitlines()[0][:300]})"
+        )
     if problem is not None or spaces is None:
         raise WeightFileError(f"{path}: does not describe {_WHAT} ({problem})")
     return SavedAgent(

@@ -122,10 +122,8 @@ def test_one_flag_for_an_episode_is_that_of_its_last_row():
     short = [{**e, "observations": e["observations"][:-1]} for e in episodes]
     found = envs.read_transitions(short)
     assert found.terminated.sum() == FOUND.terminated.sum()
-    with pytest.raises(ValueError, match="action must have one entry for each"):
-        envs.read_transitions(
-            [{**e, "reward": e["rewards"], "action": 1} for e in short]
-        )
+    with pytest.raises(ValueError, match="step must have one entry for each"):
+        envs.read_transitions([{**e, "step": 0} for e in short])
 
 
 @pytest.mark.parametrize("every", [2, 3])
