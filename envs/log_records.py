@@ -15,6 +15,16 @@ from envs.log_masks import cut_to_length
 from envs.transitions import Transitions
 
 
+def by_name(source: Any) -> Any:
+    """A named tuple, or a list of them, as mappings; all else as it is."""
+    if hasattr(source, "_asdict"):
+        return source._asdict()
+    is_list = isinstance(source, Sequence) and not isinstance(source, str | bytes)
+    if is_list and len(source) and all(hasattr(x, "_asdict") for x in source):
+        return [x._asdict() for x in source]
+    return source
+
+
 def is_records(source: Any) -> bool:
     """Whether it is a list of mappings or of `Transitions`."""
     return (

@@ -40,7 +40,13 @@ from envs.log_columns import Columns, field_of, lacks, named
 from envs.log_files import is_zip, read_csv, read_hdf5, read_npz
 from envs.log_masks import without_masked
 from envs.log_next_obs import with_next_obs
-from envs.log_records import episodes_in, from_records, is_records, without_last_steps
+from envs.log_records import (
+    by_name,
+    episodes_in,
+    from_records,
+    is_records,
+    without_last_steps,
+)
 from envs.transitions import Transitions
 from jaxrl_runs.warn import warn_user
 from jaxrl_runs.weight_files import MAX_BYTES
@@ -67,7 +73,7 @@ def read_transitions(
             * a mapping of arrays, a structured array, a pandas DataFrame, a Minari
               dataset;
             * a list of mappings, each of one row or of one episode, or of
-              `Transitions`;
+              `Transitions`; named tuples count as mappings;
             * `Transitions`, which are checked.
         columns: Where each field is, if not under a usual name: ``{"obs": ["x", "v"],
             "action": "force"}``.
@@ -87,6 +93,7 @@ def read_transitions(
     """
     if isinstance(source, Transitions):
         return only_steps(source)
+    source = by_name(source)
     if isinstance(source, str | os.PathLike):
         path = Path(source)
         try:

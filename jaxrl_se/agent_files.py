@@ -194,9 +194,15 @@ def save_agent(
         )
     problem = _problem(policy, spaces)
     if problem is not None:
+        number = _number_of(policy, spaces)
+        if number is not None:
+            raise ValueError(
+                f"trained must be one policy, got {number}; take one of them: "
+                "save_agent(path, jax.tree.map(lambda x: x[0], trained.policy), "
+                "spaces=trained.spaces)"
+            )
         raise ValueError(
-            f"trained must be one policy, finite and of these spaces: {problem}; of "
-            "several agents, take one: jax.tree.map(lambda x: x[0], trained.policy)"
+            f"trained must be one policy, finite and of these spaces: {problem}"
         )
     known = getattr(trained, "hyperparameters", None)
     agent = getattr(trained, "agent", None)
@@ -313,6 +319,16 @@ def _problem(policy: Any, spaces: Spaces) -> str | None:
     if is_discrete != (spaces.num_actions is not None):
         return f"it gives actions of {action.dtype}"
     return None
+
+
+def _number_of(policy: Any, spaces: Spaces) -> int | None:
+    """How many policies there are along the first axis of all leaves, if any are."""
+    leaves = jax.tree.leaves(policy)
+    sizes = {np.shape(leaf)[:1] for leaf in leaves}
+    if len(sizes) != 1 or sizes == {()} or sizes == {(0,)}:
+        return None
+    first = jax.tree.map(lambda leaf: leaf[0], policy)
+    return sizes.pop()[0] if _problem(first, spaces) is None else None
 
 
 def _find(name_or_path: str | Path) -> Path:

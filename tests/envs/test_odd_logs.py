@@ -1,5 +1,6 @@
 """Logs as strangers keep them: padded, thinned out, with fields of another meaning."""
 
+import collections
 import warnings
 
 import numpy as np
@@ -180,3 +181,26 @@ def test_nothing_of_this_is_said_of_what_is_right():
         warnings.simplefilter("error")
         envs.episodes_of(ROWS)
         envs.episodes_of(log())
+
+
+@pytest.mark.parametrize("separator", ["\t", "|"])
+def test_decimal_commas_between_tabs(separator, tmp_path):
+    pandas = pytest.importorskip("pandas")
+    columns = {f"obs_{i}": ROWS.obs[:, i] for i in range(3)}
+    columns |= {f"next_obs_{i}": ROWS.next_obs[:, i] for i in range(3)}
+    columns |= {n: x for n, x in arrays().items() if "obs" not in n}
+    path = tmp_path / "log.csv"
+    pandas.DataFrame(columns).to_csv(path, sep=separator, decimal=",", index=False)
+    np.testing.assert_allclose(envs.read_transitions(path).obs, ROWS.obs, rtol=1e-6)
+
+
+def test_named_tuples_are_mappings():
+    fields = ("action", "next_obs", "reward", "terminated", "truncated", "obs")
+    kind = collections.namedtuple("Step", fields)
+    whole = kind(**arrays())
+    rows = collections.deque(
+        kind(*row) for row in zip(*(arrays()[f] for f in fields), strict=True)
+    )
+    for given in (whole, rows):
+        assert_rows(envs.read_transitions(given))
+        assert_rows(oswm.read_log(given))
