@@ -18,7 +18,8 @@ def write_card(path: Path, summary: dict) -> None:
     path.write_text(f"""# Synthetic {summary["task"]}, one-step
 
 {summary["num_weights"]} evolved numbers and the ranges of observations, mean -+ one \
-deviation of all that were met. Episodes have length one and end with `terminated`.
+deviation of all that were met. Episodes have length one and end with `terminated`. \
+Agents saw observations normalised (`normalize_observations=True`).
 
 | how it was evolved | |
 |---|---|

@@ -56,6 +56,7 @@ class Sizes:
         num_seeds: Of the table.
         num_views: Views of a picture that the hardest two are taken from.
         curve_views: Further numbers of views, for the first method and seed.
+      curve_sizes: Further sides of the views, likewise.
         num_evaluations: Points of a learning curve.
     """
 
@@ -67,6 +68,7 @@ class Sizes:
     num_seeds: int
     num_views: int = 4
     curve_views: tuple[int, ...] = (3, 8)
+    curve_sizes: tuple[int, ...] = (16, 32)
     num_evaluations: int = 4
 
 
@@ -82,6 +84,7 @@ SIZES = {
         num_epochs=2,
         num_seeds=2,
         curve_views=(),
+        curve_sizes=(),
         num_evaluations=2,
     ),
     "small": Sizes(
@@ -102,6 +105,7 @@ SIZES = {
         num_epochs=200,
         num_seeds=5,
         curve_views=(),
+        curve_sizes=(),
         num_evaluations=10,
     ),
 }
@@ -173,13 +177,16 @@ ARMS = ("random", "hard", "random, same time")
 def fill(cells: Cells, sizes: Sizes, train_set: Pictures, test_set: Pictures) -> None:
     """Measures all cells, `METHOD/ARM/SEED`, a seed of everything at a time."""
 
-    def cell(name: str, method: str, views: int, epochs: int, seed: int) -> dict:
+    def cell(
+        name: str, method: str, views: int, epochs: int, seed: int, **others: Any
+    ) -> dict:
         config = dataclasses.replace(
             sizes.config,
             method=sizes.methods[method],
             num_views=views,
             num_epochs=epochs,
             seed=seed,
+            **others,
         )
         points = sizes.num_evaluations
         return cells.fill(name, lambda: measure(config, train_set, test_set, points))
@@ -200,6 +207,10 @@ def fill(cells: Cells, sizes: Sizes, train_set: Pictures, test_set: Pictures) ->
     first = next(iter(sizes.methods))
     for views in sizes.curve_views:
         cell(f"{first}/{views} views/0", first, views, sizes.num_epochs, 0)
+    for size in sizes.curve_sizes:
+        for arm, views in (("random", 2), ("hard", sizes.num_views)):
+            name = f"{first}/{arm}, {size} pixels/0"
+            cell(name, first, views, sizes.num_epochs, 0, view_size=size)
     untrained = random_encoder(
         jax.random.key(0), sizes.config.encoder, train_set.mean, train_set.std
     )
@@ -225,6 +236,7 @@ def summarise(done: dict[str, Any], sizes: Sizes) -> dict[str, Any]:
         "overlap": {},
         "seconds": {},
         "views": {},
+        "sizes": {},
         "untrained": done["untrained"],
         "curves": {},
     }
@@ -256,9 +268,16 @@ def summarise(done: dict[str, Any], sizes: Sizes) -> dict[str, Any]:
     named += [(views, f"{views} views") for views in sizes.curve_views]
     for views, arm in sorted(named):
         cell = done[f"{first}/{arm}/0"]
-        kept = ("linear", "knn", "overlap", "cpu_seconds")
-        summary["views"][str(views)] = {name: cell[name] for name in kept}
+        summary["views"][str(views)] = {name: cell[name] for name in _KEPT}
+    for size in sorted((sizes.config.view_size, *sizes.curve_sizes)):
+        own = "" if size == sizes.config.view_size else f", {size} pixels"
+        for arm in ("random", "hard"):
+            cell = done[f"{first}/{arm}{own}/0"]
+            summary["sizes"][f"{size} pixels, {arm}"] = {n: cell[n] for n in _KEPT}
     return summary
+
+
+_KEPT = ("linear", "knn", "overlap", "cpu_seconds")
 
 
 def table(summary: dict[str, Any]) -> str:
@@ -284,12 +303,13 @@ def table(summary: dict[str, Any]) -> str:
         f"{method}: hard {x['selected']['mean']:.3f}, random {x['random']['mean']:.3f}"
         for method, x in summary["overlap"].items()
     ]
-    lines += ["", "By number of views, one seed:"]
-    lines += [
-        f"{views}: linear {x['linear']:.1%}, neighbours {x['knn']:.1%}, overlap "
-        f"{x['overlap']:.3f}, {x['cpu_seconds']:.1f} CPU s an epoch"
-        for views, x in summary["views"].items()
-    ]
+    for title, what in (("number of views", "views"), ("side of the views", "sizes")):
+        lines += ["", f"By {title}, one seed:"]
+        lines += [
+            f"{name}: linear {x['linear']:.1%}, neighbours {x['knn']:.1%}, overlap "
+            f"{x['overlap']:.3f}, {x['cpu_seconds']:.1f} CPU s an epoch"
+            for name, x in summary[what].items()
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -311,7 +331,8 @@ def run(args: Args) -> dict[str, Any]:
     identity = describe({"sizes": sizes, "train": train_set, "test": test_set})
     with RunFolder(out, identity, resume=args.resume) as folder:
         total = sizes.num_seeds * len(sizes.methods) * len(ARMS)
-        cells = Cells(folder, total + len(sizes.curve_views) + 1)
+        more = len(sizes.curve_views) + 2 * len(sizes.curve_sizes) + 1
+        cells = Cells(folder, total + more)
         fill(cells, sizes, train_set, test_set)
         summary = summarise(cells.done, sizes)
         folder.write_json("summary.json", summary)

@@ -278,7 +278,12 @@ FLOORS = {
     "Pendulum-v1": -200,
 }
 # Tasks outside JAX: what was asked for.
-OUTSIDE_FLOORS = {"LunarLander-v3": 200}
+OUTSIDE_FLOORS = {
+    "LunarLander-v3": 200,
+    "HalfCheetah-v5": 4000,
+    "Hopper-v5": 2000,
+    "Swimmer-v5": 300,
+}
 MULTI_STEP_FLOORS = FLOORS | {"MountainCar-v0": -118, "Pendulum-v1": -240}
 # The same after as many steps as the card says, with the task's own dynamics.
 REWARD_FLOORS = {"Cliff": -12.5, "CartPole-v0": 190, "MountainCarContinuous-v0": 90}
