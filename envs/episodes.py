@@ -11,7 +11,7 @@ import dataclasses
 
 import numpy as np
 
-from envs.log_mistakes import tell_mistakes
+from envs.log_mistakes import tell_mistakes, tell_odd_lengths
 from envs.log_padding import without_padding
 from envs.log_resets import without_resets
 from envs.log_trace import Trace, size_of
@@ -139,13 +139,9 @@ def episodes_of(transitions: Transitions) -> LogEpisodes:
     starts = np.flatnonzero(np.insert(breaks, 0, True))
     lengths = np.diff(np.append(starts, len(rows)))
     last = starts + lengths - 1
-    return LogEpisodes(
-        rows,
-        starts,
-        lengths,
-        np.asarray(rows.terminated)[last],
-        np.asarray(rows.truncated)[last],
-    )
+    flags = np.asarray(rows.terminated)[last], np.asarray(rows.truncated)[last]
+    tell_odd_lengths(lengths, *flags)
+    return LogEpisodes(rows, starts, lengths, *flags)
 
 
 def _found(
@@ -210,6 +206,12 @@ def _check_order(rows: Transitions, trace: Trace, breaks: np.ndarray) -> int | N
                     "environments, ...]",
                 )
                 return distance
+    if trace.lacks_rows(~breaks):
+        raise OrderError(
+            f"transitions: {told}: rows are missing between nearly all others. Where "
+            "episodes start, where they end and how long they may last cannot be known "
+            "then: give all rows, or pass both max_steps and initial_obs"
+        )
     if _is_shuffled(trace):
         raise OrderError(
             f"transitions: {told}. Where episodes start and how long they may last "

@@ -43,7 +43,7 @@ from jaxrl_runs.warn import warn_user
 EngineName = Literal["envpool", "gymnasium", "gymnasium-processes"]
 ENGINES: tuple[EngineName, ...] = ("envpool", "gymnasium", "gymnasium-processes")
 _AS_ACTIONS = (gymnasium.spaces.Discrete, gymnasium.spaces.Box)
-_MOST_STEPS = 100_000  # Of an episode where no time limit is known.
+_MOST_STEPS = 30_000  # Of an episode where no time limit is known: Atari's have 27,000.
 # Lanes where nobody says how many: enough to keep an engine busy.
 _MAX_ENVS = {"envpool": 1024, "gymnasium": 256, "gymnasium-processes": 8}
 

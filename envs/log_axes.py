@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from jaxrl_runs.warn import warn_user
@@ -47,6 +50,14 @@ def environment_by_environment(arrays: dict[str, np.ndarray]) -> dict[str, np.nd
         )
         arrays = {name: np.swapaxes(array, 0, 1) for name, array in arrays.items()}
     return _flattened(arrays)
+
+
+def times_along_second(fields: Mapping[str, Any]) -> bool:
+    """Whether time goes along the second axis of arrays [A, B, ...], as far as seen."""
+    arrays = {k: np.asarray(fields[k]) for k in ("obs", "next_obs") if k in fields}
+    if "obs" not in arrays or arrays["obs"].ndim < 2:
+        return False
+    return _is_swapped({"next_obs": arrays["obs"], **arrays})
 
 
 def _without_last_axis(name: str, array: np.ndarray) -> np.ndarray:

@@ -63,7 +63,18 @@ NAMES = {
     ),
     "step": ("step", "timestep", "time_step", "step_index", "timestamp"),
     "done": ("done", "dones"),
+    "mask": ("mask", "masks", "valid", "valid_mask", "padding_mask"),
+    "lengths": (
+        "lengths",
+        "length",
+        "episode_lengths",
+        "episode_length",
+        "ep_lengths",
+        "traj_lengths",
+        "seq_lengths",
+    ),
 }
+_ABOUT_ROWS = ("mask", "lengths")  # no fields of their own
 _NEXT = ("next", "new")
 
 Columns = Mapping[str, str | Sequence[str]]
@@ -113,7 +124,10 @@ def named(
 
 def has_fields(given: Mapping[Any, Any]) -> bool:
     """Whether any name is that of a field."""
-    return any(field is not None and not rest for field, rest in map(field_of, given))
+    return any(
+        field is not None and not rest and field not in _ABOUT_ROWS
+        for field, rest in map(field_of, given)
+    )
 
 
 def lacks(field: str, given: Mapping[Any, Any]) -> ValueError:

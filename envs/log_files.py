@@ -11,7 +11,7 @@ import numpy as np
 
 from envs.canonical import FALSE, TRUE, is_number, remedy_for
 from envs.log_columns import field_of
-from jaxrl_runs.text_tables import rows_of
+from jaxrl_runs.text_tables import has_decimal_commas, rows_of
 from jaxrl_runs.weight_files import read_weights
 
 _LEFT_ALONE = ("infos", "metadata")
@@ -156,7 +156,7 @@ def _lines(path: Path) -> list[tuple[int, list[str]]]:
         raise ValueError(
             f"{path}: expected a header with names of columns, got nothing"
         )
-    if comma == ";":
+    if has_decimal_commas(comma, rows):
         rows[1:] = [(i, [_with_point(cell) for cell in row]) for i, row in rows[1:]]
     return rows
 

@@ -50,7 +50,7 @@ def without_padding(rows: Transitions) -> Transitions:
     warn_user(
         f"transitions: {padding.sum()} of {len(rows)} rows, first row "
         f"{int(padding.argmax())}, are zeros in all fields after an episode's end, or "
-        " repeat its last row: they are taken for padding and left out; give a mask "
+        "repeat its last row: they are taken for padding and left out; give a mask "
         "or the rows that are meant to say so yourself",
     )
     kept = ~padding

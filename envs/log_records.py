@@ -9,8 +9,20 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from envs.canonical import as_flags
 from envs.log_columns import Columns, field_of, has_fields, lacks, named
+from envs.log_masks import cut_to_length
 from envs.transitions import Transitions
+
+
+def by_name(source: Any) -> Any:
+    """A named tuple, or a list of them, as mappings; all else as it is."""
+    if hasattr(source, "_asdict"):
+        return source._asdict()
+    is_list = isinstance(source, Sequence) and not isinstance(source, str | bytes)
+    if is_list and len(source) and all(hasattr(x, "_asdict") for x in source):
+        return [x._asdict() for x in source]
+    return source
 
 
 def is_records(source: Any) -> bool:
@@ -73,18 +85,9 @@ def without_last_steps(
     action that was taken. Fields of logs without such steps are returned as they are.
 
     Raises:
-        ValueError: There are padded rows, which a mask leaves out, or the marks do not
-            fit together.
+        ValueError: The marks do not fit together.
     """
     fields = dict(fields)
-    for name in _MASKS:
-        mask = np.asarray(given.get(name, True))
-        if mask.shape == np.shape(fields.get("reward", ())) and not mask.all():
-            raise ValueError(
-                f"{name} leaves out {int((mask == 0).sum())} of {mask.size} rows, "
-                "which would be taken for data; give the rows that are meant, as [N] "
-                "arrays with an episode"
-            )
     marks = [np.asarray(given[name], bool) for name in _MARKS if name in given]
     if len(marks) < 2 or "next_obs" in fields or "truncated" in fields:
         return fields
@@ -107,7 +110,6 @@ def without_last_steps(
 
 
 _MARKS = ("is_first", "is_last")
-_MASKS = ("mask", "masks", "valid", "valid_mask", "padding_mask")
 
 
 def _columns(records: Sequence[Mapping[Any, Any]], space: Any) -> dict[Any, Any]:
@@ -146,9 +148,31 @@ def _episode(record: Any, columns: Columns | None, space: Any) -> dict[str, Any]
     for name in ("obs", "action"):
         if name not in fields:
             raise lacks(name, fields)
+    fields = _spread(cut_to_length(fields))
     obs = np.asarray(fields["obs"])
     if "next_obs" not in fields and len(obs) == len(fields["action"]) + 1:
         fields = {**fields, "obs": obs[:-1], "next_obs": obs[1:]}
+    return fields
+
+
+def _spread(fields: dict[str, Any]) -> dict[str, Any]:
+    """One episode's fields, of which flags and labels may be one for all of it.
+
+    A flag is then that of the last row; a label (`episode`) each row's.
+    """
+    number = len(fields["action"])
+    for name in ("terminated", "truncated", "done"):
+        if name in fields and np.size(fields[name]) == 1:
+            is_last = np.arange(number) == number - 1
+            fields[name] = is_last & as_flags(name, np.reshape(fields[name], 1))
+    if "episode" in fields and np.ndim(fields["episode"]) == 0:
+        fields["episode"] = np.full(number, fields["episode"])
+    for name, array in fields.items():
+        if np.ndim(array) == 0:
+            raise ValueError(
+                f"{name} must have one entry for each of an episode's {number} rows, "
+                f"got {array!r:.40}"
+            )
     return fields
 
 
@@ -169,7 +193,8 @@ def _joined(episodes: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
     which = np.concatenate(numbers)
     if "episode" in joined:  # of several in one record
-        which = np.stack([which, joined["episode"]], axis=1)
+        labels = joined["episode"].reshape(len(which), -1).astype(str)
+        which = np.column_stack([which.astype(str), labels])
     return {**joined, "episode": which}
 
 

@@ -11,6 +11,7 @@ import dataclasses
 
 import numpy as np
 
+from envs.log_estimates import estimated
 from envs.log_trace import Trace, size_of
 from envs.transitions import Transitions
 from jaxrl_runs.warn import warn_user
@@ -41,15 +42,19 @@ def without_resets(rows: Transitions) -> Transitions:
     shifted = np.zeros(len(rows), bool) if between.any() else ends.shifted()
     if not (shifted.any() or between.any()):
         return rows
+    guess = None
     if shifted.any():
-        _tell_shifted(rows, ends, shifted)
+        if (shifted & np.asarray(rows.terminated)).any():
+            arrays = (np.asarray(x) for x in (rows.obs, rows.action, rows.next_obs))
+            guess = estimated(*arrays, ~ends.ended)
+        _tell_shifted(rows, ends, shifted, guess is not None)
     else:
         warn_user(
             f"transitions: {between.sum()} rows, each after the end of an episode, "
             "lead from its last observation to the first one of the next (next-step "
             "autoreset); they are no steps of the task and are left out",
         )
-    return _kept(rows, ends, shifted, between)
+    return _kept(rows, ends, shifted, between, guess)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,7 +154,11 @@ class _Ends:
 
 
 def _kept(
-    rows: Transitions, ends: _Ends, shifted: np.ndarray, between: np.ndarray
+    rows: Transitions,
+    ends: _Ends,
+    shifted: np.ndarray,
+    between: np.ndarray,
+    guess: np.ndarray | None,
 ) -> Transitions:
     number = np.cumsum(np.insert(ends.ended[:-1], 0, False))
     truncated = np.array(rows.truncated)
@@ -159,14 +168,28 @@ def _kept(
     kept = ~(shifted | between)
     fields = {f.name: getattr(rows, f.name) for f in dataclasses.fields(rows)}
     fields |= {"truncated": truncated, "episode": number}
+    if guess is not None:
+        saved = shifted & np.asarray(rows.terminated)
+        kept |= saved
+        next_obs = np.array(rows.next_obs)
+        next_obs[saved] = guess[saved]
+        fields["next_obs"] = next_obs
     return Transitions(**{k: np.asarray(x)[kept] for k, x in fields.items()})
 
 
-def _tell_shifted(rows: Transitions, ends: _Ends, shifted: np.ndarray) -> None:
+def _tell_shifted(
+    rows: Transitions, ends: _Ends, shifted: np.ndarray, is_estimated: bool
+) -> None:
     terminated = np.asarray(rows.terminated)
     lost = []
     if (shifted & terminated).any():
-        lost.append(f"with them {(shifted & terminated).sum()} terminations")
+        number = (shifted & terminated).sum()
+        lost.append(
+            f"but for {number} where the task ended the episode: there it is estimated "
+            "from the other rows, by least squares"
+            if is_estimated
+            else f"with them {number} terminations"
+        )
     if (shifted & ~terminated & ends.ended).any():
         starts = np.flatnonzero(np.insert(ends.ended[:-1], 0, True))
         lengths = np.diff(np.append(starts, len(ends.ended)))

@@ -11,6 +11,10 @@ from envs.transitions import Transitions
 _SAME = 0.1  # Of a typical step: closer than this, two observations are one.
 _MOST_COLUMNS = 256  # Of a picture, as many pixels are looked at.
 _MOST_DECIMALS = 7
+_FEWEST = 20  # Rows that show whether others are missing between them.
+_RARELY = 0.2
+_MOST_MISSING = 10  # Rows between two.
+_AGREE = 0.2  # Of moves and gaps in sign, rather than against each other.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +75,26 @@ class Trace:
     def follows(self, distance: int) -> np.ndarray:
         """Whether row i + distance continues row i, [N - distance]."""
         return self.equal(self.next_obs[:-distance], self.obs[distance:])
+
+    def lacks_rows(self, goes_on: np.ndarray) -> bool:
+        """Whether rows are in order, but others are missing between nearly all of them.
+
+        The next row then starts about as far behind `next_obs` as steps are long, and
+        goes on the same way. Noise goes back on the way that it made itself.
+
+        Args:
+            goes_on: Which rows end no episode, bool [N - 1].
+        """
+        gaps = ((self.obs[1:] - self.next_obs[:-1]) / self.spread)[goes_on]
+        moves = ((self.next_obs - self.obs)[:-1] / self.spread)[goes_on]
+        if len(gaps) < _FEWEST or self.follows(1)[goes_on].mean() > _RARELY:
+            return False
+        gap, move = np.median(size_of(gaps)), np.median(size_of(moves))
+        if not 0.3 * move < gap < _MOST_MISSING * move:
+            return False
+        agree = np.mean(np.sign(gaps) * np.sign(moves), axis=0)
+        by_chance = (1.5 + np.sqrt(2 * np.log(len(agree)))) / np.sqrt(len(gaps))
+        return bool(agree.max() > max(_AGREE, by_chance))
 
     def backwards(self) -> np.ndarray:
         """Whether row i continues row i + 1."""

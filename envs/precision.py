@@ -58,7 +58,11 @@ def _check_size(name: str, where: str, numbers: np.ndarray) -> None:
             f"{row}{where} (the column's median is {np.median(numbers):g}); leave such "
             "rows out if it stands for a missing value, else rescale the column"
         )
+    if _is_told_as_nines(name, where, numbers):
+        return
     _check_repeated(name, where, numbers)
+    if usual == 0:  # nearly all are one number, such as 1 per step
+        usual = float(np.abs(np.median(numbers)))
     far = distance > _FAR.get(name, _FAR_ELSEWHERE) * usual
     if usual > 0 and far.any() and far.mean() <= _FEW:
         row = int(np.argmax(distance))
@@ -70,15 +74,34 @@ def _check_size(name: str, where: str, numbers: np.ndarray) -> None:
         )
 
 
+def _is_told_as_nines(name: str, where: str, numbers: np.ndarray) -> bool:
+    """Warns of -999, 9999 and the like, where the others are nowhere near them."""
+    for extreme in (numbers.min(), numbers.max()):
+        others = np.abs(numbers[numbers != extreme])
+        digits = f"{abs(extreme):g}"
+        if len(digits) < 3 or set(digits) != {"9"} or not len(others):
+            continue
+        if np.quantile(others, 0.99) < 0.1 * abs(extreme):
+            rows = np.flatnonzero(numbers == extreme)
+            warn_user(
+                f"{name}: {len(rows)} of {len(numbers)} rows{where} have {extreme:g}, "
+                f"first row {rows[0]}, all others are at most {others.max():g} in "
+                "size; if that stands for a missing value, leave such rows out",
+            )
+            return True
+    return False
+
+
 def _check_repeated(name: str, where: str, numbers: np.ndarray) -> None:
     """Warns of a number that stands there often and is far from all others."""
     for extreme in (numbers.min(), numbers.max()):
         others = numbers[numbers != extreme]
         share = 1 - len(others) / len(numbers)
-        if not _FEW < share < 1 or np.ptp(others) == 0 or len(np.unique(others)) < 3:
+        if not _FEW < share < 1 or len(np.unique(others)) == 2:
             continue
+        spread = np.ptp(others) or np.abs(others).max()
         distance = min(abs(extreme - others.min()), abs(extreme - others.max()))
-        if distance > _FAR.get(name, _REPEATED) * np.ptp(others):
+        if spread > 0 and distance > _FAR.get(name, _REPEATED) * spread:
             warn_user(
                 f"{name}: {share:.0%} of the rows{where} have {extreme:g}, all others "
                 f"{others.min():g} to {others.max():g}; if that stands for a missing "

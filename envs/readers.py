@@ -12,14 +12,16 @@ Names that are understood, in files, mappings and tables alike, in upper or lowe
 | `truncated` | truncation(s), trunc, timeout(s) |
 | `episode` | episode_id, episode_index, trajectory, trajectory_id, env_id, env |
 | `step` | timestep, time_step: sorts the rows of each episode |
+| `mask` | valid, padding_mask: 1 in rows that are data, 0 in padding |
+| `lengths` | episode_lengths: of the episodes in padded arrays [E, T, ...] |
 
 `done` (dones) beside `truncated` or `terminated` stands for "either of the two". In
 tables, a field of several numbers is several columns, `obs_0, obs_1, ...`, `obs_x,
 obs_v, ...`, or one of lists or arrays.
 
-Where there is no `next_obs` it is the observation of the next row; the last row of each
-episode then has none and is left out, unless an episode has one observation more than
-it has actions.
+Where there is no `next_obs` it is the observation of the next row. The last row of each
+episode then has none, unless an episode has one observation more than it has actions:
+it is left out, or estimated from the other rows if the task ended the episode there.
 """
 
 from __future__ import annotations
@@ -36,14 +38,20 @@ from envs.canonical import FIELDS, array_of, as_flags, check_known
 from envs.episodes import only_steps
 from envs.log_columns import Columns, field_of, lacks, named
 from envs.log_files import is_zip, read_csv, read_hdf5, read_npz
-from envs.log_padding import without_padding
-from envs.log_records import episodes_in, from_records, is_records, without_last_steps
+from envs.log_masks import without_masked
+from envs.log_next_obs import with_next_obs
+from envs.log_records import (
+    by_name,
+    episodes_in,
+    from_records,
+    is_records,
+    without_last_steps,
+)
 from envs.transitions import Transitions
 from jaxrl_runs.warn import warn_user
 from jaxrl_runs.weight_files import MAX_BYTES
 
 _MOST_COLUMNS = 256  # Of a picture, as many pixels are looked at.
-_FEWEST = 20  # Rows that tell whether they are in order.
 
 
 def read_transitions(
@@ -65,7 +73,7 @@ def read_transitions(
             * a mapping of arrays, a structured array, a pandas DataFrame, a Minari
               dataset;
             * a list of mappings, each of one row or of one episode, or of
-              `Transitions`;
+              `Transitions`; named tuples count as mappings;
             * `Transitions`, which are checked.
         columns: Where each field is, if not under a usual name: ``{"obs": ["x", "v"],
             "action": "force"}``.
@@ -85,6 +93,7 @@ def read_transitions(
     """
     if isinstance(source, Transitions):
         return only_steps(source)
+    source = by_name(source)
     if isinstance(source, str | os.PathLike):
         path = Path(source)
         try:
@@ -128,7 +137,7 @@ def read_fields(fields: Mapping[str, Any], given: Mapping[Any, Any]) -> Transiti
         fields: Those that were found.
         given: All that there was, for messages.
     """
-    fields = without_last_steps(fields, given)
+    fields = without_masked(without_last_steps(fields, given))
     if "step" in fields:
         fields["step"] = _places(fields["step"])
     fields = {name: x for name, x in fields.items() if x is not None}
@@ -143,7 +152,7 @@ def read_fields(fields: Mapping[str, Any], given: Mapping[Any, Any]) -> Transiti
     fields.setdefault("truncated", np.zeros(np.shape(fields["terminated"]), bool))
     fields = _in_order(fields)
     if "next_obs" not in fields:
-        fields = _with_next_obs(fields)
+        fields = with_next_obs(fields)
     return only_steps(
         Transitions(**{name: fields.get(name) for name in (*FIELDS, "episode")})
     )
@@ -272,96 +281,3 @@ def _split_done(fields: dict[str, Any]) -> None:
         )
     truncated = as_flags("truncated", fields["truncated"])
     fields["terminated"] = as_flags("done", done) & ~truncated
-
-
-def _with_next_obs(fields: dict[str, Any]) -> dict[str, Any]:
-    """Takes each next observation from the next row, in the same episode."""
-    arrays = {name: np.asarray(array) for name, array in fields.items()}
-    if len(arrays["obs"]) == len(arrays["action"]) + 1:
-        return _with_last_obs(arrays)
-    rows = Transitions(**{**arrays, "next_obs": arrays["obs"]}).validate()
-    rows = without_padding(rows.replace(next_obs=rows.obs))  # type: ignore
-    terminated, truncated = np.asarray(rows.terminated), np.asarray(rows.truncated)
-    ended = terminated | truncated
-    if rows.episode is not None:
-        ended = ended | np.append(np.diff(np.asarray(rows.episode)) != 0, True)
-    elif not ended.any():
-        warn_user(
-            "next_obs is missing and no row ends an episode: all rows are taken for "
-            "one episode",
-        )
-    ended[-1] = True
-    if rows.episode is None:
-        _tell_disorder(np.asarray(rows.obs), ended)
-    _tell_left_out(ended, terminated, truncated)
-    kept = np.flatnonzero(~ended)
-    return {
-        "obs": np.asarray(rows.obs)[kept],
-        "action": np.asarray(rows.action)[kept],
-        "reward": np.asarray(rows.reward)[kept],
-        "next_obs": np.asarray(rows.obs)[kept + 1],
-        "terminated": np.zeros(len(kept), bool),
-        "truncated": truncated[kept + 1],
-        "episode": np.cumsum(np.insert(ended[:-1], 0, False))[kept],
-    }
-
-
-def _with_last_obs(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The same with one observation more than actions, `[T + 1, ...]`.
-
-    Where an episode ends before the last row, the observation behind it is that of a
-    reset: such rows are left out.
-    """
-    obs = arrays.pop("obs")
-    arrays = {**arrays, "obs": obs[:-1], "next_obs": obs[1:]}
-    flags = [as_flags(name, arrays[name]) for name in ("terminated", "truncated")]
-    ended = flags[0] | flags[1]
-    if ended.ndim > 2 or not ended[:-1].any():
-        return arrays
-    inside = ended & ended[:-1].any(axis=0)
-    if ended.ndim == 1:
-        ended, inside = ended[:, None], inside[:, None]
-        arrays = {name: array[:, None] for name, array in arrays.items()}
-    episode = np.cumsum(np.roll(inside, 1, axis=0), axis=0)
-    episode = episode + (episode.max() + 1) * np.arange(episode.shape[1])
-    warn_user(
-        f"next_obs is missing: {inside.sum()} rows that end episodes are left out, as "
-        "the observation behind them is that of a reset; episodes are one step shorter "
-        "than they were: give max_steps",
-    )
-    kept = ~inside.T
-    rows = {name: np.swapaxes(array, 0, 1)[kept] for name, array in arrays.items()}
-    return {**rows, "episode": episode.T[kept]}
-
-
-def _tell_disorder(obs: np.ndarray, ended: np.ndarray) -> None:
-    """Warns where a row is no closer to the next one than to any other."""
-    columns = obs.reshape(len(obs), -1)[:, :_MOST_COLUMNS].astype(np.float64)
-    other = np.random.default_rng(0).permutation(len(columns))
-    follows = np.abs(np.diff(columns, axis=0))[~ended[:-1]].mean(axis=1)
-    anywhere = np.abs(columns - columns[other]).mean(axis=1)
-    is_one_hot = np.isin(columns, (0, 1)).all()  # as far from any other
-    if len(follows) < _FEWEST or is_one_hot:
-        return
-    if np.median(follows) < 0.7 * np.median(anywhere):
-        return
-    warn_user(
-        "next_obs is missing, and a row's observation is no closer to the next row's "
-        "than to any other's: rows seem to be shuffled or of several environments; "
-        "give the columns step or env_id (columns={'episode': ...} names others), or "
-        "next_obs",
-    )
-
-
-def _tell_left_out(ended: np.ndarray, terminated: Any, truncated: Any) -> None:
-    lost = []
-    if terminated.any():
-        lost.append(f"with them all {terminated.sum()} terminations")
-    if truncated.any():
-        lost.append("episodes are one step shorter than they were: give max_steps")
-    if not lost:
-        return
-    warn_user(
-        f"next_obs is missing: the last rows of {ended.sum()} episodes are left out"
-        + "".join(f", and {text}" for text in lost),
-    )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxrl_runs.text_tables import rows_of
+from jaxrl_runs.text_tables import has_decimal_commas, rows_of
 
 MISSING = frozenset({"", "nan", "na", "n/a", "null", "<na>", "-nan"})
 # in a column of numbers "None" is missing too; among words it can be a choice
@@ -32,9 +32,9 @@ def to_number(cell: str) -> float | None:
 class Rows:
     """A csv file with a header, and the run's name in the first column.
 
-    Commas, semicolons, tabs or bars separate cells; with semicolons a comma is a
-    decimal point. Blanks around cells, blank lines, a byte-order mark and lines of
-    comment ("#") before the header are dropped.
+    Commas, semicolons, tabs or bars separate cells; with separators other
+    than commas, a comma can be a decimal point. Blanks around cells, blank lines, a
+    byte-order mark and lines of comment ("#") before the header are dropped.
 
     Args:
         path: The file.
@@ -62,7 +62,7 @@ class Rows:
         if len(lines) < 2:
             raise ValueError(f"{path.name}: no rows")
         self.header = lines[0][1]
-        self._decimal_comma = separator == ";"
+        self._decimal_comma = has_decimal_commas(separator, lines)
         self.cells: dict[str, list[str]] = {}
         self.lines: dict[str, int] = {}
         for number, row in lines[1:]:

@@ -55,6 +55,13 @@ def read_csv(
     PATH.check("folder", folder)
     FLAG.check("percent", percent)
     folder = Path(folder)
+    if not folder.is_dir():
+        kind = "a file" if folder.exists() else "no such folder"
+        raise ValueError(
+            f"folder must be one with {', '.join(f'{name}.csv' for name in _FILES)}, "
+            f"got {folder.name}, {kind}; see docs/guides/finetuning.md for what each "
+            "holds, or use finetune.read for other layouts"
+        )
     files = {name: Rows(folder / f"{name}.csv") for name in _FILES}
     names = list(files["config"].cells)
     _check_runs(files, names)

@@ -1,7 +1,8 @@
 """Names of arguments that do not exist, and which one was meant.
 
 A package calls `explain_keywords(globals(), __all__)` behind its imports: its public
-dataclasses and functions then name the argument that a user of another library means.
+dataclasses and functions then name the argument that a user of another library means,
+and agents refuse numbers that break their rules where they are written down.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+
+from jaxrl_runs import values
 
 # As Stable-Baselines3, CleanRL, rejax, gymnax, optax and Keras call them; where several
 # of ours can be meant, the first one that there is. docs/guides/agents.md has a table.
@@ -122,6 +125,7 @@ _NOTES = {
     "target_update_interval": "a rate at every update, not an interval",
     "policy_kwargs": "a tuple",
 }
+_PLAIN = (bool, int, float, str, tuple, list)
 _AGENTS = (
     "discount",
     "learning_rate",
@@ -172,12 +176,37 @@ def explain_keywords(namespace: dict[str, Any], names: Iterable[str]) -> None:
         if inspect.isclass(public):
             is_plain = not issubclass(public, BaseException)
             if is_plain and inspect.isfunction(vars(public).get("__init__")):
-                setattr(public, "__init__", _explained(public.__init__, name))  # noqa: B010
+                explained = _explained(public.__init__, name, _rules(public))
+                setattr(public, "__init__", explained)  # noqa: B010
         elif inspect.isfunction(public):
             namespace[name] = _explained(public, name)
 
 
-def _explained(function: Callable[..., Any], name: str) -> Any:
+def _rules(public: type) -> dict[str, Any]:
+    """The rules of a pytree's fields; other dataclasses look at theirs themselves."""
+    is_pytree = "_flax_dataclass" in vars(public)
+    return values.rules(public) if is_pytree else {}
+
+
+def _check_plain(
+    name: str, rules: Mapping[str, Any], num_fields: int, kwargs: Mapping[str, Any]
+) -> None:
+    """Raises ValueError for what a user writes down and no rule allows.
+
+    Arrays are left to whoever computes with them, as they may be traced; and so are
+    calls with all fields, as those of `replace` and of transformations are, where
+    leaves may be anything.
+    """
+    if len(kwargs) >= num_fields:
+        return
+    for key, value in kwargs.items():
+        if key in rules and isinstance(value, _PLAIN):
+            rules[key].check(f"{name}.{key}", value)
+
+
+def _explained(
+    function: Callable[..., Any], name: str, rules: Mapping[str, Any] | None = None
+) -> Any:
     if hasattr(function, "__explained__"):
         return function
     parameters = inspect.signature(function).parameters.values()
@@ -185,6 +214,7 @@ def _explained(function: Callable[..., Any], name: str) -> Any:
         return function
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     known = frozenset(p.name for p in parameters if p.kind in kinds)
+    rules = rules or {}
     shown = [p.name for p in parameters if p.name in known and p.name != "self"]
 
     @functools.wraps(function)
@@ -195,6 +225,7 @@ def _explained(function: Callable[..., Any], name: str) -> Any:
                 f"{name}() got an unexpected keyword argument {unknown!r}"
                 f"{hint(unknown, shown)} (it takes {', '.join(shown) or 'none'})"
             )
+        _check_plain(name, rules, len(known) - 1, kwargs)
         return function(*args, **kwargs)
 
     setattr(explained, "__explained__", True)  # noqa: B010

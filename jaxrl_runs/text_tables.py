@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import re
 
 SEPARATORS = ",;\t|"
 _COMMENT = "#"
+# "1,234" may be a thousand and more.
+_WITH_COMMA = re.compile(r"[+-]?(0,\d+|\d*,(\d\d?|\d{4,}))(e[+-]?\d+)?", re.IGNORECASE)
 
 
 def rows_of(text: str) -> tuple[str, list[tuple[int, list[str]]]]:
@@ -36,6 +39,24 @@ def rows_of(text: str) -> tuple[str, list[tuple[int, list[str]]]]:
     reader = csv.reader(lines[start:], delimiter=separator, skipinitialspace=True)
     rows = [(start + reader.line_num, [cell.strip() for cell in row]) for row in reader]
     return separator, [(number, row) for number, row in rows if any(row)]
+
+
+def has_decimal_commas(separator: str, rows: list[tuple[int, list[str]]]) -> bool:
+    """Whether a comma in a cell is a decimal point.
+
+    It is with semicolons; with tabs or bars, where some cell can only be one and no
+    number of the table has a point.
+
+    Args:
+      separator: Of the cells.
+      rows: As `rows_of` gives them.
+    """
+    if separator in ";,":
+        return separator == ";"
+    cells = [cell for _, row in rows[1:] for cell in row]
+    return any(map(_WITH_COMMA.fullmatch, cells)) and not any(
+        "." in cell and _is_number(cell) for cell in cells
+    )
 
 
 def separator_of(header: str) -> str:

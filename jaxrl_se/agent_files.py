@@ -90,13 +90,16 @@ class SavedAgent(HoldsPolicy):
         """
         shape = self.spaces.obs_shape
         assert shape is not None
-        obs = np.asarray(obs)
+        obs = _observation(obs)
         num_axes = obs.ndim - len(shape)
         if num_axes < 0 or obs.shape[num_axes:] != shape:
             sizes = ", ".join(map(str, ("...", *shape)))
             raise ValueError(f"obs must have shape [{sizes}], got {obs.shape}")
         if obs.dtype.kind == "f" and not np.isfinite(obs).all():
-            raise ValueError(f"obs must be finite, got {obs[~np.isfinite(obs)][0]}")
+            place = np.argwhere(~np.isfinite(obs))[0]
+            raise ValueError(
+                f"obs must be finite, got {obs[tuple(place)]} at {place.tolist()}"
+            )
         batch = obs.shape[:num_axes]
         rows = obs.reshape(-1, *shape).astype(self.spaces.obs_dtype)
         if rows.dtype.kind != "f" and not np.array_equal(rows.reshape(obs.shape), obs):
@@ -127,6 +130,34 @@ class SavedAgent(HoldsPolicy):
             return np.where(is_first.reshape(-1, *[1] * (np.ndim(new) - 1)), new, old)
 
         return jax.tree.map(chosen, fresh, self._memory)
+
+
+def _observation(obs: Any) -> np.ndarray:
+    """As an array, where it is one.
+
+    Raises:
+      ValueError: It is what `reset` or `step` gave as a whole, a mapping, or ragged.
+    """
+    if isinstance(obs, tuple) and len(obs) in (2, 4, 5) and isinstance(obs[-1], dict):
+        wanted = (
+            "obs, info = env.reset()"
+            if len(obs) == 2
+            else "obs, reward, terminated, truncated, info = env.step(action)"
+        )
+        raise ValueError(
+            f"obs must be an observation alone, got a tuple of {len(obs)}, as "
+            f"Gymnasium's environments give it; write {wanted}"
+        )
+    try:
+        array = np.asarray(obs)
+    except ValueError as error:
+        raise ValueError(f"obs must be one array, got {shown(obs)} ({error})") from None
+    if array.dtype.kind not in "fiub":
+        raise ValueError(
+            f"obs must be numbers, got {shown(obs)}; of a mapping, gymnasium.spaces."
+            "flatten(space, obs) makes the vector that agents see"
+        )
+    return array
 
 
 def save_agent(
@@ -163,9 +194,15 @@ def save_agent(
         )
     problem = _problem(policy, spaces)
     if problem is not None:
+        number = _number_of(policy, spaces)
+        if number is not None:
+            raise ValueError(
+                f"trained must be one policy, got {number}; take one of them: "
+                "save_agent(path, jax.tree.map(lambda x: x[0], trained.policy), "
+                "spaces=trained.spaces)"
+            )
         raise ValueError(
-            f"trained must be one policy, finite and of these spaces: {problem}; of "
-            "several agents, take one: jax.tree.map(lambda x: x[0], trained.policy)"
+            f"trained must be one policy, finite and of these spaces: {problem}"
         )
     known = getattr(trained, "hyperparameters", None)
     agent = getattr(trained, "agent", None)
@@ -211,6 +248,11 @@ def load_agent(name_or_path: str | Path, *, network: Any = None) -> SavedAgent:
     except Exception as error:  # Whatever a forged description brings about.
         problem = f"{type(error).__name__}: {error}"
         spaces = policy = None
+    if problem is not None and network is not None:
+        raise ValueError(
+            "network must be the flax module that the agent was trained with, of the "
+            f"same sizes, got {shown(network)} ({problem.splitlines()[0][:300]})"
+        )
     if problem is not None or spaces is None:
         raise WeightFileError(f"{path}: does not describe {_WHAT} ({problem})")
     return SavedAgent(
@@ -277,6 +319,16 @@ def _problem(policy: Any, spaces: Spaces) -> str | None:
     if is_discrete != (spaces.num_actions is not None):
         return f"it gives actions of {action.dtype}"
     return None
+
+
+def _number_of(policy: Any, spaces: Spaces) -> int | None:
+    """How many policies there are along the first axis of all leaves, if any are."""
+    leaves = jax.tree.leaves(policy)
+    sizes = {np.shape(leaf)[:1] for leaf in leaves}
+    if len(sizes) != 1 or sizes == {()} or sizes == {(0,)}:
+        return None
+    first = jax.tree.map(lambda leaf: leaf[0], policy)
+    return sizes.pop()[0] if _problem(first, spaces) is None else None
 
 
 def _find(name_or_path: str | Path) -> Path:

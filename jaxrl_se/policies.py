@@ -45,6 +45,7 @@ class GreedyPolicy:
 
     def __call__(self, obs: jax.Array, key: jax.Array | None = None) -> jax.Array:
         """Returns an int32 action for one observation `[obs_size]`."""
+        check_size(self.network, obs)
         return jnp.argmax(self.network(self.weights, obs), axis=-1).astype(jnp.int32)
 
 
@@ -64,6 +65,7 @@ class MeanPolicy:
 
     def __call__(self, obs: jax.Array, key: jax.Array | None = None) -> jax.Array:
         """Returns a float32 action `[action_size]` for one observation."""
+        check_size(self.network, obs)
         return self.spaces.scaled_action(self.network(self.weights, obs))
 
 
@@ -84,6 +86,7 @@ class DeterministicPolicy:
 
     def __call__(self, obs: jax.Array, key: jax.Array | None = None) -> jax.Array:
         """Returns a float32 action `[action_size]` for one observation."""
+        check_size(self.network, obs)
         outputs = self.network(self.weights, obs)[..., : self.spaces.action_size]
         return self.spaces.scaled_action(jnp.tanh(outputs))
 
@@ -100,6 +103,21 @@ class RandomPolicy:
     def __call__(self, obs: jax.Array, key: jax.Array) -> jax.Array:
         """Returns an action; the observation is not looked at."""
         return self.spaces.action_space().sample(key)
+
+
+def check_size(network: Any, obs: Any) -> None:
+    """Raises ValueError for an observation that a network does not take.
+
+    Args:
+      network: Of a policy; what is not known of its inputs is not compared.
+      obs: `[..., *shape]`.
+    """
+    size = getattr(network, "in_size", None)
+    if isinstance(size, int) and jnp.shape(obs)[-1:] != (size,):
+        raise ValueError(
+            f"obs must be of shape [{size}], as this policy was trained on, got "
+            f"{list(jnp.shape(obs))}"
+        )
 
 
 def with_memory(policy: Any) -> tuple[Callable[[], Any], Callable[..., Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, Protocol
@@ -204,7 +205,36 @@ def make_network(
         raise ValueError(
             f"network must be 'mlp', 'cnn' or a flax.linen.Module, got {network!r}"
         )
+    _check_torso(network, in_shape)
     return TorsoNetwork(network, in_shape, out_size)
+
+
+@functools.lru_cache(maxsize=256)
+def _check_torso(torso: nn.Module, in_shape: tuple[int, ...]) -> None:
+    """Raises ValueError for a module that is no function of its input alone."""
+    shape = ", ".join(map(str, ("...", *in_shape)))
+    told = (
+        f"network must map [{shape}] to features [..., size] by parameters alone, one "
+        "observation or several, without further arguments, random numbers (Dropout) "
+        f"or running statistics (BatchNorm; take LayerNorm), but {type(torso).__name__}"
+    )
+    one, several = (
+        jax.ShapeDtypeStruct((*batch, *in_shape), jnp.float32) for batch in ((), (3, 2))
+    )
+    try:
+        weights: Any = jax.eval_shape(torso.init, jax.random.key(0), one)
+        features: Any = [
+            jax.eval_shape(torso.apply, weights, x) for x in (one, several)
+        ]
+    except Exception as error:  # of whatever kind the module raises
+        text = (str(error).splitlines() or [""])[0][:200]
+        raise ValueError(f"{told} raised {type(error).__name__}: {text}") from error
+    if set(weights) - {"params"}:
+        others = ", ".join(sorted(set(weights) - {"params"}))
+        raise ValueError(f"{told} keeps {others}")
+    shapes = [getattr(x, "shape", None) for x in features]
+    if not shapes[0] or len(shapes[0]) != 1 or shapes[1] != (3, 2, *shapes[0]):
+        raise ValueError(f"{told} gave {shapes[0]} and {shapes[1]} of [3, 2, ...]")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from envs import Transitions, read_transitions
-from envs.log_records import is_records
+from envs.log_records import by_name, is_records
 from envs.readers import tell_no_end
 from jaxrl_runs.values import shown
 from jaxrl_runs.warn import warn_user
@@ -36,6 +36,7 @@ def read_log(log: Log) -> Transitions:
         TypeError: It is none of these.
         ValueError: Names the field that does not fit.
     """
+    log = by_name(log)
     if isinstance(log, tuple | list) and not is_records(log):
         return _of_arrays(log)
     kinds = Transitions | Mapping | str | os.PathLike | tuple | list

@@ -311,12 +311,18 @@ def test_a_placeholder_is_told_at_any_share():
     numbers = np.random.default_rng(0).uniform(0, 20, 300)
     for share in (0.02, 0.2, 0.45):
         numbers[: int(300 * share)] = -9999
-        with pytest.warns(UserWarning, match="-9999, all others 0"):
+        with pytest.warns(UserWarning, match="-9999, first row 0, all others"):
             as_float32("obs", numbers)
+        with pytest.warns(UserWarning, match="have -12345, all others 0"):
+            as_float32("obs", np.where(numbers < 0, -12345, numbers))
+        with pytest.warns(UserWarning, match="have -9999, first row 0"):
+            as_float32("reward", np.where(numbers < 0, -9999.0, 1.0))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         as_float32("obs", (np.arange(300) % 7 == 0) * 1.0)
         as_float32("reward", np.where(np.arange(300) % 9 == 0, 100.0, -0.1))
+        as_float32("reward", np.where(np.arange(300) % 9 == 0, -1000.0, 1.0))
+        as_float32("obs", np.where(np.arange(300) % 9 == 0, 999.0, 990.0))
 
 
 def test_flat_steps_of_rlds_are_rows():
@@ -341,16 +347,3 @@ def test_flat_steps_of_rlds_are_rows():
     np.testing.assert_array_equal(rows.episode, [0, 0, 1, 2, 2, 2])
     with pytest.raises(ValueError, match="is_first must be true in the first row"):
         envs.read_transitions(steps | {"is_first": is_last})
-
-
-def test_padded_rows_are_told():
-    padded = {
-        "obs": np.ones((2, 4, 2)),
-        "next_obs": np.ones((2, 4, 2)),
-        "action": np.ones((2, 4)),
-        "reward": np.ones((2, 4)),
-        "terminated": np.zeros((2, 4)),
-        "mask": np.arange(4)[None] < [[3], [4]],
-    }
-    with pytest.raises(ValueError, match="mask leaves out 1 of 8 rows"):
-        envs.read_transitions(padded)

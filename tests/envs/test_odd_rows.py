@@ -119,10 +119,17 @@ def test_next_obs_of_the_next_episode_is_not_learned(tmp_path, name):
     told = [str(w.message) for w in said if "already the first" in str(w.message)]
     assert len(told) == 1 and f"in {number} of" in told[0]
     inside = ~np.isin(np.arange(len(rows["obs"])), ends(rows))
-    np.testing.assert_allclose(found.next_obs, rows["next_obs"][inside])
+    # What the task ended is kept, and what came of it is near the truth.
+    kept = inside | (rows["terminated"] != 0)
+    np.testing.assert_allclose(found.obs, rows["obs"][kept], rtol=1e-6)
+    np.testing.assert_array_equal(found.terminated, rows["terminated"][kept])
+    off = np.abs(found.next_obs - rows["next_obs"][kept])
+    np.testing.assert_allclose(off[inside[kept]], 0, atol=1e-6)
+    moves = np.abs(rows["next_obs"] - rows["obs"])[~inside & kept]
+    assert off.max() < 0.5 * np.median(moves.max(axis=1))
     assert envs.episodes_of(found).time_limit == LIMIT - 1
     which = np.cumsum(np.insert(~inside, 0, False))[:-1]
-    assert len(envs.episodes_of(found).starts) == len(np.unique(which[inside]))
+    assert len(envs.episodes_of(found).starts) == len(np.unique(which[kept]))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -140,13 +147,14 @@ def test_a_ring_of_observations_and_parallel_environments():
     ring = np.roll(rows["obs"], -1, axis=0)
     with pytest.warns(UserWarning, match="already the first"):
         found = envs.read_transitions({**rows, "next_obs": ring})
-    assert len(found) == len(rows["obs"]) - len(ends(rows)) - 1
+    cut = ends(rows)[rows["terminated"][ends(rows)] == 0]
+    assert len(found) == len(rows["obs"]) - len(cut) - 1
     half = {name: x[:400].reshape(2, 200, *x.shape[1:]) for name, x in rows.items()}
     wide = {name: np.swapaxes(x, 0, 1) for name, x in half.items()}
     odd = shifted(rows)["next_obs"][:400].reshape(2, 200, 2).swapaxes(0, 1)
     with pytest.warns(UserWarning, match="already the first"):
         found = envs.read_transitions({**wide, "next_obs": odd})
-    inside = np.isin(np.arange(400), ends(rows)) & (np.arange(400) != 199)
+    inside = np.isin(np.arange(400), cut) & (np.arange(400) != 199)
     assert len(found) == 400 - inside.sum()
 
 
@@ -211,7 +219,8 @@ def test_padding_without_a_mask_is_left_out(how):
     with pytest.warns(UserWarning, match="taken for padding"):
         found = envs.read_transitions(padded)
     if how == "without next_obs":
-        expected -= number  # of which the last rows have none
+        # Without a next_obs are last rows; those that the task ended are kept.
+        expected -= number - int(np.sum(rows["terminated"]))
     assert len(found) == expected
     real = np.asarray(rows["obs"])
     assert all((real == row).all(axis=1).any() for row in found.obs)

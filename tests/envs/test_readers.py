@@ -180,15 +180,18 @@ def test_ends_that_are_not_told_apart():
 
 def test_next_observations_are_those_of_the_next_row():
     given = {name: x for name, x in arrays().items() if name != "next_obs"}
-    with pytest.warns(
-        UserWarning, match=r"left out, and with them all \d terminations"
-    ):
+    with pytest.warns(UserWarning, match=r"what followed \d+ terminations is estim"):
         rows = envs.read_transitions(given)
     ended = ROWS.terminated | ROWS.truncated
     ended[-1] = True
-    expected = taken(ROWS, ~ended)
-    for name in ("obs", "action", "reward", "next_obs"):
+    expected = taken(ROWS, ~ended | ROWS.terminated)
+    for name in ("obs", "action", "reward", "terminated"):
         np.testing.assert_array_equal(getattr(rows, name), getattr(expected, name))
+    known = ~expected.terminated
+    np.testing.assert_array_equal(rows.next_obs[known], expected.next_obs[known])
+    moves = np.abs(expected.next_obs - expected.obs).max(axis=1)
+    off = np.abs(rows.next_obs - expected.next_obs).max(axis=1)
+    assert off.max() < 0.5 * np.median(moves)
     starts = envs.episodes_of(rows).starts
     assert len(starts) == len(envs.episodes_of(ROWS).starts)
     assert envs.episodes_of(rows).time_limit == LIMIT - 1

@@ -224,6 +224,11 @@ def test_semicolons_with_decimal_commas_are_read(csv_folder):
     np.testing.assert_array_equal(data.curves, plain.curves)
 
 
+def test_a_file_in_the_place_of_the_folder_is_named(csv_folder):
+    with pytest.raises(ValueError, match=r"config.csv.*got curve.csv, a file"):
+        finetune.read_csv(csv_folder / "curve.csv")
+
+
 @pytest.mark.parametrize("name", ["{}", "epoch_{}", "Epoch {}"])
 def test_epochs_are_sorted_by_number(csv_folder, name):
     order = sorted(range(1, 12), key=str)  # 1, 10, 11, 2, ..

@@ -3,6 +3,8 @@
 import dataclasses
 import inspect
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 import envs
@@ -63,3 +65,17 @@ def test_signatures_and_positions_are_as_before():
     assert oswm.condition.__doc__ and oswm.NearestNeighbours(3).num_neighbours == 3
     with pytest.raises(TypeError, match="positional"):
         oswm.NearestNeighbours(1, 2)
+
+
+def test_numbers_that_no_rule_allows_are_refused_where_they_are_written():
+    for call, message in (
+        (lambda: jaxrl_se.DDQN(learning_rate="1e-3"), "DDQN.learning_rate must be"),  # type: ignore
+        (lambda: jaxrl_se.SAC(buffer_size=-1), "SAC.buffer_size must be"),
+        (lambda: jaxrl_se.PPO(hidden_sizes=(8, 0)), r"PPO.hidden_sizes\[1\] must be"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+    agent = jaxrl_se.DDQN(learning_rate=0.1)
+    rates = jax.vmap(lambda x: jaxrl_se.DDQN(learning_rate=x).learning_rate)
+    assert rates(jnp.ones(3)).shape == (3,)
+    assert jax.tree.map(lambda _: 0, agent).learning_rate == 0  # of vmap, say

@@ -86,6 +86,8 @@ def test_what_is_loaded_acts_as_what_was_saved(name, tmp_path):
     if name == "own network":
         with pytest.raises(ValueError, match="network must be the flax module Own"):
             jaxrl_se.load_agent(path)
+        with pytest.raises(ValueError, match=r"of the same sizes, got Dense\("):
+            jaxrl_se.load_agent(path, network=nn.Dense(7))
 
 
 def test_policies_that_draw_or_flatten(tmp_path):
@@ -145,8 +147,10 @@ def test_bad_files_and_agents_are_named(tmp_path):
     with pytest.raises(ValueError, match="spaces must be given"):
         jaxrl_se.save_agent(path, policy)
     several = jax.tree.map(lambda x: jnp.stack([x, x]), policy)
-    with pytest.raises(ValueError, match="trained must be one policy"):
+    with pytest.raises(ValueError, match="trained must be one policy, got 2; take"):
         jaxrl_se.save_agent(path, several, spaces=DISCRETE)
+    with pytest.raises(ValueError, match=r"obs must be of shape \[3\].* got \[5\]"):
+        policy(np.zeros(5), None)
     broken = jax.tree.map(lambda x: jnp.full_like(x, jnp.nan), policy)
     with pytest.raises(ValueError, match="NaN"):
         jaxrl_se.save_agent(path, broken, spaces=DISCRETE)
@@ -164,6 +168,14 @@ def test_agents_refuse_what_is_not_finite_and_are_no_environments(tmp_path):
     agent = jaxrl_se.load_agent("CartPole-v1")
     with pytest.raises(ValueError, match="obs must be finite, got nan"):
         agent([0.0, np.nan, 0.0, 0.0])
+    for given, message in (
+        ((np.zeros(4), {}), r"write obs, info = env.reset\(\)"),
+        ((np.zeros(4), 0.0, False, False, {}), r"= env.step\(action\)"),
+        ({"place": 0.0}, "obs must be numbers.*flatten"),
+        ([0.0, [1.0]], "obs must be one array"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            agent(given)
     path = jaxrl_se.save_agent(tmp_path / "agent", agent)
     with pytest.raises(ValueError, match="load_agent reads an agent"):
         jaxrl_se.load(path)

@@ -97,3 +97,30 @@ def test_bad_networks_are_named():
     assert TorsoNetwork(CNN(), (10, 10, 1), 2) == make_network(
         "cnn", (10, 10, 1), (), 2, "relu"
     )
+
+
+class Odd(nn.Module):
+    """A module that is no function of its input alone, in one way or another."""
+
+    how: str
+
+    @nn.compact
+    def __call__(self, inputs, *more):
+        features = nn.Dense(4)(inputs)
+        if self.how == "random":
+            return nn.Dropout(0.5, deterministic=False)(features)
+        if self.how == "running":
+            return nn.BatchNorm(use_running_average=True)(features)
+        if self.how == "argument":
+            return features * more[0]
+        if self.how == "batch":
+            return nn.Dense(4)(inputs.reshape(inputs.shape[0], -1))
+        return features, inputs
+
+
+@pytest.mark.parametrize("how", ["random", "running", "argument", "batch", "pair"])
+def test_modules_that_are_no_function_of_one_observation_are_named(how):
+    with pytest.raises(
+        ValueError, match=r"network must map \[\.\.\., 3\] to .*but Odd"
+    ):
+        make_network(Odd(how), (3,), (), 2, "relu")
