@@ -19,9 +19,11 @@ def by_name(source: Any) -> Any:
     """A named tuple, or a list of them, as mappings; all else as it is."""
     if hasattr(source, "_asdict"):
         return source._asdict()
-    is_list = isinstance(source, Sequence) and not isinstance(source, str | bytes)
-    if is_list and len(source) and all(hasattr(x, "_asdict") for x in source):
-        return [x._asdict() for x in source]
+    if isinstance(source, str | bytes) or not isinstance(source, Sequence):
+        return source
+    rows: Any = source
+    if len(rows) and all(hasattr(row, "_asdict") for row in rows):
+        return [row._asdict() for row in rows]
     return source
 
 

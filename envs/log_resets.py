@@ -45,8 +45,8 @@ def without_resets(rows: Transitions) -> Transitions:
     guess = None
     if shifted.any():
         if (shifted & np.asarray(rows.terminated)).any():
-            arrays = (np.asarray(x) for x in (rows.obs, rows.action, rows.next_obs))
-            guess = estimated(*arrays, ~ends.ended)
+            obs, action = np.asarray(rows.obs), np.asarray(rows.action)
+            guess = estimated(obs, action, np.asarray(rows.next_obs), ~ends.ended)
         _tell_shifted(rows, ends, shifted, guess is not None)
     else:
         warn_user(

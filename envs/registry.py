@@ -187,6 +187,7 @@ def _check_known(name: str) -> None:
 def _unknown(name: str) -> ValueError:
     known = [*_factories, *gymnax.registered_envs]
     close = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
+    close = list(dict.fromkeys(close))  # some are known in two ways
     hint = (
         f"did you mean {' or '.join(map(repr, close))}?"
         if close

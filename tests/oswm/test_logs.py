@@ -248,7 +248,7 @@ def test_mappings_of_observations_come_back_in_the_environment_that_is_made():
 GUESSED = {
     r"the log never takes 1, so that": {"action": log().action * 2},
     r"never takes another action than 0": {"action": log().action * 0},
-    r"obs: 1 of \d+ rows of column 1 are far .* -9999 in row 7": {
+    r"obs: 1 of \d+ rows of column 1 have -9999, first row 7": {
         "obs": np.where(
             np.arange(NUM_ROWS)[:, None] * 3 + np.arange(log().obs.shape[1]) == 22,
             -9999.0,
