@@ -287,6 +287,7 @@ Rule = Number | Integer | Flag | OneOf | TupleOf | Like | Function | Text | Path
 
 POSITIVE = Number(above=0.0)
 POSITIVE_OR_NONE = Number(above=0.0, optional=True)
+POSITIVE_OR_INFINITE = Number(above=0.0, infinite=True)
 NOT_NEGATIVE = Number(at_least=0.0)
 FRACTION = Number(at_least=0.0, at_most=1.0)
 DISCOUNT = Number(above=0.0, at_most=1.0)

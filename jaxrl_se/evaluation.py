@@ -94,17 +94,17 @@ def evaluate(
     Integer(0, optional=True).check("num_axes", num_axes)
     opened = open_task(task, params)
     spaces = spaces or getattr(policy, "spaces", None)
-    if _sees_vectors_of(opened.spaces, policy, spaces):
+    if _sees_vectors_of(opened, policy, spaces):
         policy, spaces = FlatPolicy(policy, opened.spaces), opened.spaces
     _check_spaces(policy, spaces, opened)
     return opened.play(policy, key, num_episodes, num_axes=num_axes)[0]
 
 
-def _sees_vectors_of(own: Spaces, policy: Any, spaces: Any) -> bool:
+def _sees_vectors_of(task: Any, policy: Any, spaces: Any) -> bool:
     """Whether an agent was trained on vectors of what a task shows as pictures."""
     size = getattr(getattr(policy, "network", None), "in_size", None)
     seen = spaces.obs_shape if isinstance(spaces, Spaces) else (size,)
-    return own.obs_shape != seen == (own.obs_size,)
+    return seen != (None,) and task.spaces.obs_shape != seen == (task.spaces.obs_size,)
 
 
 def _check_spaces(policy: Any, spaces: Any, task: Any) -> None:

@@ -43,6 +43,7 @@ _TD3 = {
     **_CRITICS,
     "num_envs": "count",
     "network": "name",
+    "normalize_observations": "flag",
     "exploration_noise": "not negative",
     "target_noise": "not negative",
     "target_noise_clip": "not negative",
@@ -62,12 +63,13 @@ _PPO = {
     "clip_ratio": "positive",
     "entropy_coef": "not negative",
     "value_coef": "not negative",
-    "max_grad_norm": "positive",
+    "max_grad_norm": "norm",
     "initial_std": "positive",
     "num_envs": "count",
     "rollout_steps": "count",
     "num_epochs": "count",
     "num_minibatches": "count",
+    "normalize_observations": "flag",
 }
 # Fields by agent; `variation` and `bonus_key` are set by the toolkit itself.
 AGENTS: dict[type, tuple[str, dict[str, str]]] = {
@@ -78,6 +80,7 @@ AGENTS: dict[type, tuple[str, dict[str, str]]] = {
             **LAYERED,
             "num_envs": "count",
             "network": "name",
+            "normalize_observations": "flag",
             "target_update_rate": "rate",
             "epsilon_start": "share",
             "epsilon_end": "share",
@@ -110,6 +113,7 @@ AGENTS: dict[type, tuple[str, dict[str, str]]] = {
             **_CRITICS,
             "num_envs": "count",
             "network": "name",
+            "normalize_observations": "flag",
             "initial_temperature": "positive",
             "target_entropy_ratio": "share",
         },

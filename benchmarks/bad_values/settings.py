@@ -34,6 +34,7 @@ _EVOLUTION = {
     "restarts": "whole number",
     "restart_std": "positive",
     "max_generations": "count",
+    "max_steps": "positive whole number or none",
     "stop_return": "return",
     "validation_every": "count",
     "validation_agents": "count",

@@ -267,11 +267,12 @@ BAD["starts"] = ["x", 3, 1.5, [], {}, Odd(), int, np.zeros(3), np.zeros((0, 1))]
 BAD["starts"] += [np.full((1, 1), np.nan), ["a"], True]
 BAD["starts of any size"] = list(BAD["starts"])
 BAD["starts"] += [np.zeros((2, 2))]
-BAD["budget"] = BAD["positive"]
+BAD["budget"] = BAD["norm"] = BAD["positive"]
 BAD["source"] = [x for x in BAD["object"] if not isinstance(x, str | dict)]
 _GOOD = {
     "return": (float("inf"), None),
     "budget": (float("inf"),),
+    "norm": (float("inf"),),
     "index": (0,),
 }
 

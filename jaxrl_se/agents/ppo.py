@@ -26,6 +26,7 @@ from jaxrl_runs.values import (
     MANY,
     NOT_NEGATIVE,
     POSITIVE,
+    POSITIVE_OR_INFINITE,
     RATE,
     static,
     traced,
@@ -145,7 +146,7 @@ class PPO(Agent):
       clip_ratio: The probability ratio is clipped to 1 -+ this.
       entropy_coef: Weight of the entropy bonus.
       value_coef: Weight of the value loss, half the mean squared error.
-      max_grad_norm: Largest norm of the gradient of all weights.
+      max_grad_norm: Largest norm of the gradient of all weights, or infinity.
       initial_std: First standard deviation of a continuous action, in units of half
         its range.
       variation: Traced sizes inside the static ones (see `jaxrl_se.hyperparameters`).
@@ -166,7 +167,7 @@ class PPO(Agent):
     clip_ratio: float = traced(0.2, POSITIVE)
     entropy_coef: float = traced(0.01, NOT_NEGATIVE)
     value_coef: float = traced(0.5, NOT_NEGATIVE)
-    max_grad_norm: float = traced(0.5, POSITIVE)
+    max_grad_norm: float = traced(0.5, POSITIVE_OR_INFINITE)
     initial_std: float = traced(1.0, POSITIVE)
     variation: Variation | None = None
     num_envs: int = static(5, MANY)

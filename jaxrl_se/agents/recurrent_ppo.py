@@ -19,6 +19,7 @@ from jaxrl_runs.values import (
     MANY,
     NOT_NEGATIVE,
     POSITIVE,
+    POSITIVE_OR_INFINITE,
     RATE,
     WIDTH,
     static,
@@ -115,7 +116,7 @@ class RecurrentPPO(Agent):
       value_coef: Weight of the value loss, half the mean squared error. Actor and
         critic share the GRU: where returns are about 100, a larger one leaves nothing
         of it to the actor.
-      max_grad_norm: Largest norm of the gradient of all weights.
+      max_grad_norm: Largest norm of the gradient of all weights, or infinity.
       initial_std: First standard deviation of a continuous action, in units of half
         its range.
       num_envs: Parallel environments.
@@ -132,7 +133,7 @@ class RecurrentPPO(Agent):
     clip_ratio: float = traced(0.2, POSITIVE)
     entropy_coef: float = traced(0.01, NOT_NEGATIVE)
     value_coef: float = traced(0.02, NOT_NEGATIVE)
-    max_grad_norm: float = traced(0.5, POSITIVE)
+    max_grad_norm: float = traced(0.5, POSITIVE_OR_INFINITE)
     initial_std: float = traced(1.0, POSITIVE)
     num_envs: int = static(64, MANY)
     rollout_steps: int = static(64, MANY)

@@ -322,9 +322,9 @@ def test_bad_arguments_are_named_before_compilation(arguments, message, monkeypa
     if "proxy" in arguments:
         fields["proxy"] = SyntheticConfig().make(*envs.make("Acrobot-v1"))
     changes = {k: v for k, v in arguments.items() if k.endswith("size")}
-    if "activation" in arguments:
-        changes["agent"] = DDQN(activation=arguments["activation"])
     with pytest.raises(ValueError, match=message):
+        if "activation" in arguments:
+            changes["agent"] = DDQN(activation=arguments["activation"])
         fields["config"] = CARTPOLE.replace(**changes)
         evolve(**fields)
 
