@@ -265,15 +265,20 @@ def _difference(found: Any, wanted: Any, name: str = "") -> str:
     return f"{name}: {found!r} there, {wanted!r} here"
 
 
+def disk_problem(error: OSError, place: Any) -> str:
+    """A full or read-only disk as one line that says what to do."""
+    is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    remedy = "free some space" if is_full else "make it writable"
+    return (
+        f"{place}: cannot be written ({error.strerror or error}); {remedy} or choose "
+        "another folder"
+    )
+
+
 @contextmanager
 def _readable_errors(path: Path) -> Iterator[None]:
     """Turns a full or read-only disk into one clear line."""
     try:
         yield
     except OSError as error:
-        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        remedy = "free some space" if is_full else "make it writable"
-        raise RunFolderError(
-            f"{path}: cannot be written ({error.strerror or error}); {remedy} "
-            "or choose another folder"
-        ) from error
+        raise RunFolderError(disk_problem(error, path)) from error

@@ -1,5 +1,6 @@
 """The cheap part of `python -m benchmarks.faults`; all of it is run by hand."""
 
+import errno
 import os
 import signal
 
@@ -73,11 +74,24 @@ def test_commands_end_with_a_line_and_a_code(capsys):
     def wrong():
         raise RunFolderError("runs/1: the disk is full")
 
+    def full():
+        raise OSError(errno.EFBIG, "File too large", "model.npz")
+
+    def locked():
+        raise PermissionError(errno.EACCES, "Permission denied", "run.json")
+
+    cannot = "error: {}: cannot be written ({}); {} or choose another folder\n"
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         for main, code, said in (
             (interrupted, 130, "\ninterrupted; continue with --resume\n"),
             (wrong, 2, "error: runs/1: the disk is full\n"),
+            (full, 2, cannot.format("model.npz", "File too large", "free some space")),
+            (
+                locked,
+                2,
+                cannot.format("run.json", "Permission denied", "make it writable"),
+            ),
         ):
             with pytest.raises(SystemExit) as ended:
                 run_command(main)
