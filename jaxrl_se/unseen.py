@@ -16,6 +16,16 @@ from jaxrl_se.defaults import whole_steps
 from jaxrl_se.training import train
 
 TRAIN_STEPS = 10_000
+# PPO for so many steps: few, large iterations, since of six actions a hundred small
+# ones learn next to nothing.
+SHORT_PPO: dict[str, Any] = {
+    "num_envs": 20,
+    "rollout_steps": 20,
+    "num_epochs": 40,
+    "num_minibatches": 8,
+    "initial_std": 0.5,
+    "entropy_coef": 0.0,
+}
 
 
 def unseen_agents(spaces: Spaces) -> tuple[Any, ...]:
@@ -29,16 +39,7 @@ def unseen_agents(spaces: Spaces) -> tuple[Any, ...]:
         "batch_size": 64,
         "learning_starts": 64,
     }
-    # Few, large iterations: a hundred small ones learn next to nothing of six actions.
-    sampled = PPO(
-        **shared,
-        num_envs=20,
-        rollout_steps=20,
-        num_epochs=40,
-        num_minibatches=8,
-        initial_std=0.5,
-        entropy_coef=0.0,
-    )
+    sampled = PPO(**shared, **SHORT_PPO)
     if spaces.num_actions is not None:
         values = DDQN(**replayed, target_update_rate=0.02, epsilon_end=0.1)
         return values, SAC(**replayed, target_update_rate=0.02), sampled

@@ -9,6 +9,7 @@ from envs.spaces import Spaces
 from jaxrl_se.agents import DDPG, DDQN, PPO, SAC, TD3, BestResponse
 from jaxrl_se.config import EvolutionConfig, HorizonCurriculum, SyntheticConfig
 from jaxrl_se.hyperparameters import LogUniform, Varied
+from jaxrl_se.unseen import SHORT_PPO
 
 REWARD_BOUND = 2.0  # The action is in [-1, 1].
 ACTIVATION = "tanh"
@@ -172,15 +173,7 @@ def agents_to_test(spaces: Spaces) -> dict[str, Any]:
     }
     # Of 10,000 steps it makes 25 iterations: with 100 of 16 updates it came to 250.
     sampled = Varied.of(
-        PPO(
-            num_envs=20,
-            rollout_steps=20,
-            num_epochs=40,
-            num_minibatches=8,
-            initial_std=0.5,
-            entropy_coef=0.0,
-            normalize_observations=True,
-        ),
+        PPO(**SHORT_PPO, normalize_observations=True),
         learning_rate=LogUniform(5e-4, 2e-3),
     )
     if spaces.num_actions is not None:
