@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Hashable
 from typing import Any, Protocol, runtime_checkable
@@ -243,7 +244,19 @@ def record(
             f"{type(start[1]).__name__}; flatten them first"
         )
     keys = jax.random.split(scan_key, num_transitions)
-    return jax.lax.scan(one, start, keys)[1]
+    return _chained(jax.lax.scan(one, start, keys)[1])
+
+
+def _chained(log: Transitions) -> Transitions:
+    """Within an episode `next_obs` is the next row's `obs`, to the last bit.
+
+    Compilers may compute an observation twice, for two uses, and round it otherwise.
+    """
+    goes_on = ~(log.terminated | log.truncated)[:-1]
+    mask = jnp.reshape(goes_on, (-1, *[1] * (log.obs.ndim - 1)))
+    kept = jnp.where(mask, log.obs[1:], log.next_obs[:-1])
+    next_obs = jnp.concatenate([kept, log.next_obs[-1:]])
+    return dataclasses.replace(log, next_obs=next_obs)
 
 
 def _uniform(env: Any, params: Any) -> Callable[..., tuple[Any, Any]]:
