@@ -118,7 +118,7 @@ def condition(
     )
     with _told(_summary(context, model, why), progress):
         cache = jax.block_until_ready(fit(model, context))
-    support = jax.jit(Support.of)(context, margin).including(starts)
+    support = _support(context, margin).including(starts)
     num_rows = max(len(starts), context.num_rows)
     return env, WorldModelParams(
         cache=cache,
@@ -128,6 +128,11 @@ def condition(
         uncertainty_penalty=jnp.float32(uncertainty_penalty),
         max_steps_in_episode=max_steps,
     )
+
+
+@jax.jit
+def _support(context: Context, margin: jax.Array | float) -> Support:
+    return Support.of(context, margin)
 
 
 def fit(model: WorldModel[Any], context: Context) -> Any:

@@ -73,11 +73,14 @@ def condition_worlds(
         fit(env.model, dataclasses.replace(context, mask=mask))
         for mask in SubContexts(env.model, num_worlds, fraction, seed).masks(context)
     ]
-    members = jax.jit(lambda *caches: jax.tree.map(lambda *x: jnp.stack(x), *caches))(
-        *caches
-    )
+    members = _stacked(*caches)
     fields = {name: getattr(params, name) for name in params.__dataclass_fields__}
     return env, WorldsParams(**fields, members=members)
+
+
+@jax.jit
+def _stacked(*caches: Any) -> Any:
+    return jax.tree.map(lambda *x: jnp.stack(x), *caches)
 
 
 def draw_world(
