@@ -31,6 +31,7 @@ from jaxrl_se.defaults import Budget
 from jaxrl_se.evaluation import Episodes, evaluate
 from jaxrl_se.evolution import EvolutionResult, evolve
 from jaxrl_se.export import export_policy, policy_function
+from jaxrl_se.family import member
 from jaxrl_se.ferreira_es import FerreiraES
 from jaxrl_se.flat_policies import FlatPolicy
 from jaxrl_se.from_log import LogConfig, LogEvolutionResult, evolve_from_log
@@ -139,6 +140,7 @@ __all__ = [
     "load",
     "load_agent",
     "load_state",
+    "member",
     "policy_function",
     "read_card",
     "report",
