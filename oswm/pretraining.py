@@ -180,7 +180,7 @@ def _run(
     calls = num_steps // STEPS_PER_CALL
     every = max(1, calls // _CHECKPOINTS)
     between = every * _CHECKPOINTS // _VALIDATIONS
-    clock = _Clock(num_steps, int(state.step), say)
+    clock = Clock(num_steps, int(state.step), say)
     for call in range(int(state.step) // STEPS_PER_CALL + 1, calls + 1):
         state, losses = advance(state)
         _check_finite(state)
@@ -200,7 +200,7 @@ def _run(
     return state, rows[-1]
 
 
-class _Clock:
+class Clock:
     """Says where a run is, every ten seconds and when asked to.
 
     Args:

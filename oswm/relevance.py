@@ -20,10 +20,12 @@ import jax.numpy as jnp
 
 from jaxrl_runs import values
 from jaxrl_runs.values import INDEX, MANY, RATE, setting
+from oswm.kernel_guess import KernelGuess, describe
 from oswm.linalg import inverse_factor, matmul
 
 _LARGEST_LOG_CHANGE = 5.0
-_FIRST_NOISE, _LEAST_NOISE, _LARGEST_NOISE = 1e-2, 1e-5, 1e2
+FIRST_NOISE = 1e-2
+_LEAST_NOISE, _LARGEST_NOISE = 1e-5, 1e2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,11 +36,14 @@ class RelevanceSearch:
         num_steps: Steps of Adam.
         num_rows: Rows of the context that are looked at, at most.
         learning_rate: Of Adam, in natural logarithms of relevances.
+        guess: A network that says where to start, `oswm.load_guess()`; without one the
+            climb starts from one length scale for all inputs.
     """
 
     num_steps: int = setting(30, INDEX)
     num_rows: int = setting(192, MANY)
     learning_rate: float = setting(0.15, RATE)
+    guess: KernelGuess | None = None
 
     def __post_init__(self):
         values.check(self)
@@ -68,13 +73,34 @@ class RelevanceSearch:
         """
         rows = choose_rows(mask, min(self.num_rows, len(mask)))
         inputs, basis, targets, mask = (x[rows] for x in (inputs, basis, targets, mask))
-        flat = _Flattened.of(basis, targets, mask)
+        flat = Flattened.of(basis, targets, mask)
+        place = self.climb(inputs, flat, start, additive)
+        return (start > 0) * jnp.exp(place[:-1])
+
+    def climb(
+        self,
+        inputs: jax.Array,
+        flat: Flattened,
+        start: jax.Array,
+        additive: jax.Array | None = None,
+    ) -> jax.Array:
+        """Logarithms of relevances, then of the noise over the kernel's, [D + 1].
+
+        Args:
+            inputs: Of all rows that are looked at, [N, D].
+            flat: What the polynomial leaves of them.
+            start: As above, like the next.
+            additive: Likewise.
+        """
         is_used = (start > 0).astype(inputs.dtype)
         start_log = jnp.log(jnp.where(start > 0, start, 1.0))
+        place = jnp.append(start_log, jnp.log(FIRST_NOISE))
+        if self.guess is not None:
+            place = make_guess(self.guess, inputs, flat, place, is_used, additive)
 
         def advance(index, carry):
             place, best, moments = carry
-            value, gradient = _likelihood(inputs, flat, place, is_used, additive)
+            value, gradient = likelihood(inputs, flat, place, is_used, additive)
             is_better = value > best[0]
             best = jax.tree.map(
                 lambda new, old: jnp.where(is_better, new, old), (value, place), best
@@ -89,10 +115,27 @@ class RelevanceSearch:
             noise = jnp.clip(place[-1], jnp.log(_LEAST_NOISE), jnp.log(_LARGEST_NOISE))
             return jnp.append(relevance, noise), best, moments
 
-        place = jnp.append(start_log, jnp.log(_FIRST_NOISE))
         carry = place, (-jnp.inf, place), (jnp.zeros_like(place),) * 2
         _, (_, best), _ = jax.lax.fori_loop(0, self.num_steps, advance, carry)
-        return is_used * jnp.exp(best[:-1])
+        return best
+
+
+def make_guess(guess, inputs, flat: Flattened, start, is_used, additive) -> jax.Array:
+    """Where a network would go from `start` [D + 1]; see `RelevanceSearch.climb`."""
+    about = describe(inputs, flat.targets, flat.mask, flat.num_free)
+    rate = per_row(flat)
+
+    def at(place):
+        value, slope = likelihood(inputs, flat, place, is_used, additive)
+        return rate * value, rate * slope
+
+    return guess(at, start, is_used, about)
+
+
+def per_row(flat: Flattened) -> jax.Array:
+    """What makes a likelihood that of a row and a target."""
+    num_asked = jnp.sum(jnp.sum(jnp.square(flat.targets), axis=0) > 0)
+    return 1.0 / (jnp.maximum(num_asked, 1) * flat.num_free)
 
 
 def choose_rows(mask: jax.Array, number: int) -> jax.Array:
@@ -103,29 +146,33 @@ def choose_rows(mask: jax.Array, number: int) -> jax.Array:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class _Flattened:
+class Flattened:
     """What a polynomial leaves.
 
     Attributes:
         targets: float32 [N, O].
         basis: Orthonormal, float32 [N, 1 + P]; 0 where features repeat each other.
+        half: From features to the basis, float32 [1 + P, 1 + P].
         mask: float32 [N].
         num_free: Rows in use minus those that the polynomial explains.
     """
 
     targets: jax.Array
     basis: jax.Array
+    half: jax.Array
     mask: jax.Array
     num_free: jax.Array
 
     @classmethod
-    def of(cls, features, targets, mask) -> _Flattened:
+    def of(cls, features: jax.Array, targets: jax.Array, mask: jax.Array) -> Flattened:
+        """From features [N, 1 + P] and targets [N, O], 0 in rows not in use."""
         gram = matmul(features.T, features)
         gram = gram + 1e-5 * jnp.sum(mask) * jnp.eye(len(gram))
-        basis = matmul(features, inverse_factor(gram).T)
+        half = inverse_factor(gram)
+        basis = matmul(features, half.T)
         targets = targets - matmul(basis, matmul(basis.T, targets))
         num_free = jnp.sum(mask) - jnp.sum(jnp.square(basis))
-        return cls(targets, basis, mask, jnp.maximum(num_free, 1.0))
+        return cls(targets, basis, half, mask, jnp.maximum(num_free, 1.0))
 
     def project(self, matrix: jax.Array) -> jax.Array:
         """Both sides of a symmetric matrix [N, N], rid of the basis."""
@@ -153,7 +200,7 @@ def kernel_matrix(
     return joint + additive * (each - joint)
 
 
-def _likelihood(inputs, flat: _Flattened, place, is_used, additive):
+def likelihood(inputs, flat: Flattened, place, is_used, additive):
     """Log marginal likelihood, up to a constant, and its gradient at `place`."""
     noise = jnp.exp(place[-1])
     outer = flat.mask[:, None] * flat.mask

@@ -2,6 +2,9 @@
 
 The run is `oswm.pretraining`'s: what its folder holds is said there. --resume goes on
 from the newest checkpoint, bit by bit; `oswm.load_model(DIR)` reads the result.
+
+With --preset kernels it trains the network that guesses how much inputs matter to
+kernels, `oswm.kernel_pretraining`'s; `oswm.load_guess(DIR)` reads that.
 """
 
 from __future__ import annotations
@@ -34,11 +37,12 @@ _SIZES: dict[str, dict[str, Any]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Train a world model on synthetic tasks."""
+    """Train a world model, or a guess of kernels, on synthetic tasks."""
 
     out: Annotated[Path, tyro.conf.arg(help="folder of the run")]
     preset: Annotated[
-        Literal["tiny", "small", "large"], tyro.conf.arg(help="sizes and settings")
+        Literal["tiny", "small", "large", "kernels"],
+        tyro.conf.arg(help="sizes and settings of a world model; or kernels"),
     ] = "small"
     minutes: Annotated[
         float, tyro.conf.arg(help="how long to train, turned into a number of steps")
@@ -92,18 +96,27 @@ def main() -> None:
     options = tyro.cli(Options, description=__doc__)
     set_flags()
     from jaxrl_runs.commands import run_command
+    from oswm.kernel_pretraining import pretrain_guess
+    from oswm.kernel_training import GuessTraining
     from oswm.pretraining import pretrain
 
     def train() -> None:
-        pretrain(
-            options.out,
-            config_of(options),
-            steps=options.steps,
-            minutes=options.minutes,
-            num_validation=options.num_validation,
-            resume=options.resume,
-            about={"trained_with": f"python -m oswm.train --preset {options.preset}"},
-        )
+        command = f"python -m oswm.train --preset {options.preset}"
+        settings: dict[str, Any] = {
+            "steps": options.steps,
+            "minutes": options.minutes,
+            "num_validation": options.num_validation,
+            "resume": options.resume,
+            "about": {
+                "trained_with": f"python -m oswm.train --preset {options.preset}"
+            },
+        }
+        if options.preset == "kernels":
+            config = GuessTraining(seed=options.seed)
+            pretrain_guess(options.out, config, **settings)
+            print(f"trained: oswm.load_guess({str(options.out)!r})")
+            return
+        pretrain(options.out, config_of(options), **settings)
         print(f"trained: oswm.load_model({str(options.out)!r})")
 
     run_command(train)

@@ -10,7 +10,7 @@ import pytest
 import envs
 import oswm
 from oswm.conditioning import fit
-from oswm.relevance import RelevanceSearch, _Flattened, _likelihood
+from oswm.relevance import Flattened, RelevanceSearch, likelihood
 
 NUM_ROWS = 96
 
@@ -46,9 +46,9 @@ def flattened(rows):
 def test_the_gradient_is_that_of_the_likelihood(rows, share):
     inputs, basis, targets, mask = flattened(rows)
     additive = None if share is None else jnp.float32(share)
-    flat = _Flattened.of(basis, targets, mask)
+    flat = Flattened.of(basis, targets, mask)
     used = jnp.ones(6).at[4].set(0.0)
-    value = jax.jit(lambda place: _likelihood(inputs, flat, place, used, additive))
+    value = jax.jit(lambda place: likelihood(inputs, flat, place, used, additive))
     place = jnp.array([0.1, -0.4, -0.6, -0.9, 0.0, -0.8, -3.0])
     _, gradient = value(place)
     assert gradient[4] == 0
