@@ -64,13 +64,11 @@ def scrambled():
     weights = init_guess(jax.random.key(0), TINY)
     leaves, tree = jax.tree.flatten(weights)
     keys = jax.random.split(jax.random.key(1), len(leaves))
-    return jax.tree.unflatten(
-        tree,
-        [
-            x + 0.2 * jax.random.normal(k, x.shape)
-            for x, k in zip(leaves, keys, strict=True)
-        ],
-    )
+    moved = [
+        x + 0.2 * jax.random.normal(key, x.shape)
+        for x, key in zip(leaves, keys, strict=True)
+    ]
+    return jax.tree.unflatten(tree, moved)
 
 
 @functools.partial(jax.jit, static_argnums=1)
