@@ -107,9 +107,7 @@ def main() -> None:
             "minutes": options.minutes,
             "num_validation": options.num_validation,
             "resume": options.resume,
-            "about": {
-                "trained_with": f"python -m oswm.train --preset {options.preset}"
-            },
+            "about": {"trained_with": command},
         }
         if options.preset == "kernels":
             config = GuessTraining(seed=options.seed)
