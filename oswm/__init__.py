@@ -16,11 +16,13 @@ from oswm.environment import WorldModelEnv, WorldModelParams
 from oswm.evolvable import EvolvableEnv, evolvable
 from oswm.fast_kernel_ridge import FastKernelRidge
 from oswm.inputs import read_log
+from oswm.kernel_guess import KernelGuess, load_guess
 from oswm.kernel_ridge import KernelRidge
 from oswm.mlp_ensemble import MLPEnsemble
 from oswm.model import TransformerModel
 from oswm.nearest_neighbours import NearestNeighbours
 from oswm.planning import CrossEntropyPlanner
+from oswm.relevance import RelevanceSearch
 from oswm.selection import LeaveOneOut
 from oswm.sub_contexts import SubContexts
 from oswm.weights import load_model, read_card
@@ -32,12 +34,14 @@ __all__ = [
     "CrossEntropyPlanner",
     "EvolvableEnv",
     "FastKernelRidge",
+    "KernelGuess",
     "KernelRidge",
     "LeaveOneOut",
     "MLPEnsemble",
     "NearestNeighbours",
     "Persistence",
     "Prediction",
+    "RelevanceSearch",
     "Ridge",
     "SubContexts",
     "TransformerModel",
@@ -49,6 +53,7 @@ __all__ = [
     "condition_worlds",
     "draw_world",
     "evolvable",
+    "load_guess",
     "load_model",
     "read_card",
     "read_log",

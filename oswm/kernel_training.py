@@ -286,7 +286,11 @@ def make_learn(
     optimizer = make_optimizer(config, num_steps)
 
     def batch_loss(weights, lessons):
-        each = jax.lax.map(lambda lesson: loss_of(weights, lesson, config), lessons)
+        # One after the other while a core is all there is, else side by side.
+        size = None if jax.default_backend() == "cpu" else config.batch_size
+        each = jax.lax.map(
+            lambda lesson: loss_of(weights, lesson, config), lessons, batch_size=size
+        )
         return jnp.mean(each)
 
     def step(state, keys_and_tasks):

@@ -40,7 +40,8 @@ class Options:
     Attributes:
       parts: What to measure.
       tasks: On which tasks; Reacher-v5 needs the extra "mujoco".
-      models: World models of part (a) and of agents.
+      models: World models of part (a) and of agents; those that are not in the tables
+        by default are held-out tasks' too.
       contexts: Contexts per task and kind in part (a).
       kinds: Policies of the contexts' rows in part (a).
       asked: Policies of the rows that are predicted in part (a).
@@ -118,6 +119,10 @@ def run(options: Options) -> None:
     print(f"results in {out}")
 
 
+def _others(models: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for name in models if name in OTHER_MODELS)
+
+
 def own_transitions(options: Options, context: Path, queries: Path) -> dict[str, Any]:
     """Part (a) for files of the user's own."""
     rows, asked = Transitions.load(context), Transitions.load(queries)
@@ -151,7 +156,7 @@ def all_tasks(options: Options, folder: RunFolder, cells: Cells) -> dict[str, An
                 f"held-out/{number}/{model}",
                 lambda model=model: held_out.measure(model, number),
             )
-            for model in held_out.MODELS
+            for model in (*held_out.MODELS, *_others(options.models))
         }
         summary["held_out"] = held_out.print_table(errors)
     for name in options.tasks:
