@@ -171,7 +171,7 @@ def describe(
         num_free: Rows in use minus those that the polynomial explains.
     """
     number = jnp.maximum(jnp.sum(mask), 1.0)
-    tails = jnp.sum(jnp.square(jnp.square(inputs)), axis=0) / number
+    tails = jnp.sum(mask[:, None] * inputs**4, axis=0) / number
     power = jnp.sum(jnp.square(targets), axis=0) / number
     asked = power > 0
     left = jnp.sum(jnp.where(asked, jnp.log(power + 1e-9), 0.0))

@@ -160,14 +160,50 @@ def test_held_out_rows_are_predicted_as_by_the_exact_solution():
 def test_lessons_ask_for_what_varies_and_show_it_at_the_front():
     tasks = draw_tasks(jax.random.key(0), 12, 64, 8)
     keys = jax.random.split(jax.random.key(1), 12)
-    found = jax.vmap(make_lesson, (0, 0, None))(keys, tasks, 48)
-    assert found.inputs.shape == (12, 48, 24) and found.queries.shape == (12, 8, 24)
+    make = jax.jit(jax.vmap(lambda key, task: make_lesson(key, task, 48)))
+    found = make(keys, tasks)
+    assert found.inputs.shape == (12, 48, 24) and found.queries.shape == (12, 72, 24)
+    assert (found.mask.sum(1) == 48).all() and (found.query_mask.sum(1) == 24).all()
     num_inputs = (found.start > 0).sum(1)
-    assert set(num_inputs.tolist()) <= {9, 12}  # Reward's has the next state too.
+    assert set(num_inputs.tolist()) <= {9, 15}  # Reward's has the next state too.
     assert ((jnp.arange(24) < num_inputs[:, None]) == (found.start > 0)).all()
     asked = jnp.any(found.targets != 0, axis=1)
     assert set(asked.sum(1).tolist()) == {1, 6}
     assert (found.start == found.start.max(1, keepdims=True))[found.start > 0].all()
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def errors_of(guess, lessons):
+    """Of the guess alone, and of the best single length scale in hindsight, [K, O]."""
+
+    def one(task):
+        flat = Flattened.of(task.basis, task.targets, task.mask)
+        place = RelevanceSearch(0, guess=guess).climb(task.inputs, flat, task.start)
+        tried = jnp.stack(
+            [
+                jnp.full(len(place), log_scale).at[-1].set(noise)
+                for log_scale in (-2.0, -1.0, 0.0)
+                for noise in (-7.0, -3.0)
+            ]
+        )
+        single = jax.lax.map(lambda place: held_out_errors(task, flat, place), tried)
+        return held_out_errors(task, flat, place), jnp.min(single, axis=0)
+
+    return jax.lax.map(one, lessons)
+
+
+def test_the_shipped_guess_beats_one_length_scale_on_tasks_it_has_not_seen():
+    """Lines, but for a sine of one of nine inputs; a guess takes four looks."""
+    tasks = draw_tasks(jax.random.key(7), 12, 96, 32)
+    keys = jax.random.split(jax.random.key(8), 12)
+    make = jax.jit(jax.vmap(lambda key, task: make_lesson(key, task, 80)))
+    lessons = make(keys, tasks)
+    guessed, single = (np.asarray(x) for x in errors_of(load_guess(), lessons))
+    is_bent = np.zeros_like(guessed, bool)
+    is_bent[:, 0] = np.any(np.asarray(lessons.targets)[:, :, 0] != 0, axis=1)
+    assert is_bent.sum() > 3
+    ratio = np.exp(np.mean(np.log(guessed[is_bent] / single[is_bent])))
+    assert ratio < 0.5
 
 
 def test_a_run_learns_resumes_and_is_read(tmp_path):
