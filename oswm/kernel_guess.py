@@ -55,7 +55,7 @@ class GuessConfig:
 
     width: int = setting(32, MANY)
     num_heads: int = setting(4, MANY)
-    num_rounds: int = setting(4, MANY)
+    num_rounds: int = setting(3, MANY)
 
     def __post_init__(self):
         values.check(self)

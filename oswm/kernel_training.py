@@ -62,7 +62,7 @@ class GuessTraining:
     num_context: int = setting(256, MANY)
     num_rows: int = setting(128, MANY)
     num_query: int = setting(64, MANY)
-    learning_rate: float = setting(4e-3, RATE)
+    learning_rate: float = setting(2e-3, RATE)
     held_out_weight: float = setting(1.0, Number(at_least=0.0))
     seed: int = setting(0, SEED)
 

@@ -6,7 +6,8 @@ python -m benchmarks.oswm --context mine.npz --queries held_out.npz
 (a) one-step errors, roll-outs and calibration; (b) the real return of agents that are
 trained in the model of 1,000 transitions and see the real task only to be tested, at
 the end of training, with one context and one agent per seed; (c) speed; and
-errors on synthetic tasks that are held out from training. With --context
+errors on synthetic tasks that are held out from training (of single kernels with
+"--parts kernels"). With --context
 and --queries, both written by `envs.Transitions.save`, only (a), on these.
 """
 
@@ -19,7 +20,15 @@ from typing import Any, Literal
 
 import tyro
 
-from benchmarks.oswm import agents, evolved, held_out, one_step, pictures, speed
+from benchmarks.oswm import (
+    agents,
+    evolved,
+    held_out,
+    kernels,
+    one_step,
+    pictures,
+    speed,
+)
 from benchmarks.oswm.data import Data
 from benchmarks.oswm.models import MODELS, OTHER_MODELS
 from benchmarks.oswm.tasks import KINDS, TASKS
@@ -29,7 +38,14 @@ from envs import Transitions
 from jaxrl_runs.run_folder import RunFolder, next_run_folder
 
 Part = Literal[
-    "one-step", "held-out", "agents", "planning", "speed", "evolved", "pictures"
+    "one-step",
+    "held-out",
+    "kernels",
+    "agents",
+    "planning",
+    "speed",
+    "evolved",
+    "pictures",
 ]
 
 
@@ -159,6 +175,11 @@ def all_tasks(options: Options, folder: RunFolder, cells: Cells) -> dict[str, An
             for model in (*held_out.MODELS, *_others(options.models))
         }
         summary["held_out"] = held_out.print_table(errors)
+    if "kernels" in options.parts:
+        number = options.synthetic
+        summary["kernels"] = kernels.print_table(
+            cells.fill(f"kernels/{number}", lambda: kernels.measure(number))
+        )
     for name in options.tasks:
         task = TASKS[name]
         if not task.is_jax and importlib.util.find_spec("mujoco") is None:
