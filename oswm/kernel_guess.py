@@ -16,7 +16,7 @@ import hashlib
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax
@@ -36,7 +36,7 @@ from jaxrl_runs.weight_files import (
 FORMAT_VERSION = 1
 SHIPPED = Path(__file__).parent / "pretrained" / "kernels.npz"
 NUM_COLUMN_FEATURES, NUM_SHARED_FEATURES = 4, 6
-_LEAST_NOISE, _LARGEST_NOISE = 1e-5, 1e2
+_LEAST_NOISE, _LARGEST_NOISE = 1e-4, 1e2  # Smaller ones are rounding, in float32.
 _LARGEST_LOG_CHANGE = 6.0
 _LARGEST_MOVE = 3.0  # Of a round, in natural logarithms.
 # From place [D + 1] to the log marginal likelihood and its gradient.
@@ -103,40 +103,54 @@ class Round(nn.Module):
         return hidden, _LARGEST_MOVE * jnp.tanh(move / _LARGEST_MOVE)
 
 
-class GuessNetwork(nn.Module):
-    """All rounds."""
+class Path(NamedTuple):
+    """Where R rounds go, and what is met there.
 
-    config: GuessConfig
+    Attributes:
+        places: Logarithms of relevances, then of the noise, [R + 1, D + 1]; first the
+            start.
+        values: Log marginal likelihood at all but the last, [R].
+        slopes: Its gradient, [R, D + 1].
+    """
 
-    def setup(self):
-        """Rounds have weights of their own."""
-        self.rounds = [Round(self.config) for _ in range(self.config.num_rounds)]
+    places: jax.Array
+    values: jax.Array
+    slopes: jax.Array
 
-    def __call__(
-        self,
-        likelihood: Likelihood,
-        start: jax.Array,
-        used: jax.Array,
-        about: tuple[jax.Array, jax.Array],
-    ) -> list[tuple[jax.Array, jax.Array, jax.Array]]:
-        """Places, and the likelihood there with its gradient; the last one's are 0.
 
-        Args:
-            likelihood: Per row in use and target.
-            start: Logarithms of relevances, then of the noise, [D + 1].
-            used: 1 for inputs that the kernel sees, [D].
-            about: What is known of each input, [D, 1], and of the context, [3].
-        """
-        place, path = start, []
-        hidden = jnp.zeros((len(used), self.config.width))
-        for one_round in self.rounds:
-            value, slope = jax.lax.stop_gradient(likelihood(place))
-            path.append((place, value, slope))
-            columns, shared = _features(place, start, value, slope, used, about)
-            hidden, move = one_round(hidden, columns, shared, used)
-            place = _within(place + move, start)
-        path.append((place, jnp.zeros(()), jnp.zeros_like(place)))
-        return path
+def walk(
+    weights: Any,
+    config: GuessConfig,
+    likelihood: Likelihood,
+    start: jax.Array,
+    used: jax.Array,
+    about: tuple[jax.Array, jax.Array],
+) -> Path:
+    """All rounds; the likelihood is a constant to derivatives.
+
+    Args:
+        weights: Of `init_guess`.
+        config: Sizes.
+        likelihood: Per row in use and target.
+        start: A place, [D + 1].
+        used: 1 for inputs that the kernel sees, [D].
+        about: What `describe` says.
+    """
+
+    def one_round(carry, weights):
+        hidden, place = carry
+        value, slope = jax.lax.stop_gradient(likelihood(place))
+        columns, shared = _features(place, start, value, slope, used, about)
+        hidden, move = Round(config).apply(
+            {"params": weights}, hidden, columns, shared, used
+        )
+        place = _within(place + move, start)
+        return (hidden, place), (place, value, slope)
+
+    hidden = jnp.zeros((len(used), config.width))
+    weights = jax.tree.map(jnp.asarray, weights)
+    _, (places, values, slopes) = jax.lax.scan(one_round, (hidden, start), weights)
+    return Path(jnp.concatenate([start[None], places]), values, slopes)
 
 
 def _features(place, start, value, slope, used, about):
@@ -182,14 +196,19 @@ def describe(
 
 @functools.partial(jax.jit, static_argnums=1)
 def init_guess(key: jax.Array, config: GuessConfig) -> dict:
-    """Weights before any training: the guess is where it starts."""
+    """Weights before any training: the guess is where it starts.
 
-    def flat(place):
-        return jnp.zeros(()), jnp.zeros_like(place)
+    Returns:
+        Those of `Round` with a leading axis of rounds, which have weights of their own.
+    """
+    columns = jnp.zeros((2, NUM_COLUMN_FEATURES))
+    hidden = jnp.zeros((2, config.width))
+    shared = jnp.zeros(NUM_SHARED_FEATURES)
 
-    about = jnp.zeros((2, 1)), jnp.zeros(NUM_SHARED_FEATURES - 3)
-    variables = GuessNetwork(config).init(key, flat, jnp.zeros(3), jnp.ones(2), about)
-    return cast(dict, variables["params"])
+    def one_round(key):
+        return Round(config).init(key, hidden, columns, shared, jnp.ones(2))["params"]
+
+    return cast(dict, jax.vmap(one_round)(jax.random.split(key, config.num_rounds)))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -223,15 +242,9 @@ class KernelGuess:
         return hash((self.digest, self.config))
 
     def __call__(self, likelihood, start, used, about) -> jax.Array:
-        """The place [D + 1] after the last round; arguments as in `GuessNetwork`."""
-        path = GuessNetwork(self.config).apply(
-            {"params": jax.tree.map(jnp.asarray, self.weights)},
-            likelihood,
-            start,
-            used,
-            about,
-        )
-        return cast(list, path)[-1][0]
+        """The place [D + 1] after the last round; arguments as in `walk`."""
+        path = walk(self.weights, self.config, likelihood, start, used, about)
+        return path.places[-1]
 
 
 def save_guess(path: str | Path, guess: KernelGuess, card: dict) -> Path:

@@ -26,7 +26,7 @@ from jaxrl_runs import values
 from jaxrl_runs.values import MANY, RATE, SEED, Number, seed_key, setting
 from oswm.context import Context, Scale
 from oswm.features import pairs
-from oswm.kernel_guess import GuessConfig, GuessNetwork, describe, init_guess
+from oswm.kernel_guess import GuessConfig, describe, init_guess, walk
 from oswm.linalg import matmul
 from oswm.prior.dataset import Dataset
 from oswm.prior.default import draw_batch
@@ -35,6 +35,7 @@ from oswm.relevance import FIRST_NOISE, Flattened, choose_rows, likelihood, per_
 NUM_INPUTS = 24  # Most that a lesson shows; the first ones in use.
 _NUM_MULTIPLIED = 8  # Of them, in products; a quadratic basis stays small.
 _LEAST_SQUARE = 1e-11  # Of a standardised target; float32 has no more digits.
+_LARGEST_SLOPE = 1.0  # Natural logarithms per row, of one of an input.
 _STARTS = 0.25, 4.0  # Length scales, in units of the root of the number of inputs.
 
 
@@ -212,24 +213,32 @@ def loss_of(weights: dict, lesson: Lesson, config: GuessTraining) -> jax.Array:
     log_start = jnp.log(jnp.where(used > 0, lesson.start, 1.0))
     start = jnp.append(log_start, jnp.log(FIRST_NOISE))
     about = describe(lesson.inputs, flat.targets, lesson.mask, flat.num_free)
-    path = GuessNetwork(config.network).apply(
-        {"params": weights}, at, start, used, about
-    )
-    path = cast(list, path)
-    last = path[-1][0]
-    path[-1] = last, *jax.lax.stop_gradient(at(last))
-    # Its value is the likelihood's, its gradient the one that is written out.
-    values = [
-        value + jnp.sum(slope * (place - jax.lax.stop_gradient(place)))
-        for place, value, slope in path[1:]
-    ]
-    likelihoods = 0.25 * sum(values[:-1]) / max(len(values) - 1, 1) + values[-1]
-    error = held_out_errors(lesson, flat, last)
-    error = 0.5 * jnp.sum(asked * jnp.log(error + _LEAST_SQUARE)) / number
-    error = jnp.where(jnp.sum(lesson.query_mask) > 0, error, 0.0)
+    path = walk(weights, config.network, at, start, used, about)
+    last = path.places[-1]
+    met = jax.lax.stop_gradient(at(last))
+    values = jax.vmap(_along)(path.places[1:-1], path.values[1:], path.slopes[1:])
+    likelihoods = 0.25 * jnp.sum(values) / max(len(values), 1) + _along(last, *met)
+
+    def log_error(place):
+        error = held_out_errors(lesson, flat, place) + _LEAST_SQUARE
+        return 0.5 * jnp.sum(asked * jnp.log(error)) / number
+
+    value, slope = jax.value_and_grad(log_error)(jax.lax.stop_gradient(last))
+    is_held_out = jnp.sum(lesson.query_mask) > 0
+    error = jnp.where(is_held_out, _along(last, value, slope), 0.0)
     loss = config.held_out_weight * error - likelihoods
     is_one = jnp.any(asked) & (jnp.sum(lesson.mask) > 8)
     return jnp.where(is_one & jnp.isfinite(loss), loss, 0.0)
+
+
+def _along(place: jax.Array, value: jax.Array, slope: jax.Array) -> jax.Array:
+    """`value`, whose gradient is a slope that was computed beside it.
+
+    Where a matrix is close to singular a slope may be anything: it is cut off.
+    """
+    value, slope, fixed = jax.lax.stop_gradient((value, slope, place))
+    slope = jnp.clip(jnp.nan_to_num(slope), -_LARGEST_SLOPE, _LARGEST_SLOPE)
+    return value + jnp.sum(slope * (place - fixed))
 
 
 @struct.dataclass

@@ -42,20 +42,9 @@ def lesson(seed=0):
     known, asked = slice(NUM_ROWS), slice(NUM_ROWS, None)
     query_mask = np.ones(NUM_QUERIES, np.float32)
     query_mask[-1] = 0
-    return jax.tree.map(
-        jnp.asarray,
-        Lesson(
-            inputs[known],
-            basis[known],
-            targets[known],
-            mask,
-            inputs[asked],
-            basis[asked],
-            targets[asked],
-            query_mask,
-            start,
-        ),
-    )
+    arrays = [inputs[known], basis[known], targets[known], mask]
+    arrays += [inputs[asked], basis[asked], targets[asked], query_mask, start]
+    return Lesson(*map(jnp.asarray, arrays))
 
 
 @functools.cache
