@@ -278,6 +278,7 @@ def start(config: GuessTraining, num_steps: int) -> GuessState:
     return GuessState(weights, optimizer, jnp.int32(0))
 
 
+@functools.cache
 def make_learn(
     config: GuessTraining, num_steps: int
 ) -> Callable[[GuessState, Dataset, jax.Array], tuple[GuessState, jax.Array]]:
