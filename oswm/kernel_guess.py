@@ -103,7 +103,7 @@ class Round(nn.Module):
         return hidden, _LARGEST_MOVE * jnp.tanh(move / _LARGEST_MOVE)
 
 
-class Path(NamedTuple):
+class Walk(NamedTuple):
     """Where R rounds go, and what is met there.
 
     Attributes:
@@ -125,7 +125,7 @@ def walk(
     start: jax.Array,
     used: jax.Array,
     about: tuple[jax.Array, jax.Array],
-) -> Path:
+) -> Walk:
     """All rounds; the likelihood is a constant to derivatives.
 
     Args:
@@ -150,7 +150,7 @@ def walk(
     hidden = jnp.zeros((len(used), config.width))
     weights = jax.tree.map(jnp.asarray, weights)
     _, (places, values, slopes) = jax.lax.scan(one_round, (hidden, start), weights)
-    return Path(jnp.concatenate([start[None], places]), values, slopes)
+    return Walk(jnp.concatenate([start[None], places]), values, slopes)
 
 
 def _features(place, start, value, slope, used, about):
