@@ -33,11 +33,11 @@ class RelevanceSearch:
     """Settings of the climb.
 
     Attributes:
-        num_steps: Steps of Adam.
+        num_steps: Steps of Adam; 0 takes the guess as it is.
         num_rows: Rows of the context that are looked at, at most.
         learning_rate: Of Adam, in natural logarithms of relevances.
-        guess: A network that says where to start, `oswm.load_guess()`; without one the
-            climb starts from one length scale for all inputs.
+        guess: A network that says where to start, `oswm.load_guess()`, as good as 30
+            steps; without one the climb starts from one length scale for all inputs.
     """
 
     num_steps: int = setting(30, INDEX)

@@ -9,7 +9,7 @@ from oswm.conditioning import default_model
 
 BASELINES = ("persistence", "ridge", "quadratic_ridge", "kernel_ridge", "knn")
 MODELS = ("oswm", *BASELINES, "mlp_ensemble")
-# Not in the tables by default: length scales per input, climbed to or guessed first, in
+# Not in the tables by default: length scales per input, climbed to or guessed, in
 # kernel ridge alone, on few shared landmarks, and under the shipped transformer.
 OTHER_MODELS = (
     "kernel_ridge_ard",
@@ -18,7 +18,6 @@ OTHER_MODELS = (
     "fast_kernel_ridge_guess",
     "oswm_ard",
 )
-_GUESSED_STEPS = 5  # Of a climb that starts from a guess.
 
 
 def make_model(name: str) -> Any:
@@ -40,7 +39,7 @@ def make_model(name: str) -> Any:
 
 
 def _guessed() -> oswm.RelevanceSearch:
-    return oswm.RelevanceSearch(_GUESSED_STEPS, guess=oswm.load_guess())
+    return oswm.RelevanceSearch(0, guess=oswm.load_guess())
 
 
 def _transformer_on_ard() -> oswm.TransformerModel:
