@@ -44,7 +44,7 @@ from jaxrl_se.outcome import Confirmation
 from jaxrl_se.probing import Probe
 from jaxrl_se.unseen import play_with_unseen
 from oswm.closed_form import Cache
-from oswm.conditioning import MODEL, check_starts
+from oswm.conditioning import FEW_STARTS, MODEL, check_starts, first_rows
 
 _OUTSIDE = 1_000_003  # Purpose of a key that evolution has not.
 _STARTS = 512
@@ -65,7 +65,9 @@ class LogConfig:
       fraction: Share of the rows in each part.
       uncertainty_penalty: See `oswm.condition`.
       sample: See `oswm.condition`.
-      initial_obs: See `oswm.condition`.
+      initial_obs: See `oswm.condition`; by default "starts" where the log holds at least
+        ten, else "both": what is evolved has to do from where episodes start, and a few
+        starts alone show little.
       fitness_episodes: Episodes in a model by which a candidate is scored.
       model_steps: Steps in the models that the evolution may take, about.
       with_agents: Whether the search goes on scored by agents that train. None: where
@@ -267,10 +269,13 @@ def world_of(
     progress: bool | None = None,
 ) -> tuple[Any, Any]:
     """World models of a log, a gymnax pair."""
+    initial_obs = config.initial_obs
+    if initial_obs is None and len(first_rows(rows)) < FEW_STARTS:
+        initial_obs = "both"
     settings = {
         "model": config.model,
         "max_steps": max_steps,
-        "initial_obs": config.initial_obs,
+        "initial_obs": initial_obs,
         "uncertainty_penalty": config.uncertainty_penalty,
         "sample": config.sample,
         "progress": progress,
