@@ -25,6 +25,7 @@ from jaxrl_runs import values
 from jaxrl_runs.values import COUNT, MANY, RATE, Function, Like, as_key, setting
 from jaxrl_se.config import SyntheticConfig
 from jaxrl_se.networks import MLP
+from jaxrl_se.obs_ranges import to_unit
 from jaxrl_se.policies import HoldsPolicy, RandomPolicy
 from jaxrl_se.probing import range_of
 from jaxrl_se.synthetic_env import SyntheticEnv, SyntheticParams, bounded
@@ -125,14 +126,16 @@ def from_policy(
         )
     key_play, key_init, key_fit = jax.random.split(as_key(key), 3)
     obs, action = _demonstrations(policy, opened, key_play, config)
-    shape = dataclasses.replace(config.proxy, obs_range=range_of(obs))
-    env = shape.build(opened.spaces)
-    params = env.default_params.replace(obs_range=np.float32(shape.obs_range))
-    unit = _to_unit(obs, params.obs_range)
+    ranges = range_of(obs)
+    env = dataclasses.replace(config.proxy, obs_range=ranges).build(opened.spaces)
+    obs_range = np.asarray(ranges, np.float32)
+    params = dataclasses.replace(env.default_params, obs_range=obs_range)
+    unit = to_unit(params.obs_range, jnp.asarray(obs))
     network = env.networks()["reward"]
     start = network.init(key_init)
     weights = _fitted(network, opened.spaces, config, start, unit, action, key_fit)
-    return env, params.replace(weights=params.weights | {"reward": weights})
+    weights = params.weights | {"reward": weights}
+    return env, dataclasses.replace(params, weights=weights)
 
 
 @struct.dataclass
@@ -185,11 +188,6 @@ def _is_traceable(policy: Any, spaces: Spaces) -> bool:
 @jax.jit
 def _asked(policy: Any, obs: jax.Array) -> jax.Array:
     return jax.vmap(lambda one: policy(one, None))(obs)
-
-
-def _to_unit(obs: np.ndarray, ranges: Any) -> jax.Array:
-    low, high = np.asarray(ranges).T
-    return jnp.asarray((2 * obs - low - high) / (high - low), jnp.float32)
 
 
 def _fitted(
