@@ -258,7 +258,9 @@ def begun_from_agents(
     )
     second = _second(result, config, start, "from_agents", options)
     taken = with_steps(second.progress, Steps.of(confirmation.kind, rows))
-    return better(result, dataclasses.replace(second, progress=taken))
+    second = dataclasses.replace(second, progress=taken)
+    # Whoever learns slowly is helped by what follows.
+    return better(result, second, lambda each: each.overall)
 
 
 def gone_on(
@@ -399,10 +401,14 @@ def _result(run: Run, found: Probe | None, task_name: str) -> EvolutionResult:
     )
 
 
-def better(first: EvolutionResult, second: EvolutionResult) -> EvolutionResult:
-    """The better one of two attempts, with the steps of both."""
-    means = [result.confirmation.mean for result in (first, second)]  # type: ignore
-    kept, other = (second, first) if means[1] > means[0] else (first, second)
+def better(
+    first: EvolutionResult,
+    second: EvolutionResult,
+    by: Callable[[Any], float] = lambda confirmation: confirmation.mean,
+) -> EvolutionResult:
+    """The better one of two attempts by their confirmations, with the steps of both."""
+    scores = [by(result.confirmation) for result in (first, second)]
+    kept, other = (second, first) if scores[1] > scores[0] else (first, second)
     return dataclasses.replace(
         kept, progress=with_steps(kept.progress, other.progress.steps)
     )

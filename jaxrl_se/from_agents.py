@@ -23,11 +23,12 @@ from jaxrl_se.outcome import Confirmation
 from jaxrl_se.rounds import whole_steps
 from jaxrl_se.training import train
 
-AGENT_STEPS, LEAST_STEPS = 50_000, 5_000  # of each agent in the task
+AGENT_STEPS, LEAST_STEPS = 50_000, 10_000  # of each agent in the task
 SHARE = 40  # An agent takes at most a fortieth of the steps that may be taken.
 EPISODES = 32
 MARGIN = 0.05  # Of the way from random to the agent's return, for it to count as ahead.
-STD = 0.05  # What is begun from is good already; more would lose it.
+# What is begun from is good already; more would lose it.
+STD, OBS_NOISE = 0.05, 0.05
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,8 +124,10 @@ def start_from(
     cloning = Cloning(proxy=shape, num_rows=rows)
     _, params = from_policy(learned.policy, task, key, cloning)
     ranges = tuple((float(low), float(high)) for low, high in params.obs_range)
+    response, *others = config.agents
     config = config.replace(
         proxy=dataclasses.replace(shape, obs_range=ranges),
+        agent=(dataclasses.replace(response, obs_noise=OBS_NOISE), *others),
         std=STD,
         restarts=0,
         max_steps=real_steps,
