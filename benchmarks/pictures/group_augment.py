@@ -43,21 +43,18 @@ from hardviews import (
     evaluate_encoder,
     read_pictures,
     train,
+    train_population,
 )
-from hardviews.group_augment import GROUPS
-from hardviews.population import train_population
 from jaxrl_runs.describe import describe
 from jaxrl_runs.run_folder import RunFolder, next_run_folder
 from jaxrl_runs.weight_files import write_text
 
 SPACE = finetune.SearchSpace(
-    (
-        *(finetune.Float(f"p_{group}", 0.0, 1.0) for group in GROUPS),
-        *(
-            finetune.Ordinal(f"n_{group}", tuple(range(1, len(names) + 1)))
-            for group, names in GROUPS.items()
-        ),
-        finetune.Ordinal("n_total", tuple(range(1, len(GROUPS) + 1))),
+    tuple(
+        finetune.Float(name, *values)
+        if name.startswith("p_")
+        else finetune.Ordinal(name, values)
+        for name, values in GroupAugment.space().items()
     )
 )
 # The default views as a configuration of the space would be no policy of it: there, a

@@ -56,7 +56,7 @@ class Sizes:
         num_seeds: Of the table.
         num_views: Views of a picture that the hardest two are taken from.
         curve_views: Further numbers of views, for the first method and seed.
-      curve_sizes: Further sides of the views, likewise.
+        curve_sizes: Further sides of the views, likewise.
         num_evaluations: Points of a learning curve.
     """
 
