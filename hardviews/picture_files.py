@@ -251,7 +251,7 @@ def _load(
                 "resize all to one side by size=32 (--size 32)"
             )
         images[row] = image
-    arrays = {f"{prefix}images": images}
+    arrays: Arrays = {f"{prefix}images": images}
     if names != [""]:
         counts = [len(classes.get(name, [])) for name in names]
         arrays[f"{prefix}labels"] = np.repeat(np.arange(len(names)), counts)

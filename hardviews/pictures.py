@@ -135,6 +135,16 @@ def need_labels(pictures: Pictures, name: str = "pictures") -> jax.Array:
 _PICTURES = Like("Pictures, as make_pictures gives them", kinds=(Pictures,))
 
 
+def _check_no_pair(name: str, pictures: Any) -> None:
+    is_pair = isinstance(pictures, tuple | list)
+    if is_pair and any(isinstance(part, Pictures) for part in pictures):
+        raise TypeError(
+            f"{name} must be Pictures, got a {type(pictures).__name__} of "
+            f"{len(pictures)}; read_pictures gives two, training and test pictures: "
+            "write train, test = read_pictures(...)"
+        )
+
+
 def check_pictures(name: str, pictures: Any) -> None:
     """Checks what a function was given as pictures.
 
@@ -142,14 +152,7 @@ def check_pictures(name: str, pictures: Any) -> None:
         TypeError: It is an array, a pair of training and test pictures, ...
         ValueError: Its arrays do not fit together, as after `replace`.
     """
-    if isinstance(pictures, tuple | list) and any(
-        isinstance(part, Pictures) for part in pictures
-    ):
-        raise TypeError(
-            f"{name} must be Pictures, got a {type(pictures).__name__} of "
-            f"{len(pictures)}; read_pictures gives two, training and test pictures: "
-            "write train, test = read_pictures(...)"
-        )
+    _check_no_pair(name, pictures)
     _PICTURES.check(name, pictures)
     if isinstance(pictures.images, Tracer):
         return
