@@ -25,6 +25,7 @@ from hardviews.training import (
     CONFIG,
     PretrainConfig,
     PretrainState,
+    make_views,
     run_key,
     start,
     train_epoch,
@@ -146,8 +147,9 @@ def pretrain(
     Function("(line) -> None").check("say", say)
     steps = config.steps_per_epoch(len(pictures))
     identity = describe({"config": config, "images": pictures.images, "test": test})
+    state, rows = start(config, steps * config.num_epochs), []
+    _check_views(config, pictures)  # Before there is a folder.
     with RunFolder(out, identity, resume=resume) as folder:
-        state, rows = start(config, steps * config.num_epochs), []
         restored = folder.restore(state)
         if restored is not None:
             state, rows = restored[0], restored[1]["rows"]
@@ -174,6 +176,14 @@ def pretrain(
         save_encoder(folder.path / "encoder.npz", encoder, {**rows[-1], **identity})
         folder.write_json("summary.json", rows[-1])
     return encoder
+
+
+def _check_views(config: PretrainConfig, pictures: Pictures) -> None:
+    """Follows the augmentation without computing anything."""
+    rows = np.arange(2)
+    jax.eval_shape(
+        lambda: make_views(config, config.augmentation, pictures, rows, config.seed)
+    )
 
 
 def _check_test(test: Any) -> None:

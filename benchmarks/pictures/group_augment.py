@@ -24,7 +24,7 @@ import tyro
 import finetune
 from benchmarks.pictures.figures import draw_search
 from benchmarks.pictures.hard_views import SIZES as HARD_VIEWS
-from benchmarks.pictures.hard_views import spread, take_classes_evenly
+from benchmarks.pictures.hard_views import read_labelled, spread, take_classes_evenly
 from benchmarks.shared.cells import Cells
 from benchmarks.shared.runtime import use_compilation_cache
 from finetune.meta_dataset import MetaDataset
@@ -41,7 +41,6 @@ from hardviews import (
     TrivialAugment,
     encoder_of,
     evaluate_encoder,
-    read_pictures,
     train,
     train_population,
 )
@@ -51,7 +50,7 @@ from jaxrl_runs.weight_files import write_text
 
 SPACE = finetune.SearchSpace(
     tuple(
-        finetune.Float(name, *values)
+        finetune.Float(name, values[0], values[-1])
         if name.startswith("p_")
         else finetune.Ordinal(name, values)
         for name, values in GroupAugment.space().items()
@@ -132,6 +131,9 @@ class Args:
     data: Annotated[Path, tyro.conf.arg(help="npz file of pictures, or a folder")]
     out: Annotated[Path | None, tyro.conf.arg(help="folder of the run")] = None
     quick: Annotated[bool, tyro.conf.arg(help="the same at a tiny size")] = False
+    size: Annotated[
+        int | None, tyro.conf.arg(help="side that picture files are resized to")
+    ] = None
     resume: Annotated[bool, tyro.conf.arg(help="continue the run in --out")] = False
 
 
@@ -300,7 +302,7 @@ def compare(
 def run(args: Args) -> dict[str, Any]:
     """Measures, and writes `summary.json`, `table.md` and `search.png`."""
     sizes = SIZES["quick" if args.quick else "small"]
-    data = split(*read_pictures(args.data), sizes)
+    data = split(*read_labelled(args.data, args.size), sizes)
     out = args.out or next_run_folder("runs/group_augment")
     with RunFolder(
         out, describe({"sizes": sizes, "data": data}), resume=args.resume

@@ -375,11 +375,14 @@ class Levels:
     ],
 )
 def test_what_an_augmentation_returns_is_looked_at(
-    augmentation, message, config, pictures
+    augmentation, message, config, pictures, tmp_path
 ):
     config = dataclasses.replace(config, augmentation=augmentation)
     with pytest.raises(ValueError, match=message):
         make_views(config, augmentation, pictures, np.arange(2), 0)
+    with pytest.raises(ValueError, match=message):
+        hardviews.pretrain(tmp_path / "a", config, pictures)
+    assert not (tmp_path / "a").exists()
 
 
 ALL = (
