@@ -65,9 +65,9 @@ class LogConfig:
       fraction: Share of the rows in each part.
       uncertainty_penalty: See `oswm.condition`.
       sample: See `oswm.condition`.
-      initial_obs: See `oswm.condition`; by default "starts" where the log holds at least
-        ten, else "both": what is evolved has to do from where episodes start, and a few
-        starts alone show little.
+      initial_obs: See `oswm.condition`; by default "starts" where the log holds at
+        least ten, else "both": what is evolved has to do from where episodes start, and
+        a few starts alone show little.
       fitness_episodes: Episodes in a model by which a candidate is scored.
       model_steps: Steps in the models that the evolution may take, about.
       with_agents: Whether the search goes on scored by agents that train. None: where
