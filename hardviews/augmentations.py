@@ -41,7 +41,8 @@ VIEW_SIZE = Integer(at_least=SMALLEST, at_most=1024)
 _SCALE = Number(above=0.0, at_most=1.0)
 # A pytree: functions have no `replace`, and are no arguments of jitted ones.
 AUGMENTATION = Like(
-    "an augmentation, such as CropAndJitter()", methods=("__call__", "replace")
+    "an augmentation, such as CropAndJitter() or a flax.struct dataclass of your own",
+    methods=("__call__", "replace"),
 )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import struct
 
@@ -340,6 +341,7 @@ def train_epoch(
     """
     count = steps_per_call(config, len(pictures))
     program, key = program_config(config), as_key(key)
+    augmentation = jax.tree.map(_as_float, augmentation)
     unlabelled: Pictures = pictures.replace(labels=None)  # type: ignore[attr-defined]
     numbers = []
     for _ in range(config.steps_per_epoch(len(pictures)) // count):
@@ -348,6 +350,12 @@ def train_epoch(
         )
         numbers.append(found)
     return state, jax.tree.map(lambda *x: jnp.concatenate(x), *numbers)
+
+
+def _as_float(leaf: Any) -> Any:
+    """Numbers as float32: 2 and 2.0 share a program."""
+    is_number = isinstance(leaf, int | float | np.number) and not isinstance(leaf, bool)
+    return jnp.float32(leaf) if is_number else leaf
 
 
 def run_key(config: PretrainConfig) -> jax.Array:

@@ -11,11 +11,11 @@ from flax import struct
 from PIL import Image
 
 import hardviews
-from hardviews import color, geometry, quality
+from hardviews import color, geometry, quality, training
 from hardviews.networks import Projector
 from hardviews.population import stack
 from hardviews.selection import pair_losses
-from hardviews.training import make_views, start
+from hardviews.training import make_views, start, train_epoch
 from jaxrl_runs.weight_files import WeightFileError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (12, 16, 16, 3), np.uint8)
@@ -412,8 +412,9 @@ def test_what_an_augmentation_is_given_is_looked_at(augmentation, given, message
 def test_a_number_is_a_seed_and_levels_are_fractions(config):
     key, image = jax.random.key(3), jnp.asarray(IMAGES[0])
     fractions = image / 255
-    view, box = hardviews.Crop()(3, image, 16)
-    wanted, same_box = hardviews.Crop()(key, fractions, 16)
+    crop = jax.jit(lambda image, key: hardviews.Crop()(key, image, 16))
+    view, box = jax.jit(lambda image: hardviews.Crop()(3, image, 16))(image)
+    wanted, same_box = crop(fractions, key)
     np.testing.assert_array_equal(view, wanted)
     np.testing.assert_array_equal(box, same_box)
     assert jax.tree.all(
@@ -423,10 +424,10 @@ def test_a_number_is_a_seed_and_levels_are_fractions(config):
             hardviews.random_encoder(key, config.encoder).params,
         )
     )
-    acts = hardviews.GroupAugment(p_color=1.0).draw(3)
-    assert acts == hardviews.GroupAugment(p_color=1.0).draw(key)
     where = geometry.coordinates(16)
-    for function, x in (
+    policy = hardviews.GroupAugment(p_color=0.5)
+    functions = (
+        (lambda k, p: jnp.stack(list(p.draw(k).values())), policy),
         (geometry.random_box, 16),
         (geometry.shift_scale_rotate, where),
         (geometry.elastic, where),
@@ -437,8 +438,10 @@ def test_a_number_is_a_seed_and_levels_are_fractions(config):
         (lambda k, x: quality.gaussian_noise(k, x, 0.1), fractions),
         (quality.grid_shuffle, fractions),
         (quality.cut_out, fractions),
-    ):
-        np.testing.assert_array_equal(function(3, x), function(key, x))
+    )
+    both = jax.jit(lambda key: [(f(3, x), f(key, x)) for f, x in functions])(key)
+    for of_seed, of_key in both:
+        np.testing.assert_array_equal(of_seed, of_key)
 
 
 @pytest.mark.parametrize(
@@ -497,6 +500,18 @@ def test_the_space_of_group_augment_is_what_its_numbers_may_be():
             with pytest.raises(ValueError, match=name):
                 hardviews.GroupAugment.from_config({name: values[-1] + 1})
     assert space["n_color"] == (1, 2, 3, 4, 5) and space["n_total"] == (1, 2, 3, 4, 5)
+
+
+def test_whole_numbers_and_fractions_share_a_program(config, pictures):
+    """2 or 2.0, the strengths are leaves of one type."""
+    state, key = start(config, 3), jax.random.key(0)
+    number = training._take_steps._cache_size()
+    found = []
+    for one in (1, 1.0, np.float32(1.0)):
+        crop = hardviews.Crop(scale_low=0.5, scale_high=one)
+        found.append(train_epoch(config, 3, state, pictures, crop, key)[1]["loss"])
+    assert training._take_steps._cache_size() <= number + 1
+    np.testing.assert_array_equal(found[0], found[1])
 
 
 def test_evaluations_are_counted_from_one(config, pictures, tmp_path):
