@@ -187,8 +187,8 @@ def make_views(
     config: PretrainConfig,
     augmentation: Augmentation,
     pictures: Pictures,
-    rows: jax.Array,
-    key: jax.Array,
+    rows: Any,
+    key: jax.Array | int,
 ) -> tuple[jax.Array, jax.Array]:
     """Views of some pictures.
 
@@ -271,7 +271,7 @@ def take_steps(
     state: PretrainState,
     pictures: Pictures,
     augmentation: Augmentation,
-    key: jax.Array,
+    key: jax.Array | int,
 ) -> tuple[PretrainState, dict[str, jax.Array]]:
     """Some steps within an epoch, in one program; to be jitted, and maybe vmapped.
 
@@ -324,7 +324,7 @@ def train_epoch(
     state: PretrainState,
     pictures: Pictures,
     augmentation: Augmentation,
-    key: jax.Array,
+    key: jax.Array | int,
 ) -> tuple[PretrainState, dict[str, jax.Array]]:
     """One epoch: every picture once, in a new order, but for the rest of a batch.
 

@@ -415,7 +415,7 @@ def test_a_number_is_a_seed_and_levels_are_fractions(config):
     crop = jax.jit(lambda image, key: hardviews.Crop()(key, image, 16))
     view, box = jax.jit(lambda image: hardviews.Crop()(3, image, 16))(image)
     wanted, same_box = crop(fractions, key)
-    np.testing.assert_array_equal(view, wanted)
+    np.testing.assert_allclose(view, wanted, atol=1e-6)
     np.testing.assert_array_equal(box, same_box)
     assert jax.tree.all(
         jax.tree.map(
@@ -441,7 +441,7 @@ def test_a_number_is_a_seed_and_levels_are_fractions(config):
     )
     both = jax.jit(lambda key: [(f(3, x), f(key, x)) for f, x in functions])(key)
     for of_seed, of_key in both:
-        np.testing.assert_array_equal(of_seed, of_key)
+        np.testing.assert_allclose(of_seed, of_key, atol=1e-5)
 
 
 @pytest.mark.parametrize(
