@@ -36,7 +36,7 @@ from jaxrl_runs.values import FLAG, PATH, Function, Integer, Like, shown
 
 Row = dict[str, Any]
 _EVERY = Integer(optional=True)
-_STATE = Like("a PretrainState", kinds=(PretrainState,), optional=True)
+_STATE = Like("a PretrainState", kinds=(PretrainState,))
 _TEST = (
     "a pair of Pictures (training, test), the first to learn a classifier from, or None"
 )
@@ -45,7 +45,19 @@ _TEST = (
 def encoder_of(
     config: PretrainConfig, state: PretrainState, pictures: Pictures
 ) -> Encoder:
-    """The encoder of a training as it stands."""
+    """The encoder of a training as it stands.
+
+    Args:
+        config: Its settings.
+        state: As `train` returns it.
+        pictures: What it was trained on, for their mean and deviation.
+
+    Raises:
+        TypeError: An argument is of another kind.
+    """
+    CONFIG.check("config", config)
+    _STATE.check("state", state)
+    check_pictures("pictures", pictures)
     return Encoder(
         params=state.weights.params["encoder"],
         stats=state.weights.stats["encoder"],
@@ -80,7 +92,8 @@ def train(
     """
     CONFIG.check("config", config)
     check_pictures("pictures", pictures)
-    _STATE.check("state", state)
+    if state is not None:
+        _STATE.check("state", state)
     Function("(state, row) -> None", optional=True).check("on_epoch", on_epoch)
     steps = config.steps_per_epoch(len(pictures))
     num_steps = steps * config.num_epochs

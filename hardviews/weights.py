@@ -71,7 +71,8 @@ def initial_weights(config: PretrainConfig, key: jax.Array) -> Weights:
     ):
         x = jnp.zeros(inputs[name].shape, inputs[name].dtype)
         found = network.init(part, x, False)
-        params[name], stats[name] = found["params"], found.get("batch_stats", {})
+        params[name] = found.get("params", {})
+        stats[name] = found.get("batch_stats", {})
     return Weights(params, stats)
 
 
