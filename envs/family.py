@@ -175,7 +175,7 @@ class TaskFamily(Wrapper):
         obs, inner, reward, terminated, info = self._env.step_env(
             key, state.inner, action, member
         )
-        state = state.replace(inner=inner, time=state.time + 1)
+        state = dataclasses.replace(state, inner=inner, time=state.time + 1)
         return self._show(obs, state.values), state, reward, terminated, info
 
     def observe(self, key, state: FamilyState, action, params: FamilyParams):

@@ -82,7 +82,7 @@ def member(
         *hidden, output = weights["next_obs"]
         output = {"kernel": output["kernel"][:kept], "bias": output["bias"][:kept]}
         weights["next_obs"] = (*hidden, output)
-    return smaller, params.replace(weights=weights, obs_range=ranges)
+    return smaller, dataclasses.replace(params, weights=weights, obs_range=ranges)
 
 
 def _without_last(weights: Weights, fixed: jax.Array) -> Weights:

@@ -130,7 +130,7 @@ class OfflineAgent:
         """Trains an agent of d3rlpy's on a log.
 
         Raises:
-          RuntimeError: The worker failed; what it said stands above.
+          RuntimeError: The worker failed, and what it said.
         """
         discrete = hasattr(space, "n")
         low, high = (0.0, 0.0) if discrete else (space.low, space.high)
@@ -148,15 +148,18 @@ class OfflineAgent:
                 truncated=_ends(log),
             )
             command = [python, _WORKER, path, name, options.updates, options.seed]
-            process = subprocess.Popen(
-                [str(each) for each in command],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-            )
-            assert process.stdin is not None and process.stdout is not None
-            said = process.stdout.readline()
-        if not said:
-            raise RuntimeError(f"d3rlpy's {name} failed (its message is above)")
+            with (Path(folder) / "said.txt").open("w+") as messages:
+                process = subprocess.Popen(
+                    [str(each) for each in command],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=messages,
+                )
+                assert process.stdin is not None and process.stdout is not None
+                said = process.stdout.readline()
+                if not said:
+                    messages.seek(0)
+                    raise RuntimeError(f"d3rlpy's {name} failed: {messages.read()}")
         source, sink = process.stdout, process.stdin
 
         def act(obs: np.ndarray) -> np.ndarray:

@@ -50,8 +50,9 @@ def main():
     done = {"cpu_seconds": time.process_time() - started, "d3rlpy": d3rlpy.__version__}
     answers.write(json.dumps(done).encode() + b"\n")
     answers.flush()
-    while sys.stdin.buffer.peek(1):
-        obs = np.load(sys.stdin.buffer, allow_pickle=False)
+    questions = os.fdopen(0, "rb")
+    while questions.peek(1):
+        obs = np.load(questions, allow_pickle=False)
         np.save(answers, np.asarray(algorithm.predict(obs)), allow_pickle=False)
         answers.flush()
 
