@@ -59,7 +59,8 @@ class GuessValidation:
         """Draws the tasks and climbs."""
         tasks = held_out(number, config.num_context, config.num_query, draw)
         keys = jax.random.split(jax.random.key(0), number)
-        lessons = jax.vmap(make_lesson, (0, 0, None))(keys, tasks, config.num_rows)
+        make = functools.partial(make_lesson, num_rows=config.num_rows)
+        lessons = jax.jit(jax.vmap(make))(keys, tasks)
         return cls(lessons, np.asarray(_errors(None, config, 30, lessons)))
 
     def measure(self, weights: Any, config: GuessTraining) -> dict[str, float]:
