@@ -39,7 +39,7 @@ from oswm.relevance import Flattened, RelevanceSearch
 from oswm.validation import held_out
 
 _CHECKPOINTS = 20  # in a run
-Advance = Callable[[GuessState], tuple[GuessState, jax.Array]]
+_LEAST_ERROR = 1e-10  # Below it none is better.
 
 
 @dataclasses.dataclass
@@ -67,7 +67,9 @@ class GuessValidation:
         """Geometric means of squared errors of held-out rows."""
         guessed = np.asarray(_errors(weights, config, 0, self.lessons))
         known = np.isfinite(guessed) & np.isfinite(self.climbed)
-        ours, theirs = guessed[known], self.climbed[known]
+        ours, theirs = (
+            np.maximum(x[known], _LEAST_ERROR) for x in (guessed, self.climbed)
+        )
         return {
             "error_guess": float(np.exp(np.log(ours).mean())),
             "error_climb": float(np.exp(np.log(theirs).mean())),
