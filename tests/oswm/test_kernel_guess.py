@@ -75,7 +75,8 @@ def climb_of(weights, task, num_steps=0):
 
 def test_the_order_of_inputs_does_not_matter():
     task, order = lesson(), np.array([3, 0, 4, 1, 2])
-    other = task.replace(
+    other = dataclasses.replace(
+        task,
         inputs=task.inputs[:, order],
         basis=task.basis[:, np.insert(1 + order, 0, 0)],
         start=task.start[order],
@@ -92,8 +93,9 @@ def test_rows_and_inputs_that_are_not_in_use_change_nothing():
     kept = np.arange(NUM_ROWS) < 40
     order = np.concatenate([np.flatnonzero(~kept), np.flatnonzero(kept)[::-1]])
     other = jax.tree.map(lambda x: x[order] if len(x) == NUM_ROWS else x, task)
-    other = other.replace(
-        inputs=other.inputs.at[:8, 0].set(7.0).at[:, 4].set(3.0)  # Junk.
+    other = dataclasses.replace(
+        other,
+        inputs=other.inputs.at[:8, 0].set(7.0).at[:, 4].set(3.0),  # Junk.
     )
     place, again = climb_of(scrambled(), task), climb_of(scrambled(), other)
     np.testing.assert_allclose(again, place, rtol=1e-2, atol=1e-2)
