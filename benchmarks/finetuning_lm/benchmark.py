@@ -1,0 +1,321 @@
+"""Finetuning a language model: what chooses best, on datasets never seen?
+
+    python -m benchmarks.finetuning_lm --out DIR [--resume] [--quick]
+
+Leaves each dataset of the shipped table out in turn, learns from the other seven, and
+replays every method on the one left out. Writes ``summary.json`` and ``tables.md``. A
+run that was stopped goes on with ``--resume``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import tyro
+
+from benchmarks.finetuning.arms import (
+    BASELINES,
+    HOURS,
+    OURS,
+    at_hours,
+    run_baselines,
+    run_orders,
+    run_ours,
+    split_seeds,
+)
+from benchmarks.finetuning.quality import zero_shot_quality
+from benchmarks.finetuning.report import choice_table, interval, summarise
+from benchmarks.finetuning.stages import Stages, fingerprint
+from benchmarks.finetuning_lm.arms import (
+    run_default,
+    run_freeze_thaw,
+    run_reference,
+    with_hours,
+)
+from benchmarks.finetuning_lm.space import DEFAULT
+from benchmarks.shared.runtime import use_compilation_cache
+from finetune import (
+    FitConfig,
+    MetaDataset,
+    MetaTrainConfig,
+    RankingConfig,
+    RunTable,
+    Surrogates,
+    fit_surrogates,
+    load_table,
+)
+from finetune.reference import ReferenceConfig
+from finetune.simulate import make_tables
+from jaxrl_runs.run_folder import RunFolder, next_run_folder
+
+METHODS = (
+    "random",
+    "default",
+    "single_best",
+    "zero_shot",
+    "asha",
+    "greedy_freeze_thaw",
+    "quick_tune_reference",
+    "freeze_thaw_bo",
+    *OURS,
+)
+TITLES = {
+    "random": "random search",
+    "default": "default configuration, then random ones",
+    "single_best": "single best, then down its list",
+    "zero_shot": "zero-shot ranking, then down its list",
+    "asha": "ASHA",
+    "greedy_freeze_thaw": "greedy freeze-thaw",
+    "quick_tune_reference": "Quick-Tune, reference, refits",
+    "freeze_thaw_bo": "freeze-thaw BO of the task alone, refits",
+    "refit": "ours, refit",
+    "no_refit_meta": "ours, no refit, meta points (N1)",
+    "no_refit_history": "ours, no refit, own history (N2)",
+}
+OTHERS = ("zero_shot", "default", "freeze_thaw_bo", "quick_tune_reference", "refit")
+
+
+@dataclasses.dataclass(frozen=True)
+class Args:
+    """Options.
+
+    Attributes:
+        out: Folder of the run, which must not hold one unless ``resume``; without it,
+            the next numbered one under runs/.
+        resume: Use the finished stages of a run with the same options that was
+            stopped.
+        quick: Three datasets, a few runs of each and two seeds, in two minutes: shows
+            that everything works, and nothing else.
+        table: Table of runs, as ``python -m benchmarks.finetuning_lm_table`` makes it;
+            None: the one that is shipped.
+        num_seeds: Seeds of every method; of ours and of the zero-shot network each has
+            a meta-training of its own.
+        minutes_per_run: What the mean full run is taken to last. A run of the table
+            lasts a fraction of a second; only the ratios of seconds are measured.
+        num_members: Members of the performance ensemble of each seed.
+        num_steps: Of the performance surrogate's meta-training.
+    """
+
+    out: Path | None = None
+    resume: bool = False
+    quick: bool = False
+    table: Path | None = None
+    num_seeds: int = 10
+    minutes_per_run: float = 30.0
+    num_members: int = 2
+    num_steps: int = 1000
+
+    def __post_init__(self):
+        for name in ("num_seeds", "num_members", "num_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        if not 0 < self.minutes_per_run <= 600:
+            raise ValueError(
+                "minutes_per_run must be above 0 and at most 600, got "
+                f"{self.minutes_per_run}"
+            )
+
+    @property
+    def seeds(self) -> int:
+        """Seeds that are run."""
+        return min(self.num_seeds, 2) if self.quick else self.num_seeds
+
+    def fit_config(self) -> FitConfig:
+        """Settings of the meta-training, for all seeds at once."""
+        steps = min(self.num_steps, 200) if self.quick else self.num_steps
+        return FitConfig(
+            MetaTrainConfig(num_steps=steps, num_members=self.num_members * self.seeds),
+            MetaTrainConfig(num_steps=max(steps // 2, 1), num_members=self.seeds),
+            RankingConfig(num_steps=max(steps // 2, 1), num_members=3 * self.seeds),
+            None,
+        )
+
+
+def few_runs(data: MetaDataset, num_datasets: int, num_runs: int) -> MetaDataset:
+    """The first runs of the first datasets (the default configuration is among them)."""
+    data = data.subset(range(min(num_datasets, data.num_datasets)))
+    kept = [
+        np.flatnonzero(data.dataset == d)[:num_runs] for d in range(data.num_datasets)
+    ]
+    return data.select(np.concatenate(kept))
+
+
+def fit_folds(data: MetaDataset, args: Args, folds, stages: Stages) -> list[Surrogates]:
+    """Meta-train for each dataset on the others, or read what was."""
+
+    def fit():
+        started = time.process_time()
+        bundles = fit_surrogates(jax.random.key(29), data, args.fit_config(), folds)
+        for fold, bundle in enumerate(bundles):
+            bundle.save(stages.folder / f"fold_{fold}")
+        return {"cpu_seconds": time.process_time() - started}
+
+    stages.table("meta_training", fit)
+    return [Surrogates.load(stages.folder / f"fold_{i}") for i in range(len(folds))]
+
+
+def replay_all(data, seeds, folds, args: Args, stages: Stages) -> dict[str, np.ndarray]:
+    """Replay every method; regret ``[D, S, overheads, G]`` by name."""
+    tables = make_tables(data)
+    reference = ReferenceConfig(num_steps=300) if args.quick else ReferenceConfig()
+    found = stages.arrays("baselines", lambda: run_baselines(tables, args.seeds))
+    found |= stages.arrays("orders", lambda: run_orders(seeds, data, tables))
+    for name, compute in (
+        ("default", lambda: run_default(data, tables, args.seeds)),
+        ("freeze_thaw_bo", lambda: run_freeze_thaw(seeds, data, tables)),
+        (
+            "quick_tune_reference",
+            lambda: run_reference(seeds, data, tables, folds, reference),
+        ),
+    ):
+        found |= stages.arrays(name, lambda n=name, c=compute: {n: c()})
+    for name in OURS:
+        found |= stages.arrays(
+            name, lambda n=name: run_ours(n, seeds, data, tables, 0.0)
+        )
+    assert set(BASELINES) <= set(found)
+    return {name: found[name] for name in METHODS}
+
+
+def compare(regret: dict[str, np.ndarray]) -> dict:
+    """Regret of the others minus that of ours without refit, paired by dataset.
+
+    Positive: ours is better.
+    """
+    found: dict = {}
+    for ours in ("no_refit_history", "no_refit_meta"):
+        own = at_hours(regret[ours][:, :, 0]).mean(1)
+        for other in OTHERS:
+            difference = at_hours(regret[other][:, :, 0]).mean(1) - own
+            found.setdefault(ours, {})[other] = {
+                f"{h}h": {"mean": float(v.mean()), "interval": interval(v)}
+                for h, v in zip(HOURS, difference.T, strict=True)
+            }
+    return found
+
+
+def describe(data: MetaDataset) -> dict:
+    """What the runs of each dataset reach: best, default, shares that fail."""
+    found = {}
+    default = data.space.to_vector(DEFAULT)
+    for i, name in enumerate(data.dataset_names):
+        rows = data.dataset == i
+        best = data.curves[rows].max(1)
+        is_default = [
+            np.array_equal(v, default, equal_nan=True) for v in data.vectors[rows]
+        ]
+        found[name] = {
+            "best": float(best.max()),
+            "default": float(best[is_default].max()),
+            "median": float(np.median(best)),
+            "share_below_a_tenth_of_best": float((best < 0.1 * best.max()).mean()),
+        }
+    return found
+
+
+def _regret_table(summary: dict) -> str:
+    lines = [f"| method | {' | '.join(f'{h} h' for h in HOURS)} | rank at {HOURS[-1]} h |"]
+    lines.append("|---" * (len(HOURS) + 2) + "|")
+    for name in METHODS:
+        cells = []
+        for hour in HOURS:
+            low, high = summary["regret_interval"][name][f"{hour}h"]
+            mean = summary["regret"][name][f"{hour}h"]
+            cells.append(f"{mean:.3f} [{low:.3f}, {high:.3f}]")
+        rank = summary["rank"][name][f"{HOURS[-1]}h"]
+        lines.append(f"| {TITLES[name]} | {' | '.join(cells)} | {rank:.2f} |")
+    return "\n".join(lines)
+
+
+def _comparison_table(comparison: dict) -> str:
+    lines = [f"| minus ours | {' | '.join(f'{h} h' for h in HOURS)} |"]
+    lines.append("|---" * (len(HOURS) + 1) + "|")
+    for ours, others in comparison.items():
+        for other, hours in others.items():
+            cells = [
+                f"{v['mean']:+.3f} [{v['interval'][0]:+.3f}, {v['interval'][1]:+.3f}]"
+                for v in hours.values()
+            ]
+            label = f"{TITLES[other]}, minus {TITLES[ours].split('(')[1][:2]}"
+            lines.append(f"| {label} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _described_table(described: dict) -> str:
+    columns = list(next(iter(described.values())))
+    lines = [f"| dataset | {' | '.join(c.replace('_', ' ') for c in columns)} |"]
+    lines.append("|---" * (len(columns) + 1) + "|")
+    for name, row in described.items():
+        lines.append(f"| {name} | {' | '.join(f'{v:.3f}' for v in row.values())} |")
+    return "\n".join(lines)
+
+
+def write_tables(summary: dict, path: Path) -> None:
+    """Write the tables as Markdown, and print them."""
+    parts = [
+        "Exact match that the runs of the table reach",
+        _described_table(summary["runs"]),
+        "Normalised regret, mean over datasets",
+        _regret_table(summary),
+        "Regret of others minus ours, paired by dataset; positive: ours is better",
+        _comparison_table(summary["comparison"]),
+        "Regret of one choice before any observation, trained fully",
+        choice_table(summary["zero_shot_choice"]),
+    ]
+    text = "\n\n".join(parts)
+    path.write_text(text + "\n")
+    print(text)
+
+
+def run(args: Args) -> dict:
+    """Run the protocol and write everything to ``args.out``."""
+    if args.resume and args.out is None:
+        raise ValueError("--resume: say which run with --out DIR")
+    out = args.out or next_run_folder("runs/finetuning_lm")
+    runs = load_table("lm-qa") if args.table is None else RunTable.load(args.table)
+    data = few_runs(runs.data, 3, 40) if args.quick else runs.data
+    data, factor = with_hours(data, args.minutes_per_run)
+    folds = [
+        [j for j in range(data.num_datasets) if j != i]
+        for i in range(data.num_datasets)
+    ]
+    settings = dataclasses.asdict(args)
+    for name in ("out", "resume", "table"):
+        del settings[name]
+    started = time.process_time()
+    identity = {**settings, "data": fingerprint(data)}
+    with RunFolder(out, identity, resume=args.resume) as folder:
+        stages = Stages(folder)
+        fitted = fit_folds(data, args, folds, stages)
+        seeds = [split_seeds(bundle, args.seeds) for bundle in fitted]
+        regret = replay_all(data, seeds, folds, args, stages)
+        summary = {
+            "settings": settings,
+            "runs": describe(data),
+            "seconds_stretched_by": factor,
+            **summarise(regret),
+            "regret_of_datasets": {
+                name: at_hours(values[:, :, 0]).mean(1).tolist()
+                for name, values in regret.items()
+            },
+            "comparison": compare(regret),
+            "zero_shot_choice": stages.table(
+                "zero_shot_choice", lambda: zero_shot_quality(data, seeds, folds)
+            ),
+            "cpu_seconds": time.process_time() - started,
+        }
+        folder.write_json("summary.json", json.loads(json.dumps(summary)))
+        write_tables(summary, Path(out) / "tables.md")
+    print(f"Wrote summary.json and tables.md to {out}")
+    return summary
+
+
+def main() -> None:
+    """Parse the options and run."""
+    use_compilation_cache()
+    run(tyro.cli(Args))
