@@ -36,8 +36,8 @@ class RunTable:
     """Finetuning runs on several datasets. ``N`` runs, ``T`` epochs.
 
     Attributes:
-        data: Configurations, exact match and seconds of each epoch, for `fit_surrogates`
-            and `Tuner`.
+        data: Configurations, exact match and seconds of each epoch, for
+            `fit_surrogates` and `Tuner`.
         losses: Held-out loss after each epoch, float32 ``[N, T]``; not finite where a
             run diverged.
         operations: Floating-point operations of an epoch, float64 ``[N]``.

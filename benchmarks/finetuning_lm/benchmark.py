@@ -137,7 +137,7 @@ class Args:
 
 
 def few_runs(data: MetaDataset, num_datasets: int, num_runs: int) -> MetaDataset:
-    """The first runs of the first datasets (the default configuration is among them)."""
+    """The first runs of the first datasets, the default configuration among them."""
     data = data.subset(range(min(num_datasets, data.num_datasets)))
     kept = [
         np.flatnonzero(data.dataset == d)[:num_runs] for d in range(data.num_datasets)
@@ -219,7 +219,9 @@ def describe(data: MetaDataset) -> dict:
 
 
 def _regret_table(summary: dict) -> str:
-    lines = [f"| method | {' | '.join(f'{h} h' for h in HOURS)} | rank at {HOURS[-1]} h |"]
+    lines = [
+        f"| method | {' | '.join(f'{h} h' for h in HOURS)} | rank at {HOURS[-1]} h |"
+    ]
     lines.append("|---" * (len(HOURS) + 2) + "|")
     for name in METHODS:
         cells = []

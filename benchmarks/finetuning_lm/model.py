@@ -37,10 +37,10 @@ class ModelConfig:
         length: Most tokens of a sequence.
     """
 
-    width: int = setting(64, COUNT)
+    width: int = setting(48, COUNT)
     num_layers: int = setting(2, COUNT)
     num_heads: int = setting(4, COUNT)
-    num_hidden: int = setting(256, COUNT)
+    num_hidden: int = setting(192, COUNT)
     length: int = setting(16, COUNT)
 
     def __post_init__(self):
@@ -98,9 +98,7 @@ class Block(nn.Module):
         y = jnp.einsum("bhqk,bkhd->bqhd", shares, v).reshape(x.shape)
         x = x + Linear(c.width, 0.5, name="out")(y, narrow)
         y = nn.gelu(
-            Linear(c.num_hidden, name="up")(
-                nn.RMSNorm(name="norm_hidden")(x), narrow
-            )
+            Linear(c.num_hidden, name="up")(nn.RMSNorm(name="norm_hidden")(x), narrow)
         )
         return x + Linear(c.width, 0.5, name="down")(y, wide)
 

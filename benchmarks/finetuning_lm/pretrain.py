@@ -36,7 +36,7 @@ class PretrainConfig:
     """
 
     num_sequences: int = setting(60_000, COUNT)
-    num_steps: int = setting(8_000, COUNT)
+    num_steps: int = setting(6_000, COUNT)
     batch_size: int = setting(64, COUNT)
     learning_rate: float = setting(3e-3, RATE)
 
@@ -50,8 +50,8 @@ class PretrainConfig:
 
 def pretrain(
     seed: int,
-    model: ModelConfig = ModelConfig(),
-    config: PretrainConfig = PretrainConfig(),
+    model: ModelConfig,
+    config: PretrainConfig,
 ) -> tuple[dict[str, Any], float]:
     """Train on generated text.
 

@@ -198,9 +198,7 @@ def _update(state: _State, hp: Hyperparameters, total, is_trained) -> _State:
         grad = grad * shrink
         new = decay * momentum + gain * grad
         square = 0.999 * square + 0.001 * grad**2
-        adam = (new / (1 - 0.9**done)) / (
-            jnp.sqrt(square / (1 - 0.999**done)) + 1e-8
-        )
+        adam = (new / (1 - 0.9**done)) / (jnp.sqrt(square / (1 - 0.999**done)) + 1e-8)
         lion = jnp.sign(0.9 * momentum + 0.1 * grad)
         move = jnp.where(
             hp.optimizer == 0, adam, jnp.where(hp.optimizer == 1, new, lion)

@@ -23,9 +23,12 @@ from benchmarks.finetuning_lm.alone import (
     epoch_operations,
     epoch_updates,
     fit_prices,
-    train_alone,
+    measure_alone,
+    parity,
+    speed,
+    trimmed,
 )
-from benchmarks.finetuning_lm.model import ModelConfig, init_params, num_params
+from benchmarks.finetuning_lm.model import ModelConfig, num_params
 from benchmarks.finetuning_lm.pretrain import (
     PretrainConfig,
     load_params,
@@ -35,7 +38,6 @@ from benchmarks.finetuning_lm.pretrain import (
 from benchmarks.finetuning_lm.questions import SKILLS, make_questions
 from benchmarks.finetuning_lm.runs import (
     Data,
-    Rows,
     Shape,
     evaluate,
     make_data,
@@ -70,10 +72,10 @@ class TableConfig:
     num_chunks_lora: int = setting(6, COUNT)
     num_chunks_full: int = setting(3, COUNT)
     chunk_size: int = setting(25, COUNT)
-    num_epochs: int = setting(10, COUNT)
-    num_alone: int = setting(8, COUNT)
+    num_epochs: int = setting(8, COUNT)
+    num_alone: int = setting(4, COUNT)
     skills: tuple[str, ...] = tuple(SKILLS)
-    model: ModelConfig = ModelConfig(width=48, num_hidden=192)  # noqa: RUF009
+    model: ModelConfig = ModelConfig()  # noqa: RUF009
     pretraining: PretrainConfig = PretrainConfig()  # noqa: RUF009
     seed: int = 0
 
@@ -136,20 +138,25 @@ def make_chunks(config: TableConfig) -> Iterator[Chunk]:
                 yield Chunk(skill, method, number, part, keys)
 
 
+def _turn(chunk: Chunk, config: TableConfig) -> tuple[float, str]:
+    """When a chunk is trained: all datasets grow alike, full finetuning with them."""
+    return (chunk.number + 1) / config.num_chunks(chunk.method), chunk.method
+
+
 def train_chunk(base, chunk: Chunk, data: Data, config: TableConfig) -> dict:
-    """Finetune the runs of a chunk; curves ``[runs, epochs]`` and CPU-seconds."""
+    """Finetune the runs of a chunk; curves ``[runs, epochs]`` and CPU-seconds.
+
+    The first chunk of a method is also compiled in its seconds.
+    """
     shape = Shape(config.model, chunk.method, config.num_epochs)
     hps = [as_numbers(c, config.model) for c in chunk.configs]
     stacked = jax.tree.map(lambda *x: np.stack(x), *hps)
     started = time.process_time()
-    program = train_many.lower(base, stacked, data, chunk.keys, shape).compile()
-    compiled = time.process_time()
-    curves = jax.block_until_ready(program(base, stacked, data, chunk.keys))
+    curves = jax.block_until_ready(train_many(base, stacked, data, chunk.keys, shape))
     return {
         "exact_match": np.asarray(curves.exact_match),
         "loss": np.asarray(curves.loss),
-        "compile_seconds": np.float64(compiled - started),
-        "seconds": np.float64(time.process_time() - compiled),
+        "seconds": np.float64(time.process_time() - started),
     }
 
 
@@ -162,45 +169,6 @@ def pretrained(folder: Path, config: TableConfig) -> Any:
         about = {"loss": loss, "cpu_seconds": time.process_time() - started}
         save_params(path, params, about)
     return load_params(path, config.model)
-
-
-def _measure_alone(base, chunks: list[Chunk], datas, config: TableConfig) -> dict:
-    """Train a sample of runs alone, spread over datasets, batches and ranks."""
-    found: dict[str, list] = {
-        name: []
-        for name in ("operations", "updates", "seconds", "compile_seconds")
-        + ("exact_match", "loss", "chunk", "run")
-    }
-    for method in METHODS:
-        own = [i for i, chunk in enumerate(chunks) if chunk.method == method]
-        picked = np.linspace(0, len(own) - 1, config.num_alone).astype(int)
-        for number, index in enumerate(picked):
-            chunk = chunks[own[index]]
-            run = (7 * number + 1) % config.chunk_size
-            chosen, data = chunk.configs[run], datas[chunk.skill]
-            curves, seconds, compile_seconds = train_alone(
-                base, chosen, data, chunk.keys[run], config.model, config.num_epochs
-            )
-            num = int(data.num_train)
-            row = (
-                epoch_operations(chosen, num, config.model),
-                epoch_updates(chosen, num),
-                seconds,
-                compile_seconds,
-                np.asarray(curves.exact_match),
-                np.asarray(curves.loss),
-                own[index],
-                run,
-            )
-            for name, value in zip(found, row, strict=True):
-                found[name].append(value)
-    return {name: np.asarray(rows) for name, rows in found.items()}
-
-
-def _trimmed(data: Data) -> Data:
-    """Without padded examples, as a run alone sees it."""
-    num = int(data.num_train)
-    return data._replace(train=Rows(*(x[:num] for x in data.train)))
 
 
 def assemble_table(chunks: list[Chunk], parts: list[dict], alone: dict, metas) -> Any:
@@ -228,38 +196,6 @@ def assemble_table(chunks: list[Chunk], parts: list[dict], alone: dict, metas) -
     return RunTable(data, losses, operations, {"prices": dataclasses.asdict(prices)})
 
 
-def speed(parts: list[dict], alone: dict, num_epochs: int) -> dict[str, float]:
-    """How the one program compares with one run after the other, CPU-seconds."""
-    num_runs = sum(len(part["loss"]) for part in parts)
-    together = sum(float(part["seconds"]) for part in parts) / num_runs
-    first = [float(part["compile_seconds"]) for part in parts]
-    compiled = sum(sorted(first)[-2:]) / num_runs
-    apart = float(alone["seconds"].mean()) * num_epochs
-    return {
-        "run_in_batch": together,
-        "run_in_batch_with_compilation": together + compiled,
-        "run_alone": apart,
-        "run_alone_with_compilation": apart + float(alone["compile_seconds"].mean()),
-    }
-
-
-def parity(parts: list[dict], alone: dict) -> dict[str, float]:
-    """How far the curves of runs alone are from those of the batch."""
-    pairs = list(zip(alone["chunk"], alone["run"], strict=True))
-    for name in ("exact_match", "loss"):
-        batch = np.array([parts[c][name][r] for c, r in pairs])
-        gap = np.abs(batch - alone[name])
-        if name == "exact_match":
-            matches = gap
-    losses = np.array([parts[c]["loss"][r] for c, r in pairs])
-    gap = np.abs(losses / alone["loss"] - 1)
-    return {
-        "exact_match_mean_difference": float(matches.mean()),
-        "exact_match_largest_difference": float(matches.max()),
-        "loss_median_relative_difference": float(np.nanmedian(gap)),
-    }
-
-
 def make_table(out: Path, config: TableConfig, resume: bool = False) -> RunTable:
     """Make the table, or go on where a stopped command was.
 
@@ -272,27 +208,27 @@ def make_table(out: Path, config: TableConfig, resume: bool = False) -> RunTable
     with RunFolder(out, identity, resume=resume) as folder:
         stages = Stages(folder)
         base = pretrained(Path(out), config)
+        score = jax.jit(evaluate, static_argnums=2)
         datas, features, zero_shot, names = {}, {}, {}, ()
         for skill in config.skills:
             questions = make_questions(skill, config.seed)
             datas[skill] = make_data(questions, config.model.length)
-            before = evaluate({"params": base}, datas[skill].held_out, config.model)
+            before = score({"params": base}, datas[skill].held_out, config.model)
             zero_shot[skill] = float(before.exact_match)
             asked, told = zip(*questions.train, strict=True)
-            features[skill], names = text_meta_features(
-                asked, told, float(before.loss)
-            )
+            features[skill], names = text_meta_features(asked, told, float(before.loss))
         chunks = list(make_chunks(config))
-        parts = [
-            stages.arrays(
+        found = {
+            chunk.name: stages.arrays(
                 chunk.name,
                 lambda c=chunk: train_chunk(base, c, datas[c.skill], config),
             )
-            for chunk in chunks
-        ]
-        trimmed = {skill: _trimmed(data) for skill, data in datas.items()}
+            for chunk in sorted(chunks, key=lambda c: _turn(c, config))
+        }
+        parts = [found[chunk.name] for chunk in chunks]
+        sized = {skill: trimmed(data) for skill, data in datas.items()}
         alone = stages.arrays(
-            "alone", lambda: _measure_alone(base, chunks, trimmed, config)
+            "alone", lambda: measure_alone(base, chunks, sized, config)
         )
         metas = {
             "model": config.model,
@@ -306,7 +242,7 @@ def make_table(out: Path, config: TableConfig, resume: bool = False) -> RunTable
             "settings": identity,
             "num_params": num_params(base),
             "zero_shot_exact_match": zero_shot,
-            "cpu_seconds": speed(parts, alone, config.num_epochs),
+            "cpu_seconds": speed(chunks, parts, alone, config.num_epochs),
             "parity": parity(parts, alone),
         }
         table = dataclasses.replace(table, card=card)
@@ -327,7 +263,7 @@ class Args:
 
     out: Path
     resume: bool = False
-    table: TableConfig = TableConfig()  # noqa: RUF009
+    table: TableConfig = TableConfig()
 
 
 def main() -> None:
@@ -341,6 +277,3 @@ def main() -> None:
     ]
     print(f"{table.data.num_runs} runs; best exact match: {', '.join(best)}")
     print(f"Wrote table.npz and summary.json to {args.out}")
-
-
-__all__ = ["TableConfig", "init_params", "make_chunks", "make_table"]

@@ -15,33 +15,35 @@ from random import Random
 import numpy as np
 
 PAD, END, ANSWER = "<pad>", ".", "=>"
-PEOPLE = tuple(
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+PEOPLE = _words(
     "ann bob cat dan eve fay gus hal ida jim kim leo mia ned oda pam quin ray sue tom "
     "una vic wes xia yan zoe abe bea cal dot eli flo gil hon ivy jon kay lou max nia "
-    "ole pat rob sam tia uri val wyn".split()
+    "ole pat rob sam tia uri val wyn"
 )
 VALUES = {
-    "city": tuple("rome oslo lima cairo paris delhi kyoto quito accra perth".split()),
-    "job": tuple("cook pilot nurse judge miner baker actor farmer clerk poet".split()),
-    "pet": tuple("dog hen cow fox owl pig bee eel rat yak".split()),
-    "colour": tuple("red blue green black white pink grey gold brown teal".split()),
-    "food": tuple("rice soup bread fish beans cake corn eggs figs nuts".split()),
+    "city": _words("rome oslo lima cairo paris delhi kyoto quito accra perth"),
+    "job": _words("cook pilot nurse judge miner baker actor farmer clerk poet"),
+    "pet": _words("dog hen cow fox owl pig bee eel rat yak"),
+    "colour": _words("red blue green black white pink grey gold brown teal"),
+    "food": _words("rice soup bread fish beans cake corn eggs figs nuts"),
 }
 DIGITS = tuple("0123456789")
-LETTERS = tuple("a b c d e f g h k m n p".split())
-_WORDS = (
+LETTERS = _words("a b c d e f g h k m n p")
+_REST = _words(
     "? : ; , / ( ) [ ] + = the of is in as has what where who which does do live lives "
     "work works home keeps keep pet city job colour food friend likes like eats eat "
     "plus gives and so then repeat order copy sort again back name age says tell me a_ "
     "animal favourite person one asked for it s know we please say"
-).split()
-VOCABULARY = tuple(
-    dict.fromkeys(
-        (PAD, END, ANSWER, *PEOPLE)
-        + tuple(word for words in VALUES.values() for word in words)
-        + (*DIGITS, *LETTERS, *_WORDS)
-    )
 )
+_ALL = (PEOPLE, *VALUES.values(), DIGITS, LETTERS, _REST)
+_KNOWN = dict.fromkeys(word for words in _ALL for word in words)
+VOCABULARY = (PAD, END, ANSWER, *_KNOWN)
 _INDEX = {word: i for i, word in enumerate(VOCABULARY)}
 
 

@@ -123,9 +123,7 @@ def test_one_program_is_the_same_as_a_loop_with_optax(base, data, many):
             updates, state = optimizer.update(grads, state, params)
             params = optax.apply_updates(params, updates)
         curves = evaluate({"params": params}, data.held_out, MODEL)
-        np.testing.assert_allclose(
-            curves.loss, many["full"].loss[0, epoch], rtol=1e-4
-        )
+        np.testing.assert_allclose(curves.loss, many["full"].loss[0, epoch], rtol=1e-4)
 
 
 def test_an_adapter_without_scale_or_rank_leaves_the_model_as_it_is(base, data):
