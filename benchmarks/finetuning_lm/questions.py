@@ -28,7 +28,7 @@ from benchmarks.finetuning_lm.world import (
 )
 
 LENGTH = 16  # tokens of a sequence
-MAX_TRAIN, NUM_HELD_OUT = 96, 64
+MAX_TRAIN, NUM_HELD_OUT = 64, 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,14 +125,14 @@ def _distractors(random: Random, world: World, held_out: bool) -> tuple[str, str
 Draw = Callable[[Random, World, bool], tuple[str, str]]
 # skill: how a question is drawn, and how many are trained on
 SKILLS: dict[str, tuple[Draw, int]] = {
-    "lookup": (_lookup, 96),
-    "multi_hop": (_multi_hop, 48),
-    "arithmetic": (_arithmetic, 96),
-    "copying": (_copying, 64),
-    "sorting": (_sorting, 96),
-    "formats": (_formats, 64),
-    "paraphrase": (_paraphrase, 96),
-    "distractors": (_distractors, 80),
+    "lookup": (_lookup, 64),
+    "multi_hop": (_multi_hop, 40),
+    "arithmetic": (_arithmetic, 64),
+    "copying": (_copying, 48),
+    "sorting": (_sorting, 64),
+    "formats": (_formats, 48),
+    "paraphrase": (_paraphrase, 64),
+    "distractors": (_distractors, 56),
 }
 
 

@@ -230,6 +230,17 @@ def _keep_masks(key, rows, hp: Hyperparameters, shape: Shape):
     return jax.vmap(one)(rows)
 
 
+def draw_order(key: jax.Array, num_rows: int, num_train: Any) -> jax.Array:
+    """Order of an epoch: the rows that are no padding shuffled, then the padding.
+
+    It does not depend on how many rows of padding there are.
+    """
+    rows = jnp.arange(num_rows)
+    keys = jax.vmap(functools.partial(jax.random.fold_in, key))(rows)
+    drawn = jax.vmap(jax.random.uniform)(keys)
+    return jnp.argsort(drawn + (rows >= num_train))
+
+
 def evaluate(variables, held_out: Rows, model: ModelConfig) -> Curves:
     """Exact match and loss on held-out questions, both without an axis."""
     logits = jnp.asarray(Transformer(model).apply(variables, held_out.tokens))
@@ -274,6 +285,7 @@ def train_run(
         counts = jnp.where(
             hp.on_answer > 0, data.train.is_answer[rows], data.train.is_text[rows]
         )[:, 1:]
+        counts = counts * (rows < data.num_train)[:, None]
         losses = token_losses(jnp.asarray(logits), tokens) * counts
         return jnp.sum(losses.sum(1) / jnp.maximum(counts.sum(1), 1))
 
@@ -291,12 +303,13 @@ def train_run(
         return jax.tree.map(lambda a, b: jnp.where(is_due, a, b), new, state), None
 
     def epoch(state, number):
-        drawn = jax.random.uniform(jax.random.fold_in(order_key, number), (num_rows,))
-        order = jnp.argsort(drawn + (jnp.arange(num_rows) >= data.num_train))
+        order = draw_order(
+            jax.random.fold_in(order_key, number), num_rows, data.num_train
+        )
         order = jnp.pad(
             order,
             (0, num_micro * shape.microbatch - num_rows),
-            constant_values=num_rows - 1,
+            constant_values=num_rows,
         )
         rows = order.reshape(num_micro, shape.microbatch)
         keep_keys = jnp.broadcast_to(jax.random.fold_in(drop_key, number), (num_micro,))
