@@ -36,7 +36,7 @@ REFERENCE_FEATURES = (
     "zero_shot_loss",
 )
 # Adam on the marginal likelihood, from scratch: nothing pulls back to anything
-FROM_SCRATCH = RefitConfig(num_steps=200, learning_rate=5e-3, pull=0.0)
+FROM_SCRATCH = RefitConfig(num_steps=100, learning_rate=5e-3, pull=0.0)
 
 
 def with_hours(data: MetaDataset, minutes_per_run: float) -> tuple[MetaDataset, float]:

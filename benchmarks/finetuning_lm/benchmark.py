@@ -99,6 +99,7 @@ class Args:
             lasts a fraction of a second; only the ratios of seconds are measured.
         num_members: Members of the performance ensemble of each seed.
         num_steps: Of the performance surrogate's meta-training.
+        methods: What is replayed; what a stopped run has replayed is not again.
     """
 
     out: Path | None = None
@@ -106,14 +107,21 @@ class Args:
     quick: bool = False
     table: Path | None = None
     num_seeds: int = 10
-    minutes_per_run: float = 30.0
+    minutes_per_run: float = 60.0
     num_members: int = 2
     num_steps: int = 1000
+    methods: tuple[str, ...] = METHODS
 
     def __post_init__(self):
         for name in ("num_seeds", "num_members", "num_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        unknown = sorted(set(self.methods) - set(METHODS))
+        if unknown or not set(OURS[1:]) & set(self.methods):
+            raise ValueError(
+                f"methods must be among {METHODS}, {OURS[1]} or {OURS[2]} with them, "
+                f"got {self.methods}"
+            )
         if not 0 < self.minutes_per_run <= 600:
             raise ValueError(
                 "minutes_per_run must be above 0 and at most 600, got "
@@ -160,26 +168,27 @@ def fit_folds(data: MetaDataset, args: Args, folds, stages: Stages) -> list[Surr
 
 
 def replay_all(data, seeds, folds, args: Args, stages: Stages) -> dict[str, np.ndarray]:
-    """Replay every method; regret ``[D, S, overheads, G]`` by name."""
+    """Replay the methods; regret ``[D, S, overheads, G]`` by name."""
     tables = make_tables(data)
     reference = ReferenceConfig(num_steps=300) if args.quick else ReferenceConfig()
     found = stages.arrays("baselines", lambda: run_baselines(tables, args.seeds))
     found |= stages.arrays("orders", lambda: run_orders(seeds, data, tables))
-    for name, compute in (
-        ("default", lambda: run_default(data, tables, args.seeds)),
-        ("freeze_thaw_bo", lambda: run_freeze_thaw(seeds, data, tables)),
-        (
-            "quick_tune_reference",
-            lambda: run_reference(seeds, data, tables, folds, reference),
-        ),
-    ):
-        found |= stages.arrays(name, lambda n=name, c=compute: {n: c()})
-    for name in OURS:
-        found |= stages.arrays(
-            name, lambda n=name: run_ours(n, seeds, data, tables, 0.0)
-        )
     assert set(BASELINES) <= set(found)
-    return {name: found[name] for name in METHODS}
+    alone = {
+        "default": lambda: run_default(data, tables, args.seeds),
+        "freeze_thaw_bo": lambda: run_freeze_thaw(seeds, data, tables),
+        "quick_tune_reference": lambda: run_reference(
+            seeds, data, tables, folds, reference
+        ),
+    }
+    for name in args.methods:
+        if name in alone:
+            found |= stages.arrays(name, lambda n=name: {n: alone[n]()})
+        elif name in OURS:
+            found |= stages.arrays(
+                name, lambda n=name: run_ours(n, seeds, data, tables, 0.0)
+            )
+    return {name: found[name] for name in METHODS if name in args.methods}
 
 
 def compare(regret: dict[str, np.ndarray]) -> dict:
@@ -188,9 +197,9 @@ def compare(regret: dict[str, np.ndarray]) -> dict:
     Positive: ours is better.
     """
     found: dict = {}
-    for ours in ("no_refit_history", "no_refit_meta"):
+    for ours in [name for name in OURS[::-1] if name != "refit" and name in regret]:
         own = at_hours(regret[ours][:, :, 0]).mean(1)
-        for other in OTHERS:
+        for other in [name for name in OTHERS if name in regret]:
             difference = at_hours(regret[other][:, :, 0]).mean(1) - own
             found.setdefault(ours, {})[other] = {
                 f"{h}h": {"mean": float(v.mean()), "interval": interval(v)}
@@ -223,7 +232,7 @@ def _regret_table(summary: dict) -> str:
         f"| method | {' | '.join(f'{h} h' for h in HOURS)} | rank at {HOURS[-1]} h |"
     ]
     lines.append("|---" * (len(HOURS) + 2) + "|")
-    for name in METHODS:
+    for name in summary["regret"]:
         cells = []
         for hour in HOURS:
             low, high = summary["regret_interval"][name][f"{hour}h"]
@@ -289,6 +298,7 @@ def run(args: Args) -> dict:
     settings = dataclasses.asdict(args)
     for name in ("out", "resume", "table"):
         del settings[name]
+    methods = settings.pop("methods")
     started = time.process_time()
     identity = {**settings, "data": fingerprint(data)}
     with RunFolder(out, identity, resume=args.resume) as folder:
@@ -297,7 +307,7 @@ def run(args: Args) -> dict:
         seeds = [split_seeds(bundle, args.seeds) for bundle in fitted]
         regret = replay_all(data, seeds, folds, args, stages)
         summary = {
-            "settings": settings,
+            "settings": {**settings, "methods": methods},
             "runs": describe(data),
             "seconds_stretched_by": factor,
             **summarise(regret),
