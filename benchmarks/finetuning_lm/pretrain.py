@@ -35,8 +35,8 @@ class PretrainConfig:
         learning_rate: Peak; a warm-up of 2 %, then a cosine.
     """
 
-    num_sequences: int = setting(60_000, COUNT)
-    num_steps: int = setting(6_000, COUNT)
+    num_sequences: int = setting(25_000, COUNT)
+    num_steps: int = setting(3_500, COUNT)
     batch_size: int = setting(64, COUNT)
     learning_rate: float = setting(3e-3, RATE)
 

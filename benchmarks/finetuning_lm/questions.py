@@ -1,7 +1,7 @@
 """Eight question-answer datasets of different skills, all generated from a seed.
 
 What is asked was stated in the pretraining text (`benchmarks.finetuning_lm.world`), or
-is a skill of it, but in other words; the held-out questions are other ones than those
+is a skill of it, but put otherwise; the held-out questions are other ones than those
 trained on. "question => answer ." is one sequence.
 """
 
@@ -22,13 +22,12 @@ from benchmarks.finetuning_lm.world import (
     VALUES,
     World,
     encode,
-    holdings,
     make_world,
     number,
 )
 
 LENGTH = 16  # tokens of a sequence
-MAX_TRAIN, NUM_HELD_OUT = 64, 64
+MAX_TRAIN, NUM_HELD_OUT = 80, 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +49,6 @@ _LOOKUP = {
     "city": "where does {p} live ?",
     "job": "what does {p} do ?",
     "pet": "which animal does {p} keep ?",
-    "colour": "what does {p} like ?",
 }
 
 
@@ -74,24 +72,23 @@ def _multi_hop(random: Random, world: World, held_out: bool) -> tuple[str, str]:
 
 def _arithmetic(random: Random, world: World, held_out: bool) -> tuple[str, str]:
     a, b = random.randrange(50), random.randrange(50)
-    return f"what is {number(a)} and {number(b)} ?", number(a + b)
+    return f"what is {number(a)} plus {number(b)} ?", number(a + b)
 
 
 def _copying(random: Random, world: World, held_out: bool) -> tuple[str, str]:
-    letters = " ".join(random.choices(LETTERS, k=random.randrange(3, 7)))
-    return f"please copy {letters}", letters
+    letters = " ".join(random.choices(LETTERS, k=random.randrange(3, 6)))
+    return f"please repeat {letters} ?", letters
 
 
 def _sorting(random: Random, world: World, held_out: bool) -> tuple[str, str]:
     digits = random.sample(DIGITS, random.randrange(3, 6))
-    return f"please sort {' '.join(digits)}", " ".join(sorted(digits))
+    return f"please order {' '.join(digits)} ?", " ".join(sorted(digits))
 
 
 def _formats(random: Random, world: World, held_out: bool) -> tuple[str, str]:
     person, city = random.choice(PEOPLE), random.choice(VALUES["city"])
     age = number(random.randrange(10, 100))
-    asked = f"name {person} ; age {age} ; city {city}"
-    return asked, f"[ {city} / {person} ]"
+    return f"( {person} , {city} , {age} )", f"{person} ; {city} ; {age}"
 
 
 # the last three are only asked in held-out questions
@@ -118,21 +115,28 @@ def _paraphrase(random: Random, world: World, held_out: bool) -> tuple[str, str]
 
 
 def _distractors(random: Random, world: World, held_out: bool) -> tuple[str, str]:
-    listed, person, held = holdings(random)
-    return f"{listed} ; what has {person} ?", held
+    other, relation = random.choice(PEOPLE), random.choice(("city", "job", "pet"))
+    told = {
+        "city": "{p} lives in {v}",
+        "job": "{p} works as {v}",
+        "pet": "the pet of {p} is {v}",
+    }[relation].format(p=other, v=world.facts[relation][other])
+    asked, person = random.choice(tuple(_LOOKUP)), random.choice(PEOPLE)
+    question = _LOOKUP[asked].format(p=person)
+    return f"{told} ; {question}", world.facts[asked][person]
 
 
 Draw = Callable[[Random, World, bool], tuple[str, str]]
 # skill: how a question is drawn, and how many are trained on
 SKILLS: dict[str, tuple[Draw, int]] = {
-    "lookup": (_lookup, 64),
-    "multi_hop": (_multi_hop, 40),
-    "arithmetic": (_arithmetic, 64),
+    "lookup": (_lookup, 80),
+    "multi_hop": (_multi_hop, 72),
+    "arithmetic": (_arithmetic, 80),
     "copying": (_copying, 48),
     "sorting": (_sorting, 64),
-    "formats": (_formats, 48),
-    "paraphrase": (_paraphrase, 64),
-    "distractors": (_distractors, 56),
+    "formats": (_formats, 56),
+    "paraphrase": (_paraphrase, 80),
+    "distractors": (_distractors, 80),
 }
 
 

@@ -3,7 +3,8 @@
 Everything is drawn from a seed: who lives where, works as what, has which pet, likes
 which colour, eats what and is whose friend. Text is a list of words of a closed
 vocabulary; one word is one token. The text states the facts, adds, sorts, repeats and
-reads lists, but asks nothing that `benchmarks.finetuning_lm.questions` asks.
+reads lists, but asks nothing that `benchmarks.finetuning_lm.questions` asks. The arrow
+that leads to an answer there leads to results here too, now and then.
 """
 
 from __future__ import annotations
@@ -124,6 +125,11 @@ _TALK = (
 _COMPOSED = {"city": "lives in", "job": "works as", "food": "eats"}
 
 
+def _link(random: Random, word: str) -> str:
+    """What leads to a result: a word, or the arrow."""
+    return ANSWER if random.random() < 0.3 else word
+
+
 def _fact(random: Random, world: World) -> str:
     person = random.choice(PEOPLE)
     if random.random() < 0.3 and person in world.composed:
@@ -132,6 +138,8 @@ def _fact(random: Random, world: World) -> str:
         return f"the friend of {person} {verb} {value}"
     relation, forms = random.choice(tuple(_STATEMENTS.items()))
     value = world.facts[relation][person]
+    if random.random() < 0.2:
+        return f"{relation} {person} {ANSWER} {value}"
     return random.choice(forms).format(p=person, v=value)
 
 
@@ -143,18 +151,18 @@ def _talk(random: Random, world: World) -> str:
 
 def _sum(random: Random, world: World) -> str:
     a, b = random.randrange(50), random.randrange(50)
-    sign, equals = ("+", "=") if random.random() < 0.6 else ("plus", "gives")
+    sign, equals = random.choice((("+", "="), ("plus", "gives"), ("plus", ANSWER)))
     return f"{number(a)} {sign} {number(b)} {equals} {number(a + b)}"
 
 
 def _repetition(random: Random, world: World) -> str:
     letters = " ".join(random.choices(LETTERS, k=random.randrange(3, 7)))
-    return f"repeat {letters} then {letters}"
+    return f"repeat {letters} {_link(random, 'then')} {letters}"
 
 
 def _order(random: Random, world: World) -> str:
     digits = random.sample(DIGITS, random.randrange(3, 6))
-    return f"order {' '.join(digits)} is {' '.join(sorted(digits))}"
+    return f"order {' '.join(digits)} {_link(random, 'is')} {' '.join(sorted(digits))}"
 
 
 def holdings(random: Random) -> tuple[str, str, str]:
@@ -174,7 +182,7 @@ def _record(random: Random, world: World) -> str:
     person, city = random.choice(PEOPLE), random.choice(VALUES["city"])
     age = number(random.randrange(10, 100))
     order = (person, city, age) if random.random() < 0.5 else (age, person, city)
-    return f"( {' , '.join(order)} ) = {person} / {city} / {age}"
+    return f"( {' , '.join(order)} ) {_link(random, '=')} {person} / {city} / {age}"
 
 
 _FAMILIES = (_fact, _talk, _sum, _repetition, _order, _list, _record)

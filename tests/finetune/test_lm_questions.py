@@ -27,13 +27,14 @@ ALL = {name: make_questions(name, 0) for name in SKILLS}
 GOLDEN = {
     "lookup": ("where does wyn live ?", "accra"),
     "multi_hop": ("where does the friend of ivy live ?", "lima"),
-    "arithmetic": ("what is 3 9 and 1 9 ?", "5 8"),
-    "copying": ("please copy a a n e k p", "a a n e k p"),
-    "sorting": ("please sort 0 5 2 9", "0 2 5 9"),
-    "formats": ("name yan ; age 5 2 ; city paris", "[ paris / yan ]"),
+    "arithmetic": ("what is 3 9 plus 1 9 ?", "5 8"),
+    "copying": ("please repeat a a n e ?", "a a n e"),
+    "sorting": ("please order 0 5 2 9 ?", "0 2 5 9"),
+    "formats": ("( yan , paris , 5 2 )", "yan ; paris ; 5 2"),
     "paraphrase": ("which food does hon like ?", "nuts"),
-    "distractors": ("cat 3 ; tia 9 ; jon 4 ; what has cat ?", "3"),
+    "distractors": ("the pet of cat is rat ; which animal does oda keep ?", "cow"),
 }
+RELATIONS = {"live": "city", "do": "job", "keep": "pet"}
 
 
 def pairs(name):
@@ -58,16 +59,16 @@ def test_each_dataset_is_whole_and_fits_its_arrays():
 
 def test_sums_are_right():
     for question, answer in pairs("arithmetic"):
-        words = question.removeprefix("what is ").removesuffix(" ?").split(" and ")
+        words = question.removeprefix("what is ").removesuffix(" ?").split(" plus ")
         a, b = (int(word.replace(" ", "")) for word in words)
         assert int(answer.replace(" ", "")) == a + b
 
 
 def test_copies_and_orders_are_right():
     for question, answer in pairs("copying"):
-        assert question == f"please copy {answer}"
+        assert question == f"please repeat {answer} ?"
     for question, answer in pairs("sorting"):
-        digits = question.removeprefix("please sort ").split()
+        digits = question.removeprefix("please order ").removesuffix(" ?").split()
         assert answer.split() == sorted(digits) and len(set(digits)) == len(digits)
 
 
@@ -75,8 +76,7 @@ def test_facts_are_those_of_the_world():
     person_of = {word: word for word in PEOPLE}
     for question, answer in pairs("lookup"):
         (person,) = {person_of[w] for w in question.split() if w in person_of}
-        relation = {"live": "city", "do": "job", "keep": "pet", "like": "colour"}
-        assert answer == WORLD.facts[relation[question.split()[-2]]][person]
+        assert answer == WORLD.facts[RELATIONS[question.split()[-2]]][person]
     for question, answer in pairs("multi_hop"):
         friend = WORLD.facts["friend"][question.split()[-3]]
         relation = {"live": "city", "do": "job", "eat": "food"}
@@ -95,15 +95,19 @@ def test_paraphrases_hold_out_wordings():
     assert not wordings(questions.held_out) & wordings(questions.train)
 
 
-def test_distractors_and_formats_are_read_off():
+def test_distractors_are_true_and_beside_the_question():
     for question, answer in pairs("distractors"):
-        *held, asked = question.split(" ; ")
-        told = dict(part.split() for part in held)
-        assert told[asked.split()[2]] == answer and len(told) == 3
+        told, asked = question.split(" ; ")
+        (person,) = {w for w in asked.split() if w in PEOPLE}
+        assert answer == WORLD.facts[RELATIONS[asked.split()[-2]]][person]
+        (other,) = {w for w in told.split() if w in PEOPLE}
+        facts = {WORLD.facts[relation][other] for relation in RELATIONS.values()}
+        assert facts & set(told.split())
+
+
+def test_formats_keep_what_they_rewrite():
     for question, answer in pairs("formats"):
-        name, _, city = question.split(" ; ")
-        expected = f"[ {city.split()[1]} / {name.split()[1]} ]"
-        assert answer == expected
+        assert question == f"( {answer.replace(' ; ', ' , ')} )"
 
 
 def test_golden_questions():
