@@ -72,7 +72,7 @@ def _multi_hop(random: Random, world: World, held_out: bool) -> tuple[str, str]:
 
 def _arithmetic(random: Random, world: World, held_out: bool) -> tuple[str, str]:
     a, b = random.randrange(50), random.randrange(50)
-    return f"what is {number(a)} plus {number(b)} ?", number(a + b)
+    return f"what is {number(a)} plus {number(b)}", number(a + b)
 
 
 def _copying(random: Random, world: World, held_out: bool) -> tuple[str, str]:

@@ -27,7 +27,7 @@ ALL = {name: make_questions(name, 0) for name in SKILLS}
 GOLDEN = {
     "lookup": ("where does wyn live ?", "accra"),
     "multi_hop": ("where does the friend of ivy live ?", "lima"),
-    "arithmetic": ("what is 3 9 plus 1 9 ?", "5 8"),
+    "arithmetic": ("what is 3 9 plus 1 9", "5 8"),
     "copying": ("please repeat a a n e ?", "a a n e"),
     "sorting": ("please order 0 5 2 9 ?", "0 2 5 9"),
     "formats": ("( yan , paris , 5 2 )", "yan ; paris ; 5 2"),
@@ -59,7 +59,7 @@ def test_each_dataset_is_whole_and_fits_its_arrays():
 
 def test_sums_are_right():
     for question, answer in pairs("arithmetic"):
-        words = question.removeprefix("what is ").removesuffix(" ?").split(" plus ")
+        words = question.removeprefix("what is ").split(" plus ")
         a, b = (int(word.replace(" ", "")) for word in words)
         assert int(answer.replace(" ", "")) == a + b
 
