@@ -20,7 +20,6 @@ import tyro
 
 from benchmarks.finetuning.arms import (
     BASELINES,
-    HOURS,
     OURS,
     at_hours,
     run_baselines,
@@ -29,7 +28,7 @@ from benchmarks.finetuning.arms import (
     split_seeds,
 )
 from benchmarks.finetuning.quality import zero_shot_quality
-from benchmarks.finetuning.report import choice_table, interval, summarise
+from benchmarks.finetuning.report import summarise
 from benchmarks.finetuning.stages import Stages, fingerprint
 from benchmarks.finetuning_lm.arms import (
     run_default,
@@ -37,7 +36,7 @@ from benchmarks.finetuning_lm.arms import (
     run_reference,
     with_hours,
 )
-from benchmarks.finetuning_lm.space import DEFAULT
+from benchmarks.finetuning_lm.report import METHODS, compare, describe, write_tables
 from benchmarks.shared.runtime import use_compilation_cache
 from finetune import (
     FitConfig,
@@ -52,32 +51,6 @@ from finetune import (
 from finetune.reference import ReferenceConfig
 from finetune.simulate import make_tables
 from jaxrl_runs.run_folder import RunFolder, next_run_folder
-
-METHODS = (
-    "random",
-    "default",
-    "single_best",
-    "zero_shot",
-    "asha",
-    "greedy_freeze_thaw",
-    "quick_tune_reference",
-    "freeze_thaw_bo",
-    *OURS,
-)
-TITLES = {
-    "random": "random search",
-    "default": "default configuration, then random ones",
-    "single_best": "single best, then down its list",
-    "zero_shot": "zero-shot ranking, then down its list",
-    "asha": "ASHA",
-    "greedy_freeze_thaw": "greedy freeze-thaw",
-    "quick_tune_reference": "Quick-Tune, reference, refits",
-    "freeze_thaw_bo": "freeze-thaw BO of the task alone, refits",
-    "refit": "ours, refit",
-    "no_refit_meta": "ours, no refit, meta points (N1)",
-    "no_refit_history": "ours, no refit, own history (N2)",
-}
-OTHERS = ("zero_shot", "default", "freeze_thaw_bo", "quick_tune_reference", "refit")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +72,7 @@ class Args:
             lasts a fraction of a second; only the ratios of seconds are measured.
         num_members: Members of the performance ensemble of each seed.
         num_steps: Of the performance surrogate's meta-training.
+        reference_steps: Of the reference's meta-training; 10,000 are published.
         methods: What is replayed; what a stopped run has replayed is not again.
     """
 
@@ -108,12 +82,13 @@ class Args:
     table: Path | None = None
     num_seeds: int = 10
     minutes_per_run: float = 60.0
-    num_members: int = 2
-    num_steps: int = 1000
+    num_members: int = 1
+    num_steps: int = 600
+    reference_steps: int = 10_000
     methods: tuple[str, ...] = METHODS
 
     def __post_init__(self):
-        for name in ("num_seeds", "num_members", "num_steps"):
+        for name in ("num_seeds", "num_members", "num_steps", "reference_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
         unknown = sorted(set(self.methods) - set(METHODS))
@@ -139,7 +114,7 @@ class Args:
         return FitConfig(
             MetaTrainConfig(num_steps=steps, num_members=self.num_members * self.seeds),
             MetaTrainConfig(num_steps=max(steps // 2, 1), num_members=self.seeds),
-            RankingConfig(num_steps=max(steps // 2, 1), num_members=3 * self.seeds),
+            RankingConfig(num_steps=max(steps // 2, 1), num_members=2 * self.seeds),
             None,
         )
 
@@ -170,7 +145,7 @@ def fit_folds(data: MetaDataset, args: Args, folds, stages: Stages) -> list[Surr
 def replay_all(data, seeds, folds, args: Args, stages: Stages) -> dict[str, np.ndarray]:
     """Replay the methods; regret ``[D, S, overheads, G]`` by name."""
     tables = make_tables(data)
-    reference = ReferenceConfig(num_steps=300) if args.quick else ReferenceConfig()
+    reference = ReferenceConfig(300 if args.quick else args.reference_steps)
     found = stages.arrays("baselines", lambda: run_baselines(tables, args.seeds))
     found |= stages.arrays("orders", lambda: run_orders(seeds, data, tables))
     assert set(BASELINES) <= set(found)
@@ -189,98 +164,6 @@ def replay_all(data, seeds, folds, args: Args, stages: Stages) -> dict[str, np.n
                 name, lambda n=name: run_ours(n, seeds, data, tables, 0.0)
             )
     return {name: found[name] for name in METHODS if name in args.methods}
-
-
-def compare(regret: dict[str, np.ndarray]) -> dict:
-    """Regret of the others minus that of ours without refit, paired by dataset.
-
-    Positive: ours is better.
-    """
-    found: dict = {}
-    for ours in [name for name in OURS[::-1] if name != "refit" and name in regret]:
-        own = at_hours(regret[ours][:, :, 0]).mean(1)
-        for other in [name for name in OTHERS if name in regret]:
-            difference = at_hours(regret[other][:, :, 0]).mean(1) - own
-            found.setdefault(ours, {})[other] = {
-                f"{h}h": {"mean": float(v.mean()), "interval": interval(v)}
-                for h, v in zip(HOURS, difference.T, strict=True)
-            }
-    return found
-
-
-def describe(data: MetaDataset) -> dict:
-    """What the runs of each dataset reach: best, default, shares that fail."""
-    found = {}
-    default = data.space.to_vector(DEFAULT)
-    for i, name in enumerate(data.dataset_names):
-        rows = data.dataset == i
-        best = data.curves[rows].max(1)
-        is_default = [
-            np.array_equal(v, default, equal_nan=True) for v in data.vectors[rows]
-        ]
-        found[name] = {
-            "best": float(best.max()),
-            "default": float(best[is_default].max()),
-            "median": float(np.median(best)),
-            "share_below_a_tenth_of_best": float((best < 0.1 * best.max()).mean()),
-        }
-    return found
-
-
-def _regret_table(summary: dict) -> str:
-    lines = [
-        f"| method | {' | '.join(f'{h} h' for h in HOURS)} | rank at {HOURS[-1]} h |"
-    ]
-    lines.append("|---" * (len(HOURS) + 2) + "|")
-    for name in summary["regret"]:
-        cells = []
-        for hour in HOURS:
-            low, high = summary["regret_interval"][name][f"{hour}h"]
-            mean = summary["regret"][name][f"{hour}h"]
-            cells.append(f"{mean:.3f} [{low:.3f}, {high:.3f}]")
-        rank = summary["rank"][name][f"{HOURS[-1]}h"]
-        lines.append(f"| {TITLES[name]} | {' | '.join(cells)} | {rank:.2f} |")
-    return "\n".join(lines)
-
-
-def _comparison_table(comparison: dict) -> str:
-    lines = [f"| minus ours | {' | '.join(f'{h} h' for h in HOURS)} |"]
-    lines.append("|---" * (len(HOURS) + 1) + "|")
-    for ours, others in comparison.items():
-        for other, hours in others.items():
-            cells = [
-                f"{v['mean']:+.3f} [{v['interval'][0]:+.3f}, {v['interval'][1]:+.3f}]"
-                for v in hours.values()
-            ]
-            label = f"{TITLES[other]}, minus {TITLES[ours].split('(')[1][:2]}"
-            lines.append(f"| {label} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def _described_table(described: dict) -> str:
-    columns = list(next(iter(described.values())))
-    lines = [f"| dataset | {' | '.join(c.replace('_', ' ') for c in columns)} |"]
-    lines.append("|---" * (len(columns) + 1) + "|")
-    for name, row in described.items():
-        lines.append(f"| {name} | {' | '.join(f'{v:.3f}' for v in row.values())} |")
-    return "\n".join(lines)
-
-
-def write_tables(summary: dict, path: Path) -> None:
-    """Write the tables as Markdown, and print them."""
-    parts = [
-        "Exact match that the runs of the table reach",
-        _described_table(summary["runs"]),
-        "Normalised regret, mean over datasets",
-        _regret_table(summary),
-        "Regret of others minus ours, paired by dataset; positive: ours is better",
-        _comparison_table(summary["comparison"]),
-        "Regret of one choice before any observation, trained fully",
-        choice_table(summary["zero_shot_choice"]),
-    ]
-    text = "\n\n".join(parts)
-    path.write_text(text + "\n")
-    print(text)
 
 
 def run(args: Args) -> dict:

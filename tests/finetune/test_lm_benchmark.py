@@ -12,15 +12,8 @@ from benchmarks.finetuning_lm.arms import (
     run_default,
     with_hours,
 )
-from benchmarks.finetuning_lm.benchmark import (
-    METHODS,
-    OTHERS,
-    Args,
-    compare,
-    describe,
-    few_runs,
-    run,
-)
+from benchmarks.finetuning_lm.benchmark import Args, few_runs, run
+from benchmarks.finetuning_lm.report import METHODS, OTHERS, compare, describe
 from benchmarks.finetuning_lm.space import DEFAULT, SPACE, draw_configs
 from finetune.meta_dataset import MetaDataset
 from finetune.reference import FIRST_BLOCK
