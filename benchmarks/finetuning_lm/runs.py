@@ -324,13 +324,36 @@ def train_run(
     return jax.lax.scan(epoch, start, jnp.arange(shape.num_epochs))[1]
 
 
-@functools.partial(jax.jit, static_argnames="shape")
+@functools.partial(jax.jit, static_argnames=("shape", "at_once"))
 def train_many(
-    base: Any, hps: Hyperparameters, data: Data, keys: jax.Array, shape: Shape
+    base: Any,
+    hps: Hyperparameters,
+    data: Data,
+    keys: jax.Array,
+    shape: Shape,
+    at_once: int | None = None,
 ) -> Curves:
-    """Finetune with many configurations in one program; curves ``[runs, epochs]``."""
-    one = functools.partial(train_run, shape=shape)
-    return jax.vmap(one, in_axes=(None, 0, None, 0))(base, hps, data, keys)
+    """Finetune with many configurations in one program.
+
+    Args:
+        base: Pretrained weights.
+        hps: The configurations, a leading axis ``[runs]`` on every leaf.
+        data: The dataset.
+        keys: Of the runs, ``[runs]``.
+        shape: What is compiled in.
+        at_once: Runs that are vectorised; the program goes through them in groups of
+            so many. None: all at once, for an accelerator.
+
+    Returns:
+        Curves ``[runs, epochs]``.
+    """
+
+    def one(x):
+        return train_run(base, x[0], data, x[1], shape)
+
+    if at_once is None:
+        return jax.vmap(one)((hps, keys))
+    return jax.lax.map(one, (hps, keys), batch_size=at_once)
 
 
 @functools.partial(jax.jit, static_argnames="shape")
