@@ -11,8 +11,10 @@ import finetune
 from benchmarks.finetuning_lm.alone import epoch_operations, epoch_updates, fit_prices
 from benchmarks.finetuning_lm.model import ModelConfig
 from benchmarks.finetuning_lm.pretrain import PretrainConfig
-from benchmarks.finetuning_lm.space import DEFAULT
+from benchmarks.finetuning_lm.questions import SKILLS
+from benchmarks.finetuning_lm.space import DEFAULT, SPACE
 from benchmarks.finetuning_lm.table import TableConfig, make_chunks, make_table
+from finetune.meta_features import text_meta_features
 from finetune.run_tables import RunTable
 
 TINY = TableConfig(
@@ -124,3 +126,30 @@ def test_bad_settings_are_refused(tmp_path):
         RunTable.load(tmp_path / "other.npz")
     with pytest.raises(ValueError, match=r"name must be one of \('lm-qa',\)"):
         finetune.load_table("lm")
+
+
+def test_the_shipped_table_and_surrogates_belong_together():
+    table = finetune.load_table("lm-qa")
+    data, surrogates = table.data, finetune.load("lm-qa")
+    assert "lm-qa" in finetune.available()
+    assert data.space == SPACE == surrogates.space
+    assert data.dataset_names == tuple(SKILLS) == tuple(surrogates.card["datasets"])
+    assert (np.bincount(data.dataset) >= 100).all()
+    assert surrogates.card["num_runs"] == data.num_runs
+    assert surrogates.num_epochs == data.num_epochs == 8
+    _, names = text_meta_features(["a ?"], ["b"], 1.0)
+    assert surrogates.meta_feature_names == data.meta_feature_names == names
+    # exact match is a share of 64 questions, and no run lacks an epoch
+    np.testing.assert_array_equal(data.curves * 64, np.round(data.curves * 64))
+    default = SPACE.to_vector(DEFAULT)
+    is_default = [np.array_equal(v, default, equal_nan=True) for v in data.vectors]
+    np.testing.assert_array_equal(np.flatnonzero(is_default), np.arange(8) * 100)
+    assert data.curves[data.dataset == 3].max() > 0.9  # copying is learned
+    assert (data.curves.max(1) < 0.05).sum() > 200  # and many runs learn nothing
+    operations = table.operations[data.dataset == 0]
+    seconds = data.costs[data.dataset == 0, 0]
+    assert np.corrcoef(operations, seconds)[0, 1] > 0.9
+    tuner = finetune.Tuner(
+        surrogates=surrogates, meta_features=data.meta_features[3], num_candidates=50
+    )
+    assert set(tuner.recommend(top=1)[0]) >= {"method", "learning_rate"}
