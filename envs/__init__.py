@@ -8,6 +8,7 @@ name; everything else here takes any other pair as well:
 * `check` for whether it keeps the contract;
 * `ActionRepeat` for each action several times in a row, `Wrapper` for
   wrappers of your own;
+* `family` for tasks that differ by numbers of their params, as one pair;
 * `open_task` for a `Task`, the one thing that is played, scored and
   collected from, be it a pair or, by `external`, outside JAX;
 * `brax` for any environment of Brax's as a pair;
@@ -25,6 +26,7 @@ from envs.check import ContractError, check
 from envs.collection import collect
 from envs.episodes import LogEpisodes, OrderError, episodes_of, in_order
 from envs.external import ExternalTask, external
+from envs.family import TaskFamily, family
 from envs.flat_observations import flat_observations
 from envs.gymnasium_env import GymnasiumEnv
 from envs.gymnasium_vector import GymnasiumVectorEnv
@@ -68,6 +70,7 @@ __all__ = [
     "Spaces",
     "Steps",
     "Task",
+    "TaskFamily",
     "TaskSpec",
     "TerminatingTimeLimit",
     "Transitions",
@@ -80,6 +83,7 @@ __all__ = [
     "collect",
     "episodes_of",
     "external",
+    "family",
     "flat_observations",
     "in_order",
     "make",

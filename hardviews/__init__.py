@@ -17,6 +17,7 @@ from hardviews.augmentations import (
     RandAugment,
     TrivialAugment,
 )
+from hardviews.contact_sheet import draw_contact_sheet
 from hardviews.encoder import (
     Encoder,
     load_encoder,
@@ -28,7 +29,9 @@ from hardviews.evaluation import evaluate_encoder, knn_accuracy, probe_accuracy
 from hardviews.group_augment import GroupAugment
 from hardviews.methods import BYOL, Method, SimCLR, SimSiam
 from hardviews.networks import RESNET18, ResNetConfig
-from hardviews.pictures import Pictures, make_pictures, read_pictures
+from hardviews.picture_files import read_pictures
+from hardviews.pictures import Pictures, make_pictures
+from hardviews.population import train_population
 from hardviews.pretraining import encoder_of, pretrain, train
 from hardviews.selection import HardPairs, hardest_pairs
 from hardviews.training import PretrainConfig, PretrainState
@@ -51,6 +54,7 @@ __all__ = [
     "SimCLR",
     "SimSiam",
     "TrivialAugment",
+    "draw_contact_sheet",
     "encoder_of",
     "evaluate_encoder",
     "hardest_pairs",
@@ -64,4 +68,5 @@ __all__ = [
     "read_pictures",
     "save_encoder",
     "train",
+    "train_population",
 ]

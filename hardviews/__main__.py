@@ -3,8 +3,8 @@
     python -m hardviews sheet --data PATH --out sheet.png
     python -m hardviews pretrain --data PATH --out DIR --method simclr --views 4
 
-PATH is an npz file of pictures, or the folder of CIFAR-10's binary version; see
-`hardviews.read_pictures`.
+PATH is an npz file of pictures, a folder of picture files, or the folder of CIFAR-10's
+binary version; see `hardviews.read_pictures`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Annotated, Literal
 import tyro
 
 _DATA = tyro.conf.arg(help="npz file of pictures, or a folder")
+_SIZE = tyro.conf.arg(help="side that picture files are resized to")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,13 +27,14 @@ class Sheet:
     out: Annotated[Path, tyro.conf.arg(help="picture to write")] = Path("sheet.png")
     pictures: Annotated[int, tyro.conf.arg(help="columns")] = 12
     seed: int = 0
+    size: Annotated[int | None, _SIZE] = None
 
     def run(self) -> None:
         """Reads the pictures and draws them."""
         from hardviews.contact_sheet import draw_contact_sheet
-        from hardviews.pictures import read_pictures
+        from hardviews.picture_files import read_pictures
 
-        train, _ = read_pictures(self.data)
+        train, _ = read_pictures(self.data, size=self.size)
         print(draw_contact_sheet(self.out, train.images, self.pictures, self.seed))
 
 
@@ -51,8 +53,12 @@ class Pretrain:
     resnet18: Annotated[bool, tyro.conf.arg(help="the papers' network")] = False
     batch_size: int = 128
     learning_rate: Annotated[float, tyro.conf.arg(help="per 256 pictures")] = 0.2
-    view_size: int = 32
-    seed: int = 0
+    view_size: Annotated[int, tyro.conf.arg(help="side of a view, in pixels")] = 32
+    size: Annotated[int | None, _SIZE] = None
+    test_share: Annotated[
+        float, tyro.conf.arg(help="kept for tests, where the data does not say which")
+    ] = 0.2
+    seed: Annotated[int, tyro.conf.arg(help="of the training")] = 0
     resume: Annotated[bool, tyro.conf.arg(help="continue the run in the folder")] = (
         False
     )
@@ -61,7 +67,7 @@ class Pretrain:
         """Reads the pictures and trains."""
         from hardviews import RESNET18, PretrainConfig, ResNetConfig, pretrain
         from hardviews.methods import METHODS
-        from hardviews.pictures import read_pictures
+        from hardviews.picture_files import read_pictures
 
         config = PretrainConfig(
             method=METHODS[self.method](),
@@ -73,8 +79,12 @@ class Pretrain:
             learning_rate=self.learning_rate,
             seed=self.seed,
         )
-        train, test = read_pictures(self.data)
+        train, test = read_pictures(
+            self.data, size=self.size, test_share=self.test_share
+        )
         is_labelled = train.labels is not None and test.labels is not None
+        if not is_labelled:
+            print("the pictures have no labels: trained without evaluation")
         pretrain(
             self.out,
             config,

@@ -3,10 +3,14 @@
     view, box = CropAndJitter()(key, image, size)
 
 An augmentation is a pytree, so one compiled program takes any strengths and `jax.vmap`
-gives a population of them. `key` is one PRNG key, `image` float32 `[S, S, 3]` in
-[0, 1], `size` the view's side; `box` is the crop that the view shows, float32 `[4]`:
-top, left, height and width. To write one of your own, write a `flax.struct` dataclass
-with such a `__call__`.
+gives a population of them. `key` is one PRNG key or a seed, `image` one picture
+`[S, S, 3]`, uint8 or floating point in [0, 1], `size` the view's side, 8 to 1024; the
+view is float32 `[size, size, 3]` in [0, 1], and `box` the crop that it shows, float32
+`[4]`: top, left, height and width. `jax.vmap` takes a batch. Strengths are compared
+with their ranges when a view is made or a `PretrainConfig` is.
+
+To write one of your own, write a `flax.struct` dataclass with such a `__call__`; it is
+given float32. Without a crop, its box is the whole picture, `[0, 0, S, S]`.
 """
 
 from __future__ import annotations
@@ -15,12 +19,31 @@ from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from hardviews import color, geometry, quality
-from jaxrl_runs.values import FRACTION, NOT_NEGATIVE, Integer, Number, static, traced
+from hardviews.checks import SMALLEST, check_images
+from hardviews.pictures import as_float
+from jaxrl_runs import values
+from jaxrl_runs.values import (
+    FRACTION,
+    NOT_NEGATIVE,
+    Integer,
+    Like,
+    Number,
+    as_key,
+    static,
+    traced,
+)
 
+VIEW_SIZE = Integer(at_least=SMALLEST, at_most=1024)
 _SCALE = Number(above=0.0, at_most=1.0)
+# A pytree: functions have no `replace`, and are no arguments of jitted ones.
+AUGMENTATION = Like(
+    "an augmentation, such as CropAndJitter() or a flax.struct dataclass of your own",
+    methods=("__call__", "replace"),
+)
 
 
 @runtime_checkable
@@ -30,6 +53,76 @@ class Augmentation(Protocol):
     def __call__(self, key: jax.Array, image: Any, size: int) -> tuple[Any, Any]:
         """Makes one view and tells its box."""
         ...
+
+
+def check_strengths(augmentation: Any) -> None:
+    """Compares strengths with their ranges, and those of a pair with each other.
+
+    Raises:
+        ValueError: One is out of its range; the message names it.
+    """
+    values.check(augmentation)
+    low, high = (getattr(augmentation, f"scale_{end}", None) for end in ("low", "high"))
+    if low is not None and high is not None:
+        geometry.check_scales(low, high)
+
+
+def check_call(augmentation: Any, key: Any, image: Any, size: Any):
+    """Checks what an augmentation of this package is called with.
+
+    Returns:
+        The key, and the picture as float32 `[S, S, 3]`.
+
+    Raises:
+        ValueError: The key is none, the picture is grey or a batch, the size is no
+            integer from 8 to 1024, or a strength is out of its range.
+    """
+    check_strengths(augmentation)
+    key = as_key(key)
+    VIEW_SIZE.check("size", size)
+    image = check_images("image", image)
+    if image.ndim != 3:
+        raise ValueError(
+            f"image must be one picture [S, S, 3], got an array of shape "
+            f"{tuple(image.shape)}; jax.vmap takes a batch, with a key for each"
+        )
+    return key, as_float(image)
+
+
+def make_view(augmentation: Augmentation, key: Any, image: Any, size: int):
+    """Calls any augmentation, and checks what it returns.
+
+    Args:
+        augmentation: The augmentation.
+        key: A PRNG key.
+        image: float32 `[S, S, 3]`.
+        size: The view's side.
+
+    Returns:
+        View, float32 `[size, size, 3]`, and box, float32 `[4]`.
+
+    Raises:
+        ValueError: It returns something else.
+    """
+    found: Any = augmentation(key, image, size)
+    name = type(augmentation).__name__
+    what = f"{name} must return a view [{size}, {size}, 3] and its box [4]"
+    if not isinstance(found, tuple | list) or len(found) != 2:
+        got = f"{len(found)} values" if isinstance(found, tuple | list) else "one value"
+        raise ValueError(
+            f"{what}, got {got}; without a crop the box is the whole picture, "
+            "jnp.array([0, 0, S, S])"
+        )
+    for part, wanted in zip(found, ((size, size, 3), (4,)), strict=True):
+        if not hasattr(part, "dtype") or part.shape != wanted:
+            raise ValueError(
+                f"{what}, got one of shape {np.shape(part)} for {wanted}; the view's "
+                "side is `size`, PretrainConfig.view_size"
+            )
+    view, box = found
+    if not jnp.issubdtype(view.dtype, jnp.floating):
+        raise ValueError(f"{what}, floating point in [0, 1], got {view.dtype}")
+    return view.astype(jnp.float32), box.astype(jnp.float32)
 
 
 @struct.dataclass
@@ -44,8 +137,9 @@ class Crop:
     scale_low: jax.Array | float = traced(0.2, _SCALE)
     scale_high: jax.Array | float = traced(1.0, _SCALE)
 
-    def __call__(self, key: jax.Array, image: jax.Array, size: int):
+    def __call__(self, key: Any, image: Any, size: int):
         """Makes one view; see this module's beginning."""
+        key, image = check_call(self, key, image, size)
         box = geometry.random_box(key, image.shape[0], self.scale_low, self.scale_high)
         where = geometry.through_box(geometry.coordinates(size), box)
         return geometry.sample(image, where), box
@@ -84,8 +178,9 @@ class CropAndJitter:
     blur: jax.Array | float = traced(0.0, FRACTION)
     solarise: jax.Array | float = traced(0.0, FRACTION)
 
-    def __call__(self, key: jax.Array, image: jax.Array, size: int):
+    def __call__(self, key: Any, image: Any, size: int):
         """Makes one view; see this module's beginning."""
+        key, image = check_call(self, key, image, size)
         keys = jax.random.split(key, 4)
         draw = jax.random.uniform(keys[0], (6,))
         box = geometry.random_box(
@@ -196,8 +291,9 @@ class TrivialAugment:
 
     strength: jax.Array | float = traced(1.0, FRACTION)
 
-    def __call__(self, key: jax.Array, image: jax.Array, size: int):
+    def __call__(self, key: Any, image: Any, size: int):
         """Makes one view; see this module's beginning."""
+        key, image = check_call(self, key, image, size)
         *keys, operation_key, strength_key = jax.random.split(key, 4)
         view, box = _cropped(jnp.stack(keys), image, size)
         operation = jax.random.randint(operation_key, (), 0, len(OPERATIONS))
@@ -217,8 +313,9 @@ class RandAugment:
     magnitude: jax.Array | float = traced(9.0, Number(at_least=0.0, at_most=30.0))
     num_operations: int = static(2, Integer(at_most=8))
 
-    def __call__(self, key: jax.Array, image: jax.Array, size: int):
+    def __call__(self, key: Any, image: Any, size: int):
         """Makes one view; see this module's beginning."""
+        key, image = check_call(self, key, image, size)
         *keys, operation_key, sign_key = jax.random.split(key, 4)
         view, box = _cropped(jnp.stack(keys), image, size)
         number = (self.num_operations,)

@@ -12,6 +12,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from jaxrl_runs.values import as_key
+
 _LEVELS = 256
 _GREY = (0.299, 0.587, 0.114)  # ITU-R 601, as PIL's conversion to "L"
 
@@ -71,7 +73,7 @@ def adjust_hue(image: jax.Array, shift: jax.Array | float) -> jax.Array:
 
 
 def color_jitter(
-    key: jax.Array,
+    key: jax.Array | int,
     image: jax.Array,
     brightness: jax.Array | float = 0.4,
     contrast: jax.Array | float = 0.4,
@@ -83,7 +85,7 @@ def color_jitter(
     Source: torchvision's ColorJitter: factors are uniform in [max(0, 1 - s), 1 + s],
     the shift of the hue in [-hue, hue].
     """
-    draw = jax.random.uniform(key, (8,))
+    draw = jax.random.uniform(as_key(key), (8,))
     order = ranks(draw[4:])
     strength = jnp.stack([jnp.asarray(s) for s in (brightness, contrast, saturation)])
     low = jnp.maximum(0.0, 1 - strength)
@@ -145,6 +147,6 @@ def autocontrast(image: jax.Array) -> jax.Array:
     return jnp.where(width > 0, stretched, image)
 
 
-def shuffle_channels(key: jax.Array, image: jax.Array) -> jax.Array:
+def shuffle_channels(key: jax.Array | int, image: jax.Array) -> jax.Array:
     """Red, green and blue in random order."""
-    return image[..., ranks(jax.random.uniform(key, (3,)))]
+    return image[..., ranks(jax.random.uniform(as_key(key), (3,)))]

@@ -9,14 +9,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from hardviews import color, geometry, quality
 from hardviews.augmentations import Crop, CropAndJitter, RandAugment, TrivialAugment
+from hardviews.checks import check_images
 from hardviews.group_augment import GroupAugment
-from hardviews.pictures import as_float, check_images
-from jaxrl_runs.values import MANY
+from hardviews.pictures import as_float
+from jaxrl_runs.values import MANY, PATH, seed_key
 
 Change = Callable[[jax.Array, jax.Array], jax.Array]  # (key, image) -> image
 
@@ -79,7 +78,7 @@ def draw_contact_sheet(
 
     Args:
         path: Where to write the picture (png, pdf, svg).
-        images: uint8, or floating point in [0, 1], `[N, S, S, 3]`, S a multiple of 4.
+        images: uint8, or floating point in [0, 1], `[N, S, S, 3]`.
         num_pictures: Columns; fewer where there are fewer pictures.
         seed: Of the randomness.
 
@@ -89,9 +88,15 @@ def draw_contact_sheet(
     Raises:
         ValueError: The pictures are grey, not square, out of range or of another dtype.
     """
+    # Here: it takes half of the time that importing `hardviews` would take with it.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    PATH.check("path", path)
     MANY.check("num_pictures", num_pictures)
+    key = seed_key(seed)
     chosen = as_float(check_images("images", images, batched=True)[:num_pictures])
-    rows = jax.device_get(_changed(jax.random.key(seed), jnp.asarray(chosen)))
+    rows = jax.device_get(_changed(key, jnp.asarray(chosen)))
     columns = len(chosen)
     figure = Figure(figsize=(0.62 * columns + 1.9, 0.62 * len(rows)), dpi=110)
     FigureCanvasAgg(figure)

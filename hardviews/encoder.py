@@ -10,10 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct, traverse_util
+from jax.core import Tracer
 
+from hardviews.checks import check_images
 from hardviews.networks import ResNet, ResNetConfig
-from hardviews.pictures import as_float, check_images, standardise
-from jaxrl_runs.values import MANY
+from hardviews.pictures import as_float, standardise
+from jaxrl_runs.run_folder import holds_run
+from jaxrl_runs.values import MANY, PATH, Like, as_key, shown
 from jaxrl_runs.weight_files import (
     WeightFileError,
     check_arrays,
@@ -45,6 +48,9 @@ class Encoder:
     mean: jax.Array
     std: jax.Array
     config: ResNetConfig = struct.field(pytree_node=False)
+
+    def __repr__(self) -> str:
+        return f"Encoder({self.config})"
 
     @property
     def num_features(self) -> int:
@@ -89,6 +95,10 @@ class Encoder:
         return jnp.concatenate(parts)[: len(images)]
 
 
+ENCODER = Like("an Encoder", kinds=(Encoder,))
+_CONFIG = Like("a ResNetConfig", kinds=(ResNetConfig,))
+
+
 @jax.jit
 def _apply(encoder: Encoder, images: jax.Array) -> jax.Array:
     standard = standardise(as_float(images), encoder.mean, encoder.std)
@@ -105,17 +115,36 @@ def save_encoder(
     Args:
         path: The file.
         encoder: The encoder.
-        card: How and how well it was trained; what JSON can hold.
+        card: How and how well it was trained; what JSON can hold, and numbers and
+            arrays of NumPy.
 
     Returns:
         The path written.
+
+    Raises:
+        TypeError: `encoder` is none, or `path` is no path.
+        ValueError: The card is no dictionary, or holds what JSON cannot.
     """
+    PATH.check("path", path)
+    ENCODER.check("encoder", encoder)
+    if not isinstance(card, dict | None):
+        raise ValueError(f"card must be a dictionary or None, got {shown(card)}")
     metadata = {
         "format_version": FORMAT_VERSION,
         "network": dataclasses.asdict(encoder.config),
-        "card": card or {},
+        "card": _plain(card or {}),
     }
     return write_weights(path, _arrays(encoder), metadata, compressed=True)
+
+
+def _plain(value: Any) -> Any:
+    """Numbers and arrays as JSON has them."""
+    if isinstance(value, dict):
+        return {str(name): _plain(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    is_array = isinstance(value, np.generic | np.ndarray | jax.Array)
+    return np.asarray(value).tolist() if is_array else value
 
 
 def _arrays(encoder: Encoder) -> dict[str, Any]:
@@ -135,12 +164,10 @@ def load_encoder(path: str | Path) -> Encoder:
         path: A file that `save_encoder` wrote, or the folder of a pretraining.
 
     Raises:
-        FileNotFoundError: No such file.
+        FileNotFoundError: No such file, or a pretraining that has not ended.
         ValueError: It is damaged, foreign or of another format version.
     """
-    path = Path(path)
-    path = path / "encoder.npz" if path.is_dir() else path
-    metadata, arrays = read_weights(path, what=_WHAT, format_version=FORMAT_VERSION)
+    path, metadata, arrays = _read(path)
     try:
         network = dict(metadata["network"])
         config = ResNetConfig(**{**network, "blocks": tuple(network["blocks"])})
@@ -154,20 +181,49 @@ def load_encoder(path: str | Path) -> Encoder:
     return Encoder(config=config, **tree)
 
 
+def _read(path: Any) -> tuple[Path, dict[str, Any], dict[str, np.ndarray]]:
+    """The file, its metadata and arrays."""
+    PATH.check("path", path)
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: there is no such file or folder")
+    folder, path = path, path / "encoder.npz" if path.is_dir() else path
+    if not path.exists() and holds_run(folder):
+        raise FileNotFoundError(
+            f"{folder}: the pretraining has not ended, so there is no encoder yet; go "
+            "on with pretrain(..., resume=True) (--resume)"
+        )
+    if not path.exists():
+        raise FileNotFoundError(f"{folder}: holds no encoder.npz, as pretrain leaves")
+    metadata, arrays = read_weights(path, what=_WHAT)
+    if "format_version" not in metadata:
+        found = ", ".join(sorted(arrays)[:4]) or "none"
+        advice = ""
+        if any(name.endswith("images") for name in arrays):
+            advice = "; read_pictures reads pictures"
+        raise WeightFileError(
+            f"{path}: not readable as {_WHAT} (found the arrays {found}){advice}"
+        )
+    version = metadata["format_version"]
+    if version != FORMAT_VERSION:
+        raise WeightFileError(
+            f"{path}: format version {version!r}, this version reads {FORMAT_VERSION}"
+        )
+    return path, metadata, arrays
+
+
 def read_card(path: str | Path) -> dict[str, Any]:
     """What was written down about an encoder.
 
     Args:
         path: As of `load_encoder`.
     """
-    path = Path(path)
-    path = path / "encoder.npz" if path.is_dir() else path
-    metadata, _ = read_weights(path, what=_WHAT, format_version=FORMAT_VERSION)
+    _, metadata, _ = _read(path)
     return dict(metadata.get("card", {}))
 
 
 def random_encoder(
-    key: jax.Array,
+    key: jax.Array | int,
     config: ResNetConfig,
     mean: Any = (0.5, 0.5, 0.5),
     std: Any = (0.25, 0.25, 0.25),
@@ -175,11 +231,26 @@ def random_encoder(
     """An encoder before any training: what pretraining has to be better than.
 
     Args:
-        key: A PRNG key.
+        key: A PRNG key, or a seed.
         config: Sizes of the network.
         mean: Of the pictures, `[3]`.
-        std: The same.
+        std: The same, above 0.
+
+    Raises:
+        TypeError: `config` is no ResNetConfig.
+        ValueError: The key is none, or moments are not one number per channel.
     """
+    _CONFIG.check("config", config)
+    key = as_key(key)
+    for name, moment in (("mean", mean), ("std", std)):
+        if isinstance(moment, Tracer):
+            continue
+        if np.shape(moment) != (3,) or not np.isfinite(moment).all():
+            raise ValueError(
+                f"{name} must be one number per channel, [3], got {shown(moment)}"
+            )
+        if name == "std" and not np.all(np.asarray(moment) > 0):
+            raise ValueError(f"std must be above 0, got {shown(moment)}")
     variables = ResNet(config).init(key, jnp.zeros((2, 32, 32, 3)), False)
     return Encoder(
         params=variables["params"],

@@ -7,11 +7,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
-from hardviews.encoder import Encoder
-from hardviews.pictures import Pictures, need_labels
-from jaxrl_runs.values import COUNT, POSITIVE
+from hardviews.checks import check_labels, check_num_classes
+from hardviews.encoder import ENCODER, Encoder
+from hardviews.pictures import Pictures, check_pictures, need_labels
+from jaxrl_runs.values import COUNT, NOT_NEGATIVE, POSITIVE, shown
 
 NUM_NEIGHBOURS = 20
 _PROBE_STEPS = 500
@@ -19,10 +21,10 @@ _BLOCK = 256  # test rows at a time
 
 
 def knn_accuracy(
-    train_features: jax.Array,
-    train_labels: jax.Array,
-    features: jax.Array,
-    labels: jax.Array,
+    train_features: Any,
+    train_labels: Any,
+    features: Any,
+    labels: Any,
     num_classes: int,
     num_neighbours: int = NUM_NEIGHBOURS,
     temperature: float = 0.1,
@@ -34,26 +36,60 @@ def knn_accuracy(
 
     Args:
         train_features: float32 `[N, F]`.
-        train_labels: int32 `[N]`.
+        train_labels: Numbers of classes, `[N]`.
         features: Of the pictures to classify, `[M, F]`.
         labels: What they show, `[M]`.
         num_classes: Number of classes.
         num_neighbours: How many vote; all where there are fewer.
         temperature: How much nearer ones count.
+
+    Raises:
+        ValueError: Features are no finite numbers or of different widths, labels do not
+            fit them, or are not below `num_classes`.
     """
     COUNT.check("num_neighbours", num_neighbours)
     POSITIVE.check("temperature", temperature)
-    number = min(num_neighbours, len(train_features))
-    right = _knn(
-        train_features,
-        train_labels,
-        features,
-        labels,
-        temperature,
-        num_classes,
-        number,
-    )
+    given = _checked(train_features, train_labels, features, labels, num_classes)
+    number = min(num_neighbours, len(given[0]))
+    right = _knn(*given, temperature, num_classes, number)
     return float(right)
+
+
+def _checked(
+    train_features: Any, train_labels: Any, features: Any, labels: Any, classes: Any
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """The same as arrays that fit together."""
+    check_num_classes("num_classes", classes)
+    found: list[jax.Array] = []
+    for part, x, y in (
+        ("train_", train_features, train_labels),
+        ("", features, labels),
+    ):
+        x = _features(f"{part}features", x)
+        y = check_labels(f"{part}labels", y, len(x), classes)
+        found += [x, jnp.asarray(y)]
+    if found[0].shape[1] != found[2].shape[1]:
+        raise ValueError(
+            f"features must be as wide as train_features, {found[0].shape[1]}, got "
+            f"{found[2].shape[1]}"
+        )
+    return found[0], found[1], found[2], found[3]
+
+
+def _features(name: str, features: Any) -> jax.Array:
+    try:
+        array = np.asarray(features)
+    except ValueError:  # a ragged list
+        array = np.empty(0, object)
+    is_number = jnp.issubdtype(array.dtype, jnp.floating) or array.dtype.kind in "iu"
+    if array.ndim != 2 or 0 in array.shape or not is_number:
+        raise ValueError(
+            f"{name} must be numbers [pictures, features], got {shown(array)}"
+        )
+    array = array.astype(np.float32)
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} must be finite, got NaN or infinity")
+    return jnp.asarray(array)
 
 
 @functools.partial(jax.jit, static_argnames=("num_classes", "number"))
@@ -80,10 +116,10 @@ def _unit(x: jax.Array) -> jax.Array:
 
 
 def probe_accuracy(
-    train_features: jax.Array,
-    train_labels: jax.Array,
-    features: jax.Array,
-    labels: jax.Array,
+    train_features: Any,
+    train_labels: Any,
+    features: Any,
+    labels: Any,
     num_classes: int,
     weight_decay: float = 1e-4,
 ) -> float:
@@ -95,15 +131,19 @@ def probe_accuracy(
 
     Args:
         train_features: float32 `[N, F]`.
-        train_labels: int32 `[N]`.
+        train_labels: Numbers of classes, `[N]`.
         features: Of the pictures to classify, `[M, F]`.
         labels: What they show, `[M]`.
         num_classes: Number of classes.
         weight_decay: Of the classifier's weights, decoupled.
+
+    Raises:
+        ValueError: Features are no finite numbers or of different widths, labels do not
+            fit them, or are not below `num_classes`.
     """
-    right = _probe(
-        train_features, train_labels, features, labels, weight_decay, num_classes
-    )
+    NOT_NEGATIVE.check("weight_decay", weight_decay)
+    given = _checked(train_features, train_labels, features, labels, num_classes)
+    right = _probe(*given, weight_decay, num_classes)
     return float(right)
 
 
@@ -153,8 +193,13 @@ def evaluate_encoder(
         "linear" and "knn", fractions of the test pictures.
 
     Raises:
+        TypeError: One of them is no encoder, or no Pictures.
         ValueError: One of them has no labels.
     """
+    ENCODER.check("encoder", encoder)
+    COUNT.check("num_neighbours", num_neighbours)
+    check_pictures("train", train)
+    check_pictures("test", test)
     train_labels = need_labels(train, "train")
     labels = need_labels(test, "test")
     num_classes = max(train.num_classes, test.num_classes)

@@ -10,8 +10,14 @@ What leaves the picture is mirrored at its border, as albumentations does by def
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from jaxrl_runs.values import as_key, shown
 
 
 def coordinates(size: int) -> jax.Array:
@@ -58,8 +64,21 @@ def mirror(where: jax.Array, size: int) -> jax.Array:
 # --------------------------------------------------------------------------- crops
 
 
+def check_scales(low: Any, high: Any) -> None:
+    """Compares shares of the area while they are numbers.
+
+    Raises:
+        ValueError: The least is above the largest.
+    """
+    is_traced = isinstance(low, Tracer) or isinstance(high, Tracer)
+    if not is_traced and np.any(np.asarray(low) > np.asarray(high)):
+        raise ValueError(
+            f"scale_low must be at most scale_high, {shown(high)}, got {shown(low)}"
+        )
+
+
 def random_box(
-    key: jax.Array,
+    key: jax.Array | int,
     size: int,
     scale_low: jax.Array | float = 0.2,
     scale_high: jax.Array | float = 1.0,
@@ -71,7 +90,7 @@ def random_box(
     picture.
 
     Args:
-        key: A PRNG key.
+        key: A PRNG key, or a seed.
         size: Side of the square picture.
         scale_low: Least share of the area.
         scale_high: Largest share of the area.
@@ -79,8 +98,14 @@ def random_box(
 
     Returns:
         Top, left, height and width in whole pixels, float32 `[4]`.
+
+    Raises:
+        ValueError: `scale_low` is above `scale_high`.
     """
-    draw = jax.random.uniform(key, (22,))  # at once: each call compiles for itself
+    check_scales(scale_low, scale_high)
+    draw = jax.random.uniform(
+        as_key(key), (22,)
+    )  # at once: each call compiles for itself
     area = (scale_low + (scale_high - scale_low) * draw[:10]) * size * size
     ratio = jnp.exp(jnp.log(max_ratio) * (2 * draw[10:20] - 1))
     width = jnp.round(jnp.sqrt(area * ratio))
@@ -148,7 +173,7 @@ def rotation(angle: jax.Array) -> jax.Array:
 
 
 def shift_scale_rotate(
-    key: jax.Array,
+    key: jax.Array | int,
     where: jax.Array,
     shift: jax.Array | float = 0.0625,
     scale: jax.Array | float = 0.1,
@@ -157,14 +182,14 @@ def shift_scale_rotate(
     """Shifted by up to a share of the side, scaled and turned by random amounts.
 
     Args:
-        key: A PRNG key.
+        key: A PRNG key, or a seed.
         where: Coordinates `[S, S, 2]`.
         shift: Largest shift, as a share of the side.
         scale: Largest change of scale, as a share of it.
         angle: Largest rotation, in degrees.
     """
     size = where.shape[0]
-    draw = jax.random.uniform(key, (4,), minval=-1.0)
+    draw = jax.random.uniform(as_key(key), (4,), minval=-1.0)
     matrix = rotation(jnp.deg2rad(angle) * draw[0]) / (1 + scale * draw[1])
     moved = affine(where, matrix, shift * size * draw[2:])
     return mirror(moved, size)
@@ -174,7 +199,7 @@ def shift_scale_rotate(
 
 
 def elastic(
-    key: jax.Array,
+    key: jax.Array | int,
     where: jax.Array,
     alpha: jax.Array | float = 20.0,
     sigma: jax.Array | float = 4.0,
@@ -182,7 +207,7 @@ def elastic(
     """Every pixel displaced by smooth noise (Simard et al., 2003).
 
     Args:
-        key: A PRNG key.
+        key: A PRNG key, or a seed.
         where: Coordinates `[S, S, 2]`.
         alpha: Factor of the displacement, in pixels, before smoothing.
         sigma: Of the Gaussian that smooths it, in pixels, above 0.
@@ -191,13 +216,13 @@ def elastic(
     line = jnp.arange(size, dtype=jnp.float32)
     kernel = jnp.exp(-0.5 * jnp.square((line[:, None] - line) / sigma))
     kernel = kernel / kernel.sum(axis=1, keepdims=True)
-    noise = jax.random.uniform(key, (2, size, size), minval=-1.0)
+    noise = jax.random.uniform(as_key(key), (2, size, size), minval=-1.0)
     moves = jnp.moveaxis(kernel @ noise @ kernel.T, 0, -1)
     return mirror(where + alpha * moves, size)
 
 
 def grid_distortion(
-    key: jax.Array,
+    key: jax.Array | int,
     where: jax.Array,
     limit: jax.Array | float = 0.3,
     num_cells: int = 5,
@@ -205,13 +230,13 @@ def grid_distortion(
     """Rows and columns of a grid made wider or narrower.
 
     Args:
-        key: A PRNG key.
+        key: A PRNG key, or a seed.
         where: Coordinates `[S, S, 2]`.
         limit: Largest change of a cell's side, as a share of it.
         num_cells: Cells along a side; it fixes shapes.
     """
     size = where.shape[0]
-    spread = jax.random.uniform(key, (2, num_cells), minval=-1.0)
+    spread = jax.random.uniform(as_key(key), (2, num_cells), minval=-1.0)
     widths = jnp.maximum(1 + limit * spread, 1e-3)
     widths = widths / widths.sum(axis=1, keepdims=True)
     knots = jnp.pad(jnp.cumsum(widths, axis=1), ((0, 0), (1, 0))) * (size - 1)
@@ -222,7 +247,7 @@ def grid_distortion(
 
 
 def optical_distortion(
-    key: jax.Array,
+    key: jax.Array | int,
     where: jax.Array,
     limit: jax.Array | float = 0.5,
     shift: jax.Array | float = 0.05,
@@ -230,13 +255,13 @@ def optical_distortion(
     """A barrel or a pincushion: points move with the square of their distance.
 
     Args:
-        key: A PRNG key.
+        key: A PRNG key, or a seed.
         where: Coordinates `[S, S, 2]`.
         limit: Largest distortion at half a side from the centre, as a share.
         shift: Largest shift of the lens's centre, as a share of the side.
     """
     size = where.shape[0]
-    draw = jax.random.uniform(key, (3,), minval=-1.0)
+    draw = jax.random.uniform(as_key(key), (3,), minval=-1.0)
     center = (size - 1) / 2 + shift * size * draw[1:]
     away = where - center
     distance = jnp.sum(jnp.square(away / (size / 2)), axis=-1, keepdims=True)

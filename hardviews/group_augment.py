@@ -22,8 +22,9 @@ import jax.numpy as jnp
 from flax import struct
 
 from hardviews import color, geometry, quality
+from hardviews.augmentations import check_call
 from jaxrl_runs import values
-from jaxrl_runs.values import FRACTION, Number, traced
+from jaxrl_runs.values import FRACTION, Number, as_key, traced
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "color": ("jitter", "grey", "solarise", "equalise", "shuffle_channels"),
@@ -82,8 +83,22 @@ class GroupAugment:
         values.check(policy)
         return policy
 
-    def __call__(self, key: jax.Array, image: jax.Array, size: int):
+    @classmethod
+    def space(cls) -> dict[str, tuple[float, ...]]:
+        """What a search chooses from, by the names of the attributes.
+
+        Returns:
+            Lowest and highest value of each of the five probabilities, `p_...`; all
+            values of each of the six counts, `n_...`, in order.
+        """
+        counts = {group: len(names) for group, names in GROUPS.items()}
+        counts["total"] = len(GROUPS)
+        found: dict[str, tuple[float, ...]] = {f"p_{g}": (0.0, 1.0) for g in GROUPS}
+        return found | {f"n_{g}": tuple(range(1, n + 1)) for g, n in counts.items()}
+
+    def __call__(self, key: Any, image: Any, size: int):
         """Makes one view; see `hardviews.augmentations`."""
+        key, image = check_call(self, key, image, size)
         draw_key, box_key, *keys = jax.random.split(key, 2 + len(GROUPS))
         acts = self.draw(draw_key)
         box = geometry.random_box(box_key, image.shape[0])
@@ -93,14 +108,17 @@ class GroupAugment:
             view = group(group_key, view, acts)
         return view, box
 
-    def draw(self, key: jax.Array) -> dict[str, jax.Array]:
+    def draw(self, key: jax.Array | int) -> dict[str, jax.Array]:
         """Draws which operations act.
+
+        Args:
+            key: A PRNG key, or a seed.
 
         Returns:
             bool by operation.
         """
         sizes = [len(GROUPS)] * 2 + [len(names) for names in GROUPS.values()]
-        draw = jax.random.uniform(key, (sum(sizes),))
+        draw = jax.random.uniform(as_key(key), (sum(sizes),))
         order, chance, *within = jnp.split(draw, list(itertools.accumulate(sizes))[:-1])
         is_drawn = color.ranks(order) < self.n_total
         acts = {}

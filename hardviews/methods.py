@@ -1,17 +1,22 @@
 """Self-supervised methods: what is computed of a view, and the loss of two views.
 
-A method is a frozen dataclass with four functions; to write one of your own, write
-them. Whatever selects views or trains knows no more of a method than this:
+A method is a frozen dataclass with three functions and a number; to write one of your
+own, write them. Whatever selects views or trains knows no more of a method than this:
 
     heads(config)                  networks on top of the encoder, by name
     outputs(apply, views)          what two views of a picture are compared by
     pair_loss(first, second)       one loss per picture, float32 [B]
-    target_rate                    how fast a slow copy follows, None without one
+    target_rate                    how fast a slow copy follows, a number; or None
+
+Heads are modules of flax that are called `(x, train)`, as `networks.Projector` is. Each
+gets the input that `outputs` gives it: they may stand one after another or side by
+side.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -21,10 +26,22 @@ import jax.numpy as jnp
 
 from hardviews.networks import Projector, ResNetConfig
 from jaxrl_runs import values
-from jaxrl_runs.values import POSITIVE, RATE, WIDTH, setting
+from jaxrl_runs.values import (
+    POSITIVE,
+    RATE,
+    RATE_OR_NONE,
+    WIDTH,
+    Function,
+    Like,
+    setting,
+    shown,
+)
 
 # Applies the encoder (pictures) or a head (features): (name, input, of the copy) -> out
 Apply = Callable[..., jax.Array]
+
+
+METHOD = Like("a method, such as SimSiam()", methods=("heads", "outputs", "pair_loss"))
 
 
 class Method(Protocol):
@@ -36,7 +53,11 @@ class Method(Protocol):
         ...
 
     def heads(self, config: ResNetConfig) -> dict[str, nn.Module]:
-        """Networks on top of the encoder, in the order in which they are applied."""
+        """Networks on top of the encoder, by name; "encoder" is taken.
+
+        Modules of flax, called `(x, train)`: features `[B, F]` in, `train` whether
+        batch norm uses the batch's moments. `outputs` has to apply each of them.
+        """
         ...
 
     def outputs(self, apply: Apply, views: jax.Array) -> Any:
@@ -52,6 +73,58 @@ class Method(Protocol):
     def pair_loss(self, first: Any, second: Any) -> jax.Array:
         """Loss of each picture, `[B]`, from the outputs of its two views."""
         ...
+
+
+def check_method(name: str, method: Any) -> None:
+    """Checks what can be known of a method before it is used.
+
+    Raises:
+        TypeError: It lacks a function, or cannot be hashed.
+        ValueError: It has no `target_rate`, or one out of range.
+    """
+    METHOD.check(name, method)
+    if not hasattr(method, "target_rate"):
+        raise ValueError(
+            f"{name} must have heads, outputs, pair_loss and target_rate, got "
+            f"{shown(method)} without target_rate; without a slow copy, write "
+            "target_rate = None"
+        )
+    for function in ("heads", "outputs", "pair_loss"):
+        Function("(...)").check(f"{name}.{function}", getattr(method, function))
+    RATE_OR_NONE.check(f"{name}.target_rate", method.target_rate)
+    try:
+        hash(method)
+    except TypeError:
+        raise TypeError(
+            f"{name} must be a frozen dataclass, which can be hashed, got "
+            f"{shown(method)}"
+        ) from None
+
+
+def check_heads(heads: Any) -> None:
+    """Checks what `heads` returned.
+
+    Raises:
+        ValueError: It is no dictionary of modules that are called `(x, train)`.
+    """
+    if not isinstance(heads, dict):
+        raise ValueError(
+            f"heads must return a dictionary of modules by name, got {shown(heads)}"
+        )
+    for name, head in heads.items():
+        if name == "encoder":
+            raise ValueError("heads must not be named 'encoder', got one that is")
+        if not isinstance(head, nn.Module):
+            raise ValueError(
+                f"heads[{name!r}] must be a module of flax, got {shown(head)}"
+            )
+        try:
+            inspect.signature(type(head).__call__).bind(head, None, True)
+        except TypeError:
+            raise ValueError(
+                f"heads[{name!r}] must be called (x, train), got a "
+                f"{type(head).__name__}, which is not; hardviews.networks.Projector is"
+            ) from None
 
 
 def _unit(x: jax.Array) -> jax.Array:

@@ -15,10 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hardviews.augmentations import Augmentation
-from hardviews.pictures import Pictures
+from hardviews.augmentations import AUGMENTATION, Augmentation, check_strengths
+from hardviews.pictures import Pictures, check_pictures
 from hardviews.pretraining import encoder_of
 from hardviews.training import (
+    CONFIG,
     PretrainConfig,
     PretrainState,
     program_config,
@@ -28,8 +29,7 @@ from hardviews.training import (
     take_steps,
     train_epoch,
 )
-from jaxrl_runs import values
-from jaxrl_runs.values import OneOf
+from jaxrl_runs.values import Function, OneOf, shown
 
 _MAPPING = OneOf(("vmap", "loop"))
 
@@ -38,8 +38,16 @@ def stack(augmentations: Sequence[Augmentation]) -> Augmentation:
     """One pytree of several augmentations of a kind, with an axis in front.
 
     Raises:
-        ValueError: There is none, or they are not of one kind.
+        TypeError: They are no list, or one is no augmentation.
+        ValueError: There is none, they are not of one kind, or a strength is out of its
+            range.
     """
+    if not isinstance(augmentations, list | tuple):
+        raise TypeError(
+            f"augmentations must be a list of them, got {shown(augmentations)}"
+        )
+    for index, one in enumerate(augmentations):
+        AUGMENTATION.check(f"augmentations[{index}]", one)
     kinds = {jax.tree.structure(one) for one in augmentations}
     if len(kinds) != 1:
         names = sorted({type(one).__name__ for one in augmentations})
@@ -48,7 +56,7 @@ def stack(augmentations: Sequence[Augmentation]) -> Augmentation:
             f"{names or 'none'}"
         )
     for one in augmentations:
-        values.check(one)
+        check_strengths(one)
     return jax.tree.map(lambda *x: jnp.asarray(x, jnp.float32), *augmentations)
 
 
@@ -106,7 +114,7 @@ def train_population(
         config: Settings; its augmentation is not looked at.
         augmentations: `P` of one kind.
         pictures: The data.
-        score: Takes an encoder.
+        score: Takes an encoder, gives a number.
         mapping: "vmap", all side by side, or "loop", one after the other by the same
             program; by default "loop" on CPUs, where grouped convolutions are slow.
 
@@ -115,8 +123,12 @@ def train_population(
         epoch's program evenly.
 
     Raises:
+        TypeError: An argument is of another kind.
         ValueError: The augmentations are not of one kind.
     """
+    CONFIG.check("config", config)
+    check_pictures("pictures", pictures)
+    Function("(encoder) -> float").check("score", score)
     stack(augmentations)  # Are they of one kind?
     if mapping is None:
         mapping = "loop" if jax.default_backend() == "cpu" else "vmap"
@@ -132,5 +144,8 @@ def train_population(
         jax.block_until_ready(states)
         seconds[:, epoch] = (time.process_time() - began) / number
         for index, state in enumerate(states):
-            scores[index, epoch] = score(encoder_of(config, state, pictures))
+            found: Any = score(encoder_of(config, state, pictures))
+            if np.shape(found) != ():
+                raise ValueError(f"score must give one number, got {shown(found)}")
+            scores[index, epoch] = found
     return scores, seconds

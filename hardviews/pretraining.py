@@ -20,21 +20,23 @@ import numpy as np
 
 from hardviews.encoder import Encoder, save_encoder
 from hardviews.evaluation import evaluate_encoder
-from hardviews.pictures import Pictures, need_labels
+from hardviews.pictures import Pictures, check_pictures, need_labels
 from hardviews.training import (
+    CONFIG,
     PretrainConfig,
     PretrainState,
+    make_views,
     run_key,
     start,
     train_epoch,
 )
 from jaxrl_runs.describe import describe
 from jaxrl_runs.run_folder import RunFolder
-from jaxrl_runs.values import COUNT, FLAG, Function, Like
+from jaxrl_runs.values import FLAG, PATH, Function, Integer, Like, shown
 
 Row = dict[str, Any]
-_PICTURES = Like("Pictures, as make_pictures gives them", kinds=(Pictures,))
-_CONFIG = Like("a PretrainConfig", kinds=(PretrainConfig,))
+_EVERY = Integer(optional=True)
+_STATE = Like("a PretrainState", kinds=(PretrainState,))
 _TEST = (
     "a pair of Pictures (training, test), the first to learn a classifier from, or None"
 )
@@ -43,7 +45,19 @@ _TEST = (
 def encoder_of(
     config: PretrainConfig, state: PretrainState, pictures: Pictures
 ) -> Encoder:
-    """The encoder of a training as it stands."""
+    """The encoder of a training as it stands.
+
+    Args:
+        config: Its settings.
+        state: As `train` returns it.
+        pictures: What it was trained on, for their mean and deviation.
+
+    Raises:
+        TypeError: An argument is of another kind.
+    """
+    CONFIG.check("config", config)
+    _STATE.check("state", state)
+    check_pictures("pictures", pictures)
     return Encoder(
         params=state.weights.params["encoder"],
         stats=state.weights.stats["encoder"],
@@ -76,8 +90,10 @@ def train(
         ValueError: There are fewer pictures than a batch holds.
         FloatingPointError: The loss is not finite.
     """
-    _CONFIG.check("config", config)
-    _PICTURES.check("pictures", pictures)
+    CONFIG.check("config", config)
+    check_pictures("pictures", pictures)
+    if state is not None:
+        _STATE.check("state", state)
     Function("(state, row) -> None", optional=True).check("on_epoch", on_epoch)
     steps = config.steps_per_epoch(len(pictures))
     num_steps = steps * config.num_epochs
@@ -118,8 +134,8 @@ def pretrain(
         config: Settings.
         pictures: The data; labels are not looked at.
         test: Pictures with labels: those that classifiers learn from, and those that
-            they are tested on, after the last epoch.
-        evaluate_every: Epochs between further evaluations.
+            they are tested on, after the last epoch. None: no evaluation.
+        evaluate_every: Epochs between further evaluations; needs `test`.
         resume: Continue the run that is in the folder.
         say: Takes lines about the progress.
 
@@ -127,23 +143,32 @@ def pretrain(
         The trained encoder.
 
     Raises:
-        ValueError: An argument is out of range, or `test` has no labels.
+        TypeError: `pictures` or `test` is no Pictures, or no pair of them.
+        ValueError: An argument is out of range, `test` has no labels, or the method or
+            augmentation returns what does not fit.
         RunFolderError: The folder cannot be used; see `jaxrl_runs.RunFolder`.
         FloatingPointError: The loss is not finite.
     """
-    _CONFIG.check("config", config)
-    _PICTURES.check("pictures", pictures)
+    CONFIG.check("config", config)
+    check_pictures("pictures", pictures)
+    PATH.check("out", out)
     _check_test(test)
-    COUNT.check("evaluate_every", evaluate_every or 1)
+    _EVERY.check("evaluate_every", evaluate_every)
+    if evaluate_every is not None and test is None:
+        raise ValueError(f"evaluate_every needs test, got {evaluate_every} without it")
     FLAG.check("resume", resume)
+    Function("(line) -> None").check("say", say)
     steps = config.steps_per_epoch(len(pictures))
     identity = describe({"config": config, "images": pictures.images, "test": test})
+    state, rows = start(config, steps * config.num_epochs), []
+    _check_views(config, pictures)  # Before there is a folder.
     with RunFolder(out, identity, resume=resume) as folder:
-        state, rows = start(config, steps * config.num_epochs), []
         restored = folder.restore(state)
         if restored is not None:
             state, rows = restored[0], restored[1]["rows"]
         folder.start_metrics(rows)
+        if len(rows) < config.num_epochs:
+            say(f"compiling, then {config.num_epochs} epochs of {steps} steps")
 
         def on_epoch(state: PretrainState, row: Row) -> None:
             is_last = row["epoch"] == config.num_epochs
@@ -166,13 +191,21 @@ def pretrain(
     return encoder
 
 
+def _check_views(config: PretrainConfig, pictures: Pictures) -> None:
+    """Follows the augmentation without computing anything."""
+    rows = np.arange(2)
+    jax.eval_shape(
+        lambda: make_views(config, config.augmentation, pictures, rows, config.seed)
+    )
+
+
 def _check_test(test: Any) -> None:
     if test is None:
         return
     if not isinstance(test, tuple) or len(test) != 2:
-        raise TypeError(f"test must be {_TEST}, got a {type(test).__name__}")
+        raise TypeError(f"test must be {_TEST}, got {shown(test)}")
     for part, name in zip(test, ("test[0]", "test[1]"), strict=True):
-        _PICTURES.check(name, part)
+        check_pictures(name, part)
         need_labels(part, name)
 
 

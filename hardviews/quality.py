@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrl_runs.values import as_key
+
 NUM_CELLS = 4  # of a side, for `grid_shuffle`
 _RADIUS = 3
 
@@ -33,10 +35,10 @@ def _mirrored(size: int) -> np.ndarray:
 
 
 def gaussian_noise(
-    key: jax.Array, image: jax.Array, std: jax.Array | float
+    key: jax.Array | int, image: jax.Array, std: jax.Array | float
 ) -> jax.Array:
     """Independent noise on every value, cut off at 0 and 1."""
-    return jnp.clip(image + std * jax.random.normal(key, image.shape), 0.0, 1.0)
+    return jnp.clip(image + std * jax.random.normal(as_key(key), image.shape), 0.0, 1.0)
 
 
 def sharpen(image: jax.Array, factor: jax.Array | float) -> jax.Array:
@@ -50,27 +52,25 @@ def sharpen(image: jax.Array, factor: jax.Array | float) -> jax.Array:
     return jnp.clip(smooth + factor * (image - smooth), 0.0, 1.0)
 
 
-def grid_shuffle(key: jax.Array, image: jax.Array) -> jax.Array:
+def grid_shuffle(key: jax.Array | int, image: jax.Array) -> jax.Array:
     """Cut into `NUM_CELLS` times `NUM_CELLS` cells, which exchange their places.
 
-    Raises:
-        ValueError: The side is no multiple of `NUM_CELLS`.
+    Where the side is no multiple of `NUM_CELLS`, the last pixels are repeated until it
+    is, and what then stands beyond the side is left out.
     """
     size = image.shape[0]
-    if size % NUM_CELLS:
-        raise ValueError(
-            f"image must have a side that is a multiple of {NUM_CELLS}, got {size}"
-        )
-    side, number = size // NUM_CELLS, NUM_CELLS**2
-    cells = image.reshape(NUM_CELLS, side, NUM_CELLS, side, -1).swapaxes(1, 2)
-    order = jnp.argsort(jax.random.uniform(key, (number,)))
+    side, number = -(-size // NUM_CELLS), NUM_CELLS**2
+    padding = NUM_CELLS * side - size
+    padded = jnp.pad(image, ((0, padding), (0, padding), (0, 0)), "edge")
+    cells = padded.reshape(NUM_CELLS, side, NUM_CELLS, side, -1).swapaxes(1, 2)
+    order = jnp.argsort(jax.random.uniform(as_key(key), (number,)))
     cells = cells.reshape(number, side, side, -1)[order]
     cells = cells.reshape(NUM_CELLS, NUM_CELLS, side, side, -1).swapaxes(1, 2)
-    return cells.reshape(image.shape)
+    return cells.reshape(padded.shape)[:size, :size]
 
 
 def cut_out(
-    key: jax.Array,
+    key: jax.Array | int,
     image: jax.Array,
     side: jax.Array | float = 0.25,
     num_holes: int = 4,
@@ -78,14 +78,14 @@ def cut_out(
     """Black square holes at random places, also over the border.
 
     Args:
-        key: A PRNG key.
+        key: A PRNG key, or a seed.
         image: float32 `[S, S, 3]`.
         side: Of a hole, as a share of the picture's.
         num_holes: How many; it fixes shapes.
     """
     size = image.shape[0]
     line = jnp.arange(size, dtype=jnp.float32)
-    center = jax.random.uniform(key, (num_holes, 2, 1)) * size - 0.5
+    center = jax.random.uniform(as_key(key), (num_holes, 2, 1)) * size - 0.5
     inside = jnp.abs(line - center) < side * size / 2  # [holes, 2, S]
     hole = jnp.any(inside[:, 0, :, None] & inside[:, 1, None, :], axis=0)
     return jnp.where(hole[..., None], 0.0, image)

@@ -13,15 +13,24 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import struct
 
-from hardviews.augmentations import Augmentation, CropAndJitter
+from hardviews.augmentations import (
+    AUGMENTATION,
+    VIEW_SIZE,
+    Augmentation,
+    CropAndJitter,
+    check_strengths,
+    make_view,
+)
 from hardviews.geometry import overlap
-from hardviews.methods import Method, SimSiam
-from hardviews.networks import ResNet, ResNetConfig
+from hardviews.methods import METHOD, Method, SimSiam, check_method
+from hardviews.networks import ResNetConfig
 from hardviews.pictures import Pictures, standardise
-from hardviews.selection import hardest_pairs
+from hardviews.selection import hardest_pairs, pair_losses
+from hardviews.weights import Weights, initial_weights, outputs_of
 from jaxrl_runs import values
 from jaxrl_runs.values import (
     COUNT,
@@ -31,13 +40,8 @@ from jaxrl_runs.values import (
     POSITIVE,
     Integer,
     Like,
+    as_key,
     setting,
-)
-
-_METHOD = Like("a method, such as SimSiam()", methods=("heads", "outputs", "pair_loss"))
-# A pytree: functions have no `replace`, and are no arguments of jitted ones.
-_AUGMENTATION = Like(
-    "an augmentation, such as CropAndJitter()", methods=("__call__", "replace")
 )
 
 
@@ -50,7 +54,8 @@ class PretrainConfig:
         encoder: Sizes of the network.
         augmentation: What makes views.
         num_views: Views of a picture; of more than two, the hardest pair is kept.
-        view_size: Side of a view, in pixels.
+        view_size: Side of a view, in pixels; crops are resized to it, whatever the
+            pictures' own side.
         batch_size: Pictures in a step; batch norm and contrasts need two or more.
         num_epochs: Times that each picture is seen, but for the rest of a batch.
         learning_rate: Per 256 pictures of a batch: the peak of a cosine schedule.
@@ -60,13 +65,13 @@ class PretrainConfig:
         seed: Of everything.
     """
 
-    method: Method = setting(SimSiam(), _METHOD)
+    method: Method = setting(SimSiam(), METHOD)
     encoder: ResNetConfig = setting(
         ResNetConfig(), Like("a ResNetConfig", kinds=(ResNetConfig,))
     )
-    augmentation: Augmentation = setting(CropAndJitter(), _AUGMENTATION)
+    augmentation: Augmentation = setting(CropAndJitter(), AUGMENTATION)
     num_views: int = setting(2, Integer(at_least=2, at_most=32))
-    view_size: int = setting(32, Integer(at_least=8, at_most=1024))
+    view_size: int = setting(32, VIEW_SIZE)
     batch_size: int = setting(128, Integer(at_least=2, at_most=2**16))
     num_epochs: int = setting(100, COUNT)
     learning_rate: float = setting(0.06, POSITIVE)
@@ -77,6 +82,8 @@ class PretrainConfig:
 
     def __post_init__(self):
         values.check(self)
+        check_method("PretrainConfig.method", self.method)
+        check_strengths(self.augmentation)
 
     def steps_per_epoch(self, num_pictures: int) -> int:
         """Whole batches in the pictures.
@@ -92,17 +99,7 @@ class PretrainConfig:
         return num_pictures // self.batch_size
 
 
-@struct.dataclass
-class Weights:
-    """A network: what gradients change, and moving averages of batch norm.
-
-    Attributes:
-        params: By "encoder" and the names of the heads.
-        stats: The same.
-    """
-
-    params: dict
-    stats: dict
+CONFIG = Like("a PretrainConfig", kinds=(PretrainConfig,))
 
 
 @struct.dataclass
@@ -120,14 +117,6 @@ class PretrainState:
     target: Weights | None
     optimizer: optax.OptState
     step: jax.Array
-
-
-def make_networks(config: PretrainConfig) -> dict[str, Any]:
-    """Encoder and heads by name, in the order in which they are applied."""
-    return {
-        "encoder": ResNet(config.encoder),
-        **config.method.heads(config.encoder),
-    }
 
 
 def make_optimizer(
@@ -172,23 +161,20 @@ def start(config: PretrainConfig, num_steps: int, key: Any = None) -> PretrainSt
     Args:
         config: Settings.
         num_steps: Of the whole training, for the schedule.
-        key: PRNG key of the weights; by default that of the seed.
+        key: PRNG key of the weights, or a seed; by default that of the configuration's.
+
+    Raises:
+        ValueError: The method does not fit together: `outputs` applies a head that
+            there is not, leaves one out, or asks for a slow copy without a
+            `target_rate`; or `pair_loss` is not one number per picture.
     """
-    key = _key(config.seed, "weights") if key is None else key
-    params, stats = {}, {}
-    x = jnp.zeros((2, config.view_size, config.view_size, 3))
-    networks = make_networks(config)
-    for (name, network), part in zip(
-        networks.items(), jax.random.split(key, len(networks)), strict=True
-    ):
-        x, found = network.init_with_output(part, x, False)
-        params[name], stats[name] = found["params"], found.get("batch_stats", {})
-    weights = Weights(params, stats)
+    key = _key(config.seed, "weights") if key is None else as_key(key)
+    weights = initial_weights(config, key)
     has_target = config.method.target_rate is not None
     return PretrainState(
         weights=weights,
         target=weights if has_target else None,
-        optimizer=make_optimizer(config, num_steps).init(params),
+        optimizer=make_optimizer(config, num_steps).init(weights.params),
         step=jnp.int32(0),
     )
 
@@ -197,55 +183,12 @@ def _key(seed: int, purpose: str) -> jax.Array:
     return jax.random.fold_in(jax.random.key(seed), ("weights", "steps").index(purpose))
 
 
-def outputs_of(
-    config: PretrainConfig,
-    weights: Weights,
-    target: Weights | None,
-    views: jax.Array,
-) -> tuple[Any, dict]:
-    """What the views of a batch are compared by, each view normalised by itself.
-
-    Args:
-        config: Settings.
-        weights: Of the network.
-        target: Of its slow copy.
-        views: Standardised, `[V, B, S, S, 3]`.
-
-    Returns:
-        The method's outputs, leaves `[V, B, ...]`, and moving averages of batch norm.
-    """
-    networks = make_networks(config)
-
-    def one(views):
-        stats = dict(weights.stats)
-
-        def apply(name, x, *, target_=False):
-            source = target if target_ else weights
-            assert source is not None
-            variables = {"params": source.params[name]}
-            if source.stats[name]:
-                variables["batch_stats"] = source.stats[name]
-            out, new = networks[name].apply(variables, x, True, mutable=["batch_stats"])
-            if not target_:
-                stats[name] = new.get("batch_stats", {})
-            return out
-
-        outputs = config.method.outputs(
-            lambda name, x, target=False: apply(name, x, target_=target), views
-        )
-        return outputs, stats
-
-    # Shared weights: a convolution over all views, whose moments are their own.
-    outputs, stats = jax.vmap(one)(views)
-    return outputs, jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), stats)
-
-
 def make_views(
     config: PretrainConfig,
     augmentation: Augmentation,
     pictures: Pictures,
-    rows: jax.Array,
-    key: jax.Array,
+    rows: Any,
+    key: jax.Array | int,
 ) -> tuple[jax.Array, jax.Array]:
     """Views of some pictures.
 
@@ -254,14 +197,17 @@ def make_views(
         augmentation: What makes views, its strengths possibly traced.
         pictures: The data.
         rows: Which of them, `[B]`.
-        key: A PRNG key.
+        key: A PRNG key, or a seed.
 
     Returns:
         Standardised views `[V, B, S, S, 3]`, and their boxes `[V, B, 4]`.
+
+    Raises:
+        ValueError: The augmentation returns no view of that side and its box.
     """
     images = pictures.images[rows].astype(jnp.float32) / 255
-    keys = jax.random.split(key, (config.num_views, len(rows)))
-    one = functools.partial(augmentation, size=config.view_size)
+    keys = jax.random.split(as_key(key), (config.num_views, len(rows)))
+    one = functools.partial(make_view, augmentation, size=config.view_size)
     views, boxes = jax.vmap(jax.vmap(one), (0, None))(keys, images)
     return standardise(views, pictures.mean, pictures.std), boxes
 
@@ -300,7 +246,7 @@ def train_step(
         outputs, stats = outputs_of(config, weights, state.target, views)
         first = jax.tree.map(lambda leaf: leaf[0], outputs)
         second = jax.tree.map(lambda leaf: leaf[1], outputs)
-        return jnp.mean(config.method.pair_loss(first, second)), stats
+        return jnp.mean(pair_losses(config.method.pair_loss, first, second)), stats
 
     params = state.weights.params
     (loss, stats), gradient = jax.value_and_grad(loss_of, has_aux=True)(params)
@@ -325,7 +271,7 @@ def take_steps(
     state: PretrainState,
     pictures: Pictures,
     augmentation: Augmentation,
-    key: jax.Array,
+    key: jax.Array | int,
 ) -> tuple[PretrainState, dict[str, jax.Array]]:
     """Some steps within an epoch, in one program; to be jitted, and maybe vmapped.
 
@@ -336,12 +282,12 @@ def take_steps(
         state: Where a multiple of `count` steps is done.
         pictures: The data, without labels.
         augmentation: What makes views; its leaves are traced.
-        key: PRNG key of the whole training.
+        key: PRNG key of the whole training, or a seed.
 
     Returns:
         The state after them, and numbers of each step, `[count]`.
     """
-    optimizer = make_optimizer(config, num_steps)
+    optimizer, key = make_optimizer(config, num_steps), as_key(key)
     number, batch = len(pictures), config.batch_size
     steps = config.steps_per_epoch(number)
     order_key = jax.random.fold_in(jax.random.fold_in(key, 0), state.step // steps)
@@ -378,7 +324,7 @@ def train_epoch(
     state: PretrainState,
     pictures: Pictures,
     augmentation: Augmentation,
-    key: jax.Array,
+    key: jax.Array | int,
 ) -> tuple[PretrainState, dict[str, jax.Array]]:
     """One epoch: every picture once, in a new order, but for the rest of a batch.
 
@@ -388,13 +334,14 @@ def train_epoch(
         state: At the beginning of an epoch.
         pictures: The data.
         augmentation: What makes views; any strengths share one program.
-        key: PRNG key of the whole training.
+        key: PRNG key of the whole training, or a seed.
 
     Returns:
         The state after it, and numbers of its steps, `[steps]` each.
     """
     count = steps_per_call(config, len(pictures))
-    program = program_config(config)
+    program, key = program_config(config), as_key(key)
+    augmentation = jax.tree.map(_as_float, augmentation)
     unlabelled: Pictures = pictures.replace(labels=None)  # type: ignore[attr-defined]
     numbers = []
     for _ in range(config.steps_per_epoch(len(pictures)) // count):
@@ -403,6 +350,12 @@ def train_epoch(
         )
         numbers.append(found)
     return state, jax.tree.map(lambda *x: jnp.concatenate(x), *numbers)
+
+
+def _as_float(leaf: Any) -> Any:
+    """Numbers as float32: 2 and 2.0 share a program."""
+    is_number = isinstance(leaf, int | float | np.number) and not isinstance(leaf, bool)
+    return jnp.float32(leaf) if is_number else leaf
 
 
 def run_key(config: PretrainConfig) -> jax.Array:

@@ -188,15 +188,15 @@ class RunFolder:
             if self._resume:
                 raise RunFolderError(
                     f"{self.path}: the folder holds no run to resume; start one "
-                    "without resume (--resume), or name the folder of a run"
+                    "without resume=True (--resume), or name the folder of a run"
                 )
             content = {"format_version": FORMAT_VERSION, "config": config}
             self.write_json("run.json", {**content, "machine": machine})
             return
         if not self._resume:
             raise RunFolderError(
-                f"{self.path}: the folder already holds a run; pass resume (--resume) "
-                "to continue it, or choose another folder"
+                f"{self.path}: the folder already holds a run; pass resume=True "
+                "(--resume) to continue it, or choose another folder"
             )
         found = _read_json(path)
         if found.get("format_version") != FORMAT_VERSION:

@@ -31,9 +31,11 @@ from jaxrl_se.defaults import Budget
 from jaxrl_se.evaluation import Episodes, evaluate
 from jaxrl_se.evolution import EvolutionResult, evolve
 from jaxrl_se.export import export_policy, policy_function
+from jaxrl_se.family import member
 from jaxrl_se.ferreira_es import FerreiraES
 from jaxrl_se.flat_policies import FlatPolicy
 from jaxrl_se.from_log import LogConfig, LogEvolutionResult, evolve_from_log
+from jaxrl_se.from_policy import Cloning, from_policy
 from jaxrl_se.gymnasium_ids import register as _register_gymnasium_ids
 from jaxrl_se.hyperparameters import Choice, LogUniform, Uniform, Varied
 from jaxrl_se.learning_curves import LearningCurve, learning_curve
@@ -81,6 +83,7 @@ __all__ = [
     "Budget",
     "CSVSink",
     "Choice",
+    "Cloning",
     "Curious",
     "DeterministicPolicy",
     "DiscreteTD3",
@@ -135,10 +138,12 @@ __all__ = [
     "evolve_from_log",
     "evolve_in_rounds",
     "export_policy",
+    "from_policy",
     "learning_curve",
     "load",
     "load_agent",
     "load_state",
+    "member",
     "policy_function",
     "read_card",
     "report",

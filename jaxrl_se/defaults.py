@@ -213,7 +213,9 @@ def _longest_episode(task: tuple[Any, Any] | OutsideTask, probe: Probe) -> int:
 
 
 def _best_response(spaces: Spaces) -> BestResponse:
-    return BestResponse(_hidden_sizes(spaces), ACTIVATION, REWARD_BOUND, OBS_NOISE)
+    # States by number are near no others.
+    noise = OBS_NOISE if spaces.num_states is None else 0.0
+    return BestResponse(_hidden_sizes(spaces), ACTIVATION, REWARD_BOUND, noise)
 
 
 def _hidden_sizes(spaces: Spaces) -> tuple[int, ...]:

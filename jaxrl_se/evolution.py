@@ -36,6 +36,7 @@ from jaxrl_se.config import EvolutionConfig
 from jaxrl_se.defaults import Budget, config_with_agents
 from jaxrl_se.evolution_run import TEST, Progress, Run
 from jaxrl_se.flat_policies import flat_task
+from jaxrl_se.from_agents import is_ahead, learned_in_task, start_from
 from jaxrl_se.generation import Generation
 from jaxrl_se.networks import Weights
 from jaxrl_se.outcome import Confirmation
@@ -44,6 +45,8 @@ from jaxrl_se.probing import Probe
 from jaxrl_se.progress_lines import ProgressLines
 
 __all__ = ["TEST", "EvolutionResult", "Progress", "evolve"]
+
+_AGENTS = 1_000_007  # Purpose of a key that evolution has not.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,9 +209,58 @@ def evolve(
         checkpoint_every,
         on_generation or lines,
     )
-    if is_chosen and goes_on(result.confirmation, with_agents):
-        return gone_on(result, (budget or Budget()).real_steps, options)
+    if not is_chosen:
+        return result
+    steps = (budget or Budget()).real_steps
+    if with_agents is not False and not opened.is_outside:
+        result = begun_from_agents(result, steps, key, options)
+    if goes_on(result.confirmation, with_agents):
+        result = gone_on(result, steps, options)
     return result
+
+
+def begun_from_agents(
+    result: EvolutionResult, real_steps: int, key: jax.Array, options: dict[str, Any]
+) -> EvolutionResult:
+    """Trains agents in the task and searches from theirs if they are clearly better.
+
+    Args:
+      result: Of an evolution with a chosen configuration, on a task inside JAX.
+      real_steps: Steps in the task that the whole evolution may take.
+      key: The evolution's key.
+      options: Of `evolve`.
+
+    Returns:
+      The better of both results, with all steps that were taken.
+    """
+    found, confirmation = result.probe, result.confirmation
+    assert found is not None and confirmation is not None
+    if confirmation.is_solved:
+        return result
+    task = _Opened.of(options["task"], options["proxy"]).task
+    key_train, key_rows = jax.random.split(jax.random.fold_in(key, _AGENTS))
+    learned = learned_in_task(task, key_train, real_steps)
+    if learned is None:
+        return result
+    spent_here = Steps.of(confirmation.kind, learned.steps)
+    result = dataclasses.replace(
+        result, progress=with_steps(result.progress, spent_here)
+    )
+    is_better = is_ahead(learned, confirmation)
+    if options["progress"] and is_writer():
+        then = "; the search begins again from it" if is_better else ""
+        print(f"{learned}{then}", file=sys.stderr, flush=True)
+    if not is_better:
+        return result
+    left = real_steps - result.progress.real_steps - result.progress.model_steps
+    config, start, rows = start_from(
+        learned, task, result.config, key_rows, found.steps + max(left // 2, 0)
+    )
+    second = _second(result, config, start, "from_agents", options)
+    taken = with_steps(second.progress, Steps.of(confirmation.kind, rows))
+    second = dataclasses.replace(second, progress=taken)
+    # Whoever learns slowly is helped by what follows.
+    return better(result, second, lambda each: each.overall)
 
 
 def gone_on(
@@ -224,27 +276,44 @@ def gone_on(
     Returns:
       The better result, with the steps of both.
     """
-    found, out, task = result.probe, options["out"], options["task"]
+    found, task = result.probe, options["task"]
     assert found is not None and result.confirmation is not None
     if options["progress"] and is_writer():
         print("the search goes on, scored by agents", file=sys.stderr)
     left = real_steps - result.progress.real_steps - result.progress.model_steps
     opened = _Opened.of(task, options["proxy"]).task
+    config = config_with_agents(result.config, opened, found, left)
+    start = result.params.weights
+    return better(result, _second(result, config, start, "with_agents", options))
+
+
+def _second(
+    result: EvolutionResult,
+    config: EvolutionConfig,
+    start: Weights,
+    folder: str,
+    options: dict[str, Any],
+) -> EvolutionResult:
+    """A further search on the same task, in a folder within the first one's.
+
+    What the probe of the first took is not counted again.
+    """
+    found, out = result.probe, options["out"]
+    assert result.confirmation is not None
     changed: dict[str, Any] = {
-        "config": config_with_agents(result.config, opened, found, left),
+        "config": config,
         "probe": found,
-        "start": result.params.weights,
+        "start": start,
         "budget": None,
         "with_agents": None,
     }
     if out is not None:
-        changed["out"] = Path(getattr(out, "path", out)) / "with_agents"
+        changed["out"] = Path(getattr(out, "path", out)) / folder
         changed["resume"] = options["resume"] and holds_run(changed["out"])
     second = evolve(**options | changed)
-    probed = spent(found, result.confirmation.kind)  # It counts once.
+    probed = spent(found, result.confirmation.kind)
     again = Steps(-probed.real, -probed.model, -probed.synthetic)
-    second = dataclasses.replace(second, progress=with_steps(second.progress, again))
-    return better(result, second)
+    return dataclasses.replace(second, progress=with_steps(second.progress, again))
 
 
 def _run(
@@ -332,10 +401,14 @@ def _result(run: Run, found: Probe | None, task_name: str) -> EvolutionResult:
     )
 
 
-def better(first: EvolutionResult, second: EvolutionResult) -> EvolutionResult:
-    """The better one of two attempts, with the steps of both."""
-    means = [result.confirmation.mean for result in (first, second)]  # type: ignore
-    kept, other = (second, first) if means[1] > means[0] else (first, second)
+def better(
+    first: EvolutionResult,
+    second: EvolutionResult,
+    by: Callable[[Any], float] = lambda confirmation: confirmation.mean,
+) -> EvolutionResult:
+    """The better one of two attempts by their confirmations, with the steps of both."""
+    scores = [by(result.confirmation) for result in (first, second)]
+    kept, other = (second, first) if scores[1] > scores[0] else (first, second)
     return dataclasses.replace(
         kept, progress=with_steps(kept.progress, other.progress.steps)
     )

@@ -21,9 +21,10 @@ import envs
 import oswm
 from envs import Transitions
 from envs.spaces import Spaces
+from envs.steps import Steps
 from envs.task import open_named
 from jaxrl_runs import values
-from jaxrl_runs.run_folder import RunFolder
+from jaxrl_runs.run_folder import RunFolder, holds_run
 from jaxrl_runs.values import (
     COUNT,
     FLAG,
@@ -44,13 +45,14 @@ from jaxrl_se.outcome import Confirmation
 from jaxrl_se.probing import Probe
 from jaxrl_se.unseen import play_with_unseen
 from oswm.closed_form import Cache
-from oswm.conditioning import MODEL, check_starts
+from oswm.conditioning import FEW_STARTS, MODEL, check_starts, first_rows
 
 _OUTSIDE = 1_000_003  # Purpose of a key that evolution has not.
 _STARTS = 512
 # Worlds take turns, which is noise to a search that asks whether it still rises; 50
 # generations ended one of Pendulum's before its time.
 _PATIENCE = 100
+_SECOND_STD = 0.3  # Of the search that begins from what the first one found.
 _LASTS = 0.95  # Of the return of an episode that lasts, penalties aside.
 
 
@@ -65,7 +67,10 @@ class LogConfig:
       fraction: Share of the rows in each part.
       uncertainty_penalty: See `oswm.condition`.
       sample: See `oswm.condition`.
-      initial_obs: See `oswm.condition`.
+      initial_obs: See `oswm.condition`. By default "starts" where the log holds at
+        least ten. Otherwise the search first plays from anywhere in the log, where
+        rewards are found, and then half of its episodes from where episodes start,
+        which is what counts.
       fitness_episodes: Episodes in a model by which a candidate is scored.
       model_steps: Steps in the models that the evolution may take, about.
       with_agents: Whether the search goes on scored by agents that train. None: where
@@ -240,6 +245,7 @@ def evolve_from_log(
         found,
         config,
         evolution,
+        _begins_anywhere(rows, config),
         key=key,
         progress=progress,
         out=out,
@@ -267,10 +273,11 @@ def world_of(
     progress: bool | None = None,
 ) -> tuple[Any, Any]:
     """World models of a log, a gymnax pair."""
+    both = _begins_anywhere(rows, config)
     settings = {
         "model": config.model,
         "max_steps": max_steps,
-        "initial_obs": config.initial_obs,
+        "initial_obs": "both" if both else config.initial_obs,
         "uncertainty_penalty": config.uncertainty_penalty,
         "sample": config.sample,
         "progress": progress,
@@ -287,20 +294,72 @@ def world_of(
     )
 
 
+def _begins_anywhere(rows: Transitions, config: LogConfig) -> bool:
+    """Whether the log holds too few starts to play from these alone."""
+    return config.initial_obs is None and len(first_rows(rows)) < FEW_STARTS
+
+
 def _evolved(
     task: envs.Task,
     found: Probe,
     config: LogConfig,
     evolution: EvolutionConfig | None,
+    begins_anywhere: bool,
     **options: Any,
 ) -> EvolutionResult:
     """Evolves inside the worlds; goes on with agents where they lag behind."""
     chosen, proxy = _chosen(task, found, config, evolution)
-    result = evolve(task, chosen, probe=found, proxy=proxy, **options)
+    before = Steps()
+    if evolution is None and begins_anywhere:
+        first = _from_anywhere(task, chosen, proxy, options)
+        before, options["start"] = first.progress.steps, first.params.weights
+        half = _half(chosen)
+        chosen = half.replace(std=_SECOND_STD, max_steps=half.max_steps + found.steps)
+    resume = options["resume"] and (options["out"] is None or _holds(options["out"]))
+    result = evolve(
+        task, chosen, probe=found, proxy=proxy, **options | {"resume": resume}
+    )
+    options.pop("start", None)
+    progress = with_steps(result.progress, before)
+    result = dataclasses.replace(result, progress=progress)
     if evolution is not None or not goes_on(result.confirmation, config.with_agents):
         return result
     options |= {"task": task, "proxy": proxy}
     return gone_on(result, config.model_steps + found.steps, options)
+
+
+def _from_anywhere(
+    task: envs.Task,
+    chosen: EvolutionConfig,
+    proxy: tuple[Any, Any],
+    options: dict[str, Any],
+) -> EvolutionResult:
+    """A search of half the steps whose episodes start anywhere in the log."""
+    params = task.params
+    half = params.num_initial_obs // 2  # Those after are the log's; see `condition`.
+    anywhere = params.replace(
+        initial_obs=jnp.roll(params.initial_obs, -half, axis=0),
+        num_initial_obs=params.num_initial_obs - half,
+    )
+    out = options["out"]
+    if out is not None:
+        out = Path(getattr(out, "path", out)) / "from_anywhere"
+    resume = options["resume"] and out is not None and holds_run(out)
+    return evolve(
+        dataclasses.replace(task, params=anywhere),
+        _half(chosen).replace(stop_return=float("inf")),
+        proxy=proxy,
+        **options | {"out": out, "resume": resume},
+    )
+
+
+def _half(chosen: EvolutionConfig) -> EvolutionConfig:
+    assert chosen.max_steps is not None
+    return chosen.replace(max_steps=chosen.max_steps // 2)
+
+
+def _holds(out: Any) -> bool:
+    return holds_run(Path(getattr(out, "path", out)))
 
 
 def _chosen(

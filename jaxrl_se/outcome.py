@@ -48,6 +48,13 @@ class Confirmation:
         return float(np.mean(self.returns[self.worst_kind]))
 
     @property
+    def overall(self) -> float:
+        """Mean over the kinds of agents and the best response."""
+        means = [float(np.mean(each)) for each in self.returns.values()]
+        response = [] if self.best_response is None else [self.best_response]
+        return float(np.mean(means + response))
+
+    @property
     def ci95(self) -> tuple[float, float]:
         """95 % interval of that mean over agents."""
         low, high = bootstrap_ci95(np.array(self.returns[self.worst_kind]))

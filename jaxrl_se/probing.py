@@ -84,7 +84,7 @@ class Probe:
         lengths = found.lengths[ended] if ended.any() else found.lengths
         return cls(
             spaces=spaces,
-            obs_range=_range(obs),
+            obs_range=range_of(obs),
             steps=len(rows),
             episodes=int(ended.sum()),
             mean_length=float(lengths.mean()),
@@ -188,7 +188,7 @@ def probe(
         lengths = np.array([length.max() if outside else sum(taken) // _NUM_ENVS])
     return Probe(
         spaces=spaces,
-        obs_range=_range(obs.reshape(-1, spaces.obs_size)),
+        obs_range=range_of(obs.reshape(-1, spaces.obs_size)),
         steps=sum(taken),
         episodes=len(returns),
         mean_length=float(lengths.mean()),
@@ -229,7 +229,7 @@ def _chunks_outside(task: Any, key: jax.Array) -> Iterator:
         yield chunk, task.cost.steps - before
 
 
-def _range(obs: np.ndarray) -> tuple[tuple[float, float], ...]:
+def range_of(obs: np.ndarray) -> tuple[tuple[float, float], ...]:
     """Percentiles of observations `[N, obs_size]`, never of no width."""
     low, high = np.percentile(obs.astype(np.float64), _PERCENTILES, axis=0)
     middle = np.median(obs, axis=0).astype(np.float64)

@@ -29,6 +29,7 @@ from oswm.world_model import WorldModel, check_world_model
 # A log of fewer episodes shows too little of where they start: agents that start in
 # one of five states see too few others. Measured on Pendulum, MountainCar and Acrobot.
 FEW_STARTS = 10
+_PLACES = ("starts", "context", "both")
 MODEL = Like(
     "a world model, such as oswm.KernelRidge()",
     ("fit", "predict", "sample"),
@@ -65,8 +66,8 @@ def condition(
             length of the longest truncated episode, or 200 without one.
         initial_obs: Observations [K, S] to start episodes from; "starts" for the first
             ones of the context's episodes; "context" for all of the context's, which
-            makes rare rewards easier to find. By default "starts" where the context
-            holds at least ten, else "context".
+            makes rare rewards easier to find; "both" for half of each. By default
+            "starts" where the context holds at least ten, else "context".
         model: A world model, see `oswm.world_model`; the shipped one by default.
         terminated: `(obs, action, next_obs) -> bool` where it is known when the task
             ends an episode; by default it is learned from the context.
@@ -223,8 +224,14 @@ def _initial_obs(
         )
     check_starts("initial_obs", given, context.obs_size)
     if isinstance(given, str):
+        starts = everywhere[first_rows(transitions)]
         if given == "starts":
-            return everywhere[first_rows(transitions)], "episodes start as its own do"
+            return starts, "episodes start as its own do"
+        if given == "both":
+            half = np.resize(starts, (-(-len(everywhere) // 2), context.obs_size))
+            return np.concatenate([half, everywhere[1::2]]), (
+                f"half of the episodes start as its {len(starts)} do, half anywhere"
+            )
         return everywhere, "episodes start anywhere in it"
     given = np.asarray(given, np.float32)
     low, high = everywhere.min(axis=0), everywhere.max(axis=0)
@@ -245,11 +252,12 @@ def check_starts(name: str, given: Any, size: int | None = None) -> None:
         given: What a user gave.
         size: Of an observation, if it is known.
     """
-    if given is None or (isinstance(given, str) and given in ("starts", "context")):
+    if given is None or (isinstance(given, str) and given in _PLACES):
         return
     if isinstance(given, str):
         raise ValueError(
-            f'{name} must be an array, "starts", "context" or None, got {given!r}'
+            f'{name} must be an array, "starts", "context", "both" or None, got '
+            f"{given!r}"
         )
     try:
         given = np.asarray(given, np.float32)

@@ -24,7 +24,7 @@ import tyro
 import finetune
 from benchmarks.pictures.figures import draw_search
 from benchmarks.pictures.hard_views import SIZES as HARD_VIEWS
-from benchmarks.pictures.hard_views import spread, take_classes_evenly
+from benchmarks.pictures.hard_views import read_labelled, spread, take_classes_evenly
 from benchmarks.shared.cells import Cells
 from benchmarks.shared.runtime import use_compilation_cache
 from finetune.meta_dataset import MetaDataset
@@ -41,23 +41,19 @@ from hardviews import (
     TrivialAugment,
     encoder_of,
     evaluate_encoder,
-    read_pictures,
     train,
+    train_population,
 )
-from hardviews.group_augment import GROUPS
-from hardviews.population import train_population
 from jaxrl_runs.describe import describe
 from jaxrl_runs.run_folder import RunFolder, next_run_folder
 from jaxrl_runs.weight_files import write_text
 
 SPACE = finetune.SearchSpace(
-    (
-        *(finetune.Float(f"p_{group}", 0.0, 1.0) for group in GROUPS),
-        *(
-            finetune.Ordinal(f"n_{group}", tuple(range(1, len(names) + 1)))
-            for group, names in GROUPS.items()
-        ),
-        finetune.Ordinal("n_total", tuple(range(1, len(GROUPS) + 1))),
+    tuple(
+        finetune.Float(name, values[0], values[-1])
+        if name.startswith("p_")
+        else finetune.Ordinal(name, values)
+        for name, values in GroupAugment.space().items()
     )
 )
 # The default views as a configuration of the space would be no policy of it: there, a
@@ -135,6 +131,9 @@ class Args:
     data: Annotated[Path, tyro.conf.arg(help="npz file of pictures, or a folder")]
     out: Annotated[Path | None, tyro.conf.arg(help="folder of the run")] = None
     quick: Annotated[bool, tyro.conf.arg(help="the same at a tiny size")] = False
+    size: Annotated[
+        int | None, tyro.conf.arg(help="side that picture files are resized to")
+    ] = None
     resume: Annotated[bool, tyro.conf.arg(help="continue the run in --out")] = False
 
 
@@ -303,7 +302,7 @@ def compare(
 def run(args: Args) -> dict[str, Any]:
     """Measures, and writes `summary.json`, `table.md` and `search.png`."""
     sizes = SIZES["quick" if args.quick else "small"]
-    data = split(*read_pictures(args.data), sizes)
+    data = split(*read_labelled(args.data, args.size), sizes)
     out = args.out or next_run_folder("runs/group_augment")
     with RunFolder(
         out, describe({"sizes": sizes, "data": data}), resume=args.resume

@@ -37,6 +37,7 @@ from hardviews import (
     read_pictures,
     train,
 )
+from hardviews.pictures import need_labels
 from jaxrl_runs.describe import describe
 from jaxrl_runs.run_folder import RunFolder, next_run_folder
 from jaxrl_runs.statistics import bootstrap_ci95
@@ -56,7 +57,7 @@ class Sizes:
         num_seeds: Of the table.
         num_views: Views of a picture that the hardest two are taken from.
         curve_views: Further numbers of views, for the first method and seed.
-      curve_sizes: Further sides of the views, likewise.
+        curve_sizes: Further sides of the views, likewise.
         num_evaluations: Points of a learning curve.
     """
 
@@ -123,7 +124,26 @@ class Args:
     ] = "small"
     seeds: Annotated[int | None, tyro.conf.arg(help="instead of the scale's")] = None
     epochs: Annotated[int | None, tyro.conf.arg(help="instead of the scale's")] = None
+    size: Annotated[
+        int | None, tyro.conf.arg(help="side that picture files are resized to")
+    ] = None
     resume: Annotated[bool, tyro.conf.arg(help="continue the run in --out")] = False
+
+
+def read_labelled(path: Path, size: int | None = None) -> tuple[Pictures, Pictures]:
+    """Training and test pictures.
+
+    Args:
+        path: As of `hardviews.read_pictures`.
+        size: Side that picture files are resized to.
+
+    Raises:
+        ValueError: They have no labels.
+    """
+    found = read_pictures(path, size=size)
+    for name, part in zip(("training pictures", "test pictures"), found, strict=True):
+        need_labels(part, name)
+    return found
 
 
 def take_classes_evenly(pictures: Pictures, number: int | None) -> Pictures:
@@ -324,7 +344,7 @@ def run(args: Args) -> dict[str, Any]:
     given = {"num_seeds": args.seeds, "num_epochs": args.epochs}
     changed: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
     sizes = dataclasses.replace(sizes, **changed)
-    train_set, test_set = read_pictures(args.data)
+    train_set, test_set = read_labelled(args.data, args.size)
     train_set = take_classes_evenly(train_set, sizes.num_train)
     test_set = take_classes_evenly(test_set, sizes.num_test)
     out = args.out or next_run_folder("runs/hard_views")

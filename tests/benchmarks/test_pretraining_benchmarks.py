@@ -66,6 +66,16 @@ def test_classes_are_taken_evenly(cifar):
     assert np.bincount(np.asarray(taken.labels)).tolist() == [5, 5]
 
 
+def test_pictures_without_labels_are_told_before_anything_is_trained(tmp_path):
+    images = np.zeros((4, 8, 8, 3), np.uint8)
+    np.savez(tmp_path / "own.npz", images=images)
+    with pytest.raises(ValueError, match="training pictures must have labels"):
+        hard_views.run(hard_views.Args(tmp_path / "own.npz", tmp_path / "run"))
+    with pytest.raises(ValueError, match="training pictures must have labels"):
+        group_augment.run(group_augment.Args(tmp_path / "own.npz", tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
 # A table of four policies and three epochs; the last policy is the best.
 CURVES = {
     "scores": [[0.1, 0.2, 0.3], [0.2, 0.2, 0.25], [0.1, 0.1, 0.1], [0.3, 0.4, 0.5]],

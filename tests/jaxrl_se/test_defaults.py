@@ -10,7 +10,7 @@ import pytest
 import envs
 import jaxrl_se
 from envs.spaces import Spaces
-from jaxrl_se import defaults, patience
+from jaxrl_se import defaults, evolution, patience
 from jaxrl_se.agents import DDQN, PPO, SAC, BestResponse
 from jaxrl_se.config import EvolutionConfig, SyntheticConfig
 from jaxrl_se.defaults import (
@@ -19,6 +19,7 @@ from jaxrl_se.defaults import (
     config_with_agents,
     default_config,
 )
+from jaxrl_se.from_agents import LearnedInTask
 from jaxrl_se.outcome import Confirmation
 from jaxrl_se.patience import (
     attempt_fitness,
@@ -314,3 +315,19 @@ def test_a_search_goes_on_with_agents(chain, capsys, tmp_path):
     assert again.progress.steps == result.progress.steps
     assert (out / "with_agents" / "run.json").exists()
     assert "scored by agents" in capsys.readouterr().err
+
+
+@pytest.mark.slow  # what is ahead, and what begins: tests/jaxrl_se/test_from_policy.py
+def test_a_search_begins_again_from_an_agent_that_is_ahead(chain, capsys, monkeypatch):
+    """Its steps and those of the agent's rows count, and the better result is kept."""
+    module = importlib.import_module("examples.tasks.delayed_chain")
+    learned = LearnedInTask(module.controller, "PPO", 0.99, 50_000, 101_280)
+    monkeypatch.setattr(evolution, "learned_in_task", lambda *_: learned)
+    alone = jaxrl_se.evolve(chain, key=3, budget=Budget(400_000), with_agents=False)
+    result = jaxrl_se.evolve(chain, key=3, budget=Budget(400_000))
+    assert "the search begins again from it" in capsys.readouterr().err
+    assert result.confirmation is not None and alone.confirmation is not None
+    best = result.confirmation.best_response
+    assert best is not None and best > 0.8 > alone.confirmation.best_response
+    steps = result.progress.real_steps - alone.progress.real_steps
+    assert steps > learned.steps + 20_000

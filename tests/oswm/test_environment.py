@@ -205,6 +205,11 @@ def test_initial_states(cartpole, pair):
     assert np.abs(firsts).max() < 0.051  # CartPole's own.
     everywhere = oswm.condition(cartpole, model=oswm.Ridge(), initial_obs="context")
     assert everywhere[1].num_initial_obs == 300
+    _, both = oswm.condition(cartpole, model=oswm.Ridge(), initial_obs="both")
+    assert both.num_initial_obs == 300
+    half = np.resize(firsts, (150, 4))
+    np.testing.assert_array_equal(both.initial_obs[:150], half)
+    np.testing.assert_array_equal(both.initial_obs[150:], cartpole.obs[1::2])
 
 
 def test_rows_without_order_do_not_tell_where_episodes_start(cartpole):
