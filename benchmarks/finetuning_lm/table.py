@@ -63,6 +63,8 @@ class TableConfig:
         chunk_size: Runs of one compiled program.
         num_epochs: Epochs of each run.
         num_alone: Runs of each method that are also measured alone.
+        at_once: Runs of a chunk that are vectorised; on a CPU core, which one run keeps
+            busy, the program is fastest where it takes one after the other.
         skills: Datasets.
         model: Size of the language model.
         pretraining: Its settings.
@@ -74,6 +76,7 @@ class TableConfig:
     chunk_size: int = setting(25, COUNT)
     num_epochs: int = setting(8, COUNT)
     num_alone: int = setting(4, COUNT)
+    at_once: int = setting(1, COUNT)
     skills: tuple[str, ...] = tuple(SKILLS)
     model: ModelConfig = ModelConfig()  # noqa: RUF009
     pretraining: PretrainConfig = PretrainConfig()  # noqa: RUF009
@@ -152,7 +155,9 @@ def train_chunk(base, chunk: Chunk, data: Data, config: TableConfig) -> dict:
     hps = [as_numbers(c, config.model) for c in chunk.configs]
     stacked = jax.tree.map(lambda *x: np.stack(x), *hps)
     started = time.process_time()
-    curves = jax.block_until_ready(train_many(base, stacked, data, chunk.keys, shape))
+    curves = jax.block_until_ready(
+        train_many(base, stacked, data, chunk.keys, shape, config.at_once)
+    )
     return {
         "exact_match": np.asarray(curves.exact_match),
         "loss": np.asarray(curves.loss),

@@ -100,6 +100,15 @@ def test_a_run_alone_gives_the_curve_of_the_batch(base, data, many, method, run)
     assert float(alone.loss[1]) < float(alone.loss[0])
 
 
+def test_groups_give_the_curves_of_all_at_once(base, data, many):
+    hps = [as_numbers(c, MODEL, max_rank=4) for c in CONFIGS["full"]]
+    stacked = jax.tree.map(lambda *x: np.stack(x), *hps)
+    keys = jax.random.split(jax.random.key(7), 3)
+    found = train_many(base, stacked, data, keys, MANY["full"], 2)
+    np.testing.assert_allclose(found.loss, many["full"].loss, rtol=1e-5)
+    np.testing.assert_allclose(found.exact_match, many["full"].exact_match)
+
+
 def test_one_program_is_the_same_as_a_loop_with_optax(base, data, many):
     """Full finetuning with batches of 16 of 21 examples, written out."""
     chosen, key = CONFIGS["full"][0], jax.random.split(jax.random.key(7), 3)[0]
