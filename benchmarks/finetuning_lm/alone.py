@@ -122,7 +122,8 @@ def fit_prices(
     scale = inputs.max(0)
     found = nnls(inputs / scale / seconds[:, None], np.ones(len(seconds)))[0] / scale
     error = float(np.mean(np.abs(inputs @ found / seconds - 1)))
-    return Prices(*(float(x) for x in found), error)
+    per_epoch, per_operation, per_update = found.tolist()
+    return Prices(per_epoch, per_operation, per_update, error)
 
 
 def train_alone(

@@ -145,7 +145,7 @@ class Transformer(nn.Module):
 def init_params(key: jax.Array, config: ModelConfig) -> dict[str, Any]:
     """Draw weights."""
     tokens = jnp.zeros((1, config.length), jnp.int32)
-    return Transformer(config).init(key, tokens)["params"]
+    return dict(Transformer(config).init(key, tokens)["params"])
 
 
 def num_params(params: Any) -> int:

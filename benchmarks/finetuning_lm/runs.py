@@ -170,14 +170,14 @@ def _is_trained(weights, hp: Hyperparameters, shape: Shape):
     return jax.tree_util.tree_map_with_path(flag, weights)
 
 
-def rate(hp: Hyperparameters, done: jax.Array, total: jax.Array) -> jax.Array:
+def rate(hp: Hyperparameters, done: Any, total: Any) -> jax.Array:
     """Learning rate of the update after ``done`` of ``total`` ones."""
     warm = hp.warm_up * total
     rise = jnp.minimum(1.0, (done + 1) / jnp.maximum(warm, 1))
     share = jnp.clip((done - warm) / jnp.maximum(total - warm, 1), 0, 1)
     falls = jnp.stack([1.0 + 0 * share, 1 - share, 0.5 * (1 + jnp.cos(jnp.pi * share))])
     assert len(SCHEDULES) == 3
-    return hp.learning_rate * rise * falls[hp.schedule]
+    return jnp.asarray(hp.learning_rate) * rise * falls[hp.schedule]
 
 
 def _update(state: _State, hp: Hyperparameters, total, is_trained) -> _State:
