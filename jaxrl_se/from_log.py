@@ -315,17 +315,16 @@ def _evolved(
         first = _from_anywhere(task, chosen, proxy, options)
         before, options["start"] = first.progress.steps, first.params.weights
         chosen = chosen.replace(std=_SECOND_STD)
-    resume = options["resume"] and (options["out"] is None or _holds(options["out"]))
-    result = evolve(
-        task, chosen, probe=found, proxy=proxy, **options | {"resume": resume}
-    )
-    options.pop("start", None)
+    out = options["out"]
+    changed: dict[str, Any] = options | {
+        "resume": options["resume"] and out is not None and _holds(out)
+    }
+    result = evolve(task, chosen, probe=found, proxy=proxy, **changed)
+    if evolution is None and goes_on(result.confirmation, config.with_agents):
+        options |= {"task": task, "proxy": proxy}
+        result = gone_on(result, config.model_steps + found.steps, options)
     progress = with_steps(result.progress, before)
-    result = dataclasses.replace(result, progress=progress)
-    if evolution is not None or not goes_on(result.confirmation, config.with_agents):
-        return result
-    options |= {"task": task, "proxy": proxy}
-    return gone_on(result, config.model_steps + found.steps, options)
+    return dataclasses.replace(result, progress=progress)
 
 
 def _from_anywhere(
