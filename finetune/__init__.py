@@ -21,6 +21,7 @@ from finetune.meta_features import (
     text_meta_features,
 )
 from finetune.readers import read, read_csv, read_json, read_npz
+from finetune.run_tables import RunTable, load_table
 from finetune.space import Categorical, Condition, Float, Ordinal, SearchSpace
 from finetune.synthetic import example_space, make_synthetic
 from finetune.training import MetaTrainConfig, leave_datasets_out
@@ -43,6 +44,7 @@ __all__ = [
     "Ordinal",
     "Outcome",
     "RankingConfig",
+    "RunTable",
     "SearchSpace",
     "Surrogates",
     "Trial",
@@ -57,6 +59,7 @@ __all__ = [
     "image_meta_features",
     "leave_datasets_out",
     "load",
+    "load_table",
     "make_synthetic",
     "read",
     "read_csv",

@@ -45,6 +45,7 @@ from jaxrl_runs.weight_files import (
 
 FORMAT = 1
 SHIPPED = Path(__file__).parent / "shipped"
+_FOLDERS = {"quick-tune-extended": SHIPPED, "lm-qa": SHIPPED / "lm_qa"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,8 +158,8 @@ class Surrogates:
             ValueError: If the folder holds no bundle, one of another format, or a
                 damaged one.
         """
-        is_shipped = folder is None
         folder = SHIPPED if folder is None else Path(folder)
+        is_shipped = folder in _FOLDERS.values()
         for name in ("card.json", "weights.npz"):
             if not (folder / name).exists():
                 advice = (
@@ -193,7 +194,7 @@ class Surrogates:
 
 def available() -> tuple[str, ...]:
     """Names of the surrogates that are shipped, for `load`."""
-    return ("quick-tune-extended",)
+    return tuple(_FOLDERS)
 
 
 def load(name: str) -> Surrogates:
@@ -204,7 +205,7 @@ def load(name: str) -> Surrogates:
     """
     if name not in available():
         raise ValueError(f"name must be one of {available()}, got {name!r}")
-    return Surrogates.load()
+    return Surrogates.load(_FOLDERS[name])
 
 
 def _sha256(text: str) -> str:

@@ -257,7 +257,7 @@ def train_reference(
     Args:
         key: Random key.
         inputs: Standardised hyperparameters, padded, ``[D, R, H]``.
-        curves: Accuracies ``[D, R, 50]``.
+        curves: Accuracies ``[D, R, T]``; as published, of 50 epochs.
         lengths: Epochs of each run, ``[D, R]``.
         meta_features: Raw, ``[D, 4]``.
         count: Runs of each dataset, ``[D]``.
@@ -278,7 +278,7 @@ def train_reference(
         task_key, len(count), (config.num_steps, 1), p=dataset_weights
     )
     run = (jax.random.uniform(run_key, shape) * count[tasks]).astype(jnp.int32)
-    epoch = jax.random.randint(epoch_key, shape, 1, NUM_EPOCHS)
+    epoch = jax.random.randint(epoch_key, shape, 1, curves.shape[-1])
     epoch = jnp.minimum(epoch, lengths[tasks, run])
     keep = jax.random.bernoulli(drop_key, _KEEP_SHARE, (*shape, _NUM_CHANNELS))
     mask = jnp.ones(config.batch_size)

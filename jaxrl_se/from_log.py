@@ -72,7 +72,8 @@ class LogConfig:
         rewards are found, and then half of its episodes from where episodes start,
         which is what counts.
       fitness_episodes: Episodes in a model by which a candidate is scored.
-      model_steps: Steps in the models that the evolution may take, about.
+      model_steps: Steps in the models that a search may take, about; where the log
+        holds few starts there are two.
       with_agents: Whether the search goes on scored by agents that train. None: where
         agents cannot learn what was found (`evolve`).
       test_agents: Agents of each of three kinds in the last test, in a real task.
@@ -313,19 +314,17 @@ def _evolved(
     if evolution is None and begins_anywhere:
         first = _from_anywhere(task, chosen, proxy, options)
         before, options["start"] = first.progress.steps, first.params.weights
-        half = _half(chosen)
-        chosen = half.replace(std=_SECOND_STD, max_steps=half.max_steps + found.steps)
-    resume = options["resume"] and (options["out"] is None or _holds(options["out"]))
-    result = evolve(
-        task, chosen, probe=found, proxy=proxy, **options | {"resume": resume}
-    )
-    options.pop("start", None)
+        chosen = chosen.replace(std=_SECOND_STD)
+    out = options["out"]
+    changed: dict[str, Any] = options | {
+        "resume": options["resume"] and out is not None and _holds(out)
+    }
+    result = evolve(task, chosen, probe=found, proxy=proxy, **changed)
+    if evolution is None and goes_on(result.confirmation, config.with_agents):
+        options |= {"task": task, "proxy": proxy}
+        result = gone_on(result, config.model_steps + found.steps, options)
     progress = with_steps(result.progress, before)
-    result = dataclasses.replace(result, progress=progress)
-    if evolution is not None or not goes_on(result.confirmation, config.with_agents):
-        return result
-    options |= {"task": task, "proxy": proxy}
-    return gone_on(result, config.model_steps + found.steps, options)
+    return dataclasses.replace(result, progress=progress)
 
 
 def _from_anywhere(
@@ -334,7 +333,7 @@ def _from_anywhere(
     proxy: tuple[Any, Any],
     options: dict[str, Any],
 ) -> EvolutionResult:
-    """A search of half the steps whose episodes start anywhere in the log."""
+    """A search whose episodes start anywhere in the log."""
     params = task.params
     half = params.num_initial_obs // 2  # Those after are the log's; see `condition`.
     anywhere = params.replace(
@@ -347,15 +346,10 @@ def _from_anywhere(
     resume = options["resume"] and out is not None and holds_run(out)
     return evolve(
         dataclasses.replace(task, params=anywhere),
-        _half(chosen).replace(stop_return=float("inf")),
+        chosen.replace(stop_return=float("inf")),
         proxy=proxy,
         **options | {"out": out, "resume": resume},
     )
-
-
-def _half(chosen: EvolutionConfig) -> EvolutionConfig:
-    assert chosen.max_steps is not None
-    return chosen.replace(max_steps=chosen.max_steps // 2)
 
 
 def _holds(out: Any) -> bool:

@@ -185,7 +185,7 @@ class WorldModelEnv(environment.Environment):
         next_obs = params.support.project(next_obs)
         if self.terminated is not None:
             terminated = self.terminated(state.obs, action, next_obs)
-        reward = params.support.clip_reward(reward)
+        reward = params.support.clip_reward(reward, terminated)
         if self.reward is not None:
             reward = self.reward(state.obs, action, next_obs)
         if self.penalized:

@@ -30,8 +30,10 @@ class Support:
         is_whole: Whether a column holds whole numbers only, bool [S].
         partner: The column with which each is on a circle, or itself, int32 [S].
         radius: Radius of that circle, 0 without one, float32 [S].
-        reward_low: Smallest reward, float32 scalar.
-        reward_high: Largest reward, float32 scalar.
+        reward_low: Smallest reward of steps that do not end the episode, and of those
+            that do, float32 [2]. Both are that of all steps unless one kind pays more
+            than the other always does, as for a goal.
+        reward_high: Largest rewards likewise, float32 [2].
         reward_unit: Size of a typical reward, float32 scalar: its standard deviation,
             or its mean absolute value where that is larger.
     """
@@ -62,8 +64,7 @@ class Support:
         partner, radius = _circles(obs, used)
         # Neither whole numbers nor a circle have room at the ends of their range.
         margin = jnp.where(is_whole | (radius > 0), 0.0, margin) * (high - low)
-        reward_low = jnp.min(jnp.where(context.mask > 0, context.reward, jnp.inf))
-        reward_high = jnp.max(jnp.where(context.mask > 0, context.reward, -jnp.inf))
+        reward_low, reward_high = _reward_ranges(context)
         rows = context.mask / jnp.maximum(jnp.sum(context.mask), 1.0)
         mean = jnp.sum(rows * context.reward)
         spread = jnp.sqrt(jnp.sum(rows * jnp.square(context.reward - mean)))
@@ -99,9 +100,27 @@ class Support:
         obs = jnp.where(self.is_whole, jnp.round(obs), obs)
         return jnp.clip(obs, self.low, self.high)
 
-    def clip_reward(self, reward: jax.Array) -> jax.Array:
-        """Into the range of the context's rewards."""
-        return jnp.clip(reward, self.reward_low, self.reward_high)
+    def clip_reward(self, reward: jax.Array, terminated: jax.Array) -> jax.Array:
+        """Into the range of the context's rewards, of steps that end or that do not."""
+        kind = jnp.asarray(terminated).reshape(()).astype(int)
+        return jnp.clip(reward, self.reward_low[kind], self.reward_high[kind])
+
+
+def _reward_ranges(context: Context) -> tuple[jax.Array, jax.Array]:
+    """Lowest and highest rewards [2], see `Support`.
+
+    A model smooths what a goal pays over the states before it. Where the goal alone
+    pays so much, and ends the episode, an agent could stay there and be paid for ever.
+    """
+    ends = context.terminated > 0
+    used = jnp.stack([~ends, ends]) & (context.mask > 0)
+    low = jnp.min(jnp.where(used, context.reward, jnp.inf), axis=1)
+    high = jnp.max(jnp.where(used, context.reward, -jnp.inf), axis=1)
+    is_apart = (jnp.max(low) > jnp.min(high)) & jnp.all(jnp.any(used, axis=1))
+    return (
+        jnp.where(is_apart, low, jnp.min(low)),
+        jnp.where(is_apart, high, jnp.max(high)),
+    )
 
 
 def _circles(obs: jax.Array, used: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -29,6 +29,7 @@ import envs
 import jaxrl_se
 import oswm
 from benchmarks.logs.collected import KINDS_OF_LOGS, collect
+from benchmarks.logs.offline_worker import receive, send
 from benchmarks.shared import runtime
 from envs import Transitions
 from jaxrl_runs.run_folder import RunFolder, next_run_folder
@@ -163,9 +164,10 @@ class OfflineAgent:
         source, sink = process.stdout, process.stdin
 
         def act(obs: np.ndarray) -> np.ndarray:
-            np.save(sink, np.asarray(obs, np.float32), allow_pickle=False)
-            sink.flush()
-            actions = np.load(source, allow_pickle=False)
+            send(sink, np.asarray(obs, np.float32))
+            actions = receive(source)
+            if actions is None:
+                raise RuntimeError(f"d3rlpy's {name} failed while it was tested")
             if discrete:
                 return actions.astype(np.int32)
             return low + (np.clip(actions, -1, 1) + 1) / 2 * (high - low)

@@ -3,22 +3,42 @@
 Started by `benchmarks.logs.offline_rl` in an environment of its own, which has d3rlpy
 and PyTorch but none of this project: `python offline_worker.py LOG NAME UPDATES SEED`.
 It writes one line of JSON when the agent is trained. After that every array of
-observations `[N, D]` on its input (numpy's format) is answered by one of actions.
+observations `[N, D]` on its input is answered by one of actions: eight bytes of length,
+then numpy's format. The other end, which cannot be imported here, imports these two
+functions.
 """
 
+import io
 import json
 import os
 import random
 import sys
 import time
 
-import d3rlpy  # pyright: ignore[reportMissingImports]
 import numpy as np
-import torch  # pyright: ignore[reportMissingImports]
+
+
+def send(stream, array):
+    """Writes an array to a pipe."""
+    content = io.BytesIO()
+    np.save(content, array, allow_pickle=False)
+    stream.write(len(content.getvalue()).to_bytes(8, "little") + content.getvalue())
+    stream.flush()
+
+
+def receive(stream):
+    """Reads an array from a pipe; None where it has ended."""
+    length = stream.read(8)
+    if len(length) < 8:
+        return None
+    content = stream.read(int.from_bytes(length, "little"))
+    return np.load(io.BytesIO(content), allow_pickle=False)
 
 
 def dataset_of(path):
     """The rows as d3rlpy takes them: episodes, split where flags say so."""
+    import d3rlpy  # pyright: ignore[reportMissingImports]
+
     with np.load(path, allow_pickle=False) as rows:
         return d3rlpy.dataset.MDPDataset(
             observations=rows["obs"],
@@ -31,6 +51,9 @@ def dataset_of(path):
 
 def main():
     """Trains, says so, and answers until the input ends."""
+    import d3rlpy  # pyright: ignore[reportMissingImports]
+    import torch  # pyright: ignore[reportMissingImports]
+
     path, name, updates, seed = sys.argv[1:5]
     # What d3rlpy prints must not be taken for an answer.
     answers = os.fdopen(os.dup(1), "wb")
@@ -50,11 +73,8 @@ def main():
     done = {"cpu_seconds": time.process_time() - started, "d3rlpy": d3rlpy.__version__}
     answers.write(json.dumps(done).encode() + b"\n")
     answers.flush()
-    questions = os.fdopen(0, "rb")
-    while questions.peek(1):
-        obs = np.load(questions, allow_pickle=False)
-        np.save(answers, np.asarray(algorithm.predict(obs)), allow_pickle=False)
-        answers.flush()
+    while (obs := receive(sys.stdin.buffer)) is not None:
+        send(answers, np.asarray(algorithm.predict(obs)))
 
 
 if __name__ == "__main__":

@@ -380,3 +380,34 @@ def test_planning_steers_continuous_actions():
     )
     returns = jaxrl_se.evaluate(planner, *task, jax.random.key(0), 4).returns
     assert returns.mean() > -20  # Standing still pays about -50.
+
+
+def test_what_the_goal_alone_pays_is_paid_at_the_goal_alone():
+    """A model smooths a goal's reward over what is near; nobody may live on that."""
+    rng = np.random.default_rng(0)
+    place = rng.uniform(0, 1, (300, 1)).astype(np.float32)
+    push = rng.uniform(-0.1, 0.1, (300, 1)).astype(np.float32)
+    arrived = place + push
+    ends = arrived[:, 0] > 0.95
+    rows = envs.Transitions(
+        obs=place,
+        action=push,
+        reward=np.where(ends, 100.0, -np.abs(push[:, 0])).astype(np.float32),
+        next_obs=arrived,
+        terminated=ends,
+        truncated=~ends,
+    )
+    env, params = oswm.condition(rows, model=FAST, initial_obs="context")
+    np.testing.assert_allclose(params.support.reward_low, [-0.1, 100.0], atol=2e-3)
+    np.testing.assert_allclose(params.support.reward_high, [0.0, 100.0], atol=2e-3)
+    step = jax.jit(jax.vmap(env.step_env, (None, 0, None, None)))
+    state = env.reset(jax.random.key(0), params)[1]
+    places = np.linspace(0.8, 1.0, 41, dtype=np.float32)[:, None]
+    states = jax.vmap(lambda x: state.replace(obs=x))(places)
+    push = np.full(1, 0.02, np.float32)
+    _, _, reward, terminated, _ = step(jax.random.key(1), states, push, params)
+    assert terminated.any() and not terminated.all()
+    assert (np.asarray(reward)[~np.asarray(terminated)] <= 0).all()
+    overlapping = dataclasses.replace(rows, reward=rows.action[:, 0])
+    _, params = oswm.condition(overlapping, model=FAST, initial_obs="context")
+    assert params.support.reward_low[0] == params.support.reward_low[1]
