@@ -259,8 +259,7 @@ def begun_from_agents(
     second = _second(result, config, start, "from_agents", options)
     taken = with_steps(second.progress, Steps.of(confirmation.kind, rows))
     second = dataclasses.replace(second, progress=taken)
-    # Whoever learns slowly is helped by what follows.
-    return better(result, second, lambda each: each.overall)
+    return better(result, second)
 
 
 def gone_on(
@@ -401,13 +400,15 @@ def _result(run: Run, found: Probe | None, task_name: str) -> EvolutionResult:
     )
 
 
-def better(
-    first: EvolutionResult,
-    second: EvolutionResult,
-    by: Callable[[Any], float] = lambda confirmation: confirmation.mean,
-) -> EvolutionResult:
-    """The better one of two attempts by their confirmations, with the steps of both."""
-    scores = [by(result.confirmation) for result in (first, second)]
+def better(first: EvolutionResult, second: EvolutionResult) -> EvolutionResult:
+    """The better one of two attempts, with the steps of both.
+
+    Agents in confirmations train for short. What they reach counts as much as the best
+    response, which is what long training comes to; by agents alone searches were kept
+    whose best response was far worse.
+    """
+    assert first.confirmation is not None and second.confirmation is not None
+    scores = [first.confirmation.overall, second.confirmation.overall]
     kept, other = (second, first) if scores[1] > scores[0] else (first, second)
     return dataclasses.replace(
         kept, progress=with_steps(kept.progress, other.progress.steps)
