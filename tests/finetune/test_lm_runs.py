@@ -86,7 +86,14 @@ def many(base, data):
     return found
 
 
-@pytest.mark.parametrize(("method", "run"), [("lora", 0), ("lora", 2), ("full", 1)])
+@pytest.mark.parametrize(
+    ("method", "run"),
+    [
+        ("lora", 0),
+        pytest.param("lora", 2, marks=pytest.mark.slow),  # the first, another rank
+        ("full", 1),
+    ],
+)
 def test_a_run_alone_gives_the_curve_of_the_batch(base, data, many, method, run):
     chosen = CONFIGS[method][run]
     shape = dataclasses.replace(

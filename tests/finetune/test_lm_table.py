@@ -34,6 +34,7 @@ class Killed(Exception):
     pass
 
 
+@pytest.mark.slow  # resuming after a kill: `tests/finetune/test_job.py`
 def test_a_table_made_after_a_kill_is_the_same(tmp_path, monkeypatch):
     whole = make_table(tmp_path / "whole", TINY)
     (tmp_path / "killed").mkdir()  # killed after pretraining, which is not done again

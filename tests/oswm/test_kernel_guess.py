@@ -197,6 +197,7 @@ def test_the_shipped_guess_beats_one_length_scale_on_tasks_it_has_not_seen():
     assert ratio < 0.5
 
 
+@pytest.mark.slow  # resuming a training: `tests/oswm/test_training.py`
 def test_a_run_learns_resumes_and_is_read(tmp_path):
     config = GuessTraining(
         TINY, num_tasks=8, num_passes=2, batch_size=4, num_context=40, num_rows=32
