@@ -126,6 +126,11 @@ def from_policy(
         )
     key_play, key_init, key_fit = jax.random.split(as_key(key), 3)
     obs, action = _demonstrations(policy, opened, key_play, config)
+    if not (np.isfinite(obs).all() and np.isfinite(action).all()):
+        raise ValueError(
+            f"policy must give finite actions in task {opened.name!r}, and the task "
+            "finite observations, got NaN or infinity"
+        )
     ranges = range_of(obs)
     env = dataclasses.replace(config.proxy, obs_range=ranges).build(opened.spaces)
     obs_range = np.asarray(ranges, np.float32)
@@ -149,8 +154,10 @@ class _Noisy:
     def __call__(self, obs, key):
         key_own, key_coin, key_random = jax.random.split(key, 3)
         action = jnp.asarray(self.policy(obs, key_own))
-        drawn = RandomPolicy(self.spaces)(obs, key_random)
-        drawn = jnp.asarray(drawn).astype(action.dtype).reshape(action.shape)
+        drawn = jnp.asarray(RandomPolicy(self.spaces)(obs, key_random))
+        if drawn.size != action.size:
+            return action  # The task says what is wrong with it.
+        drawn = drawn.astype(action.dtype).reshape(action.shape)
         return jnp.where(jax.random.uniform(key_coin) < self.share, drawn, action)
 
 

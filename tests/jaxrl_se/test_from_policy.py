@@ -85,6 +85,21 @@ def test_what_is_no_policy_or_no_shape():
         jaxrl_se.Cloning(noise=2.0)
 
 
+@pytest.mark.parametrize(
+    ("policy", "task", "message"),
+    [
+        (lambda obs, key=None: 7, "CartPole-v1", "one of the integers 0 ... 1"),
+        (lambda obs, key=None: jnp.zeros(3), "Pendulum-v1", r"shape \(1,\).*\(3,\)"),
+        (lambda obs, key=None: obs[:1] * jnp.nan, "Pendulum-v1", "finite actions"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_a_policy_that_does_not_fit(policy, task, message):
+    few = jaxrl_se.Cloning(num_rows=50, num_steps=1)
+    with pytest.raises(ValueError, match=message):
+        jaxrl_se.from_policy(policy, task, 0, few)
+
+
 def found(mean, response):
     return Confirmation({"DDQN": (mean,)}, -100.0, best_response=response)
 
