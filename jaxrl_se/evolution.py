@@ -146,10 +146,12 @@ def evolve(
       budget: What a run with a chosen configuration may cost.
       real_steps: Instead of a budget: at most so many steps in the task, ten thousand
         say; evolution is inside world models of them (`jaxrl_se.evolve_in_rounds`).
-      with_agents: With a chosen configuration: whether the search goes on from what
-        the best response found, scored by agents that train, which takes minutes
-        instead of seconds. None: where agents cannot learn what was found. The better
-        result of the two is returned.
+      with_agents: With a chosen configuration: False for the first search alone.
+        Otherwise agents are also trained in a task inside JAX, and where one of them is
+        clearly ahead the search begins again from its policy. True: it then goes on
+        from what the best response found, scored by agents that train, which takes
+        minutes instead of seconds. None: where agents cannot learn what was found. The
+        best result is returned.
       probe: What is known of the task already, for a given configuration: the result
         is then tested as one of a chosen configuration is.
       progress: Whether to print a line every few seconds to standard error; an
@@ -160,7 +162,7 @@ def evolve(
       start: Weights from which the search begins, such as an earlier result's
         `params.weights`; None draws them.
       out: A folder for checkpoints and metrics, or None to keep everything in memory.
-        A search that goes on with agents has the folder `with_agents` in it.
+        Searches that follow have the folders `from_agents` and `with_agents` in it.
       resume: Continue the run that `out` holds; the result has the same bits as an
         uninterrupted run on the same backend, number of devices and jax version.
       checkpoint_every: Generations between checkpoints.
@@ -239,6 +241,9 @@ def begun_from_agents(
         return result
     task = _Opened.of(options["task"], options["proxy"]).task
     key_train, key_rows = jax.random.split(jax.random.fold_in(key, _AGENTS))
+    says = options["progress"] and is_writer()
+    if says:
+        print("training agents in the task itself", file=sys.stderr, flush=True)
     learned = learned_in_task(task, key_train, real_steps)
     if learned is None:
         return result
@@ -247,7 +252,7 @@ def begun_from_agents(
         result, progress=with_steps(result.progress, spent_here)
     )
     is_better = is_ahead(learned, confirmation)
-    if options["progress"] and is_writer():
+    if says:
         then = "; the search begins again from it" if is_better else ""
         print(f"{learned}{then}", file=sys.stderr, flush=True)
     if not is_better:

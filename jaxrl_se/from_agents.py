@@ -94,7 +94,7 @@ def is_ahead(learned: LearnedInTask, confirmation: Confirmation) -> bool:
     reached = confirmation.mean
     if confirmation.best_response is not None:
         reached = max(reached, confirmation.best_response)
-    base = min(confirmation.random_return, reached)
+    base = float(np.fmin(confirmation.random_return, reached))  # One may be NaN.
     return learned.mean > reached + MARGIN * abs(learned.mean - base)
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +24,7 @@ import numpy as np
 from flax import traverse_util
 
 from jaxrl_runs import values
+from jaxrl_runs.checkpoints import tree_sha256
 from jaxrl_runs.values import MANY, setting
 from jaxrl_runs.weight_files import (
     WeightFileError,
@@ -226,11 +226,7 @@ class KernelGuess:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the weights."""
-        digest = hashlib.sha256()
-        for path, leaf in jax.tree_util.tree_leaves_with_path(self.weights):
-            digest.update(jax.tree_util.keystr(path).encode())
-            digest.update(np.ascontiguousarray(leaf).tobytes())
-        return digest.hexdigest()
+        return tree_sha256(self.weights)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, KernelGuess) and (self.digest, self.config) == (

@@ -31,6 +31,7 @@ from oswm.linalg import matmul
 from oswm.prior.dataset import Dataset
 from oswm.prior.default import draw_batch
 from oswm.relevance import FIRST_NOISE, Flattened, choose_rows, likelihood, per_row
+from oswm.training import make_optimizer
 
 NUM_INPUTS = 24  # Most that a lesson shows; the first ones in use.
 _NUM_MULTIPLIED = 8  # Of them, in products; a quadratic basis stays small.
@@ -256,25 +257,11 @@ class GuessState:
     step: jax.Array
 
 
-def make_optimizer(
-    config: GuessTraining, num_steps: int
-) -> optax.GradientTransformation:
-    """AdamW with a warm-up and a cosine, gradients cut off at a norm of 1."""
-    schedule = optax.warmup_cosine_decay_schedule(
-        init_value=0.0,
-        peak_value=config.learning_rate,
-        warmup_steps=max(1, num_steps // 20),
-        decay_steps=num_steps,
-        end_value=0.01 * config.learning_rate,
-    )
-    return optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, b2=0.99))
-
-
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def start(config: GuessTraining, num_steps: int) -> GuessState:
     """The state before the first step."""
     weights = init_guess(jax.random.fold_in(seed_key(config.seed), 0), config.network)
-    optimizer = make_optimizer(config, num_steps).init(weights)
+    optimizer = make_optimizer(config.learning_rate, num_steps).init(weights)
     return GuessState(weights, optimizer, jnp.int32(0))
 
 
@@ -293,7 +280,7 @@ def make_learn(
         `config.steps_per_call` steps, and their losses. Steps that are not finite
         change nothing.
     """
-    optimizer = make_optimizer(config, num_steps)
+    optimizer = make_optimizer(config.learning_rate, num_steps)
 
     def batch_loss(weights, lessons):
         # One after the other while a core is all there is, else side by side.

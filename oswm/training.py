@@ -177,19 +177,19 @@ def loss_of(weights: dict, lesson: Lesson, config: TransformerTraining) -> jax.A
 
 
 def make_optimizer(
-    config: TransformerTraining, num_steps: int
+    learning_rate: float, num_steps: int, weight_decay: float = 1e-4
 ) -> optax.GradientTransformation:
     """AdamW with a warm-up and a cosine, gradients cut off at a norm of 1."""
     schedule = optax.warmup_cosine_decay_schedule(
         init_value=0.0,
-        peak_value=config.learning_rate,
+        peak_value=learning_rate,
         warmup_steps=max(1, num_steps // 20),
         decay_steps=num_steps,
-        end_value=0.01 * config.learning_rate,
+        end_value=0.01 * learning_rate,
     )
     return optax.chain(
         optax.clip_by_global_norm(1.0),
-        optax.adamw(schedule, b2=0.99, weight_decay=config.weight_decay),
+        optax.adamw(schedule, b2=0.99, weight_decay=weight_decay),
     )
 
 
@@ -199,7 +199,9 @@ def start(config: TransformerTraining, num_steps: int) -> TransformerState:
     weights = init_weights(_key(config, "weights"), config.network)
     return TransformerState(
         weights=weights,
-        optimizer=make_optimizer(config, num_steps).init(weights),
+        optimizer=make_optimizer(
+            config.learning_rate, num_steps, config.weight_decay
+        ).init(weights),
         step=jnp.int32(0),
         num_skipped=jnp.int32(0),
     )
@@ -223,7 +225,7 @@ def make_advance(
     Raises:
         ValueError: If the datasets of a step cannot be shared out evenly.
     """
-    optimizer = make_optimizer(config, num_steps)
+    optimizer = make_optimizer(config.learning_rate, num_steps, config.weight_decay)
     mesh = Mesh(np.asarray(jax.devices()), ("data",))
     num_devices = mesh.devices.size
     if config.num_datasets % num_devices:

@@ -29,6 +29,22 @@ _CAR = WorldModelTask(
 )
 
 
+def log_of(
+    task: str, num_rows: int, seed: int, kind: str | None = None
+) -> tuple[Transitions, str]:
+    """The log of a seed that all benchmarks on logs share, and its kind.
+
+    Args:
+        task: Its name.
+        num_rows: How many.
+        seed: Of the benchmark; the log's own is 1,000 more.
+        kind: As for `collect`; by default mixed where random play never meets the
+            reward.
+    """
+    kind = kind or KINDS_OF_LOGS.get(task, "random")
+    return collect(task, num_rows, 1_000 + seed, kind), kind
+
+
 def collect(task: str, num_rows: int, seed: int, kind: str) -> Transitions:
     """Rows of a task.
 

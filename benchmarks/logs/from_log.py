@@ -17,7 +17,7 @@ import tyro
 
 import envs
 import jaxrl_se
-from benchmarks.logs.collected import KINDS_OF_LOGS, collect
+from benchmarks.logs.collected import log_of
 from benchmarks.shared import runtime
 from envs import Transitions
 from jaxrl_runs.run_folder import RunFolder, next_run_folder
@@ -78,8 +78,7 @@ def rows_of(options: Options) -> tuple[Transitions, str]:
     """The log, and whose it is."""
     if options.log is not None:
         return envs.read_transitions(options.log), str(options.log)
-    kind = options.kind or KINDS_OF_LOGS.get(options.task, "random")
-    return collect(options.task, options.rows, 1_000 + options.seed, kind), kind
+    return log_of(options.task, options.rows, options.seed, options.kind)
 
 
 def test_unseen(

@@ -28,7 +28,7 @@ import tyro
 import envs
 import jaxrl_se
 import oswm
-from benchmarks.logs.collected import KINDS_OF_LOGS, collect
+from benchmarks.logs.collected import log_of
 from benchmarks.logs.offline_worker import receive, send
 from benchmarks.shared import runtime
 from envs import Transitions
@@ -220,8 +220,7 @@ def measure(options: Options) -> dict[str, dict[str, Any]]:
     """Trains everything on one log and tests it; name -> returns and CPU-seconds."""
     task = envs.open_task(options.task)
     space = task.action_space()
-    kind = options.kind or KINDS_OF_LOGS.get(options.task, "random")
-    log = collect(options.task, options.rows, 1_000 + options.seed, kind)
+    log, _ = log_of(options.task, options.rows, options.seed, options.kind)
     named = DISCRETE if hasattr(space, "n") else CONTINUOUS
     found = {}
     python = options.python or environment()

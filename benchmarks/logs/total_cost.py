@@ -27,7 +27,7 @@ import tyro
 import envs
 import jaxrl_se
 import oswm
-from benchmarks.logs.collected import KINDS_OF_LOGS, collect
+from benchmarks.logs.collected import log_of
 from benchmarks.shared import runtime
 from jaxrl_runs.run_folder import RunFolder, next_run_folder
 from jaxrl_se.defaults import whole_steps
@@ -189,8 +189,7 @@ def timed(make: Callable[[], Any]) -> tuple[Any, float]:
 def measure(options: Options) -> dict[str, Way]:
     """The ways, by name."""
     goal, task = GOALS[options.task], envs.open_task(options.task)
-    kind = KINDS_OF_LOGS.get(options.task, "random")
-    log = collect(options.task, options.rows, 1_000 + options.seed, kind)
+    log, _ = log_of(options.task, options.rows, options.seed)
     settings = {"action_space": task.action_space(), "max_steps": task.time_limit}
     world, seconds_world = timed(
         lambda: oswm.condition(log, model=oswm.FastKernelRidge(), **settings)

@@ -1,5 +1,6 @@
 """Environments from a log: counts, resume, results without a task, and bad logs."""
 
+import csv
 import dataclasses
 import math
 import types
@@ -19,6 +20,7 @@ from jaxrl_se import (
     PPO,
     BestResponse,
     LogConfig,
+    defaults,
     evolve_from_log,
     from_log,
     log_evidence,
@@ -215,3 +217,33 @@ def test_lasting_is_worth_the_limit_where_nothing_else_pays(log):
     assert log_evidence.survival_return(found, 500) == 500.0
     punished = dataclasses.replace(found, reward_min=-1.0)
     assert log_evidence.survival_return(punished, 500) is None
+
+
+def test_few_starts_are_searched_in_twice_and_a_folder_has_both(tmp_path, monkeypatch):
+    """First from anywhere in the log; both count, a resumed one is the same."""
+    monkeypatch.setattr(defaults, "MIN_GENERATIONS", 1)
+    monkeypatch.setattr(defaults, "MAX_GENERATIONS", 2)
+    monkeypatch.setattr(defaults, "TRAIN_STEPS", 100)
+    few = envs.collect("CartPole-v1", 60, 5)
+    assert len(oswm.conditioning.first_rows(few)) < oswm.conditioning.FEW_STARTS
+    config = SMALL.replace(model_steps=100_000, with_agents=False)
+    options = {"action_space": SPACE, "max_steps": 20, "progress": False}
+    out = tmp_path / "run"
+    result = evolve_from_log(few, config, 3, out=out, **options)
+    assert (out / "run.json").exists()
+    first = out / "from_anywhere"
+    assert (first / "run.json").exists()
+    assert result.progress.generation == 2 and result.progress.real_steps == len(few)
+    # Two searches of two generations, and tests after the second alone.
+    rows = [
+        list(csv.DictReader((each / "metrics.csv").open())) for each in (first, out)
+    ]
+    spent = [int(each[-1]["model_steps"]) for each in rows]
+    assert result.progress.model_steps > sum(spent)
+    again = evolve_from_log(few, config, 3, out=out, resume=True, **options)
+    assert again.progress.steps == result.progress.steps
+    same = jax.tree.map(np.array_equal, result.params.weights, again.params.weights)
+    assert all(jax.tree.leaves(same))
+    half = np.asarray(result.world[1].initial_obs)[:30]
+    starts = few.obs[oswm.conditioning.first_rows(few)]
+    np.testing.assert_array_equal(half, np.resize(starts, half.shape))
