@@ -17,7 +17,12 @@ import numpy as np
 from envs.external import ExternalTask
 from jaxrl_runs.values import COUNT, Integer, Like, as_key
 from jaxrl_se.agents.agent import Agent, Transition, acted, check_agent
-from jaxrl_se.reward_network import RewardEnv, RewardParams, with_discount
+from jaxrl_se.reward_network import (
+    RewardEnv,
+    RewardParams,
+    check_shaping,
+    with_discount,
+)
 from jaxrl_se.rounds import rounded_up
 from jaxrl_se.training import TrainResult
 
@@ -35,6 +40,7 @@ def train_outside(
     num_steps: int,
     *,
     num_agents: int | None = None,
+    reward: tuple[RewardEnv, RewardParams] | None = None,
 ) -> TrainResult:
     """Trains fresh agents in a task outside JAX, side by side.
 
@@ -46,6 +52,8 @@ def train_outside(
       num_steps: Environment steps of each agent, rounded up, with a warning, to whole
         rounds.
       num_agents: None for one agent, or how many independent ones.
+      reward: A reward network that evolved on such a task (`result.env`,
+        `result.params`), which pays the agents in the task's place; None for the task.
 
     Returns:
       A `TrainResult`, with one snapshot.
@@ -66,7 +74,11 @@ def train_outside(
     check_trains_outside(agent)
     num_steps = rounded_up(agent, num_steps)
     keys = jax.random.split(as_key(key), num_agents or 1)
-    weights, episodes = train_batch(agent, task, keys, num_steps)
+    if reward is not None:
+        check_shaping(reward[1], agent)
+        every = jax.tree.map(lambda x: jnp.stack([x] * len(keys)), reward[1].weights)
+        reward = reward[0], reward[1].replace(weights=every)  # type: ignore
+    weights, episodes = train_batch(agent, task, keys, num_steps, reward)
     if num_agents is None:
         weights, episodes = jax.tree.map(lambda x: x[0], (weights, episodes))
     axis = 0 if num_agents is None else 1

@@ -171,6 +171,13 @@ def test_reward_networks_pay_beside_the_task():
         leaves = zip(jax.tree.leaves(plain), jax.tree.leaves(found), strict=True)
         close = np.array([np.isclose(a, b).reshape(4, -1).all(1) for a, b in leaves])
         assert close.all(axis=0).tolist() == same
+    # One network for all agents, here one that pays nothing.
+    reward = env, params.replace(weights=jax.tree.map(jnp.zeros_like, params.weights))
+    found = train_outside(
+        AGENT, task, jax.random.key(0), 60, num_agents=4, reward=reward
+    )
+    expected = AGENT.policy(task.spaces, plain)
+    jax.tree.map(np.testing.assert_allclose, found.policy, expected)
 
 
 CONFIG = EvolutionConfig(
