@@ -16,7 +16,7 @@ from jaxrl_se import (
     RewardConfig,
     evolve,
 )
-from jaxrl_se.outside import SpacesOnly
+from jaxrl_se.outside_task import SpacesOnly
 from jaxrl_se.outside_training import train_batch, train_outside
 
 # Every test has four agents and a full buffer: few programs.
