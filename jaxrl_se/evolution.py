@@ -242,8 +242,9 @@ def begun_from_agents(
     task = _Opened.of(options["task"], options["proxy"]).task
     key_train, key_rows = jax.random.split(jax.random.fold_in(key, _AGENTS))
     says = options["progress"] and is_writer()
+    place = "the world model" if confirmation.kind == "model" else "the task itself"
     if says:
-        print("training agents in the task itself", file=sys.stderr, flush=True)
+        print(f"training agents in {place}", file=sys.stderr, flush=True)
     learned = learned_in_task(task, key_train, real_steps)
     if learned is None:
         return result

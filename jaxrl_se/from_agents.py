@@ -51,10 +51,7 @@ class LearnedInTask:
 
     def __str__(self) -> str:
         """How good it is, for a log."""
-        return (
-            f"{self.name} trained in the task itself for {self.train_steps:,} steps: "
-            f"{self.mean:.4g}"
-        )
+        return f"{self.name}, after {self.train_steps:,} steps: {self.mean:.4g}"
 
 
 def learned_in_task(
