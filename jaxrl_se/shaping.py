@@ -19,7 +19,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl_runs import values
-from jaxrl_runs.values import DISCOUNT, MANY, POSITIVE, RATE, Like, as_key, setting
+from jaxrl_runs.values import (
+    DISCOUNT,
+    MANY,
+    POSITIVE,
+    RATE,
+    Like,
+    TupleOf,
+    as_key,
+    setting,
+)
 from jaxrl_se.from_policy import check_finite, demonstrations, opened_with
 from jaxrl_se.networks import MLP
 from jaxrl_se.obs_ranges import to_unit
@@ -27,8 +36,8 @@ from jaxrl_se.outside import is_outside
 from jaxrl_se.probing import range_of
 from jaxrl_se.reward_network import RewardConfig, RewardEnv, RewardParams
 
-# Of the drawn layer, in units of the observations' range: wide enough to bend within
-# it. With half and twice as much, values of held-out rows were no better.
+# Of the drawn layer, in units of the observations' range. In a double integrator half
+# as much left errors twice as great, and with twice as much the solution was unstable.
 _SLOPE = 2.0
 
 
@@ -40,15 +49,16 @@ class Shaping:
       hidden_size: Width of the network's hidden layer; states by number have none, but
         a value each.
       num_rows: Steps in the task.
-      noise: Share of them in which the action is drawn by chance instead, so that
-        states next to the policy's own have a value, too.
+      noises: Shares of actions that are drawn by chance instead, each for as many of
+        the steps: beginners are where good policies are not, and want to know what
+        that is worth.
       discount: Of the value; best the agents'.
       penalty: On the output layer's squared weights, per row.
     """
 
     hidden_size: int = setting(128, MANY)
     num_rows: int = setting(20_000, MANY)
-    noise: float = setting(0.3, RATE)
+    noises: tuple[float, ...] = setting((0.1, 0.5, 0.9), TupleOf(RATE, min_size=1))
     discount: float = setting(0.99, DISCOUNT)
     penalty: float = setting(1e-5, POSITIVE)
 
@@ -70,8 +80,8 @@ def shaping_from_policy(
 
     Returns:
       A gymnax pair `(env, params)` to train in: the task itself, which pays a
-      potential's change as well (`RewardConfig`). `config.num_rows` steps of the task
-      were taken for it.
+      potential's change as well (`RewardConfig`). About `config.num_rows` steps of
+      the task were taken for it.
 
     Raises:
       ValueError: Observations are no vectors, or the policy's actions not the task's.
@@ -86,23 +96,17 @@ def shaping_from_policy(
             "one of Gymnasium's; `from_policy` takes these"
         )
     key_play, key_draw = jax.random.split(as_key(key))
-    rows, action = demonstrations(
-        policy, opened, key_play, config.num_rows, config.noise
-    )
-    check_finite(opened, rows.obs, action)
-    taken = np.asarray(rows.action).reshape(len(rows), -1)
-    asked = np.isclose(taken, action.reshape(len(rows), -1)).all(axis=1)
+    rows, asked = _played(policy, opened, key_play, config)
     obs, next_obs = (
         np.asarray(each, np.float32).reshape(len(rows), -1)
         for each in (rows.obs, rows.next_obs)
     )
-    ranges = range_of(obs)
     is_table = opened.spaces.num_states is not None
     shape = RewardConfig(
         "additive-potential",
         hidden_sizes=() if is_table else (config.hidden_size,),
         activation="tanh",
-        obs_range="task" if is_table else ranges,
+        obs_range="task" if is_table else range_of(obs),
     )
     env, params = shape.make(*opened.pair, discount=config.discount)
     layers = _drawn(env.network, key_draw)
@@ -110,16 +114,34 @@ def shaping_from_policy(
         _features(env.network, layers, to_unit(params.obs_range, each))
         for each in (obs, next_obs)
     )
-    reward, terminated = np.asarray(rows.reward, float), np.asarray(rows.terminated)
-    going_on = config.discount * ~terminated
-    weights = temporal_differences(
-        before, after * going_on[:, None], reward, asked, config.penalty
-    )
+    after *= config.discount * ~np.asarray(rows.terminated)[:, None]
+    reward = np.asarray(rows.reward, float)
+    weights = temporal_differences(before, after, reward, asked, config.penalty)
     output = {
         "kernel": jnp.asarray(weights[None, :-1], jnp.float32),
         "bias": jnp.asarray(weights[-1:], jnp.float32),
     }
     return env, dataclasses.replace(params, weights=(*layers[:-1], output))
+
+
+def _played(
+    policy: Any, task: Any, key: jax.Array, config: Shaping
+) -> tuple[Any, np.ndarray]:
+    """Transitions `[N]`, and where the policy itself acted, bool `[N]`."""
+    played = [
+        demonstrations(
+            policy,
+            task,
+            jax.random.fold_in(key, place),
+            -(-config.num_rows // len(config.noises)),
+            noise,
+        )
+        for place, noise in enumerate(config.noises)
+    ]
+    rows, action = jax.tree.map(lambda *leaves: np.concatenate(leaves), *played)
+    check_finite(task, rows.obs, action)
+    taken = np.asarray(rows.action).reshape(len(rows), -1)
+    return rows, np.isclose(taken, action.reshape(len(rows), -1)).all(axis=1)
 
 
 def _drawn(network: MLP, key: jax.Array) -> Any:
