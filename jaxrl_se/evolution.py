@@ -40,7 +40,7 @@ from jaxrl_se.from_agents import is_ahead, learned_in_task, start_from
 from jaxrl_se.generation import Generation
 from jaxrl_se.networks import Weights
 from jaxrl_se.outcome import Confirmation
-from jaxrl_se.outside import OutsideTask, check_outside, is_outside, proxy_of
+from jaxrl_se.outside_task import OutsideTask, check_outside, is_outside, proxy_of
 from jaxrl_se.probing import Probe
 from jaxrl_se.progress_lines import ProgressLines
 

@@ -32,7 +32,7 @@ from jaxrl_runs.values import (
 from jaxrl_se.from_policy import check_finite, demonstrations, opened_with
 from jaxrl_se.networks import MLP
 from jaxrl_se.obs_ranges import to_unit
-from jaxrl_se.outside import is_outside
+from jaxrl_se.outside_task import is_outside
 from jaxrl_se.probing import range_of
 from jaxrl_se.reward_network import RewardConfig, RewardEnv, RewardParams
 
