@@ -39,13 +39,9 @@ from jaxrl_runs.values import (
 from jaxrl_se.any_task import goes_on, with_steps
 from jaxrl_se.config import EvolutionConfig, SyntheticConfig
 from jaxrl_se.defaults import Budget, BudgetError, default_config
-from jaxrl_se.evolution import (
-    EvolutionResult,
-    begun_from_agents,
-    check_folder,
-    evolve,
-    gone_on,
-)
+from jaxrl_se.evolution import begun_from_agents, evolve, gone_on
+from jaxrl_se.evolution_options import check_folder
+from jaxrl_se.evolution_result import EvolutionResult
 from jaxrl_se.log_evidence import check_log, digest_of, survival_return
 from jaxrl_se.outcome import Confirmation
 from jaxrl_se.probing import Probe

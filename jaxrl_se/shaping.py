@@ -111,7 +111,7 @@ def shaping_from_policy(
     env, params = shape.make(*opened.pair, discount=config.discount)
     layers = _drawn(env.network, key_draw)
     before, after = (
-        _features(env.network, layers, to_unit(params.obs_range, each))
+        _features(env.network, layers, to_unit(params.obs_range, jnp.asarray(each)))
         for each in (obs, next_obs)
     )
     after *= config.discount * ~np.asarray(rows.terminated)[:, None]
