@@ -102,24 +102,22 @@ def expert_of(options: Options) -> Any:
 
 
 def rows_of(
-    options: Options, task: envs.ExternalTask, expert: Any, kind: str, *place: int
+    task: envs.ExternalTask, expert: Any, kind: str, number: int, seed: int
 ) -> Transitions:
-    """Rows of a kind: how many, and from which seed."""
+    """So many rows of a kind."""
     policy = None if kind == "random" else Half(expert, task.spaces)
-    return envs.collect(task, *place, policy)
+    return envs.collect(task, number, seed, policy)
 
 
 def measure(options: Options, task: envs.ExternalTask) -> dict[str, Any]:
     """Everything that is known of one log."""
     expert = expert_of(options)
-    log = rows_of(
-        options, task, expert, options.kind, options.rows, _LOG + options.seed
-    )
+    log = rows_of(task, expert, options.kind, options.rows, _LOG + options.seed)
     space = task.action_space()
     context = oswm.Context.of(log, space)
     queries = {
         kind: oswm.Context.of(
-            rows_of(options, task, expert, kind, NUM_QUERIES, _QUERIES + options.seed),
+            rows_of(task, expert, kind, NUM_QUERIES, _QUERIES + options.seed),
             space,
         )
         for kind in ("random", "half")

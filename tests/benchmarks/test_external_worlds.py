@@ -77,9 +77,9 @@ def test_errors_and_returns_of_one_log(task, tmp_path, monkeypatch):
         assert known < limit * found["errors"]["persistence"][kind]
     returns = found["returns"]
     assert np.shape(returns["SAC in ridge"]) == (2, 2)
-    # Two agents that do nothing meet the same episodes as each other.
-    np.testing.assert_allclose(*returns["SAC in ridge"])
-    np.testing.assert_allclose(returns["SAC in ridge"][0], returns["doing nothing"])
+    # Each agent plays its own whole episodes: hanging down costs about pi^2 a step.
+    assert np.unique(returns["SAC in ridge"]).size == 4
+    assert -2000 < np.min(returns["SAC in ridge"]) < -500
     assert len(returns["d3rlpy IQL"]) == 2 and agent.closed
     assert found["cpu_seconds"]["d3rlpy IQL"] == 3.0
     log = given[0][1]

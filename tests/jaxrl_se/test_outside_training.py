@@ -1,5 +1,7 @@
 """Agents that train in tasks outside JAX, and reward networks that evolve there."""
 
+from typing import Any
+
 import gymnasium
 import jax
 import jax.numpy as jnp
@@ -158,9 +160,9 @@ def test_what_cannot_train_is_refused():
 
 def test_reward_networks_pay_beside_the_task():
     task = aim()
-    env, params = RewardConfig("additive", (), obs_range=None).make(
-        SpacesOnly(task), None
-    )
+    config = RewardConfig("additive", (), obs_range=None)
+    made: Any = config.make(SpacesOnly(task), None)
+    env, params = made
     keys = jax.random.split(jax.random.key(0), 4)
     plain, _ = train_batch(AGENT, task, keys, 60)
     zeros = jax.tree.map(lambda x: jnp.zeros((4, *x.shape)), params.weights)
