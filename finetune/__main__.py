@@ -69,7 +69,7 @@ class Auto:
         minutes: Of wall time.
         label: Label column of a csv file; default: label, target, class, y or the last.
             Several: columns of 0 and 1, of which a row may have any number.
-        kind: Modality, where the data do not say: a csv file of numbers may hold series.
+        kind: Modality, where the data do not say: numbers in a csv file may be series.
         seed: Random seed.
     """
 

@@ -108,7 +108,9 @@ def play_random(split: Split, seconds: float, seed: int) -> Predictions:
 
 def prepare_split(split: Split, seed: int):
     """What `auto` makes of the data."""
-    return prepare(*read_examples((split.x, split.y), split.test, kind=split.kind), seed)
+    return prepare(
+        *read_examples((split.x, split.y), split.test, kind=split.kind), seed
+    )
 
 
 def _fit_one(make: Callable[[], Any], split: Split, x, test) -> Predictions:

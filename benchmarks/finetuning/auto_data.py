@@ -68,7 +68,7 @@ def digit_pictures(seed: int) -> Split:
     """scikit-learn's digits, 8 x 8 pixels."""
     from sklearn.datasets import load_digits
 
-    found = load_digits()
+    found: Any = load_digits()
     return cut("image", found.images, found.target, seed)
 
 
@@ -76,7 +76,7 @@ def digit_traits(seed: int) -> Split:
     """The digits' pictures with several labels: even, prime, with a loop, above 4."""
     from sklearn.datasets import load_digits
 
-    found = load_digits()
+    found: Any = load_digits()
     y = np.stack([np.isin(found.target, group) for group in _TRAITS], 1)
     return cut("image", found.images, y, seed)
 

@@ -178,7 +178,9 @@ def _features(variables, x):
 def features_of(variables, x: np.ndarray) -> np.ndarray:
     """Features of pictures, ``[n, f]``, a few hundred at a time."""
     padded = np.concatenate([x, np.zeros((-len(x) % 400, *x.shape[1:]), x.dtype)])
-    parts = [_features(variables, part) for part in np.split(padded, len(padded) // 400)]
+    parts = [
+        _features(variables, part) for part in np.split(padded, len(padded) // 400)
+    ]
     return np.concatenate(parts)[: len(x)]
 
 
@@ -277,7 +279,10 @@ def summarise(splits: list[dict]) -> list[dict]:
 
 def table(lines: list[dict]) -> str:
     """Markdown."""
-    rows = ["| shots | arm | accuracy | lowest and highest split |", "|---|---|---|---|"]
+    rows = [
+        "| shots | arm | accuracy | lowest and highest split |",
+        "|---|---|---|---|",
+    ]
     for line in lines:
         low, high = min(line["of_splits"]), max(line["of_splits"])
         rows.append(

@@ -50,6 +50,7 @@ class Columns(nn.Module):
 
     @nn.compact
     def __call__(self, x):
+        """The columns themselves, ``[n, d]``."""
         return x
 
 
@@ -60,6 +61,7 @@ class Tokens(nn.Module):
 
     @nn.compact
     def __call__(self, x):
+        """Tokens int32 ``[n, t]`` to ``[n, width]``."""
         is_there = (x > 0)[..., None]
         found = nn.Embed(NUM_BUCKETS, self.width)(x)
         count = jnp.maximum(is_there.sum(1), 1)
@@ -73,6 +75,7 @@ class Series(nn.Module):
 
     @nn.compact
     def __call__(self, x):
+        """Series ``[n, length, channels]`` to ``[n, 2 width]``."""
         stride = -(-x.shape[1] // _MAX_STEPS)
         x = nn.Dense(self.width)(windows(x, max(7, 2 * stride), stride))
         for size in (5, 3):
@@ -88,6 +91,7 @@ class Image(nn.Module):
 
     @nn.compact
     def __call__(self, x):
+        """Pictures ``[n, height, width, channels]`` to ``[n, 8 width]``."""
         for layer, factor in enumerate((1, 2, 4)):
             if layer and min(x.shape[1:3]) >= 4:
                 x = nn.avg_pool(x, (2, 2), (2, 2))

@@ -41,9 +41,7 @@ class RawTable:
         return len(next(iter(self.columns.values())))
 
 
-def read_table(
-    path: str | Path, label: str | Sequence[str] | None = None
-) -> RawTable:
+def read_table(path: str | Path, label: str | Sequence[str] | None = None) -> RawTable:
     """Read a csv or npz file.
 
     Args:

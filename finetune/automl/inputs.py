@@ -124,9 +124,7 @@ def _classes_of(root: Path) -> dict[str, list[Path]]:
 
 
 def _files_of(root: Path) -> list[Path]:
-    return sorted(
-        p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES | {".txt"}
-    )
+    return sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES | {".txt"})
 
 
 def _read(path: Path, label, kind: str | None, with_labels: bool) -> Examples:
@@ -247,7 +245,9 @@ def _guess(x: Any) -> str:
 def _as_texts(x: Any) -> list[str]:
     texts = list(x)
     if not texts or not all(isinstance(text, str) for text in texts):
-        found = next((type(t).__name__ for t in texts if not isinstance(t, str)), "none")
+        found = next(
+            (type(t).__name__ for t in texts if not isinstance(t, str)), "none"
+        )
         raise ValueError(f"x: texts must be strings, one or more, got {found}")
     return [str(text) for text in texts]
 

@@ -39,10 +39,8 @@ def encode_labels(labels: Any, names: Any = None) -> Labels:
         ValueError: If there are fewer than two classes with two rows or more each, or a
             label that fewer than two rows have, or fewer than two have not.
     """
-    if isinstance(labels, (list, tuple)) and labels:
-        if all(isinstance(row, (set, frozenset, list, tuple)) for row in labels):
-            if not _is_matrix(labels):
-                return _from_sets(labels)
+    if _are_sets(labels):
+        return _from_sets(labels)
     found = np.asarray(labels)
     if found.ndim == 2:
         return _from_matrix(found, names)
@@ -58,14 +56,18 @@ def encode_labels(labels: Any, names: Any = None) -> Labels:
     return Labels(classes, y)
 
 
-def _is_matrix(rows: Any) -> bool:
-    """Rows of equally many zeros and ones."""
-    if isinstance(rows[0], (set, frozenset)) or len({len(row) for row in rows}) != 1:
+def _are_sets(rows: Any) -> bool:
+    """Whether each row is a set (list, tuple) of names, not of zeros and ones."""
+    kinds = (set, frozenset, list, tuple)
+    if not isinstance(rows, (list, tuple)) or not rows:
         return False
-    cells = [cell for row in rows for cell in row]
-    return bool(cells) and all(
-        isinstance(cell, (bool, int, float, np.generic)) and cell in (0, 1)
-        for cell in cells
+    if not all(isinstance(row, kinds) for row in rows):
+        return False
+    numbers = (bool, int, float, np.generic)
+    return isinstance(rows[0], (set, frozenset)) or not all(
+        isinstance(cell, numbers) and not isinstance(cell, str)
+        for row in rows
+        for cell in row
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from finetune.space import Categorical, Condition, Config, Float, Ordinal, SearchSpace
 
@@ -73,7 +74,7 @@ def make_portfolio(kind: str) -> tuple[Config, ...]:
     return tuple(c for c in _FIRST if c["member"] in MEMBERS[kind])
 
 
-_WHOLE = {"log": True, "integer": True}
+_WHOLE: dict[str, Any] = {"log": True, "integer": True}
 # hyperparameters, and the members that have them
 _OF: tuple[tuple[Float | Ordinal, tuple[str, ...]], ...] = (
     (Float("smoothing", 1e-9, 1.0, log=True), ("bayes", "counts")),

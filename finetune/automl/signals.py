@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 _LAGS = (1, 2, 4, 8)
@@ -44,14 +46,11 @@ def summaries(series: np.ndarray) -> np.ndarray:
     ]
     found += [(z[..., lag:] * z[..., :-lag]).mean(2) for lag in _LAGS if lag < length]
     edges = np.linspace(0, length, min(_NUM_PARTS, length) + 1).astype(int)
-    found += [
-        x[..., a:b].mean(2) for a, b in zip(edges[:-1], edges[1:], strict=True)
-    ]
+    found += [x[..., a:b].mean(2) for a, b in itertools.pairwise(edges)]
     power = np.abs(np.fft.rfft(z, axis=2)[..., 1:]) ** 2 / length
     bands = np.unique(np.geomspace(1, power.shape[2] + 1, _NUM_PARTS + 1).astype(int))
     found += [
-        np.log1p(power[..., a - 1 : b - 1].sum(2))
-        for a, b in zip(bands[:-1], bands[1:], strict=True)
+        np.log1p(power[..., a - 1 : b - 1].sum(2)) for a, b in itertools.pairwise(bands)
     ]
     return np.concatenate(found, 1).astype(np.float32)
 
@@ -133,9 +132,7 @@ def shrink(images: np.ndarray) -> np.ndarray:
     rows, columns = -(-height // _MAX_SIDE), -(-width // _MAX_SIDE)
     kept = images[:, : height // rows * rows, : width // columns * columns]
     n, height, width, channels = kept.shape
-    blocks = kept.reshape(
-        n, height // rows, rows, width // columns, columns, channels
-    )
+    blocks = kept.reshape(n, height // rows, rows, width // columns, columns, channels)
     return blocks.mean((2, 4), dtype=np.float32)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import zlib
 from collections.abc import Sequence
@@ -24,8 +25,10 @@ def hashed_tokens(texts: Sequence[str]) -> np.ndarray:
     rows = []
     for text in texts:
         words = _WORD.findall(text.lower())[: MAX_TOKENS // 2]
-        pairs = [f"{a} {b}" for a, b in zip(words, words[1:], strict=False)]
-        rows.append([1 + zlib.crc32(w.encode()) % (NUM_BUCKETS - 1) for w in words + pairs])
+        pairs = [f"{a} {b}" for a, b in itertools.pairwise(words)]
+        rows.append(
+            [1 + zlib.crc32(w.encode()) % (NUM_BUCKETS - 1) for w in words + pairs]
+        )
     length = max(1, *map(len, rows)) if rows else 1
     found = np.zeros((len(rows), length), np.int32)
     for row, tokens in zip(found, rows, strict=True):
@@ -54,7 +57,7 @@ class TextView:
             min_df=1 if len(texts) < 1000 else 2,
             max_features=_MAX_WORDS,
             sublinear_tf=True,
-            dtype=np.float32,
+            dtype=np.float32,  # type: ignore[arg-type]
         )
         try:
             words = self._vectorizer.fit_transform(texts)

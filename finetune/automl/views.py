@@ -46,9 +46,7 @@ class Folds:
         return self.inputs.get(member, (self.x, self.test))
 
 
-def prepare(
-    train: Examples, test: Examples | None, seed: int
-) -> tuple[Labels, Folds]:
+def prepare(train: Examples, test: Examples | None, seed: int) -> tuple[Labels, Folds]:
     """Encode, and hold rows out: each class in every fold, as far as it goes.
 
     Raises:

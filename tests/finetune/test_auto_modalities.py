@@ -17,7 +17,10 @@ from finetune.automl.views import prepare
 pytest.importorskip("sklearn")
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
-_WORDS = {"sea": "wave boat salt fish".split(), "hill": "rock goat path snow".split()}
+_WORDS = {
+    "sea": ["wave", "boat", "salt", "fish"],
+    "hill": ["rock", "goat", "path", "snow"],
+}
 
 
 def _texts(num, seed=0):
@@ -26,7 +29,9 @@ def _texts(num, seed=0):
     y = np.array(["sea", "hill"])[np.arange(num) % 2]
     noise = [f"w{i}" for i in range(20)]
     return [
-        " ".join(random.permutation([*random.choice(noise, 3), random.choice(_WORDS[c])]))
+        " ".join(
+            random.permutation([*random.choice(noise, 3), random.choice(_WORDS[c])])
+        )
         for c in y
     ], y
 
@@ -219,7 +224,7 @@ def test_from_texts_to_a_file_of_predictions(tmp_path):
     y = [{c, "even"} if i % 4 < 2 else {c} for i, c in enumerate(place)]
     test, truth = _texts(20, 1)
     result = finetune.auto(
-        (x, y), test, minutes=0.05, out=tmp_path, progress=False, clock=_clock()
+        (x, y), test, minutes=1, out=tmp_path, progress=False, clock=_clock()
     )
     assert len(result.predictions) > 1  # from naive Bayes to logistic regression
     assert result.kind == "text" and result.several
