@@ -48,6 +48,7 @@ class Args:
         shots: Labelled pictures of each class.
         num_queries: Pictures of each class to be classified in an episode.
         num_epochs: Of the encoder's training.
+        width: Channels of the encoder's first stage.
         seed: Of everything.
     """
 
@@ -57,7 +58,8 @@ class Args:
     num_episodes: int = 600
     shots: tuple[int, ...] = (1, 5)
     num_queries: int = 15
-    num_epochs: int = 20
+    num_epochs: int = 15
+    width: int = 16
     seed: int = 0
 
     def __post_init__(self):
@@ -71,16 +73,13 @@ class Args:
 class Classifier(nn.Module):
     """A residual network with a linear layer on its features."""
 
-    num_classes: int
+    width: int
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
-        """Features ``[b, f]`` and logits ``[b, classes]``."""
-        features = ResNet(ResNetConfig())(x, train)
-        return features, nn.Dense(self.num_classes)(features)
-
-
-_NETWORK = Classifier(NUM_WAYS)
+        """Features ``[b, f]`` and logits ``[b, 5]``."""
+        features = ResNet(ResNetConfig(self.width))(x, train)
+        return features, nn.Dense(NUM_WAYS)(features)
 
 
 def read_pictures(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -100,9 +99,9 @@ def read_pictures(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return (x - x.mean((0, 1, 2))) / x.std((0, 1, 2)), labels.astype(int)
 
 
-@jax.jit
-def _start(key):
-    return _NETWORK.init(key, jnp.zeros((1, 32, 32, 3)), False)
+@functools.partial(jax.jit, static_argnames="network")
+def _start(key, network: Classifier):
+    return network.init(key, jnp.zeros((1, 32, 32, 3)), False)
 
 
 @functools.partial(jax.jit, static_argnames="num_steps")
@@ -115,8 +114,8 @@ def _optimizer(num_steps: int):
     return optax.adamw(rate, weight_decay=5e-2)
 
 
-@functools.partial(jax.jit, static_argnames="num_steps", donate_argnums=(0, 1))
-def _train_step(variables, moments, key, x, y, num_steps):
+@functools.partial(jax.jit, static_argnames=("network", "num_steps"))
+def _train_step(variables, moments, key, x, y, network: Classifier, num_steps: int):
     """One step on pictures that are flipped and shifted."""
     flip, shift = jax.random.split(key)
     x = jnp.where(jax.random.bernoulli(flip, shape=(len(x), 1, 1, 1)), x[:, :, ::-1], x)
@@ -130,7 +129,7 @@ def _train_step(variables, moments, key, x, y, num_steps):
     x = jax.vmap(cut)(jnp.pad(x, widths), corners)
 
     def loss(params):
-        (_, logits), state = _NETWORK.apply(
+        (_, logits), state = network.apply(
             {**variables, "params": params}, x, True, mutable=["batch_stats"]
         )
         target = optax.smooth_labels(jax.nn.one_hot(y, NUM_WAYS), 0.1)
@@ -144,16 +143,19 @@ def _train_step(variables, moments, key, x, y, num_steps):
     return {"params": params, **state}, moments
 
 
-def train_encoder(key: jax.Array, x: np.ndarray, y: np.ndarray, num_epochs: int):
+def train_encoder(
+    key: jax.Array, x: np.ndarray, y: np.ndarray, network: Classifier, num_epochs: int
+):
     """Train on the classes of the encoder; its variables.
 
     Args:
         key: Of weights, minibatches and augmentations.
         x: Pictures.
         y: Classes 0 to 4.
+        network: Encoder and linear layer.
         num_epochs: Passes.
     """
-    variables = _start(jax.random.fold_in(key, 0))
+    variables = _start(jax.random.fold_in(key, 0), network)
     num_steps = num_epochs * (len(x) // _BATCH)
     moments = _optimizer_state(variables, num_steps)
     step = 0
@@ -163,23 +165,24 @@ def train_encoder(key: jax.Array, x: np.ndarray, y: np.ndarray, num_epochs: int)
         for rows in kept.reshape(-1, _BATCH):
             step_key = jax.random.fold_in(jax.random.fold_in(key, 2**20), step)
             variables, moments = _train_step(
-                variables, moments, step_key, x[rows], y[rows], num_steps
+                variables, moments, step_key, x[rows], y[rows], network, num_steps
             )
             step += 1
     return variables
 
 
-@jax.jit
-def _features(variables, x):
-    features, _ = _NETWORK.apply(variables, x, False)  # type: ignore[misc]
+@functools.partial(jax.jit, static_argnames="network")
+def _features(variables, x, network: Classifier):
+    features, _ = network.apply(variables, x, False)  # type: ignore[misc]
     return features
 
 
-def features_of(variables, x: np.ndarray) -> np.ndarray:
+def features_of(variables, x: np.ndarray, network: Classifier) -> np.ndarray:
     """Features of pictures, ``[n, f]``, a few hundred at a time."""
     padded = np.concatenate([x, np.zeros((-len(x) % 400, *x.shape[1:]), x.dtype)])
     parts = [
-        _features(variables, part) for part in np.split(padded, len(padded) // 400)
+        _features(variables, part, network)
+        for part in np.split(padded, len(padded) // 400)
     ]
     return np.concatenate(parts)[: len(x)]
 
@@ -236,14 +239,15 @@ def play_split(args: Args, split: int, images: np.ndarray, labels: np.ndarray):
     key = jax.random.fold_in(jax.random.key(args.seed), split)
     started = time.process_time()
     numbers = np.searchsorted(seen, labels[base])
-    variables = train_encoder(key, images[base], numbers, args.num_epochs)
+    network = Classifier(args.width)
+    variables = train_encoder(key, images[base], numbers, network, args.num_epochs)
     seconds = time.process_time() - started
     novel = np.flatnonzero(np.isin(labels, unseen))
     pixels = images[novel].reshape(len(novel), -1)
     views = {}
-    for name, weights in (("trained", variables), ("untrained", _start(key))):
-        center = features_of(weights, images[base[:1000]]).mean(0)
-        encoded = directions(features_of(weights, images[novel]), center)
+    for name, weights in (("trained", variables), ("untrained", _start(key, network))):
+        center = features_of(weights, images[base[:1000]], network).mean(0)
+        encoded = directions(features_of(weights, images[novel], network), center)
         views[f"prototypes, {name} encoder"] = encoded, True
     views["prototypes, pixels"] = pixels, True
     views["nearest neighbour, pixels"] = pixels, False
