@@ -58,7 +58,7 @@ def test_the_summary_counts_episodes_and_splits():
 
 def test_other_files_are_refused(tmp_path):
     np.savez(tmp_path / "x.npz", train_images=np.zeros((2, 32, 32, 3), np.uint8))
-    with pytest.raises(ValueError, match="missing .'test_images'"):
+    with pytest.raises(ValueError, match=r"missing \['test_images'"):
         read_pictures(tmp_path / "x.npz")
     with pytest.raises(ValueError, match="shots must be 1 or more"):
         Args(tmp_path, shots=(0,))
