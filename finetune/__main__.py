@@ -87,7 +87,7 @@ def run_auto(args: Auto) -> None:
         result = auto(
             args.data,
             minutes=args.minutes,
-            label=args.label[0] if len(args.label) == 1 else args.label or None,
+            label=args.label or None,
             kind=args.kind,
             out=args.out,
             seed=args.seed,

@@ -29,11 +29,13 @@ class RawTable:
         labels: ``[n]`` of any kind, or 0 and 1, ``[n, labels]``; None where the file
             has none.
         label_names: Of the columns of 0 and 1.
+        label_column: Names of the columns that the labels were read from.
     """
 
     columns: dict[str, np.ndarray]
     labels: np.ndarray | None
     label_names: tuple[str, ...] | None = None
+    label_column: tuple[str, ...] = ()
 
     @property
     def num_rows(self) -> int:
@@ -41,13 +43,16 @@ class RawTable:
         return len(next(iter(self.columns.values())))
 
 
-def read_table(path: str | Path, label: str | Sequence[str] | None = None) -> RawTable:
+def read_table(
+    path: str | Path, label: str | Sequence[str] | None = None, optional: bool = False
+) -> RawTable:
     """Read a csv or npz file.
 
     Args:
         path: The file.
         label: Name of the label column of a csv file, or names of several columns of
             0 and 1.
+        optional: Whether such columns may be missing; there are no labels then.
 
     Raises:
         ValueError: If it cannot be read, or holds no rows.
@@ -56,7 +61,7 @@ def read_table(path: str | Path, label: str | Sequence[str] | None = None) -> Ra
     if path.suffix == ".npz":
         return from_arrays(*read_arrays(path))
     if path.suffix == ".csv":
-        return _read_csv(path, label)
+        return _read_csv(path, label, optional)
     raise ValueError(f"{path.name}: must be a .csv or a .npz file")
 
 
@@ -97,7 +102,7 @@ def read_arrays(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     )
 
 
-def _read_csv(path: Path, label: str | Sequence[str] | None) -> RawTable:
+def _read_csv(path: Path, label, optional: bool) -> RawTable:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = [row for row in csv.reader(file) if row]
@@ -114,21 +119,29 @@ def _read_csv(path: Path, label: str | Sequence[str] | None) -> RawTable:
             )
     if len(set(names)) < len(names):
         raise ValueError(f"{path.name}: column names must differ, got {names}")
-    several = () if label is None or isinstance(label, str) else tuple(label)
-    for name in (label,) if isinstance(label, str) else several:
-        if name not in names:
-            raise ValueError(f"label must be one of {names}, got {name!r}")
     columns = dict(zip(names, np.array(rows).T, strict=True))
-    if several:
-        labels = np.stack([_flags(path, n, columns.pop(n)) for n in several], 1)
-    else:
-        found = label or next((n for n in names if n.lower() in _LABELS), None)
-        labels = None if found is None else np.char.strip(columns.pop(found))  # type: ignore[arg-type]
+    wanted = _label_columns(names, label, optional)
+    taken = [(name, columns.pop(name)) for name in wanted if name in columns]
     if not columns:
         raise ValueError(f"{path.name}: no column beside the labels")
-    return RawTable(
-        {name: _column(v) for name, v in columns.items()}, labels, several or None
-    )
+    read = {name: _column(cells) for name, cells in columns.items()}
+    if optional or not taken:
+        return RawTable(read, None, None, wanted)
+    if len(taken) == 1:
+        return RawTable(read, np.char.strip(taken[0][1]), None, wanted)
+    labels = np.stack([_flags(path, name, cells) for name, cells in taken], 1)
+    return RawTable(read, labels, wanted, wanted)
+
+
+def _label_columns(names: list[str], label, optional: bool) -> tuple[str, ...]:
+    """Those that are asked for, or one whose name says so, or none."""
+    if label is None:
+        return tuple(name for name in names if name.lower() in _LABELS)[:1]
+    wanted = (label,) if isinstance(label, str) else tuple(label)
+    for name in wanted:
+        if name not in names and not optional:
+            raise ValueError(f"label must be one of {names}, got {name!r}")
+    return wanted
 
 
 def _flags(path: Path, name: str, cells: np.ndarray) -> np.ndarray:

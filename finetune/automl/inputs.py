@@ -37,6 +37,8 @@ class Examples:
         label_names: Of several labels.
         files: Names of the files that the rows were read from, one per row.
         table: For texts, the other columns of their csv file.
+        label_columns: Of the csv file.
+        text_columns: Of the csv file, joined in ``content``.
     """
 
     kind: str
@@ -45,6 +47,8 @@ class Examples:
     label_names: tuple[str, ...] | None = None
     files: tuple[str, ...] | None = None
     table: RawTable | None = None
+    label_columns: tuple[str, ...] = ()
+    text_columns: tuple[str, ...] = ()
 
 
 def read_examples(
@@ -71,7 +75,7 @@ def read_examples(
         if path.is_dir():
             path, found = _training_part(path)
             test = found if test is None else test
-        train = _read(path, label, kind, with_labels=True)
+        train = _read(path, label, kind)
     elif isinstance(data, tuple) and len(data) == 2:
         train = _from_arrays(data[0], data[1], kind)
     else:
@@ -82,7 +86,7 @@ def read_examples(
     if test is None:
         return train, None
     if isinstance(test, (str, Path)):
-        rows = _read(Path(test), label, train.kind, with_labels=False)
+        rows = _read_test(Path(test), train)
     else:
         rows = _from_arrays(test, None, train.kind)
     return train, _as_training(rows, train)
@@ -127,45 +131,70 @@ def _files_of(root: Path) -> list[Path]:
     return sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES | {".txt"})
 
 
-def _read(path: Path, label, kind: str | None, with_labels: bool) -> Examples:
+def _read(path: Path, label, kind: str | None) -> Examples:
+    """Training rows of a file or folder."""
     if path.is_dir():
-        return _read_folder(path, with_labels)
+        return _read_folder(path, with_labels=True)
     if path.suffix == ".npz":
-        x, y = read_arrays(path)
-        return _from_arrays(x, y if with_labels else None, kind)
-    table = read_table(path, label if with_labels else None)
-    if with_labels and table.labels is None:  # no name says "label": the last column
-        name = list(table.columns)[-1]
+        return _from_arrays(*read_arrays(path), kind)
+    table = read_table(path, label)
+    if table.labels is None:  # no name says "label": the last column
         columns = dict(table.columns)
-        table = RawTable(columns, columns.pop(name))
-    elif not with_labels and not isinstance(label, str) and label:
-        kept = {k: v for k, v in table.columns.items() if k not in label}
-        table = RawTable(kept, None)
-    return _from_table(table, kind)
+        name = list(columns)[-1]
+        table = RawTable(columns, columns.pop(name), label_column=(name,))
+    found = _text_columns(table, kind) if kind in (None, "text") else ()
+    return dataclasses.replace(
+        _from_table(table, kind or ("text" if found else "table"), found),
+        labels=table.labels,
+        label_names=table.label_names,
+    )
 
 
-def _from_table(table: RawTable, kind: str | None) -> Examples:
+def _read_test(path: Path, train: Examples) -> Examples:
+    """Rows to predict, read as the training rows were."""
+    if path.is_dir():
+        return _read_folder(path, with_labels=False)
+    if path.suffix == ".npz":
+        return _from_arrays(read_arrays(path)[0], None, train.kind)
+    columns = read_table(path, train.label_columns, optional=True).columns
+    return _from_table(RawTable(columns, None), train.kind, train.text_columns)
+
+
+def _text_columns(table: RawTable, kind: str | None) -> tuple[str, ...]:
+    """Columns of texts; where texts are asked for, all columns of words."""
+    found = tuple(k for k, v in table.columns.items() if _is_text(v))
+    if kind == "text" and not found:
+        found = tuple(k for k, v in table.columns.items() if v.dtype.kind == "U")
+        if not found:
+            raise ValueError("text: no column holds words")
+    return found
+
+
+def _from_table(table: RawTable, kind: str, text_columns: tuple[str, ...]) -> Examples:
     """Rows of a csv file: a table, texts beside other columns, or series."""
-    about = {"labels": table.labels, "label_names": table.label_names}
+    columns = table.columns
     if kind == "series":
         try:
-            values = np.stack(list(table.columns.values()), 1).astype(np.float32)
+            values = np.stack(list(columns.values()), 1).astype(np.float32)
         except ValueError:
             raise ValueError("series: every column must hold numbers") from None
-        return Examples("series", values[:, :, None], **about)
-    if kind == "image":
+        content: Any = values[:, :, None]
+    elif kind == "image":
         raise ValueError("image: pictures must be a folder or an npz file, got a table")
-    texts = {k: v for k, v in table.columns.items() if _is_text(v)}
-    if kind == "text" and not texts:
-        texts = {k: v for k, v in table.columns.items() if v.dtype.kind == "U"}
-    if kind == "table" or not texts:
-        if kind == "text":
-            raise ValueError("text: no column holds words")
-        return Examples("table", table, **about)
-    joined = [" ".join(row) for row in zip(*texts.values(), strict=True)]
-    others = {k: v for k, v in table.columns.items() if k not in texts}
-    rest = RawTable(others, None) if others else None
-    return Examples("text", joined, table=rest, **about)
+    elif kind == "table":
+        content = table
+    else:
+        missing = [name for name in text_columns if name not in columns]
+        if missing:
+            raise ValueError(f"test: columns {missing} missing")
+        rows = zip(*(columns[k].astype(str) for k in text_columns), strict=True)
+        content = [" ".join(row) for row in rows]
+        columns = {k: v for k, v in columns.items() if k not in text_columns}
+    rest = RawTable(columns, None) if kind == "text" and columns else None
+    names = table.label_column
+    return Examples(
+        kind, content, table=rest, label_columns=names, text_columns=text_columns
+    )
 
 
 def _is_text(values: np.ndarray) -> bool:

@@ -1,6 +1,7 @@
 """Texts, series, pictures and several labels: reading, encoding, learning."""
 
 import csv
+import dataclasses
 
 import numpy as np
 import pytest
@@ -90,6 +91,13 @@ def test_a_csv_file_may_hold_texts_and_several_labels(tmp_path):
     np.testing.assert_array_equal(found.table.columns["size"], np.arange(6))
     x = prepare(found, found, 0)[1].x
     np.testing.assert_allclose(x[:, -1], (np.arange(6) - 2.5) / np.arange(6).std())
+    other = tmp_path / "test.csv"  # one row of two words: the same column all the same
+    other.write_text("small,text,size\n1,two words,7\n")
+    _, test = read_examples(path, other, label=("odd", "small"))
+    assert test.content == ["two words"] and list(test.table.columns) == ["size"]
+    other.write_text("size\n7\n")
+    with pytest.raises(ValueError, match=r"test: columns \['text'\] missing"):
+        read_examples(path, other, label=("odd", "small"))
     with pytest.raises(ValueError, match=r"column 'size': .* must be 0 or 1"):
         read_examples(path, label=("odd", "size"))
 
@@ -173,6 +181,7 @@ def test_a_modality_is_learned_by_its_own_members(kind):
     test, truth = _MAKE[kind](40, 1)
     labels, folds = prepare(*read_examples((x, y), test, kind=kind), 0)
     assert len(folds.train) == 5 and folds.kind == kind
+    folds = dataclasses.replace(folds, train=folds.train[:2], valid=folds.valid[:2])
     own = {"text": ("counts", "words", "tokens")}.get(kind, ("convolution",))
     held_out = folds.y[np.concatenate(folds.valid)]
     for config in make_portfolio(kind):
@@ -180,13 +189,13 @@ def test_a_modality_is_learned_by_its_own_members(kind):
         if config["member"] not in own:
             continue
         run = start_run(config, folds, 0)
-        fitted = run.train_epoch(lambda: None)
-        for _ in range(8 * (not fitted.is_last)):
+        for _ in range(9):
             fitted = run.train_epoch(lambda: None)
-        assert fitted.is_last
-        assert score(fitted.held_out, held_out) > 0.85, config
+            if fitted.is_last or score(fitted.held_out, held_out) > 0.9:
+                break
+        assert score(fitted.held_out, held_out) > 0.8, config
         code = np.searchsorted(labels.names, truth)
-        assert score(fitted.test, code) > 0.85, config
+        assert score(fitted.test, code) > 0.8, config
 
 
 @pytest.mark.parametrize("member", ["forest", "linear", "network"])
