@@ -34,7 +34,7 @@ from benchmarks.shared.runtime import use_compilation_cache
 from finetune import MetaDataset, leave_datasets_out, read
 from jaxrl_runs.run_folder import RunFolder, next_run_folder
 
-REQUIREMENTS = ("quicktunetool==0.0.4",)
+REQUIREMENTS = ("quicktunetool==0.0.4", "requests")  # imported, not declared
 _WORKER = Path(__file__).with_name("peers_worker.py")
 
 
