@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -60,20 +60,24 @@ class Recommend:
 
 @dataclasses.dataclass(frozen=True)
 class Auto:
-    """Classify a table, or small pictures, within minutes.
+    """Classify tables, texts, series or pictures, within minutes.
 
     Attributes:
-        data: Folder with train.csv or train.npz, and test.csv or test.npz.
+        data: Folder with train.csv or train.npz, and test.csv or test.npz; or with a
+            folder of pictures or txt files per class, as it is or in train/, and test/.
         out: Folder for predictions.csv, written anew as they improve.
         minutes: Of wall time.
         label: Label column of a csv file; default: label, target, class, y or the last.
+            Several: columns of 0 and 1, of which a row may have any number.
+        kind: Modality, where the data do not say: numbers in a csv file may be series.
         seed: Random seed.
     """
 
     data: Path
     out: Path
     minutes: float = 5.0
-    label: str | None = None
+    label: tuple[str, ...] = ()
+    kind: Literal["table", "text", "series", "image"] | None = None
     seed: int = 0
 
 
@@ -83,13 +87,15 @@ def run_auto(args: Auto) -> None:
         result = auto(
             args.data,
             minutes=args.minutes,
-            label=args.label,
+            label=args.label or None,
+            kind=args.kind,
             out=args.out,
             seed=args.seed,
         )
     except ImportError as error:
         raise ValueError(str(error)) from None
-    print(f"held-out accuracy {result.score:.4f}; predictions in {args.out}, by")
+    what = "area under the ROC curve" if result.several else "accuracy"
+    print(f"held-out {what} {result.score:.4f}; predictions in {args.out}, by")
     for config, weight in result.ensemble:
         print(f"{weight:.2f} {json.dumps(config)}")
 

@@ -15,7 +15,7 @@ import numpy as np
 from finetune.meta_features import image_meta_features
 from jaxrl_runs.values import SEED
 
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 _HELD_OUT = ("val", "valid", "validation", "test")
 
 
@@ -145,7 +145,7 @@ def _list(root: Path) -> dict[str, list[Path]]:
     found = {}
     for folder in sorted(root.iterdir()):
         if folder.is_dir() and not folder.name.startswith("."):
-            paths = [p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES]
+            paths = [p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES]
             if paths:
                 found[folder.name] = sorted(paths)
     return found

@@ -62,6 +62,7 @@ from jaxrl_se.scoring import (
     StepsToSolve,
     Trial,
 )
+from jaxrl_se.shaping import Shaping, shaping_from_policy
 from jaxrl_se.sinks import CSVSink, TensorBoardSink, each
 from jaxrl_se.solving import Solution, solve
 from jaxrl_se.synthetic_env import MultiStepEnv, OneStepEnv
@@ -117,6 +118,7 @@ __all__ = [
     "SavedAgent",
     "Scoring",
     "ScoringRule",
+    "Shaping",
     "Solution",
     "Solved",
     "Spaces",
@@ -151,6 +153,7 @@ __all__ = [
     "save",
     "save_agent",
     "save_state",
+    "shaping_from_policy",
     "solve",
     "start",
     "train",

@@ -1,4 +1,4 @@
-"""Raw data to arrays: tables from csv, arrays from npz, pictures as small arrays.
+"""Tables: csv files, arrays, and their columns as standardised numbers.
 
 A csv file has a header; its label column is called ``label`` or ``target``, or is the
 last one. An npz file holds ``x`` ``[n, ...]`` and ``y`` ``[n]`` (or ``images`` and
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,16 @@ class RawTable:
 
     Attributes:
         columns: By name: numbers ``[n]`` float64 with NaN where missing, or words.
-        labels: ``[n]`` of any kind; None where the file has none.
+        labels: ``[n]`` of any kind, or 0 and 1, ``[n, labels]``; None where the file
+            has none.
+        label_names: Of the columns of 0 and 1.
+        label_column: Names of the columns that the labels were read from.
     """
 
     columns: dict[str, np.ndarray]
     labels: np.ndarray | None
+    label_names: tuple[str, ...] | None = None
+    label_column: tuple[str, ...] = ()
 
     @property
     def num_rows(self) -> int:
@@ -37,26 +43,30 @@ class RawTable:
         return len(next(iter(self.columns.values())))
 
 
-def read_table(path: str | Path, label: str | None = None) -> RawTable:
+def read_table(
+    path: str | Path, label: str | Sequence[str] | None = None, optional: bool = False
+) -> RawTable:
     """Read a csv or npz file.
 
     Args:
         path: The file.
-        label: Name of the label column of a csv file.
+        label: Name of the label column of a csv file, or names of several columns of
+            0 and 1.
+        optional: Whether such columns may be missing; there are no labels then.
 
     Raises:
         ValueError: If it cannot be read, or holds no rows.
     """
     path = Path(path)
     if path.suffix == ".npz":
-        return _read_npz(path)
+        return from_arrays(*read_arrays(path))
     if path.suffix == ".csv":
-        return _read_csv(path, label)
+        return _read_csv(path, label, optional)
     raise ValueError(f"{path.name}: must be a .csv or a .npz file")
 
 
 def from_arrays(x: Any, y: Any = None) -> RawTable:
-    """Take arrays ``[n, ...]`` and labels ``[n]``; pictures are flattened.
+    """Take arrays ``[n, ...]`` and labels ``[n]``; what has more axes is flattened.
 
     Raises:
         ValueError: If they do not fit each other.
@@ -73,7 +83,12 @@ def from_arrays(x: Any, y: Any = None) -> RawTable:
     return RawTable(columns, None if y is None else np.asarray(y))
 
 
-def _read_npz(path: Path) -> RawTable:
+def read_arrays(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+    """What an npz file holds: x ``[n, ...]``, and labels where it has them.
+
+    Raises:
+        ValueError: If it cannot be read, or has no such arrays.
+    """
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file)
@@ -81,13 +96,13 @@ def _read_npz(path: Path) -> RawTable:
         raise ValueError(f"{path.name}: cannot be read ({error})") from None
     for x, y in (("x", "y"), ("X", "y"), ("images", "labels")):
         if x in arrays:
-            return from_arrays(arrays[x], arrays.get(y))
+            return arrays[x], arrays.get(y)
     raise ValueError(
         f"{path.name}: must hold x and y, or images and labels, got {sorted(arrays)}"
     )
 
 
-def _read_csv(path: Path, label: str | None) -> RawTable:
+def _read_csv(path: Path, label, optional: bool) -> RawTable:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = [row for row in csv.reader(file) if row]
@@ -104,14 +119,41 @@ def _read_csv(path: Path, label: str | None) -> RawTable:
             )
     if len(set(names)) < len(names):
         raise ValueError(f"{path.name}: column names must differ, got {names}")
-    if label is not None and label not in names:
-        raise ValueError(f"label must be one of {names}, got {label!r}")
-    found = label or next((n for n in names if n.lower() in _LABELS), None)
     columns = dict(zip(names, np.array(rows).T, strict=True))
-    labels = None if found is None else np.char.strip(columns.pop(found))
+    wanted = _label_columns(names, label, optional)
+    taken = [(name, columns.pop(name)) for name in wanted if name in columns]
     if not columns:
         raise ValueError(f"{path.name}: no column beside the labels")
-    return RawTable({name: _column(v) for name, v in columns.items()}, labels)
+    read = {name: _column(cells) for name, cells in columns.items()}
+    if optional or not taken:
+        return RawTable(read, None, None, wanted)
+    if len(taken) == 1:
+        return RawTable(read, np.char.strip(taken[0][1]), None, wanted)
+    labels = np.stack([_flags(path, name, cells) for name, cells in taken], 1)
+    return RawTable(read, labels, wanted, wanted)
+
+
+def _label_columns(names: list[str], label, optional: bool) -> tuple[str, ...]:
+    """Those that are asked for, or one whose name says so, or none."""
+    if label is None:
+        return tuple(name for name in names if name.lower() in _LABELS)[:1]
+    wanted = (label,) if isinstance(label, str) else tuple(label)
+    for name in wanted:
+        if name not in names and not optional:
+            raise ValueError(f"label must be one of {names}, got {name!r}")
+    return wanted
+
+
+def _flags(path: Path, name: str, cells: np.ndarray) -> np.ndarray:
+    """A label column of 0 and 1 (or true and false)."""
+    words = np.char.lower(np.char.strip(cells))
+    is_set = np.isin(words, ("1", "1.0", "true"))
+    if not (is_set | np.isin(words, ("0", "0.0", "false"))).all():
+        raise ValueError(
+            f"{path.name}, column {name!r}: one of several labels must be 0 or 1, got "
+            f"{sorted(set(words.tolist()))[:5]}"
+        )
+    return is_set
 
 
 def _column(cells: np.ndarray) -> np.ndarray:

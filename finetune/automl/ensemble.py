@@ -7,10 +7,28 @@ from collections.abc import Sequence
 import numpy as np
 
 
+def of_truth(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Probability of what was the case.
+
+    Args:
+        probabilities: ``[n, classes]``; for several labels ``[n, labels]``.
+        labels: Classes, int ``[n]``; for several labels bool ``[n, labels]``.
+
+    Returns:
+        Of the shape of ``labels``.
+    """
+    if labels.ndim == 2:
+        return np.where(labels, probabilities, 1 - probabilities)
+    return probabilities[np.arange(len(labels)), labels]
+
+
+def _loss(right: np.ndarray, axes: tuple[int, ...] | None = None) -> np.ndarray:
+    return -np.log(np.clip(right, 1e-6, 1.0)).mean(axes)
+
+
 def log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Mean negative log-likelihood of labels ``[n]`` under ``[n, classes]``."""
-    picked = probabilities[np.arange(len(labels)), labels]
-    return float(-np.log(np.clip(picked, 1e-6, 1.0)).mean())
+    """Mean negative log-likelihood, of `of_truth`'s arguments."""
+    return float(_loss(of_truth(probabilities, labels)))
 
 
 def greedy_ensemble(
@@ -21,27 +39,25 @@ def greedy_ensemble(
     Source: Caruana et al., Ensemble Selection from Libraries of Models (2004).
 
     Args:
-        candidates: Probabilities of held-out rows, ``[n, classes]`` each.
-        labels: ``[n]``.
+        candidates: Probabilities of held-out rows, as `of_truth` takes them.
+        labels: As `of_truth` takes them.
         size: Most choices; it stops when none lowers the loss.
 
     Returns:
         ``[len(candidates)]``, summing to 1.
     """
     counts = np.zeros(len(candidates))
-    total = np.zeros_like(candidates[0])
-    rows = np.arange(len(labels))
-    picked = np.stack([c[rows, labels] for c in candidates])
+    right = np.stack([of_truth(c, labels) for c in candidates])
+    total = np.zeros_like(right[0])
     loss = np.inf
     for num in range(size):
-        mixed = (total[rows, labels] + picked) / (num + 1)
-        losses = -np.log(np.clip(mixed, 1e-6, 1.0)).mean(1)
+        losses = _loss((total + right) / (num + 1), tuple(range(1, right.ndim)))
         best = int(np.argmin(losses))
         if losses[best] >= loss - 1e-6:
             break
         loss = losses[best]
         counts[best] += 1
-        total = total + candidates[best]
+        total = total + right[best]
     return counts / counts.sum()
 
 

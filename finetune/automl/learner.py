@@ -8,28 +8,22 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from finetune.automl.data import Encoder, RawTable, from_arrays, read_table
 from finetune.automl.ensemble import greedy_ensemble, log_loss
-from finetune.automl.members import (
-    NUM_EPOCHS,
-    PORTFOLIO,
-    SPACE,
-    Fitted,
-    Folds,
-    OutOfTime,
-    start_run,
-)
+from finetune.automl.inputs import read_examples
+from finetune.automl.labels import Labels, decide, score
+from finetune.automl.members import Fitted, OutOfTime, start_run
+from finetune.automl.portfolio import NUM_EPOCHS, make_portfolio, make_space
+from finetune.automl.views import Folds, prepare
 from finetune.space import Config
 from finetune.tuner import Tuner
 from jaxrl_runs.values import FLAG, INDEX, POSITIVE, Function
 
-_SMALL = 2000  # rows up to which five folds are held out in turn, not one fifth
 _POOL = 25  # runs that the ensemble chooses from
 
 
@@ -38,14 +32,18 @@ class AutoResult:
     """What was found.
 
     Attributes:
-        classes: Labels, in the order of the columns of ``probabilities``.
-        probabilities: Of the test rows, ``[m, classes]``.
-        score: Accuracy of the ensemble on rows that its members have not seen.
+        classes: Classes, or labels where a row has several, in the order of the columns
+            of ``probabilities``.
+        probabilities: Of the test rows, ``[m, classes]`` or ``[m, labels]``.
+        score: Accuracy of the ensemble on rows that its members have not seen; for
+            several labels the mean area under their ROC curves.
         ensemble: Configurations with their weights.
         log: One row per epoch: seconds, run, member, epoch, loss, ensemble's loss and
             accuracy on held-out rows.
         predictions: Seconds and probabilities of each prediction that was made, in
             order; the last is ``probabilities``.
+        kind: The modality: "table", "text", "series" or "image".
+        several: Whether a row has any number of labels.
     """
 
     classes: np.ndarray
@@ -54,11 +52,13 @@ class AutoResult:
     ensemble: list[tuple[Config, float]]
     log: list[dict[str, Any]]
     predictions: list[tuple[float, np.ndarray]]
+    kind: str = "table"
+    several: bool = False
 
     @property
     def labels(self) -> np.ndarray:
-        """Predicted labels of the test rows, ``[m]``."""
-        return self.classes[self.probabilities.argmax(1)]
+        """Predicted classes of the test rows, ``[m]``, or bool ``[m, labels]``."""
+        return decide(self.classes, self.probabilities, self.several)
 
 
 def auto(
@@ -66,23 +66,31 @@ def auto(
     test: Any = None,
     *,
     minutes: float = 5.0,
-    label: str | None = None,
+    label: str | Sequence[str] | None = None,
+    kind: str | None = None,
     out: str | Path | None = None,
     seed: int = 0,
     progress: bool = True,
     clock: Callable[[], float] = time.perf_counter,
 ) -> AutoResult:
-    """Classify a table, or small pictures, within minutes.
+    """Classify tables, texts, series or pictures, within minutes.
 
     A cold tuner deals the time out to runs of scikit-learn's classifiers and small
     networks; a greedy ensemble of the best predicts, from the first second on.
 
     Args:
-        data: Folder with ``train.csv`` or ``train.npz`` (and ``test.*``), such a file,
-            or a pair of arrays: numbers ``[n, ...]`` and labels ``[n]``.
-        test: File, or numbers ``[m, ...]``, to predict; None: that of the folder.
+        data: Pair of examples and labels, a csv or npz file, or a folder with
+            ``train.csv`` or ``train.npz`` (and ``test.*``), or with a folder of
+            pictures or txt files per class, as it is or in ``train/`` (and ``test/``).
+            Examples are numbers ``[n, d]`` (a table), strings (texts), numbers ``[n,
+            length, channels]`` (series) or ``[n, height, width, channels]``
+            (pictures). Labels are one per row, or several: 0 and 1, ``[n, labels]``,
+            or sets of names.
+        test: File, folder or examples to predict; None: what the folder has.
         minutes: Of wall time, or of ``clock``.
-        label: Label column of a csv file.
+        label: Label column of a csv file; or several columns of 0 and 1.
+        kind: "table", "text", "series" or "image", where it is not what the shape of
+            the data says.
         out: Folder for ``predictions.csv``, written anew as they improve, and
             ``log.json``.
         seed: Of everything that is drawn.
@@ -90,8 +98,8 @@ def auto(
         clock: Seconds.
 
     Raises:
-        ValueError: If the data cannot be read, or hold fewer than two classes with two
-            rows each.
+        ValueError: If the data cannot be read, rows have different lengths, or there
+            are fewer than two classes with two rows each.
         ImportError: Without scikit-learn.
     """
     POSITIVE.check("minutes", minutes)
@@ -105,81 +113,21 @@ def auto(
             'finetune.auto needs scikit-learn: pip install "jaxrl-se[auto]"'
         ) from None
     started = clock()
-    train_table, test_table = _read(data, test, label)
-    classes, folds = prepare(train_table, test_table, seed)
-    loop = _Loop(classes, folds, seed, clock, started, out, progress)
+    train, rows = read_examples(data, test, label, kind)
+    labels, folds = prepare(train, rows, seed)
+    files = None if rows is None else rows.files
+    loop = _Loop(labels, folds, seed, clock, started, out, progress, files)
     return loop.run(60 * minutes)
-
-
-def _read(data: Any, test: Any, label: str | None) -> tuple[RawTable, RawTable | None]:
-    if isinstance(data, (str, Path)):
-        path = Path(data)
-        if path.is_dir():
-            train = _find(path, "train")
-            if train is None:
-                raise ValueError(f"{path.name}: must hold train.csv or train.npz")
-            test = _find(path, "test") if test is None else test
-            path = train
-        table = read_table(path, label)
-        if table.labels is None:  # a csv file without a name that says "label"
-            name = list(table.columns)[-1]
-            labels = table.columns.pop(name)
-            table = RawTable(table.columns, labels)
-    elif isinstance(data, tuple) and len(data) == 2:
-        table = from_arrays(*data)
-    else:
-        raise ValueError(
-            "data must be a folder, a csv or npz file, or a pair (x, y), got "
-            f"{type(data).__name__}"
-        )
-    if test is None or isinstance(test, RawTable):
-        return table, test
-    if isinstance(test, (str, Path)):
-        return table, read_table(test)
-    return table, from_arrays(test)
-
-
-def _find(folder: Path, name: str) -> Path | None:
-    found = [folder / f"{name}{kind}" for kind in (".csv", ".npz")]
-    return next((path for path in found if path.exists()), None)
-
-
-def prepare(
-    table: RawTable, test: RawTable | None, seed: int
-) -> tuple[np.ndarray, Folds]:
-    """Encode, and hold rows out: each class in every fold, as far as it goes."""
-    if table.labels is None:
-        raise ValueError("y must be one label per row, got none")
-    classes, y = np.unique(table.labels, return_inverse=True)
-    if len(classes) < 2 or np.bincount(y).min() < 2:
-        raise ValueError(
-            "labels must be of two classes or more, with two rows or more each, got "
-            f"{dict(zip(classes.tolist(), np.bincount(y).tolist(), strict=True))}"
-        )
-    encode = Encoder(table)
-    x = encode(table)
-    rows = np.zeros((0, x.shape[1]), np.float32) if test is None else encode(test)
-    random = np.random.default_rng(seed)
-    place = np.zeros(len(y), int)  # place of a row within its class
-    for c in range(len(classes)):
-        members = random.permutation(np.flatnonzero(y == c))
-        place[members] = np.arange(len(members))
-    num = 5 if len(y) <= _SMALL else 1
-    valid = [np.flatnonzero(place % 5 == k) for k in range(num)]
-    train = [np.flatnonzero(place % 5 != k) for k in range(num)]
-    return classes, Folds(x, y, train, valid, rows, len(classes))
-
-
-def prepare_arrays(x: Any, y: Any, test: Any, seed: int) -> tuple[np.ndarray, Folds]:
-    """The classes and folds that `auto` makes of arrays."""
-    return prepare(from_arrays(x, y), from_arrays(test), seed)
 
 
 class _Loop:
     """Asks the tuner, trains, mixes, writes."""
 
-    def __init__(self, classes, folds: Folds, seed, clock, started, out, progress):
-        self._classes, self._folds, self._seed = classes, folds, seed
+    def __init__(
+        self, labels: Labels, folds: Folds, seed, clock, started, out, progress, files
+    ):
+        self._labels, self._folds, self._seed = labels, folds, seed
+        self._files = files
         self._clock, self._started = clock, started
         self._out = None if out is None else Path(out)
         if self._out is not None:
@@ -187,12 +135,14 @@ class _Loop:
         self._progress = progress
         self._truth = folds.y[np.concatenate(folds.valid)]
         random = np.random.default_rng(seed)
-        candidates = [*map(dict, PORTFOLIO), *SPACE.sample_distinct(random, 300)]
+        space = make_space(folds.kind)
+        first = map(dict, make_portfolio(folds.kind))
+        candidates = [*first, *space.sample_distinct(random, 300)]
         if len(folds.x) > 20_000:  # quadratic in the rows
             slow = ("vectors", "neighbours")
             candidates = [c for c in candidates if c["member"] not in slow]
         self._tuner = Tuner(
-            SPACE,
+            space,
             candidates=candidates,
             num_epochs=NUM_EPOCHS,
             direction="minimize",
@@ -227,12 +177,14 @@ class _Loop:
         weights = sorted(self._weights.items(), key=lambda item: -item[1])
         held_out = self._mix(lambda fitted: fitted.held_out)
         return AutoResult(
-            self._classes,
+            self._labels.names,
             self.predictions[-1][1],
-            float((held_out.argmax(1) == self._truth).mean()),
+            score(held_out, self._truth),
             [(self._tuner.candidates[run], weight) for run, weight in weights],
             self.log,
             self.predictions,
+            self._folds.kind,
+            self._labels.several,
         )
 
     def _step(self, check: Callable[[], None]) -> None:
@@ -292,13 +244,18 @@ class _Loop:
 
     def _write(self, folder: Path) -> None:
         """The old file or the whole new one, never a part."""
+        names, several = self._labels.names, self._labels.several
+        found = self.predictions[-1][1]
+        chosen = decide(names, found, several)
         partial = folder / f"predictions.{os.getpid()}.partial"
-        with partial.open("w", newline="") as file:
+        with partial.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
-            writer.writerow(["label", *self._classes.tolist()])
-            for row in self.predictions[-1][1]:
-                label = self._classes[row.argmax()]
-                writer.writerow([label, *np.round(row, 6).tolist()])
+            named = [] if self._files is None else ["file"]
+            writer.writerow([*named, "label", *names.tolist()])
+            for i, row in enumerate(found):
+                label = ";".join(map(str, names[chosen[i]])) if several else chosen[i]
+                named = [] if self._files is None else [self._files[i]]
+                writer.writerow([*named, label, *np.round(row, 6).tolist()])
         os.replace(partial, folder / "predictions.csv")
 
     def _note(self, trial, loss: float | None, failure: str) -> None:

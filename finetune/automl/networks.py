@@ -1,4 +1,4 @@
-"""A small network on columns, trained on all folds at once, an epoch at a time."""
+"""Small networks, trained on all folds at once, an epoch at a time."""
 
 from __future__ import annotations
 
@@ -11,20 +11,39 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from finetune.automl.bodies import BODIES, move
+
 BATCH = 64
 
 
 class _Network(nn.Module):
+    reads: str  # "columns", "tokens", "series" or "image"
     width: int
-    num_classes: int
+    num_outputs: int
 
     @nn.compact
     def __call__(self, x, rate, key):
-        for layer in range(2):
-            x = nn.relu(nn.Dense(self.width)(x))
+        x = BODIES[self.reads](self.width)(x)
+        hidden = [self.width] * 2 if self.reads == "columns" else [4 * self.width]
+        for layer, size in enumerate(hidden):
+            x = nn.relu(nn.Dense(size)(x))
             draw = jax.random.uniform(jax.random.fold_in(key, layer), x.shape)
             x = jnp.where(draw >= rate, x / (1 - rate), 0.0)
-        return nn.Dense(self.num_classes)(x)
+        return nn.Dense(self.num_outputs)(x)
+
+
+class Shape(NamedTuple):
+    """What is compiled for.
+
+    Attributes:
+        reads: "columns", "tokens", "series" or "image".
+        width: Of the layers.
+        num_outputs: Classes or labels.
+    """
+
+    reads: str
+    width: int
+    num_outputs: int
 
 
 class NetworkState(NamedTuple):
@@ -38,10 +57,10 @@ def _optimizer():
     return optax.scale_by_adam()
 
 
-@functools.partial(jax.jit, static_argnames=("width", "num_classes", "num_folds"))
-def start(key, x, width: int, num_classes: int, num_folds: int) -> NetworkState:
+@functools.partial(jax.jit, static_argnames=("shape", "num_folds"))
+def start(key, x, shape: Shape, num_folds: int) -> NetworkState:
     """Draw weights for every fold."""
-    network = _Network(width, num_classes)
+    network = _Network(*shape)
 
     def fold(key):
         weights = network.init(key, x[:1], 0.0, key)
@@ -50,30 +69,36 @@ def start(key, x, width: int, num_classes: int, num_folds: int) -> NetworkState:
     return jax.vmap(fold)(jax.random.split(key, num_folds))
 
 
-@functools.partial(jax.jit, static_argnames=("width", "num_classes", "num_steps"))
+@functools.partial(jax.jit, static_argnames=("shape", "num_steps"))
 def train_epoch(
-    key, state: NetworkState, x, y, rows, numbers, width, num_classes, num_steps
+    key, state: NetworkState, x, y, rows, numbers, shape: Shape, num_steps: int
 ):
     """Take ``num_steps`` steps of Adam with decoupled weight decay in every fold.
 
     Args:
         key: Of minibatches and dropout.
         state: Of every fold.
-        x: Columns, ``[n, d]``.
-        y: Classes, int ``[n]``.
+        x: Columns ``[n, d]``, tokens ``[n, t]``, series ``[n, length, channels]`` or
+            pictures ``[n, height, width, channels]``.
+        y: Classes, int ``[n]``, or which labels a row has, bool ``[n, labels]``.
         rows: Training rows of every fold, ``[folds, r]``.
         numbers: Learning rate, weight decay, dropout rate, label smoothing, ``[4]``.
-        width: Of the hidden layers.
-        num_classes: Number of classes.
+        shape: Of the network.
         num_steps: Minibatches.
     """
-    network, optimizer = _Network(width, num_classes), _optimizer()
+    network, optimizer = _Network(*shape), _optimizer()
     learning_rate, decay, rate, smoothing = numbers
 
     def loss(weights, key, batch):
-        logits = network.apply(weights, x[batch], rate, key)
-        target = optax.smooth_labels(jax.nn.one_hot(y[batch], num_classes), smoothing)
-        return optax.softmax_cross_entropy(logits, target).mean()  # type: ignore[arg-type]
+        rows = move(shape.reads, key, x[batch])
+        logits: Any = network.apply(weights, rows, rate, key)
+        if y.ndim == 2:
+            target = y[batch] * (1 - smoothing) + 0.5 * smoothing
+            return optax.sigmoid_binary_cross_entropy(logits, target).mean()
+        target = optax.smooth_labels(
+            jax.nn.one_hot(y[batch], shape.num_outputs), smoothing
+        )
+        return optax.softmax_cross_entropy(logits, target).mean()
 
     def fold(key, state, rows):
         def step(state, key):
@@ -91,13 +116,14 @@ def train_epoch(
     return jax.vmap(fold)(jax.random.split(key, len(rows)), state, rows)
 
 
-@functools.partial(jax.jit, static_argnames=("width", "num_classes"))
-def predict(state: NetworkState, x, width: int, num_classes: int) -> jax.Array:
-    """Probabilities of every fold's network, ``[folds, n, classes]``."""
-    network, key = _Network(width, num_classes), jax.random.key(0)
+@functools.partial(jax.jit, static_argnames=("shape", "several"))
+def predict(state: NetworkState, x, shape: Shape, several: bool) -> jax.Array:
+    """Probabilities of every fold's network, ``[folds, n, classes or labels]``."""
+    network, key = _Network(*shape), jax.random.key(0)
+    link = jax.nn.sigmoid if several else jax.nn.softmax
 
     def fold(weights):
-        return jax.nn.softmax(network.apply(weights, x, 0.0, key))  # type: ignore[arg-type]
+        return link(network.apply(weights, x, 0.0, key))  # type: ignore[arg-type]
 
     return jax.vmap(fold)(state.weights)
 

@@ -14,7 +14,9 @@ from finetune.automl.ensemble import (
     greedy_ensemble,
     log_loss,
 )
-from finetune.automl.members import PORTFOLIO, SPACE, Folds, start_run
+from finetune.automl.members import start_run
+from finetune.automl.portfolio import make_portfolio, make_space
+from finetune.automl.views import Folds
 
 pytest.importorskip("sklearn")
 
@@ -99,11 +101,11 @@ def test_area_under_the_learning_curve():
             id=c["member"],
             marks=[pytest.mark.slow] * (c["member"] == "boosting"),
         )
-        for c in PORTFOLIO
+        for c in make_portfolio("table")
     ],
 )
 def test_every_member_learns_on_every_fold(config):
-    SPACE.validate(config)
+    make_space("table").validate(config)
     x, y = _blobs(90)
     test, truth = _blobs(30, seed=1)
     valid = [np.arange(0, 45), np.arange(45, 90)]

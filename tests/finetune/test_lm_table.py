@@ -138,7 +138,7 @@ def test_the_shipped_table_and_surrogates_belong_together():
     assert "lm-qa" in finetune.available()
     assert data.space == SPACE == surrogates.space
     assert data.dataset_names == tuple(SKILLS) == tuple(surrogates.card["datasets"])
-    assert (np.bincount(data.dataset) >= 100).all()
+    assert (np.bincount(data.dataset) == 225).all()
     assert surrogates.card["num_runs"] == data.num_runs
     assert surrogates.num_epochs == data.num_epochs == 8
     _, names = text_meta_features(["a ?"], ["b"], 1.0)
@@ -147,7 +147,7 @@ def test_the_shipped_table_and_surrogates_belong_together():
     np.testing.assert_array_equal(data.curves * 64, np.round(data.curves * 64))
     default = SPACE.to_vector(DEFAULT)
     is_default = [np.array_equal(v, default, equal_nan=True) for v in data.vectors]
-    np.testing.assert_array_equal(np.flatnonzero(is_default), np.arange(8) * 100)
+    np.testing.assert_array_equal(np.flatnonzero(is_default), np.arange(8) * 225)
     assert data.curves[data.dataset == 3].max() > 0.9  # copying is learned
     assert (data.curves.max(1) < 0.05).sum() > 200  # and many runs learn nothing
     operations = table.operations[data.dataset == 0]
