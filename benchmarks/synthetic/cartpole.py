@@ -25,8 +25,8 @@ AGENT = DDQN(
     batch_size=32,
 )
 
-# Five times as far as the task's episodes start. Where random play goes, poles that fall
-# turn so fast (1.66) that all else matters little to the reward, and agents which act by
+# Five times as far as the task's episodes start. Where random play goes, falling poles
+# turn so fast (1.66) that little else matters to the reward, and agents which act by
 # sampling stay undecided about a pole that stands (`docs/results/any_task.md`).
 AROUND_THE_START = ((-0.25, 0.25),) * 4
 
