@@ -97,6 +97,9 @@ class VectorEngine:
       vector: The environment.
       owned: Whether to close it in the end.
 
+    Attributes:
+      restarts: Whether there is `restart`, which Gymnasium's own vectors allow.
+
     Raises:
       TypeError: It is an EnvPool, whose seeds are fixed when it is made.
     """
@@ -119,6 +122,8 @@ class VectorEngine:
         )
         self._mode = AutoresetMode(mode)
         self._over = np.zeros(self.num_envs, bool)
+        own = SyncVectorEnv | AsyncVectorEnv
+        self.restarts = isinstance(vector.unwrapped, own)
 
     def reset(self, seeds: Sequence[int]) -> tuple[np.ndarray, dict[int, str]]:
         """Starts episodes; see `Engine`."""
@@ -148,6 +153,27 @@ class VectorEngine:
                 obs[lane] = flattened(self._given_space, last)
         reward = self._for_lanes("reward", reward, np.float64)
         return Outcome(obs, reward, terminated, truncated, _faults(infos))
+
+    def restart(
+        self, lanes: np.ndarray, seeds: Sequence[int]
+    ) -> tuple[np.ndarray, dict[int, str]]:
+        """Starts an episode in some lanes, whose last one is over.
+
+        Args:
+          lanes: int `[K]`, which.
+          seeds: One in [0, 2^31) for each.
+
+        Returns:
+          Observations `[N, ...]`, of which those of these lanes are new, and faults.
+        """
+        mask, every = np.zeros(self.num_envs, bool), [None] * self.num_envs
+        mask[lanes] = True
+        for lane, seed in zip(lanes, seeds, strict=True):
+            every[lane] = int(seed)  # type: ignore
+        options = {"reset_mask": mask}
+        obs, infos = as_reset(self._vector.reset(seed=every, options=options))  # type: ignore
+        self._over[lanes] = False
+        return self._checked(obs), _faults(infos)
 
     def busy(self) -> list[int]:
         """The lane in a step, where lanes take turns in this process."""
@@ -372,10 +398,15 @@ class EnvPoolEngine:
       num_threads: Threads; results are the same for the same number of them.
       **options: For `envpool.make_gymnasium`.
 
+    Attributes:
+      restarts: True, see `VectorEngine`.
+
     Raises:
       ImportError: EnvPool is not installed.
       ValueError: It does not have the environment or an option.
     """
+
+    restarts = True
 
     def __init__(self, name: str, num_envs: int, num_threads: int, **options: Any):
         envpool = import_envpool()
@@ -429,6 +460,18 @@ class EnvPoolEngine:
         outcome.terminated[lanes] = terminated
         outcome.truncated[lanes] = truncated
         return outcome
+
+    def restart(
+        self, lanes: np.ndarray, seeds: Sequence[int]
+    ) -> tuple[np.ndarray, dict[int, str]]:
+        """Starts the next episode of some lanes; see `VectorEngine.restart`.
+
+        Seeds are not looked at: the stream of a lane goes on, as its first seed had it.
+        """
+        del seeds
+        obs, info = self._pool.reset(np.asarray(lanes, np.int32))
+        self._last[info["env_id"]] = obs
+        return self._last.copy(), {}
 
     def busy(self) -> list[int]:
         """Its threads do not say."""

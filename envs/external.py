@@ -8,9 +8,11 @@ import os
 from typing import Any, Literal, get_args
 
 import gymnasium
+import jax
 import numpy as np
 
 from envs.moments import Moments
+from envs.ongoing import Ongoing
 from envs.outside import Policies
 from envs.play import Episodes
 from envs.rounds import Fault, collect_rounds, play_rounds
@@ -239,6 +241,23 @@ class ExternalTask(Task):
         )
         self._report()
         return transitions
+
+    def ongoing(self, keys: Any) -> Ongoing:
+        """Lanes to train in, each at its next episode as soon as one ends.
+
+        The task must not be played meanwhile: there is one engine.
+
+        Args:
+          keys: PRNG keys `[N]`, one for each lane.
+
+        Raises:
+          TypeError: An environment that was given as it is cannot begin an episode in
+            one lane alone.
+          ValueError: There are not so many lanes.
+        """
+        seeds = np.asarray(jax.vmap(jax.random.bits)(as_keys(keys, "keys")))
+        limit = self.limit if self.adds_limit else None
+        return Ongoing(self.session, self.act_space, seeds, limit)
 
     def _report(self) -> None:
         if self.faults:

@@ -125,6 +125,12 @@ class Session:
         obs, faults = self.call(self._engine.reset, everyone)
         return obs[: len(seeds)], {i: x for i, x in faults.items() if i < len(seeds)}
 
+    def restart(
+        self, lanes: np.ndarray, seeds: np.ndarray
+    ) -> tuple[np.ndarray, dict[int, str]]:
+        """Begins episodes in these lanes `[K]`; see `VectorEngine.restart`."""
+        return self.call(self._engine.restart, lanes, seeds)  # type: ignore
+
     def choose(self, choose: Callable[..., np.ndarray], obs: Any, time_: int) -> Any:
         """Calls a policy; its time is counted."""
         start = time.perf_counter()

@@ -475,8 +475,9 @@ def not_a_pair(name: str, argument: str = "env") -> str:
         f"step, got {name}, which is outside JAX. For a pair, take envs.make(name) if "
         "the task is one of envs.available(), a shipped environment from "
         "jaxrl_se.load, or a model of this one: oswm.condition(envs.collect(task, "
-        "1_000, 0), ...). As it is, policies can be tested in it (jaxrl_se.evaluate) "
-        "and transitions collected (envs.collect)."
+        "1_000, 0), ...). As it is, policies can be tested in it (jaxrl_se.evaluate), "
+        "transitions collected (envs.collect) and agents trained by "
+        "jaxrl_se.train_outside."
     )
 
 

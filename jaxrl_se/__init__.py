@@ -41,6 +41,8 @@ from jaxrl_se.hyperparameters import Choice, LogUniform, Uniform, Varied
 from jaxrl_se.learning_curves import LearningCurve, learning_curve
 from jaxrl_se.log_rounds import RoundsConfig, RoundsResult, evolve_in_rounds
 from jaxrl_se.loop import Metrics, advance, start
+from jaxrl_se.one_line import to_line
+from jaxrl_se.outside_training import train_outside
 from jaxrl_se.policies import (
     DeterministicPolicy,
     GreedyPolicy,
@@ -61,6 +63,7 @@ from jaxrl_se.scoring import (
     StepsToSolve,
     Trial,
 )
+from jaxrl_se.shaping import Shaping, shaping_from_policy
 from jaxrl_se.sinks import CSVSink, TensorBoardSink, each
 from jaxrl_se.solving import Solution, solve
 from jaxrl_se.synthetic_env import MultiStepEnv, OneStepEnv
@@ -116,6 +119,7 @@ __all__ = [
     "SavedAgent",
     "Scoring",
     "ScoringRule",
+    "Shaping",
     "Solution",
     "Solved",
     "Spaces",
@@ -150,9 +154,12 @@ __all__ = [
     "save",
     "save_agent",
     "save_state",
+    "shaping_from_policy",
     "solve",
     "start",
+    "to_line",
     "train",
+    "train_outside",
     "with_memory",
 ]
 

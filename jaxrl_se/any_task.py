@@ -17,7 +17,7 @@ from jaxrl_se.defaults import Budget, default_config
 from jaxrl_se.evaluation import evaluate
 from jaxrl_se.evolution_run import Run
 from jaxrl_se.outcome import ENOUGH, Confirmation, warn_of
-from jaxrl_se.outside import OutsideTask, is_outside
+from jaxrl_se.outside_task import OutsideTask, is_outside
 from jaxrl_se.probing import Probe, probe
 from jaxrl_se.training import train
 

@@ -24,7 +24,7 @@ from jaxrl_runs.values import Integer, setting
 from jaxrl_se.agents import DDQN, PPO, SAC, BestResponse
 from jaxrl_se.agents.observations import can_normalize
 from jaxrl_se.config import EvolutionConfig, SyntheticConfig
-from jaxrl_se.outside import OutsideTask, is_outside
+from jaxrl_se.outside_task import OutsideTask, is_outside
 from jaxrl_se.probing import Probe
 from jaxrl_se.rounds import whole_steps
 

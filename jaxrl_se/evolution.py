@@ -13,101 +13,30 @@ import jax
 from jax.sharding import Mesh
 
 import envs
-from envs.contract import check_contract
 from envs.steps import Steps
-from envs.task import is_gymnasium
-from jaxrl_runs.describe import describe
 from jaxrl_runs.devices import population_mesh
 from jaxrl_runs.run_folder import RunFolder, holds_run, is_writer
 from jaxrl_runs.values import (
-    COUNT,
-    FLAG,
-    Function,
-    Integer,
-    Like,
-    PathLike,
     as_key,
-    shown,
 )
 from jaxrl_runs.warn import warn_user
-from jaxrl_se.agents.agent import AGENT
 from jaxrl_se.any_task import confirm, goes_on, look_at, spent, with_steps
 from jaxrl_se.config import EvolutionConfig
 from jaxrl_se.defaults import Budget, config_with_agents
+from jaxrl_se.evolution_options import check_options
+from jaxrl_se.evolution_result import EvolutionResult, better
 from jaxrl_se.evolution_run import TEST, Progress, Run
-from jaxrl_se.flat_policies import flat_task
+from jaxrl_se.evolution_task import EvolutionTask
 from jaxrl_se.from_agents import is_ahead, learned_in_task, start_from
 from jaxrl_se.generation import Generation
 from jaxrl_se.networks import Weights
-from jaxrl_se.outcome import Confirmation
-from jaxrl_se.outside import OutsideTask, check_outside, is_outside, proxy_of
+from jaxrl_se.outside_task import OutsideTask, check_outside
 from jaxrl_se.probing import Probe
 from jaxrl_se.progress_lines import ProgressLines
 
 __all__ = ["TEST", "EvolutionResult", "Progress", "evolve"]
 
 _AGENTS = 1_000_007  # Purpose of a key that evolution has not.
-
-
-@dataclasses.dataclass(frozen=True)
-class EvolutionResult:
-    """An evolved environment and how it came about.
-
-    Attributes:
-      env: The learned environment.
-      params: Its params. `params.weights` is the mean of the search distribution: of
-        the last generation if it solved the task, else the one of the best validation
-        (with a `FerreiraES` the one that scored best), and the last one where no
-        validation was made.
-      config: The configuration that was used.
-      progress: Generations, steps and times.
-      compile_seconds: Wall time of compilation, part of no other figure.
-      validation: The mean validation score of these weights, None where no validation
-        was made.
-      test: `(key, num_agents, task_params, algorithm=0) -> (policies, Episodes)`:
-        trains fresh independent agents on the result and plays on the real task, with
-        the program that validation compiled already. `task_params` can be those of a
-        variant of the task; `algorithm` is the place of an agent in
-        `config.validated_agents`.
-      task_name: What the task is called.
-      probe: What random play showed of the task; None where a configuration was given.
-      confirmation: A last test with fresh agents on keys that nothing else used, made
-        where no configuration was given.
-    """
-
-    env: Any
-    params: Any
-    config: EvolutionConfig
-    progress: Progress
-    compile_seconds: float
-    validation: float | None
-    test: Callable[..., Any]
-    task_name: str = "task"
-    probe: Probe | None = None
-    confirmation: Confirmation | None = None
-
-    def __repr__(self) -> str:
-        """What it is, from what, how good, at what price, and how sure that is."""
-        progress = self.progress
-        size = sum(leaf.size for leaf in jax.tree.leaves(self.params.weights))
-        name = getattr(self.env, "name", type(self.env).__name__)
-        lines = [
-            f"EvolutionResult: {name} of {size:,} numbers, for {self.task_name}",
-            f"  {progress.generation} generations, {progress.real_steps:,} real steps"
-            + f", {progress.model_steps:,} model steps" * (progress.model_steps > 0)
-            + f", {progress.cpu_seconds:.0f} CPU-s (compiled in "
-            f"{self.compile_seconds:.0f} s)",
-        ]
-        if self.confirmation is not None:
-            lines.append(f"  {self.confirmation}")
-            problem = self.confirmation.problem()
-            lines += [] if problem is None else [f"  {problem}"]
-        elif self.validation is not None:
-            verdict = "solved" if progress.solved else "best of its validations"
-            lines.append(f"  validation {self.validation:.4g} ({verdict})")
-        else:
-            lines.append("  never validated: `test` trains fresh agents in it")
-        return "\n".join(lines)
 
 
 def evolve(
@@ -177,7 +106,7 @@ def evolve(
       RunFolderError: The output folder cannot be used.
     """
     options: dict[str, Any] = locals()
-    _check_options(**options)
+    check_options(**options)
     key = as_key(key)
     if real_steps is not None:
         from jaxrl_se.log_rounds import with_few_steps  # It imports this file.
@@ -191,7 +120,7 @@ def evolve(
             resume=resume,
             progress=progress,
         )
-    opened = _Opened.of(task, proxy)
+    opened = EvolutionTask.of(task, proxy)
     is_chosen = config is None and proxy is None
     reserve = with_agents is not False
     found, config = _configured(
@@ -239,11 +168,12 @@ def begun_from_agents(
     assert found is not None and confirmation is not None
     if confirmation.is_solved:
         return result
-    task = _Opened.of(options["task"], options["proxy"]).task
+    task = EvolutionTask.of(options["task"], options["proxy"]).task
     key_train, key_rows = jax.random.split(jax.random.fold_in(key, _AGENTS))
     says = options["progress"] and is_writer()
+    place = "the world model" if confirmation.kind == "model" else "the task itself"
     if says:
-        print("training agents in the task itself", file=sys.stderr, flush=True)
+        print(f"training agents in {place}", file=sys.stderr, flush=True)
     learned = learned_in_task(task, key_train, real_steps)
     if learned is None:
         return result
@@ -285,7 +215,7 @@ def gone_on(
     if options["progress"] and is_writer():
         print("the search goes on, scored by agents", file=sys.stderr)
     left = real_steps - result.progress.real_steps - result.progress.model_steps
-    opened = _Opened.of(task, options["proxy"]).task
+    opened = EvolutionTask.of(task, options["proxy"]).task
     config = config_with_agents(result.config, opened, found, left)
     start = result.params.weights
     return better(result, _second(result, config, start, "with_agents", options))
@@ -321,7 +251,7 @@ def _second(
 
 
 def _run(
-    opened: _Opened,
+    opened: EvolutionTask,
     found: Probe | None,
     config: EvolutionConfig,
     key: jax.Array,
@@ -358,7 +288,7 @@ def _run(
 
 
 def _configured(
-    opened: _Opened,
+    opened: EvolutionTask,
     config: EvolutionConfig | None,
     key: jax.Array,
     budget: Budget | None,
@@ -403,169 +333,3 @@ def _result(run: Run, found: Probe | None, task_name: str) -> EvolutionResult:
         probe=found,
         confirmation=confirmation,
     )
-
-
-def better(first: EvolutionResult, second: EvolutionResult) -> EvolutionResult:
-    """The better one of two attempts, with the steps of both.
-
-    Agents in confirmations train for short. What they reach counts as much as the best
-    response, which is what long training comes to; by agents alone searches were kept
-    whose best response was far worse.
-    """
-    assert first.confirmation is not None and second.confirmation is not None
-    scores = [first.confirmation.overall, second.confirmation.overall]
-    kept, other = (second, first) if scores[1] > scores[0] else (first, second)
-    return dataclasses.replace(
-        kept, progress=with_steps(kept.progress, other.progress.steps)
-    )
-
-
-@dataclasses.dataclass(frozen=True)
-class _Opened:
-    """A task in whatever form it was given.
-
-    Attributes:
-      task: A gymnax pair, or a task outside JAX.
-      name: What it is called.
-      solved_return: Its threshold, or None.
-      kind: What a step of it is, or None for what it says itself.
-      vary: See `Generation`.
-      is_outside: Whether it is outside JAX.
-    """
-
-    task: Any
-    name: str
-    solved_return: float | None = None
-    kind: Any = None
-    vary: Any = None
-    is_outside: bool = False
-
-    @classmethod
-    def of(cls, task: Any, proxy: Any = None) -> _Opened:
-        """Raises TypeError for what is no task; pictures are flattened for `proxy`."""
-        opened = cls._named(task)
-        if opened.is_outside:
-            return opened
-        check_contract(*opened.task)
-        return dataclasses.replace(opened, task=flat_task(opened.task, proxy))
-
-    @classmethod
-    def _named(cls, task: Any) -> _Opened:
-        if isinstance(task, str):
-            return cls(envs.make(task), task, envs.solved_return(task))
-        if is_gymnasium(task):
-            task = envs.open_task(task)
-        name = getattr(task, "name", "a task")
-        if is_outside(task):
-            return cls(task, name, task.solved_return, is_outside=True)
-        if hasattr(task, "pair"):
-            return cls(task.pair, name, task.solved_return, task.kind, task.vary)
-        task = envs.as_pair(task, argument="task")
-        return cls(task, getattr(task[0], "name", name))
-
-    def proxy(self, config: EvolutionConfig) -> tuple[Any, Any]:
-        """The environment to evolve where none was given."""
-        if self.is_outside:
-            return proxy_of(config, self.task)
-        return config.proxy.make(*self.task)  # type: ignore
-
-    def identity(self) -> Any:
-        """What tells it from other tasks, as JSON."""
-        return self.task.digest if self.is_outside else _identity(self.task)
-
-    def run_identity(
-        self, config: EvolutionConfig, proxy: Any, key: jax.Array, start: Any
-    ) -> dict:
-        """What tells one evolution on it from another, as JSON."""
-        begun = {} if start is None else {"start": describe(start)}
-        return begun | {
-            "evolution": describe(config),
-            "task": self.identity(),
-            "proxy": _identity(proxy),
-            "vary": describe(self.vary),
-            "key": jax.random.key_data(key).tolist(),
-        }
-
-
-def _check_options(
-    *,
-    task: Any,
-    config: Any,
-    key: Any,
-    budget: Any,
-    real_steps: Any,
-    with_agents: Any,
-    probe: Any,
-    progress: Any,
-    proxy: Any,
-    start: Any,
-    out: Any,
-    resume: Any,
-    checkpoint_every: Any,
-    on_generation: Any,
-    mesh: Any,
-) -> None:
-    """Raises ValueError or TypeError, naming the argument of `evolve`."""
-    del task, key  # They are checked where they are opened.
-    if not isinstance(config, EvolutionConfig | None):
-        hint = ""
-        if all(hasattr(config, method) for method in AGENT.methods):
-            hint = "; an agent goes into it: EvolutionConfig(agent=...)"
-        elif isinstance(config, int | jax.Array):
-            hint = "; a seed or key is named: key=..."
-        raise TypeError(
-            f"config must be an EvolutionConfig or None, got {shown(config)}{hint}"
-        )
-    Like("a Budget", kinds=(Budget,), optional=True).check("budget", budget)
-    COUNT.check("checkpoint_every", checkpoint_every)
-    Function("(row) -> None", optional=True).check("on_generation", on_generation)
-    Like("a jax.sharding.Mesh", kinds=(Mesh,), optional=True).check("mesh", mesh)
-    if proxy is not None and not (isinstance(proxy, tuple) and len(proxy) == 2):
-        raise TypeError(f"proxy must be a pair (env, params), got {shown(proxy)}")
-    if proxy is not None:
-        env = "a pair (env, params), whose env is an environment to evolve"
-        Like(env, ("init_weights", "reset", "step")).check("proxy", proxy[0])
-    check_folder(out, resume)
-    if with_agents is not None:
-        FLAG.check("with_agents", with_agents)
-    FLAG.check("progress", progress)
-    Integer(at_most=2**62, optional=True).check("real_steps", real_steps)
-    Like("a Probe", kinds=(Probe,), optional=True).check("probe", probe)
-    if config is not None and (budget is not None or with_agents is not None):
-        raise ValueError(
-            "budget and with_agents must be None where a config is given, which says "
-            f"both, got {budget} and {with_agents}"
-        )
-    others = (config, budget, probe, proxy, start, on_generation, mesh)
-    if real_steps is not None and any(each is not None for each in others):
-        raise ValueError(
-            "real_steps must be None where config, budget, probe, proxy, "
-            f"start, on_generation or mesh is given, got {real_steps:,}"
-        )
-    if real_steps is None and probe is not None and config is None:
-        raise ValueError("config must be given where a probe is, got None")
-
-
-def _identity(pair: tuple[Any, Any]) -> dict[str, Any]:
-    """What tells one gymnax pair from another: all its wrappers, and its params."""
-    env, params = pair
-    layers = []
-    while env is not None:
-        config = describe(getattr(env, "config", None))
-        layers.append(
-            {"class": describe(type(env)), "name": env.name, "config": config}
-        )
-        env = getattr(env, "_env", None)
-    return {"env": layers, "params": describe(params)}
-
-
-def check_folder(out: Any, resume: Any) -> None:
-    """Raises TypeError or ValueError unless these are where a run goes."""
-    FLAG.check("resume", resume)
-    if not isinstance(out, RunFolder):
-        PathLike(optional=True).check("out", out)
-    if resume and out is None:
-        raise ValueError(
-            "out must be the folder of the run that is resumed, got None with "
-            "resume=True"
-        )

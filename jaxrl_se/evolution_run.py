@@ -23,7 +23,8 @@ from jaxrl_runs.warn import warn_user
 from jaxrl_se.compiled import compile_together, shared
 from jaxrl_se.generation import Generation, GenerationLog
 from jaxrl_se.not_finite import nan_of_task
-from jaxrl_se.outside import OutsidePrograms, is_outside, keeps_ranges
+from jaxrl_se.outside import OutsidePrograms
+from jaxrl_se.outside_task import is_outside, keeps_ranges
 from jaxrl_se.patience import attempt_fitness, begins_again, next_index
 from jaxrl_se.trials import Params
 

@@ -51,10 +51,7 @@ class LearnedInTask:
 
     def __str__(self) -> str:
         """How good it is, for a log."""
-        return (
-            f"{self.name} trained in the task itself for {self.train_steps:,} steps: "
-            f"{self.mean:.4g}"
-        )
+        return f"{self.name}, after {self.train_steps:,} steps: {self.mean:.4g}"
 
 
 def learned_in_task(
@@ -90,10 +87,8 @@ def learned_in_task(
 
 
 def is_ahead(learned: LearnedInTask, confirmation: Confirmation) -> bool:
-    """Whether an agent in the task is clearly better than what a search has found."""
-    reached = confirmation.mean
-    if confirmation.best_response is not None:
-        reached = max(reached, confirmation.best_response)
+    """Whether an agent in the task is clearly ahead of what a search found teaches."""
+    reached = confirmation.overall
     base = float(np.fmin(confirmation.random_return, reached))  # One may be NaN.
     return learned.mean > reached + MARGIN * abs(learned.mean - base)
 

@@ -39,7 +39,9 @@ from jaxrl_runs.values import (
 from jaxrl_se.any_task import goes_on, with_steps
 from jaxrl_se.config import EvolutionConfig, SyntheticConfig
 from jaxrl_se.defaults import Budget, BudgetError, default_config
-from jaxrl_se.evolution import EvolutionResult, check_folder, evolve, gone_on
+from jaxrl_se.evolution import begun_from_agents, evolve, gone_on
+from jaxrl_se.evolution_options import check_folder
+from jaxrl_se.evolution_result import EvolutionResult
 from jaxrl_se.log_evidence import check_log, digest_of, survival_return
 from jaxrl_se.outcome import Confirmation
 from jaxrl_se.probing import Probe
@@ -53,6 +55,7 @@ _STARTS = 512
 # generations ended one of Pendulum's before its time.
 _PATIENCE = 100
 _SECOND_STD = 0.3  # Of the search that begins from what the first one found.
+_LAST_SHARE = 5  # of `model_steps`, for a search scored by agents
 _LASTS = 0.95  # Of the return of an episode that lasts, penalties aside.
 
 
@@ -320,11 +323,20 @@ def _evolved(
         "resume": options["resume"] and out is not None and _holds(out)
     }
     result = evolve(task, chosen, probe=found, proxy=proxy, **changed)
-    if evolution is None and goes_on(result.confirmation, config.with_agents):
+    if evolution is None:
         options |= {"task": task, "proxy": proxy}
-        result = gone_on(result, config.model_steps + found.steps, options)
+        if config.with_agents is not False:
+            steps = _taken(result) + config.model_steps
+            result = begun_from_agents(result, steps, options["key"], options)
+        if goes_on(result.confirmation, config.with_agents):
+            steps = _taken(result) + config.model_steps // _LAST_SHARE
+            result = gone_on(result, steps, options)
     progress = with_steps(result.progress, before)
     return dataclasses.replace(result, progress=progress)
+
+
+def _taken(result: EvolutionResult) -> int:
+    return result.progress.real_steps + result.progress.model_steps
 
 
 def _from_anywhere(

@@ -111,26 +111,13 @@ def from_policy(
     """
     Like("a Cloning", kinds=(Cloning,), optional=True).check("config", config)
     config = config or Cloning()
-    policy = policy.policy if isinstance(policy, HoldsPolicy) else policy
-    if isinstance(policy, RecurrentPolicy):
-        raise TypeError(
-            "policy must act on single observations, since an environment of one step "
-            "has no memory to teach, got one that remembers"
-        )
-    _POLICY.check("policy", policy)
-    opened = open_named("task", task)
-    if not opened.spaces.are_vectors:
-        raise ValueError(
-            f"task {opened.name!r}: observations must be vectors, got shape "
-            f"{opened.spaces.obs_shape}; see envs.flat_observations"
-        )
+    opened, policy = opened_with(policy, task)
     key_play, key_init, key_fit = jax.random.split(as_key(key), 3)
-    obs, action = _demonstrations(policy, opened, key_play, config)
-    if not (np.isfinite(obs).all() and np.isfinite(action).all()):
-        raise ValueError(
-            f"policy must give finite actions in task {opened.name!r}, and the task "
-            "finite observations, got NaN or infinity"
-        )
+    rows, action = demonstrations(
+        policy, opened, key_play, config.num_rows, config.noise
+    )
+    obs = np.asarray(rows.obs, np.float32).reshape(len(rows), -1)
+    check_finite(opened, obs, action)
     ranges = range_of(obs)
     env = dataclasses.replace(config.proxy, obs_range=ranges).build(opened.spaces)
     obs_range = np.asarray(ranges, np.float32)
@@ -161,19 +148,60 @@ class _Noisy:
         return jnp.where(jax.random.uniform(key_coin) < self.share, drawn, action)
 
 
-def _demonstrations(
-    policy: Any, task: Any, key: jax.Array, config: Cloning
-) -> tuple[np.ndarray, np.ndarray]:
-    """Observations `[N, D]` and what the policy does there, `[N]` or `[N, A]`."""
-    if _is_traceable(policy, task.spaces):
-        tree = policy if _is_pytree(policy) else jax.tree_util.Partial(policy)
-        noisy = _Noisy(tree, jnp.float32(config.noise), task.spaces)
-        rows = task.collect(config.num_rows, key, noisy, num_axes=0)
-        obs = np.asarray(rows.obs, np.float32).reshape(len(rows.obs), -1)
-        return obs, np.asarray(_asked(tree, rows.obs))
-    rows = task.collect(config.num_rows, key, policy, num_axes=0)
-    obs = np.asarray(rows.obs, np.float32).reshape(len(rows.obs), -1)
-    return obs, np.asarray(rows.action)
+def opened_with(policy: Any, task: Any) -> tuple[Any, Any]:
+    """The opened task and the policy that shows what to do in it.
+
+    Raises:
+      ValueError: The task's observations are no vectors.
+      TypeError: The policy is none, or remembers.
+    """
+    policy = policy.policy if isinstance(policy, HoldsPolicy) else policy
+    if isinstance(policy, RecurrentPolicy):
+        raise TypeError(
+            "policy must act on single observations, since an environment of one step "
+            "has no memory to teach, got one that remembers"
+        )
+    _POLICY.check("policy", policy)
+    opened = open_named("task", task)
+    if not opened.spaces.are_vectors:
+        raise ValueError(
+            f"task {opened.name!r}: observations must be vectors, got shape "
+            f"{opened.spaces.obs_shape}; see envs.flat_observations"
+        )
+    return opened, policy
+
+
+def demonstrations(
+    policy: Any, task: Any, key: jax.Array, num_rows: int, noise: float
+) -> tuple[Any, np.ndarray]:
+    """Rows that a policy plays, some of its actions drawn by chance instead.
+
+    Args:
+      policy: `(obs, key) -> action`; one of plain Python plays without noise.
+      task: An opened task.
+      key: A PRNG key.
+      num_rows: Steps.
+      noise: Share of actions drawn by chance.
+
+    Returns:
+      Transitions, and what the policy itself does at each, `[N]` or `[N, A]`.
+    """
+    if not _is_traceable(policy, task.spaces):
+        rows = task.collect(num_rows, key, policy, num_axes=0)
+        return rows, np.asarray(rows.action)
+    tree = policy if _is_pytree(policy) else jax.tree_util.Partial(policy)
+    noisy = _Noisy(tree, jnp.float32(noise), task.spaces)
+    rows = task.collect(num_rows, key, noisy, num_axes=0)
+    return rows, np.asarray(_asked(tree, rows.obs))
+
+
+def check_finite(task: Any, obs: np.ndarray, action: np.ndarray) -> None:
+    """Raises ValueError for NaN or infinity in what was seen or done."""
+    if not (np.isfinite(obs).all() and np.isfinite(action).all()):
+        raise ValueError(
+            f"policy must give finite actions in task {task.name!r}, and the task "
+            "finite observations, got NaN or infinity"
+        )
 
 
 def _is_pytree(policy: Any) -> bool:

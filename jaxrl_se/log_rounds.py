@@ -25,7 +25,7 @@ from jaxrl_runs.run_folder import RunFolderError, holds_run
 from jaxrl_runs.values import COUNT, FLAG, NOT_NEGATIVE, Like, as_key, setting
 from jaxrl_se.agents import BestResponse
 from jaxrl_se.config import EvolutionConfig
-from jaxrl_se.evolution import check_folder
+from jaxrl_se.evolution_options import check_folder
 from jaxrl_se.from_log import LogConfig, LogEvolutionResult, evolve_from_log
 from jaxrl_se.log_evidence import novelty, says_where_to_go
 from jaxrl_se.outcome import Confirmation

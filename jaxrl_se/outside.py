@@ -1,22 +1,23 @@
 """Evolution on a task outside of JAX: two jitted halves, and play in between.
 
-Agents train in the proxy, which is inside JAX, as ever. Their test episodes are the
-task's: it gets all policies of a generation at once and steps its own environments.
+Agents train in the proxy, which is inside JAX, as ever; those of a reward network train
+in the task, which it pays them for (`jaxrl_se.outside_training`). Their test episodes
+are the task's: it gets all policies of a generation at once and steps its own
+environments.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from envs.moments import Moments
-from envs.spaces import Spaces
-from envs.steps import StepKind, Steps
+from envs.steps import Steps
 from jaxrl_runs.devices import (
     gather_objects,
     gather_shares,
@@ -25,120 +26,12 @@ from jaxrl_runs.devices import (
     spans_processes,
 )
 from jaxrl_se.compiled import shared
-from jaxrl_se.config import EvolutionConfig
 from jaxrl_se.evaluation import Episodes
 from jaxrl_se.generation import Generation, GenerationLog, Validation
-from jaxrl_se.obs_ranges import ranges_of
-from jaxrl_se.synthetic_env import SyntheticConfig
+from jaxrl_se.outside_task import keeps_ranges
+from jaxrl_se.outside_training import train_batch
+from jaxrl_se.reward_network import RewardEnv
 from jaxrl_se.trials import Params, Scored, Trained, trial_of
-
-
-class OutsideTask(Protocol):
-    """What evolution asks of a task that is not inside JAX."""
-
-    @property
-    def name(self) -> str:
-        """What reports call it."""
-        ...
-
-    @property
-    def kind(self) -> StepKind:
-        """What its steps are."""
-        ...
-
-    @property
-    def solved_return(self) -> float | None:
-        """Mean return at which it counts as solved, if there is one."""
-        ...
-
-    @property
-    def is_external(self) -> bool:
-        """Whether it is played between jitted programs; True."""
-        ...
-
-    @property
-    def spaces(self) -> Spaces:
-        """Its spaces."""
-        ...
-
-    @property
-    def time_limit(self) -> int | None:
-        """Steps after which an episode is truncated, None if nothing is known."""
-        ...
-
-    @property
-    def digest(self) -> str:
-        """A SHA-256 of what the task is."""
-        ...
-
-    def observation_space(self, params: Any = None) -> Any:
-        """A space with `low`, `high` and `shape`."""
-        ...
-
-    def play(
-        self,
-        policies: Any,
-        key: jax.Array,
-        num_episodes: int,
-        *,
-        num_axes: int,
-        **options: Any,
-    ) -> tuple:
-        """Plays with policies of leading axes `[...]`.
-
-        Args:
-          policies: A pytree.
-          key: Keys `[...]`; policies with the same key meet the same episodes.
-          num_episodes: Of each policy.
-          num_axes: How many leading axes there are.
-          **options: `time_limit`, an integer, where a `horizon` is configured.
-
-        Returns:
-          `returns` and `lengths` `[..., num_episodes]` as one object's attributes, and
-          the `Steps` that were taken.
-        """
-        ...
-
-
-def is_outside(task: Any) -> bool:
-    """Whether a task has to be played outside of jitted programs."""
-    return bool(getattr(task, "is_external", False))
-
-
-def check_outside(config: EvolutionConfig, proxy: Any) -> None:
-    """Raises ValueError for what only a task inside JAX allows."""
-    if config.scoring.task_test(None, None) is not None:
-        raise ValueError(
-            "scoring must test agents after training only where the task is outside "
-            f"JAX, got {config.scoring}"
-        )
-    if proxy is not None:
-        return
-    if not isinstance(config.proxy, SyntheticConfig):
-        raise ValueError(
-            "proxy must be a SyntheticConfig where the task is outside JAX: a reward "
-            f"network steps the task inside of it, got {config.proxy}"
-        )
-    if config.proxy.initial_states == "target":
-        raise ValueError(
-            "initial_states must be 'learned' or 'normal' where the task is outside "
-            "JAX, got 'target'"
-        )
-
-
-def proxy_of(config: EvolutionConfig, task: OutsideTask) -> tuple[Any, Any]:
-    """The untrained synthetic environment of a task outside JAX."""
-    assert isinstance(config.proxy, SyntheticConfig), "it was checked"
-    env = config.proxy.build(task.spaces)
-    ranges: Any = config.proxy.obs_range
-    # What is kept up while it runs starts with what the task says of itself.
-    ranges = ranges_of("task" if ranges == "running" else ranges, task, None)
-    return env, dataclasses.replace(env.default_params, obs_range=ranges)
-
-
-def keeps_ranges(config: EvolutionConfig) -> bool:
-    """Whether ranges of observations follow what policies meet."""
-    return getattr(config.proxy, "obs_range", None) == "running"
 
 
 class OutsidePrograms:
@@ -168,8 +61,8 @@ class OutsidePrograms:
         played, played_steps, seen = [], Steps(), Moments()
         population = None
         for algorithm in algorithms:
-            population, trained, policies, keys = self._compiled.propose(
-                key, state, params, algorithm=algorithm
+            population, trained, policies, keys = self._proposed(
+                key, state, params, algorithm
             )
             episodes, taken = self._play(
                 policies, keys, config.fitness_episodes, **options
@@ -186,13 +79,49 @@ class OutsidePrograms:
         self, keys: jax.Array, weights: Any, params: Params, algorithm: int = 0
     ) -> Validation:
         """See `Generation.validate`."""
-        trained, policies, keys = self._compiled.fresh(
-            keys, weights, params, algorithm=algorithm
-        )
+        if self._trains_outside:
+            agent = self.program.config.validated_agents[algorithm]
+            every = jax.tree.map(lambda x: jnp.stack([x] * len(keys)), weights)
+            trained = self._train(agent, keys, every, params)
+            policies, keys = self._compiled.policies(trained, keys, agent)
+        else:
+            trained, policies, keys = self._compiled.fresh(
+                keys, weights, params, algorithm=algorithm
+            )
         num_episodes = self.program.config.validation_episodes
         episodes, taken = self._play(policies, keys, num_episodes)
         score, steps = self._compiled.judge(trained, episodes)
         return Validation(policies, episodes, score, steps + taken)
+
+    @property
+    def _trains_outside(self) -> bool:
+        return isinstance(self.program.env, RewardEnv)
+
+    def _proposed(self, key: Any, state: Any, params: Params, algorithm: int) -> tuple:
+        """A population, its trained agents, their policies, and keys of their play."""
+        if not self._trains_outside:
+            return self._compiled.propose(key, state, params, algorithm=algorithm)
+        agent = self.program.config.agents[algorithm]
+        population, keys = self._compiled.ask(key, state)
+        num_seeds = keys.shape[1]
+        weights = jax.tree.map(lambda x: jnp.repeat(x, num_seeds, axis=0), population)
+        trained = self._train(agent, keys, weights, params)
+        policies, keys = self._compiled.policies(trained, keys, agent)
+        return population, trained, policies, keys
+
+    def _train(self, agent: Any, keys: Any, weights: Any, params: Params) -> Trained:
+        """Trains agents of keys `[...]` by rewards of weights `[their number, ...]`."""
+        flat, task = keys.reshape(-1), self.program.task
+        size = max(task.session.max_envs // agent.num_envs, 1)
+        num_steps, found = self.program.config.train_steps, []
+        for i in range(0, len(flat), size):
+            part = jax.tree.map(lambda x, i=i: x[i : i + size], weights)
+            reward = self.program.env, params.proxy.replace(weights=part)
+            own = jax.vmap(jax.random.split)(flat[i : i + size])[:, 0]
+            found.append(train_batch(agent, task, own, num_steps, reward)[0])
+        learned = jax.tree.map(lambda *x: jnp.concatenate(x), *found)
+        learned = jax.tree.map(lambda x: x.reshape(*keys.shape, *x.shape[1:]), learned)
+        return Trained(learned, jnp.full(keys.shape, num_steps, jnp.int32))
 
     def _play(self, policies: Any, keys: jax.Array, num_episodes: int, **options: Any):
         task, options = self.program.task, options | {"num_axes": keys.ndim}
@@ -238,6 +167,8 @@ class _Compiled:
         self.program = program
         self.propose = jax.jit(self._propose_and_train, static_argnames="algorithm")
         self.conclude = jax.jit(self._score_and_conclude)
+        self.ask = jax.jit(self._ask)
+        self.policies = jax.jit(self._policies)
         self.fresh = jax.jit(self._train_fresh, static_argnames="algorithm")
         self.judge = jax.jit(self._validated)
 
@@ -255,6 +186,21 @@ class _Compiled:
         shape = (program.config.population_size, program.config.num_seeds)
         policies = replicate(policies, program.mesh)
         return population, trained, policies, jnp.broadcast_to(keys, shape)
+
+    def _ask(self, key, state):
+        """A population, and keys `[P, S]` of its agents."""
+        key_ask, key_score, _ = jax.random.split(key, 3)
+        population, _ = self.program.propose(key_ask, state)
+        config, keys = self.program.config, self.program.agent_keys(key_score)
+        shape = (config.population_size, config.num_seeds)
+        return population, jnp.broadcast_to(keys, shape)
+
+    def _policies(self, trained, keys, agent):
+        """Policies of trained agents `[...]`, and the keys of their episodes."""
+        make = partial(self.program.policy, agent)
+        for _ in range(keys.ndim):
+            make = jax.vmap(make)
+        return make(trained), _play_keys(keys)
 
     def _score_and_conclude(self, key, state, population, played):
         program = self.program

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxrl_runs.statistics import bootstrap_ci95
 from jaxrl_runs.values import Like, PathLike
-from jaxrl_se.evolution import EvolutionResult
+from jaxrl_se.evolution_result import EvolutionResult
 from jaxrl_se.one_line import to_line
 from jaxrl_se.outcome import Confirmation
 

@@ -177,6 +177,11 @@ class RewardConfig:
         return self.kind.startswith("additive")
 
     @property
+    def sees_info(self) -> bool:
+        """Whether the network sees the info vector."""
+        return self.kind.endswith(("-info", "-only"))
+
+    @property
     def is_info_only(self) -> bool:
         """Whether the reward is a linear function of the info vector."""
         return self.kind.endswith("info-only")
@@ -196,7 +201,7 @@ class RewardConfig:
         if ranges == "task" and spaces.num_states is not None:
             ranges = None  # One-hot vectors are what networks want to see already.
         config, info_size = dataclasses.replace(self, info_keys=None), 0
-        if self.kind.endswith(("-info", "-only")):
+        if self.sees_info:
             keys, info_size = _info_shape(env, params, self.kind, self.info_keys)
             config = dataclasses.replace(self, info_keys=keys)
         reward_env = RewardEnv(config, spaces, env, info_size)

@@ -18,7 +18,7 @@ from benchmarks.any_task.task_names import task_of
 from benchmarks.shared import runtime
 from jaxrl_runs.run_folder import RunFolder, next_run_folder
 from jaxrl_se.defaults import Budget
-from jaxrl_se.evolution import EvolutionResult
+from jaxrl_se.evolution_result import EvolutionResult
 
 
 @dataclasses.dataclass(frozen=True)

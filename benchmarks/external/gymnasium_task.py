@@ -29,7 +29,7 @@ from jaxrl_runs.checkpoints import tree_sha256
 from jaxrl_runs.run_folder import RunFolder, next_run_folder
 from jaxrl_runs.statistics import bootstrap_ci95
 from jaxrl_se.defaults import whole_steps
-from jaxrl_se.evolution import EvolutionResult
+from jaxrl_se.evolution_result import EvolutionResult
 
 _TEST, _BEST_RESPONSE = 2_000_001, 2_000_002
 

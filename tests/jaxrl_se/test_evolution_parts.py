@@ -245,7 +245,7 @@ def test_a_task_outside_jax(tmp_path):
             {"scoring": StepsToSolve(solved_return=1.0)},
             "scoring must test agents after",
         ),
-        ({"proxy": RewardConfig()}, "proxy must be a SyntheticConfig"),
+        ({"proxy": RewardConfig()}, "task must be one of envs.external where"),
         ({"proxy": SyntheticConfig(initial_states="target")}, "initial_states must be"),
     ],
 )
