@@ -41,6 +41,7 @@ from jaxrl_se.hyperparameters import Choice, LogUniform, Uniform, Varied
 from jaxrl_se.learning_curves import LearningCurve, learning_curve
 from jaxrl_se.log_rounds import RoundsConfig, RoundsResult, evolve_in_rounds
 from jaxrl_se.loop import Metrics, advance, start
+from jaxrl_se.one_line import to_line
 from jaxrl_se.outside_training import train_outside
 from jaxrl_se.policies import (
     DeterministicPolicy,
@@ -156,6 +157,7 @@ __all__ = [
     "shaping_from_policy",
     "solve",
     "start",
+    "to_line",
     "train",
     "train_outside",
     "with_memory",

@@ -116,12 +116,12 @@ def score(probabilities: np.ndarray, y: np.ndarray) -> float:
 
     Args:
         probabilities: ``[n, classes]`` or ``[n, labels]``.
-        y: int ``[n]`` or bool ``[n, labels]``.
+        y: int ``[n]``; or 0 and 1, ``[n, labels]``.
     """
     if y.ndim == 1:
         return float((probabilities.argmax(1) == y).mean())
     areas = []
-    for p, has in zip(probabilities.T, y.T, strict=True):
+    for p, has in zip(probabilities.T, y.T.astype(bool), strict=True):
         if 0 < has.sum() < len(has):
             ranks = rankdata(p)[has]
             pairs = has.sum() * (len(has) - has.sum())

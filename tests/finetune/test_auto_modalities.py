@@ -140,6 +140,7 @@ def test_labels_of_all_forms():
     assert score(p, one.y) == 0.75
     # of the first label one of four pairs is wrong, of the second none
     assert score(p, sets.y) == pytest.approx((0.75 + 1) / 2)
+    assert score(p, sets.y.astype(int)) == score(p, sets.y)
     with pytest.raises(ValueError, match=r"in two rows or more.*\{'b': 1\}"):
         encode_labels([{"a"}, {"a", "b"}, set(), set()])
 
