@@ -115,9 +115,9 @@ SETTINGS = {
     "Reacher-v5": Settings(episodes=4, generations=150),
     # With snes and std 0.5 Pusher's search mean stayed at -160: its first steps are so
     # large that actions are at their bounds, which costs.
-    "Pusher-v5": Settings(episodes=2, generations=100, **_SMALL_STEPS),
+    "Pusher-v5": Settings(episodes=2, generations=80, **_SMALL_STEPS),
     "BipedalWalker-v3": Settings(
-        horizon=(200, 1600, 60), generations=120, **_SMALL_STEPS
+        horizon=(200, 1600, 60), generations=60, **_SMALL_STEPS
     ),
     # Liesen et al. (2024); about 7 and 4.5 billion steps, for an accelerator.
     "brax/halfcheetah": Settings(**_LIESEN),
