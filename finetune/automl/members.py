@@ -23,6 +23,7 @@ from jaxrl_runs.values import seed_key
 
 _TREES, _ROUNDS = 25, 15  # that an epoch adds
 _PARTS = 4  # of an epoch of a network that is slow, between looks at the clock
+_LEAST_STEPS = 80  # of an epoch of such a network
 _CHUNK = 128  # rows that such a network predicts at a time
 
 
@@ -204,10 +205,14 @@ class NetworkRun:
         names = ("rate", "decay", "dropout", "label_smoothing")
         self._numbers = np.array([config[name] for name in names], np.float32)
         self._rows = networks.pad_rows(folds.train)
-        passes = 4 if reads == "columns" else 2
-        num_steps = passes * self._rows.shape[1] / networks.BATCH
-        self._parts = 1 if reads == "columns" else _PARTS
-        self._steps = int(np.clip(num_steps, 20, 400)) // self._parts
+        num_rows, is_slow = self._rows.shape[1], reads != "columns"
+        is_small = is_slow and num_rows < 512
+        self._batch = networks.SMALL_BATCH if is_small else networks.BATCH
+        num_steps = (2 if is_slow else 4) * num_rows / self._batch
+        self._parts = _PARTS if is_slow else 1
+        # what is not trained by its first epoch is not given a second one
+        least = _LEAST_STEPS if is_slow else 20
+        self._steps = int(np.clip(num_steps, least, 400)) // self._parts
         self._state = networks.start(
             self._key, self._x[:1], self._shape, num_folds=len(folds.train)
         )
@@ -234,6 +239,7 @@ class NetworkRun:
                     self._numbers,
                     shape=self._shape,
                     num_steps=self._steps,
+                    batch_size=self._batch,
                 )
             )
         found, test = self._predict(self._x), self._predict(self._test).mean(0)

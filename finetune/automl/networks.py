@@ -14,6 +14,7 @@ import optax
 from finetune.automl.bodies import BODIES, move
 
 BATCH = 64
+SMALL_BATCH = 16  # of slow networks, below 512 rows: more steps for the same work
 
 
 class _Network(nn.Module):
@@ -69,9 +70,17 @@ def start(key, x, shape: Shape, num_folds: int) -> NetworkState:
     return jax.vmap(fold)(jax.random.split(key, num_folds))
 
 
-@functools.partial(jax.jit, static_argnames=("shape", "num_steps"))
+@functools.partial(jax.jit, static_argnames=("shape", "num_steps", "batch_size"))
 def train_epoch(
-    key, state: NetworkState, x, y, rows, numbers, shape: Shape, num_steps: int
+    key,
+    state: NetworkState,
+    x,
+    y,
+    rows,
+    numbers,
+    shape: Shape,
+    num_steps: int,
+    batch_size: int = BATCH,
 ):
     """Take ``num_steps`` steps of Adam with decoupled weight decay in every fold.
 
@@ -85,6 +94,7 @@ def train_epoch(
         numbers: Learning rate, weight decay, dropout rate, label smoothing, ``[4]``.
         shape: Of the network.
         num_steps: Minibatches.
+        batch_size: Rows of each.
     """
     network, optimizer = _Network(*shape), _optimizer()
     learning_rate, decay, rate, smoothing = numbers
@@ -103,7 +113,7 @@ def train_epoch(
     def fold(key, state, rows):
         def step(state, key):
             first, second = jax.random.split(key)
-            batch = rows[jax.random.randint(first, (BATCH,), 0, len(rows))]
+            batch = rows[jax.random.randint(first, (batch_size,), 0, len(rows))]
             gradient = jax.grad(loss)(state.weights, second, batch)
             update, moments = optimizer.update(gradient, state.optimizer)
             weights = jax.tree.map(
