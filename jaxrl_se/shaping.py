@@ -29,6 +29,7 @@ from jaxrl_runs.values import (
     as_key,
     setting,
 )
+from jaxrl_runs.warn import warn_user
 from jaxrl_se.from_policy import check_finite, demonstrations, opened_with
 from jaxrl_se.networks import MLP
 from jaxrl_se.obs_ranges import to_unit
@@ -86,6 +87,9 @@ def shaping_from_policy(
     Raises:
       ValueError: Observations are no vectors, or the policy's actions not the task's.
       TypeError: The policy is none, or remembers.
+
+    Warns:
+      RuntimeWarning: Errors of the value are larger than what actions differ by.
     """
     Like("a Shaping", kinds=(Shaping,), optional=True).check("config", config)
     config = config or Shaping()
@@ -117,6 +121,7 @@ def shaping_from_policy(
     after *= config.discount * ~np.asarray(rows.terminated)[:, None]
     reward = np.asarray(rows.reward, float)
     weights = temporal_differences(before, after, reward, asked, config.penalty)
+    _warn(reward + after @ weights - before @ weights, asked)
     output = {
         "kernel": jnp.asarray(weights[None, :-1], jnp.float32),
         "bias": jnp.asarray(weights[-1:], jnp.float32),
@@ -142,6 +147,26 @@ def _played(
     check_finite(task, rows.obs, action)
     taken = np.asarray(rows.action).reshape(len(rows), -1)
     return rows, np.isclose(taken, action.reshape(len(rows), -1)).all(axis=1)
+
+
+def _warn(gains: np.ndarray, asked: np.ndarray) -> None:
+    """Warns where the value's own errors hide what actions are worth.
+
+    Args:
+      gains: What shaped rewards are, `[N]`: 0 for the policy's own actions, were the
+        value exact, and a loss for worse ones.
+      asked: bool `[N]`, where the policy itself acted.
+    """
+    if asked.all():
+        return
+    error, loss = np.sqrt(np.mean(gains[asked] ** 2)), -np.mean(gains[~asked])
+    if error > loss:
+        warn_user(
+            "policy: its value is told badly: its own steps, worth 0, are off by "
+            f"{error:.2g}, while actions of chance lose {loss:.2g}. Agents may learn "
+            "later with this reward than with the task's own",
+            RuntimeWarning,
+        )
 
 
 def _drawn(network: MLP, key: jax.Array) -> Any:

@@ -82,3 +82,11 @@ def test_bad_input_says_what_is_wrong():
     nan = jax.tree_util.Partial(lambda obs, key=None: jnp.full(1, jnp.nan))
     with pytest.raises(ValueError, match="finite"):
         jaxrl_se.shaping_from_policy(nan, "Pendulum-v1", 0, config)
+
+
+def test_a_value_that_says_little_is_told():
+    """Of Pendulum under a constant push, where actions of chance lose nothing."""
+    push = jax.tree_util.Partial(lambda obs, key=None: jnp.full(1, 0.5))
+    config = jaxrl_se.Shaping(num_rows=600, hidden_size=16)
+    with pytest.warns(RuntimeWarning, match="value is told badly"):
+        jaxrl_se.shaping_from_policy(push, "Pendulum-v1", 0, config)

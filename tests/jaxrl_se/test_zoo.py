@@ -277,12 +277,15 @@ FLOORS = {
     "MountainCarContinuous-v0": 80,
     "Pendulum-v1": -200,
 }
-# Tasks outside JAX: what was asked for.
+# Tasks outside JAX: what was asked for, or about what there is to have.
 OUTSIDE_FLOORS = {
     "LunarLander-v3": 200,
     "HalfCheetah-v5": 4000,
     "Hopper-v5": 2000,
     "Swimmer-v5": 300,
+    "BipedalWalker-v3": 250,
+    "InvertedPendulum-v5": 900,
+    "InvertedDoublePendulum-v5": 8000,
 }
 MULTI_STEP_FLOORS = FLOORS | {"MountainCar-v0": -118, "Pendulum-v1": -240}
 # The same after as many steps as the card says, with the task's own dynamics.
