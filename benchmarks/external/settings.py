@@ -80,7 +80,7 @@ SETTINGS = {
     ),
     "Swimmer-v5": Settings(
         # With running ranges and snes the search mean stayed at 95. One search in
-        # three ends at 50, and begins again when it no longer rises.
+        # three ends at 50: it begins again where it no longer rises.
         must=300.0,
         stop_return=345.0,
         population=16,
