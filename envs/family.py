@@ -135,6 +135,10 @@ class TaskFamily(Wrapper):
             raise ValueError(
                 f"values must be of {', '.join(self._names)}, got {shown(values)}"
             )
+        for name in self._names:
+            number = values[name]
+            if isinstance(number, float | int) and not np.isfinite(number):
+                raise ValueError(f"values[{name!r}] must be finite, got {number}")
         given = jnp.asarray([values[name] for name in self._names], jnp.float32)
         return 2 * (given - params.low) / (params.high - params.low) - 1
 
@@ -224,6 +228,7 @@ def family(
 
     Raises:
         ValueError: The params have no such numbers, or a range is none.
+        TypeError: The task is no pair with params.
 
     Example:
         >>> env, params = family("Pendulum-v1", {"g": (5, 15)})
@@ -232,6 +237,11 @@ def family(
         (4,)
     """
     env, params = pair_of(task)
+    if not dataclasses.is_dataclass(params):
+        raise TypeError(
+            "task must be a gymnax pair (env, params) or a name, whose params have "
+            f"numbers to vary, got {shown(task)}"
+        )
     if not isinstance(ranges, Mapping) or not ranges:
         raise ValueError(
             "ranges must be low and high of params by name, such as "

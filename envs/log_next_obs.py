@@ -140,11 +140,11 @@ def _tell_left_out(
 ) -> None:
     out = ended & ~terminated if is_estimated else ended
     told = []
-    if out.any() and (terminated.any() or truncated.any()):
+    if out.sum() > 1 or (out.any() and (terminated.any() or truncated.any())):
         told.append(f"the last rows of {out.sum()} episodes are left out")
     if terminated.any() and not is_estimated:
         told.append(f"with them all {terminated.sum()} terminations")
-    if (truncated & out).any():
+    if (out & ~terminated).sum() > 1 or (truncated & out).any():
         told.append("episodes are one step shorter than they were: give max_steps")
     if is_estimated:
         told.append(

@@ -106,10 +106,16 @@ def cannot_act(obs: Any, label: str, error: Exception) -> ValueError:
       error: What it raised.
     """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    what = f"{type(error).__name__}: {' '.join(lines[:2])[:300]}"
+    if "Tracer" in type(error).__name__:
+        what = (
+            f"{type(error).__name__}: inside JAX it has to be written with jax.numpy, "
+            "without Python's if on values and without state of its own"
+        )
     return ValueError(
         f"policy must act on observations of shape {tuple(obs.shape)} and dtype "
         f"{np.dtype(obs.dtype).name}, as task {label!r} gives them, but it raised "
-        f"{type(error).__name__}: {' '.join(lines[:2])[:300]}"
+        f"{what}"
     )
 
 

@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import inspect
 import math
 import numbers
 import os
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -240,10 +242,30 @@ class Function:
 
     def check(self, name: str, value: Any) -> None:
         """Raises TypeError, naming the argument, if the value breaks the rule."""
-        if callable(value) or (value is None and self.optional):
+        if value is None and self.optional:
             return
         what = f"a function {self.signature}" + " or None" * self.optional
-        raise TypeError(f"{name} must be {what}, got {shown(value)}")
+        if not callable(value):
+            raise TypeError(f"{name} must be {what}, got {shown(value)}")
+        takes = self._other_arguments(value)
+        if takes is not None:
+            raise TypeError(f"{name} must be {what}, got one that takes {takes}")
+
+    def _other_arguments(self, value: Any) -> str | None:
+        """What it takes, where that is not what the signature says."""
+        named = re.match(r"\(([\w, ]*)\)", self.signature)
+        try:
+            takes = inspect.signature(value)
+        except (TypeError, ValueError):  # It does not say.
+            return None
+        if named is None:
+            return None
+        count = len([each for each in named[1].split(",") if each.strip()])
+        try:
+            takes.bind(*[None] * count)
+        except TypeError:
+            return str(takes)
+        return None
 
 
 @dataclasses.dataclass(frozen=True)

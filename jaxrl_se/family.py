@@ -12,10 +12,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from jaxrl_runs.values import shown
 from jaxrl_se.networks import Weights
 from jaxrl_se.obs_ranges import to_unit
 from jaxrl_se.synthetic_env import SyntheticEnv, SyntheticParams
+
+# A little outside of a family's ranges an environment may still do; raw params are not
+# meant to pass for what is seen.
+_FARTHEST = 2.0
 
 
 def member(
@@ -54,13 +60,21 @@ def member(
         raise TypeError(
             f"env must be a synthetic environment, got {type(env).__name__}"
         )
-    fixed = jnp.asarray(values, jnp.float32)
     size = env.spaces.obs_size
+    try:
+        fixed = jnp.asarray(values, jnp.float32)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            "values must be what envs.TaskFamily.seen gives for the task's values, got "
+            f"{shown(values)}"
+        ) from error
     if fixed.ndim != 1 or not 0 < len(fixed) < size:
         raise ValueError(
             f"values must be a vector of fewer than the {size} numbers that the "
             f"environment observes, got shape {fixed.shape}"
         )
+    if not isinstance(fixed, jax.core.Tracer):
+        _check_values(np.asarray(fixed))
     if env.config.initial_states != "normal":
         raise ValueError(
             "env must start from a normal distribution (initial_states='normal'), got "
@@ -83,6 +97,17 @@ def member(
         output = {"kernel": output["kernel"][:kept], "bias": output["bias"][:kept]}
         weights["next_obs"] = (*hidden, output)
     return smaller, dataclasses.replace(params, weights=weights, obs_range=ranges)
+
+
+def _check_values(values: np.ndarray) -> None:
+    """Raises ValueError for values that are no part of a family's observation."""
+    if not np.isfinite(values).all():
+        raise ValueError(f"values must be finite, got {values.tolist()}")
+    if np.abs(values).max() > _FARTHEST:
+        raise ValueError(
+            "values must be as the family shows them, from -1 to 1 within its ranges "
+            f"(envs.TaskFamily.seen), got {values.tolist()}"
+        )
 
 
 def _without_last(weights: Weights, fixed: jax.Array) -> Weights:

@@ -22,7 +22,7 @@ from envs.play import RecurrentPolicy
 from envs.spaces import Spaces
 from envs.task import open_named
 from jaxrl_runs import values
-from jaxrl_runs.values import COUNT, MANY, RATE, Function, Like, as_key, setting
+from jaxrl_runs.values import COUNT, MANY, Function, Like, Number, as_key, setting
 from jaxrl_se.config import SyntheticConfig
 from jaxrl_se.networks import MLP
 from jaxrl_se.obs_ranges import to_unit
@@ -55,14 +55,14 @@ class Cloning:
         met.
       num_rows: Steps in the task.
       noise: Share of them in which the action is drawn by chance instead, so that
-        states next to the policy's own are met; 0 for a policy of plain Python outside
-        JAX.
+        states next to the policy's own are met. A policy of plain Python plays
+        without.
       num_steps: Gradient steps, of 256 rows each.
     """
 
     proxy: SyntheticConfig = _SHAPE
     num_rows: int = setting(20_000, MANY)
-    noise: float = setting(0.2, RATE)
+    noise: float = setting(0.2, Number(at_least=0, below=1))
     num_steps: int = setting(6000, COUNT)
 
     def __post_init__(self):
@@ -189,6 +189,7 @@ def demonstrations(
     if not _is_traceable(policy, task.spaces):
         rows = task.collect(num_rows, key, policy, num_axes=0)
         return rows, np.asarray(rows.action)
+    _check_without_key(policy, task.spaces)
     tree = policy if _is_pytree(policy) else jax.tree_util.Partial(policy)
     noisy = _Noisy(tree, jnp.float32(noise), task.spaces)
     rows = task.collect(num_rows, key, noisy, num_axes=0)
@@ -218,6 +219,18 @@ def _is_traceable(policy: Any, spaces: Spaces) -> bool:
     except Exception:
         return False
     return True
+
+
+def _check_without_key(policy: Any, spaces: Spaces) -> None:
+    """Raises TypeError for a policy that needs a key to act."""
+    obs = jax.ShapeDtypeStruct((spaces.obs_size,), jnp.float32)
+    try:
+        jax.eval_shape(lambda obs: policy(obs, None), obs)
+    except Exception as error:
+        raise TypeError(
+            "policy must also act without a key, deterministically, as policy(obs, "
+            f"None), but it raised {type(error).__name__}"
+        ) from error
 
 
 @jax.jit

@@ -111,7 +111,9 @@ def from_line(text: str) -> tuple[SyntheticEnv, SyntheticParams]:
       ValueError: The text is damaged, or of another version.
     """
     try:
-        data = base64.b64decode(text.strip().removeprefix(PREFIX), validate=True)
+        # Chats and papers break lines.
+        text = "".join(text.split()).removeprefix(PREFIX)
+        data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
         raise ValueError(f"text must be base64 after {PREFIX!r} ({error})") from error
     size = len(data) - _CHECKSUM.size

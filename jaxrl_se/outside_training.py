@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs.external import ExternalTask
-from jaxrl_runs.values import COUNT, Integer, Like, as_key
+from jaxrl_runs.values import COUNT, Integer, Like, as_key, shown
 from jaxrl_se.agents.agent import Agent, Transition, acted, check_agent
 from jaxrl_se.reward_network import (
     RewardEnv,
@@ -75,6 +75,7 @@ def train_outside(
     num_steps = rounded_up(agent, num_steps)
     keys = jax.random.split(as_key(key), num_agents or 1)
     if reward is not None:
+        _check_reward(reward, task)
         check_shaping(reward[1], agent)
         every = jax.tree.map(lambda x: jnp.stack([x] * len(keys)), reward[1].weights)
         reward = reward[0], reward[1].replace(weights=every)  # type: ignore
@@ -92,6 +93,26 @@ def train_outside(
         agent=agent,
         spaces=task.spaces,
     )
+
+
+def _check_reward(reward: Any, task: Any) -> None:
+    """Raises TypeError or ValueError unless it is a reward network for such a task."""
+    is_pair = isinstance(reward, tuple) and len(reward) == 2
+    if not (is_pair and isinstance(reward[0], RewardEnv)):
+        raise TypeError(
+            "reward must be a reward network's pair (env, params), such as "
+            f"(result.env, result.params), got {shown(reward)}"
+        )
+    if not isinstance(reward[1], RewardParams):
+        raise TypeError(
+            f"reward must be a pair whose params are a reward network's, got "
+            f"{shown(reward[1])}"
+        )
+    if reward[0].spaces != task.spaces:
+        raise ValueError(
+            f"reward must be for the spaces of task {task.name!r}, {task.spaces}, got "
+            f"{reward[0].spaces}"
+        )
 
 
 def check_trains_outside(agent: Any) -> None:

@@ -23,8 +23,8 @@ from jaxrl_runs.values import (
     DISCOUNT,
     MANY,
     POSITIVE,
-    RATE,
     Like,
+    Number,
     TupleOf,
     as_key,
     setting,
@@ -40,6 +40,8 @@ from jaxrl_se.reward_network import RewardConfig, RewardEnv, RewardParams
 # Of the drawn layer, in units of the observations' range. In a double integrator half
 # as much left errors twice as great, and with twice as much the solution was unstable.
 _SLOPE = 2.0
+
+_SHARE = Number(at_least=0, below=1)  # With 1 no step would be the policy's.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Shaping:
 
     hidden_size: int = setting(128, MANY)
     num_rows: int = setting(20_000, MANY)
-    noises: tuple[float, ...] = setting((0.1, 0.5, 0.9), TupleOf(RATE, min_size=1))
+    noises: tuple[float, ...] = setting((0.1, 0.5, 0.9), TupleOf(_SHARE, min_size=1))
     discount: float = setting(0.99, DISCOUNT)
     penalty: float = setting(1e-5, POSITIVE)
 

@@ -20,6 +20,7 @@ import numpy as np
 
 import envs
 from envs.spaces import Spaces
+from envs.task import open_named
 from jaxrl_runs.values import PATH, Like, OneOf, Text, shown
 from jaxrl_runs.weight_files import (
     WeightFileError,
@@ -29,6 +30,7 @@ from jaxrl_runs.weight_files import (
 )
 from jaxrl_se.obs_ranges import checked
 from jaxrl_se.one_line import PREFIX, from_line
+from jaxrl_se.outside_task import SpacesOnly, is_outside
 from jaxrl_se.reward_network import RewardConfig, RewardEnv
 from jaxrl_se.synthetic_env import (
     VARIANTS,
@@ -58,7 +60,8 @@ def save(
       env: A `OneStepEnv`, `MultiStepEnv` or `RewardEnv`.
       params: Its params.
       task: Name of the target task; `load` makes it for a reward network, or if initial
-        states come from it.
+        states come from it. A reward network of a task without a name is saved without
+        one, and `load` is given the task.
       card: JSON-serialisable facts about how it was evolved and how it does.
 
     Returns:
@@ -90,7 +93,9 @@ def save(
     return write_weights(_with_suffix(Path(path)), arrays, metadata)
 
 
-def load(name_or_path: str | Path, variant: str = "one-step") -> tuple[Any, Any]:
+def load(
+    name_or_path: str | Path, variant: str = "one-step", *, task: Any = None
+) -> tuple[Any, Any]:
     """Loads a synthetic environment or a reward network, shipped or saved.
 
     Args:
@@ -98,6 +103,8 @@ def load(name_or_path: str | Path, variant: str = "one-step") -> tuple[Any, Any]
         (see `available`), or the text "base64:..." of one (see
         `jaxrl_se.one_line.to_line`).
       variant: For a shipped one, "one-step", "multi-step" or "reward-network".
+      task: The task of a reward network that was saved without the name of one:
+        whatever `envs.open_task` takes, or one of `envs.external`.
 
     Returns:
       A gymnax `(env, params)` pair. Loading twice gives equal environments, so that
@@ -109,13 +116,21 @@ def load(name_or_path: str | Path, variant: str = "one-step") -> tuple[Any, Any]
         description.
       FileNotFoundError: No such file.
     """
-    if str(name_or_path).startswith(PREFIX):
+    if str(name_or_path).lstrip().startswith(PREFIX):
         return from_line(str(name_or_path))
     path = _find(name_or_path, variant)
     metadata, arrays = _read(path)
+    given = None if task is None else _target_of(task)
+    if given is None and metadata.get("task") is None and _is_reward(metadata):
+        raise ValueError(
+            f"task must be the one that the rewards of {path} are for, which has no "
+            "name: load(path, task=(env, params))"
+        )
     try:
-        is_reward = "kind" in metadata["config"]
-        env, params = (_build_reward if is_reward else _build)(metadata)
+        if _is_reward(metadata):
+            env, params = _build_reward(metadata, given)
+        else:
+            env, params = _build(metadata)
         template = jax.eval_shape(env.init_weights, jax.random.key(0))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         is_agent = isinstance(metadata, dict) and "policy" in metadata
@@ -125,6 +140,16 @@ def load(name_or_path: str | Path, variant: str = "one-step") -> tuple[Any, Any]
             f"({type(error).__name__}: {error}){hint}"
         ) from error
     return env, dataclasses.replace(params, weights=_weights(path, template, arrays))
+
+
+def _is_reward(metadata: Any) -> bool:
+    return isinstance(metadata, dict) and "kind" in metadata.get("config", ())
+
+
+def _target_of(task: Any) -> tuple[Any, Any]:
+    """A gymnax pair of the task; one outside JAX has spaces only."""
+    opened = open_named("task", task)
+    return (SpacesOnly(opened), None) if is_outside(opened) else opened.pair
 
 
 def read_card(name_or_path: str | Path, variant: str = "one-step") -> dict:
@@ -209,15 +234,18 @@ def _build(metadata: dict) -> tuple[SyntheticEnv, SyntheticParams]:
     )
 
 
-def _build_reward(metadata: dict) -> tuple[RewardEnv, Any]:
-    """The same for a reward network."""
+def _build_reward(
+    metadata: dict, given: tuple[Any, Any] | None
+) -> tuple[RewardEnv, Any]:
+    """The same for a reward network, of a given task or one with a name."""
     config = RewardConfig(**_tuples(metadata["config"]))
-    target, target_params = envs.make(metadata["task"])
-    if metadata["action_repeat"] != 1:
+    target, target_params = given or envs.make(metadata["task"])
+    if given is None and metadata["action_repeat"] != 1:
         target = envs.ActionRepeat(target, metadata["action_repeat"])
     if Spaces.of(target, target_params) != Spaces(**_tuples(metadata["spaces"])):
         raise ValueError(
-            f"spaces {metadata['spaces']} are not those of {metadata['task']}"
+            f"spaces {metadata['spaces']} are not those of "
+            f"{metadata['task'] or target.name}"
         )
     return config.make(target, target_params, metadata["discount"])
 
@@ -249,7 +277,7 @@ def _flatten(weights: Any) -> dict[str, np.ndarray]:
 
 def _check_task(env: SyntheticEnv | RewardEnv, params: Any, task: str | None) -> None:
     """Raises ValueError if `load` could not make the target by its name."""
-    if env.target is None:
+    if env.target is None or (task is None and isinstance(env, RewardEnv)):
         return
     role = (
         "rewards are for" if isinstance(env, RewardEnv) else "initial states come from"
@@ -259,7 +287,8 @@ def _check_task(env: SyntheticEnv | RewardEnv, params: Any, task: str | None) ->
         made = envs.ActionRepeat(made, _action_repeat(env.target))
     if made != env.target:
         raise ValueError(
-            f"task must name the task that {role}, got {task!r}; see envs.register"
+            f"task must name the task that {role}, got {task!r}"
+            + ("; see envs.register" if made is None else _OTHER_OBJECT)
         )
     if isinstance(env, RewardEnv):
         ours, theirs = (jax.tree.leaves(p) for p in (params.target_params, made_params))
@@ -268,6 +297,12 @@ def _check_task(env: SyntheticEnv | RewardEnv, params: Any, task: str | None) ->
                 f"task: the reward network's target_params are not those of {task!r}; "
                 "register the task with them, see envs.register"
             )
+
+
+_OTHER_OBJECT = (
+    ", which makes another environment object. Make the task by that name before, or "
+    "leave task out and give it to load(path, task=...)"
+)
 
 
 def _action_repeat(target: Any) -> int:

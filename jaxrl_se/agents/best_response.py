@@ -133,8 +133,9 @@ class BestResponse(Agent):
         found = (config.hidden_sizes, config.activation, config.reward_bound)
         if found != expected:
             raise ValueError(
-                "hidden_sizes, activation, reward_bound: BestResponse has "
-                f"{expected}, the environment {found}"
+                "hidden_sizes, activation, reward_bound of a BestResponse must be the "
+                f"environment's, got {expected}; this fits: BestResponse(hidden_sizes="
+                f"{found[0]}, activation={found[1]!r}, reward_bound={found[2]})"
             )
         size = env.spaces.obs_size
         ranges = params.obs_range

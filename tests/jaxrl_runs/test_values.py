@@ -13,6 +13,7 @@ from jaxrl_runs.values import (
     LAYERS,
     POSITIVE,
     STEPS,
+    Function,
     Number,
     OneOf,
     as_key,
@@ -112,3 +113,12 @@ def test_keys():
     ):
         with pytest.raises(ValueError, match="key must be a seed"):
             as_key(bad)
+
+
+def test_functions_take_what_they_are_called_with():
+    rule = Function("(obs, action, next_obs) -> bool", optional=True)
+    for good in (None, lambda obs, action, next_obs: True, lambda *all: True, max):
+        rule.check("terminated", good)
+    message = r"terminated must be .* got one that takes \(obs\)"
+    with pytest.raises(TypeError, match=message):
+        rule.check("terminated", lambda obs: True)

@@ -89,6 +89,19 @@ def test_a_member_of_what_cannot_have_one():
         jaxrl_se.member(env, params, [0.0, 0.0, 0.0])
     with pytest.raises(TypeError, match="env must be a synthetic environment"):
         jaxrl_se.member(*envs.make("Pendulum-v1"), [0.0])
+    for values in ([9.8], [float("nan")]):
+        with pytest.raises(ValueError, match="values must be"):
+            jaxrl_se.member(env, params, values)
+    with pytest.raises(TypeError, match=r"values must be what .*seen"):
+        jaxrl_se.member(env, params, {"length": 0.5})
+
+
+def test_a_family_needs_a_pair_with_params(cartpoles):
+    with pytest.raises(TypeError, match="task must be a gymnax pair"):
+        envs.family(envs.make("CartPole-v1")[0], RANGES)
+    env, params = cartpoles
+    with pytest.raises(ValueError, match="must be finite"):
+        env.seen(params, {"length": float("nan"), "gravity": 9.8})
 
 
 @pytest.mark.parametrize(

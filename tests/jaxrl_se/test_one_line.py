@@ -35,6 +35,13 @@ def test_the_one_step_cartpole_is_a_short_line():
     assert "\n" not in line
 
 
+def test_a_line_may_be_broken_by_what_it_was_sent_with():
+    line = to_line(*jaxrl_se.load("CartPole-v1"))
+    _, params = jaxrl_se.load(f"  {line[:40]}\n {line[40:]}\n")
+    _, same = jaxrl_se.load(line)
+    jax.tree.map(np.testing.assert_array_equal, params, same)
+
+
 def test_damage_is_found():
     line = to_line(*jaxrl_se.load("CartPole-v1"))
     data = bytearray(base64.b64decode(line.removeprefix(PREFIX)))

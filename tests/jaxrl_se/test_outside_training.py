@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import envs
+import jaxrl_se
 from jaxrl_se import (
     DDPG,
     PPO,
@@ -156,6 +157,13 @@ def test_what_cannot_train_is_refused():
     with pytest.raises(ValueError, match="num_envs of task 'Aim' must be at least 4"):
         task = envs.external(Aim, 1, engine="gymnasium", name="Aim")
         train_outside(AGENT, task, 0, 60, num_agents=4)
+    pairs = pair, (lambda obs: 0.0), (pair[0], pair[1], 0)
+    for reward in pairs:
+        with pytest.raises(TypeError, match="reward must be a reward network's pair"):
+            train_outside(AGENT, aim(), 0, 40, reward=reward)  # type: ignore
+    other: Any = RewardConfig("additive", ()).make(*pair)
+    with pytest.raises(ValueError, match="reward must be for the spaces of task 'Aim'"):
+        train_outside(AGENT, aim(), 0, 40, reward=other)
 
 
 def test_reward_networks_pay_beside_the_task():
@@ -211,6 +219,14 @@ def test_reward_networks_evolve_outside_jax():
     assert episodes.returns.shape == (3, 2)
     again = evolve(aim(), CONFIG, 0, progress=False)
     jax.tree.map(np.testing.assert_array_equal, result.params, again.params)
+
+
+def test_reward_networks_of_tasks_outside_jax_can_be_kept(tmp_path):
+    made: Any = CONFIG.proxy.make(SpacesOnly(aim()), None)
+    path = jaxrl_se.save(tmp_path / "aim", *made)
+    env, params = jaxrl_se.load(path, task=aim())
+    assert env == made[0]
+    jax.tree.map(np.testing.assert_array_equal, params, made[1])
 
 
 def test_what_cannot_evolve_is_refused():

@@ -80,6 +80,11 @@ def test_bad_input_says_what_is_wrong():
             controller, envs.external("Pendulum-v1", num_envs=2), 0, config
         )
     nan = jax.tree_util.Partial(lambda obs, key=None: jnp.full(1, jnp.nan))
+    with pytest.raises(ValueError, match="noises"):
+        jaxrl_se.Shaping(noises=(1.0,))
+    by_key = jax.tree_util.Partial(lambda obs, key: jax.random.randint(key, (), 0, 4))
+    with pytest.raises(TypeError, match="must also act without a key"):
+        jaxrl_se.shaping_from_policy(by_key, "Cliff", 0, config)
     with pytest.raises(ValueError, match="finite"):
         jaxrl_se.shaping_from_policy(nan, "Pendulum-v1", 0, config)
 

@@ -100,9 +100,8 @@ def test_reward_networks_round_trip(tmp_path, config, task, repeat):
 
 def test_reward_networks_of_other_tasks_are_refused(tmp_path):
     env, params = RewardConfig("additive").make(*CARTPOLE)
-    for task in (None, "Acrobot-v1"):
-        with pytest.raises(ValueError, match="task must name the task"):
-            save(tmp_path / "x", env, params, task=task)
+    with pytest.raises(ValueError, match=r"must name .* makes another environment"):
+        save(tmp_path / "x", env, params, task="Acrobot-v1")
     with pytest.raises(ValueError, match="target_params are not those of 'CartPole-v0"):
         save(tmp_path / "x", env, params, task="CartPole-v0")
     path = save(tmp_path / "x", env, params, task="CartPole-v1")
@@ -110,6 +109,18 @@ def test_reward_networks_of_other_tasks_are_refused(tmp_path):
     assert_refused(path, "spaces .* are not those of Acrobot-v1")
     rewrite(path, lambda metadata: {**metadata, "task": "CartPole-v1", "discount": 2})
     assert_refused(path, "discount must be a number above 0")
+
+
+def test_reward_networks_of_tasks_without_a_name(tmp_path):
+    env, params = RewardConfig("additive").make(*CARTPOLE)
+    path = save(tmp_path / "x", env, params)
+    with pytest.raises(ValueError, match=r"task must be the one .* load\(path, task="):
+        load(path)
+    loaded, loaded_params = load(path, task=CARTPOLE)
+    assert loaded == env
+    jax.tree.map(np.testing.assert_array_equal, loaded_params, params)
+    with pytest.raises(ValueError, match=r"spaces .* are not those of Acrobot"):
+        load(path, task="Acrobot-v1")
 
 
 def test_two_loads_share_one_compilation(tmp_path):
