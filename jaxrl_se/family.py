@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from jaxrl_runs.values import shown
 from jaxrl_se.networks import Weights
@@ -73,7 +74,7 @@ def member(
             f"values must be a vector of fewer than the {size} numbers that the "
             f"environment observes, got shape {fixed.shape}"
         )
-    if not isinstance(fixed, jax.core.Tracer):
+    if not isinstance(fixed, Tracer):
         _check_values(np.asarray(fixed))
     if env.config.initial_states != "normal":
         raise ValueError(
