@@ -292,3 +292,20 @@ def _matrix_product_bwd(residuals, grad):
 
 
 _matrix_product.defvjp(_matrix_product_fwd, _matrix_product_bwd)
+
+
+def check_weights(env: Any, params: Any) -> None:
+    """Raises ValueError for params whose weights are those of another environment.
+
+    Args:
+      env: It says by `init_weights` what it expects.
+      params: With `weights`.
+    """
+    expected = jax.eval_shape(env.init_weights, jax.random.key(0))
+    shapes = [jax.tree.map(jnp.shape, each) for each in (expected, params.weights)]
+    if shapes[0] != shapes[1]:
+        name = getattr(env, "name", type(env).__name__)
+        raise ValueError(
+            f"params must be those of env ({name}), whose weights have shapes "
+            f"{shapes[0]}, got {shapes[1]}"
+        )

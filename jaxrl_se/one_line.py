@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs.spaces import Spaces
+from jaxrl_se.networks import check_weights
 from jaxrl_se.obs_ranges import checked
 from jaxrl_se.synthetic_env import (
     VARIANTS,
@@ -54,6 +55,7 @@ def to_line(env: SyntheticEnv, params: SyntheticParams) -> str:
         raise ValueError(
             f"env must be a synthetic environment, got {type(env).__name__}"
         )
+    check_weights(env, params)
     config, spaces = env.config, env.spaces
     plain = Spaces(
         spaces.obs_size, spaces.num_actions, spaces.action_low, spaces.action_high

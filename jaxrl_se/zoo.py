@@ -28,6 +28,7 @@ from jaxrl_runs.weight_files import (
     read_weights,
     write_weights,
 )
+from jaxrl_se.networks import check_weights
 from jaxrl_se.obs_ranges import checked
 from jaxrl_se.one_line import PREFIX, from_line
 from jaxrl_se.outside_task import SpacesOnly, is_outside
@@ -79,6 +80,7 @@ def save(
     Text(optional=True).check("task", task)
     _check_card(card)
     _check_task(env, params, task)
+    check_weights(env, params)
     arrays = _flatten(params.weights)
     for name, array in arrays.items():
         if not np.isfinite(array).all():

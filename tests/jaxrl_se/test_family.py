@@ -96,6 +96,15 @@ def test_a_member_of_what_cannot_have_one():
         jaxrl_se.member(env, params, {"length": 0.5})
 
 
+def test_params_of_the_family_are_none_of_a_member(cartpoles, tmp_path):
+    env, params = SyntheticConfig(initial_states="normal").make(*cartpoles)
+    small, _ = jaxrl_se.member(env, params, [0.0, 0.0])
+    with pytest.raises(ValueError, match="params must be those of env"):
+        jaxrl_se.to_line(small, params)
+    with pytest.raises(ValueError, match="params must be those of env"):
+        jaxrl_se.save(tmp_path / "x", small, params)
+
+
 def test_a_family_needs_a_pair_with_params(cartpoles):
     with pytest.raises(TypeError, match="task must be a gymnax pair"):
         envs.family(envs.make("CartPole-v1")[0], RANGES)
