@@ -57,6 +57,10 @@ class Wrapper(Environment):
         """The inner environment's part of a state; here all of it."""
         return state
 
+    def __repr__(self) -> str:
+        """Its class and name."""
+        return f"{type(self).__name__}({self.name})"
+
     @property
     def name(self) -> str:
         """The inner environment's name."""

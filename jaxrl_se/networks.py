@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from jaxrl_runs.values import LAYERS, OneOf
@@ -292,6 +293,11 @@ def _matrix_product_bwd(residuals, grad):
 
 
 _matrix_product.defvjp(_matrix_product_fwd, _matrix_product_bwd)
+
+
+def count(weights: Any) -> str:
+    """How many numbers a pytree holds, for a text."""
+    return f"{sum(int(np.size(leaf)) for leaf in jax.tree.leaves(weights)):,}"
 
 
 def check_weights(env: Any, params: Any) -> None:

@@ -31,7 +31,7 @@ from jaxrl_runs.values import (
     TupleOf,
     setting,
 )
-from jaxrl_se.networks import ACTIVATION, MLP, Weights
+from jaxrl_se.networks import ACTIVATION, MLP, Weights, count
 from jaxrl_se.obs_ranges import check_ranges, ranges_of, to_unit
 
 KINDS = (
@@ -94,6 +94,13 @@ class RewardParams(environment.EnvParams):
     target_params: Any = None
     discount: Any = 0.99
     obs_range: Any = None
+
+    def __repr__(self) -> str:
+        """How many weights, not which."""
+        return (
+            f"{type(self).__name__}({count(self.weights)} weights, "
+            f"discount={self.discount})"
+        )
 
 
 def with_discount(params: Any, discount: Any) -> Any:

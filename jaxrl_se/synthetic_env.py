@@ -22,7 +22,7 @@ from gymnax.environments import environment, spaces
 from envs.spaces import Spaces
 from jaxrl_runs import values
 from jaxrl_runs.values import COUNT, FLAG, LAYERS, POSITIVE_OR_NONE, OneOf, setting
-from jaxrl_se.networks import ACTIVATION, MLP, Weights
+from jaxrl_se.networks import ACTIVATION, MLP, Weights, count
 from jaxrl_se.obs_ranges import Ranges, check_ranges, from_unit, ranges_of, to_unit
 
 VARIANTS = ("one-step", "multi-step")
@@ -57,6 +57,10 @@ class SyntheticParams(environment.EnvParams):
     max_steps_in_episode: int = 1
     target_params: Any = None
     obs_range: Any = None
+
+    def __repr__(self) -> str:
+        """How many weights, not which."""
+        return f"{type(self).__name__}({count(self.weights)} weights)"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,6 +190,14 @@ class SyntheticEnv(environment.Environment):
 
     def __hash__(self):
         return hash(self._static)
+
+    def __repr__(self) -> str:
+        """Its name and spaces."""
+        spaces = self.spaces
+        actions = f"{spaces.num_actions} actions"
+        if spaces.num_actions is None:
+            actions = f"actions of {spaces.action_size}"
+        return f"{type(self).__name__}({spaces.obs_size} observations, {actions})"
 
     @property
     def name(self) -> str:
