@@ -15,6 +15,7 @@ from finetune.readers import read
 from finetune.training import MetaTrainConfig
 from finetune.tuner import Tuner
 from jaxrl_runs.commands import run_command
+from jaxrl_runs.run_folder import next_run_folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +66,8 @@ class Auto:
     Attributes:
         data: Folder with train.csv or train.npz, and test.csv or test.npz; or with a
             folder of pictures or txt files per class, as it is or in train/, and test/.
-        out: Folder for predictions.csv, written anew as they improve.
+        out: Folder for predictions.csv, written anew as they improve; without it, the
+            next numbered one under runs/.
         minutes: Of wall time.
         label: Label column of a csv file; default: label, target, class, y or the last.
             Several: columns of 0 and 1, of which a row may have any number.
@@ -74,7 +76,7 @@ class Auto:
     """
 
     data: Path
-    out: Path
+    out: Path | None = None
     minutes: float = 5.0
     label: tuple[str, ...] = ()
     kind: Literal["table", "text", "series", "image"] | None = None
@@ -83,19 +85,23 @@ class Auto:
 
 def run_auto(args: Auto) -> None:
     """Predict, and say what with."""
+    out = args.out or next_run_folder("runs/auto")
     try:
         result = auto(
             args.data,
             minutes=args.minutes,
             label=args.label or None,
             kind=args.kind,
-            out=args.out,
+            out=out,
             seed=args.seed,
         )
     except ImportError as error:
         raise ValueError(str(error)) from None
     what = "area under the ROC curve" if result.several else "accuracy"
-    print(f"held-out {what} {result.score:.4f}; predictions in {args.out}, by")
+    where = f"predictions in {out}"
+    if not len(result.probabilities):
+        where = f"nothing to predict: no test rows beside {args.data}"
+    print(f"held-out {what} {result.score:.4f}; {where}, by")
     for config, weight in result.ensemble:
         print(f"{weight:.2f} {json.dumps(config)}")
 

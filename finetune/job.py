@@ -123,6 +123,13 @@ def run(
                 "train_epoch: a folder must be a folder of pictures, got "
                 f"{str(train_epoch)!r}, which is none"
             )
+        own = (space, meta_features, surrogates, meta_dataset)
+        if any(each is not None for each in own) or direction != "maximize":
+            raise ValueError(
+                "space, meta_features, surrogates and meta_dataset must be None, and "
+                "direction 'maximize', for a folder of pictures, which the shipped "
+                "surrogates know what to do with"
+            )
         minutes = settings.pop("minutes", None if budget is None else budget / 60)
         shared = {"workers": workers, "timeout": timeout, "resume": resume}
         shared |= {"device_variable": device_variable, "progress": progress}

@@ -106,6 +106,11 @@ class Tuner:
         _SURROGATES.check("surrogates", surrogates)
         _META_DATASET.check("meta_dataset", meta_dataset)
         _COLD.check("cold", cold)
+        if surrogates is not None and (space is not None or meta_dataset is not None):
+            raise ValueError(
+                "space and meta_dataset must be None where surrogates are given, which "
+                "know one space alone"
+            )
         if surrogates is None:
             if not isinstance(space, SearchSpace):
                 raise ValueError(

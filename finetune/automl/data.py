@@ -136,7 +136,8 @@ def _read_csv(path: Path, label, optional: bool) -> RawTable:
 def _label_columns(names: list[str], label, optional: bool) -> tuple[str, ...]:
     """Those that are asked for, or one whose name says so, or none."""
     if label is None:
-        return tuple(name for name in names if name.lower() in _LABELS)[:1]
+        by_name = {name.lower(): name for name in reversed(names)}
+        return tuple(by_name[word] for word in _LABELS if word in by_name)[:1]
     wanted = (label,) if isinstance(label, str) else tuple(label)
     for name in wanted:
         if name not in names and not optional:

@@ -21,6 +21,7 @@ from finetune.automl.data import RawTable, from_arrays, read_arrays, read_table
 from finetune.image_folder import SUFFIXES, read_image
 
 KINDS = ("table", "text", "series", "image")
+_NOUNS = {"table": "a table", "text": "texts", "series": "series", "image": "pictures"}
 SIDE = 32  # pixels of pictures that are read from files
 _HELD_OUT = ("test", "val", "valid", "validation")
 
@@ -87,13 +88,26 @@ def read_examples(
         return train, None
     if isinstance(test, (str, Path)):
         rows = _read_test(Path(test), train)
+    elif hasattr(test, "columns") and hasattr(test, "to_numpy"):
+        rows = _from_table(_table_of(test), train.kind, train.text_columns)
     else:
         rows = _from_arrays(test, None, train.kind)
     return train, _as_training(rows, train)
 
 
 def _as_training(rows: Examples, train: Examples) -> Examples:
-    """Series and pictures to predict must have the shape of the training ones."""
+    """What is to be predicted must be of the kind and shape of the training rows."""
+    if rows.kind != train.kind:
+        raise ValueError(
+            f"test: must hold {_NOUNS[train.kind]}, as the training rows do, got "
+            f"{_NOUNS[rows.kind]}"
+        )
+    if train.kind == "table":
+        found, wanted = (list(each.content.columns) for each in (rows, train))
+        if _unnamed(found) and _unnamed(wanted) and len(found) != len(wanted):
+            raise ValueError(
+                f"test: rows must have {len(wanted)} columns, got {len(found)}"
+            )
     if train.kind in ("series", "image"):
         found, wanted = rows.content.shape[1:], train.content.shape[1:]
         if found != wanted:
@@ -101,13 +115,20 @@ def _as_training(rows: Examples, train: Examples) -> Examples:
     return rows
 
 
+def _unnamed(names: list[str]) -> bool:
+    """Whether they are those that arrays are given."""
+    return names == [f"x{place}" for place in range(len(names))]
+
+
 def _training_part(folder: Path) -> tuple[Path, Path | None]:
     """Where the training rows of a folder are, and those to predict."""
-    for suffix in (".csv", ".npz", ""):
-        train = folder / f"train{suffix}"
-        if train.exists():
-            tests = [folder / f"{name}{suffix}" for name in _HELD_OUT]
-            return train, next((t for t in tests if t.exists()), None)
+    by_name = {path.name.lower(): path for path in sorted(folder.iterdir())}
+    suffixes = (".csv", ".npz", "")
+    for suffix in suffixes:
+        train = by_name.get(f"train{suffix}")
+        if train is not None:
+            wanted = [f"{name}{kind}" for name in _HELD_OUT for kind in suffixes]
+            return train, next((by_name[w] for w in wanted if w in by_name), None)
     if _classes_of(folder):
         tests = [folder / name for name in _HELD_OUT]
         return folder, next((t for t in tests if t.is_dir()), None)
@@ -232,6 +253,11 @@ def _read_folder(root: Path, with_labels: bool) -> Examples:
 def _from_arrays(x: Any, y: Any, kind: str | None) -> Examples:
     if isinstance(x, RawTable):
         return Examples("table", x, x.labels if y is None else y)
+    if hasattr(x, "columns") and hasattr(x, "to_numpy"):
+        table = _table_of(x)
+        found = _text_columns(table, kind) if kind in (None, "text") else ()
+        rows = _from_table(table, kind or ("text" if found else "table"), found)
+        return dataclasses.replace(rows, labels=_same_length(y, table.num_rows))
     kind = kind or _guess(x)
     if kind == "text":
         texts = _as_texts(x)
@@ -252,6 +278,21 @@ def _from_arrays(x: Any, y: Any, kind: str | None) -> Examples:
     content = x.astype(np.float32)
     content = content[..., None] if x.ndim == wanted[0] else content
     return Examples(kind, content, _same_length(y, len(x)))
+
+
+def _table_of(frame: Any) -> RawTable:
+    """Columns of a DataFrame: numbers as they are, all else as words."""
+    columns = {}
+    for name in frame.columns:
+        values = frame[name]
+        try:
+            columns[str(name)] = values.to_numpy(dtype=float, na_value=np.nan)
+        except (TypeError, ValueError):
+            cells = values.astype(object).where(values.notna(), "")
+            columns[str(name)] = cells.astype(str).to_numpy(dtype=str)
+    if not columns or not len(frame):
+        raise ValueError(f"x must hold a row and a column, got {frame.shape}")
+    return RawTable(columns, None)
 
 
 def _guess(x: Any) -> str:

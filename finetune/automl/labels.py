@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
+_SHOWN = 5  # Classes in a message.
+
 
 @dataclasses.dataclass(frozen=True)
 class Labels:
@@ -41,6 +43,7 @@ def encode_labels(labels: Any, names: Any = None) -> Labels:
     """
     if _are_sets(labels):
         return _from_sets(labels)
+    _refuse_missing(labels)
     found = np.asarray(labels)
     if found.ndim == 2:
         return _from_matrix(found, names)
@@ -49,11 +52,29 @@ def encode_labels(labels: Any, names: Any = None) -> Labels:
     classes, y = np.unique(found, return_inverse=True)
     if len(classes) < 2 or np.bincount(y).min() < 2:
         counts = dict(zip(classes.tolist(), np.bincount(y).tolist(), strict=True))
+        rare = sorted(counts.items(), key=lambda item: item[1])[:_SHOWN]
+        more = f" and {len(counts) - _SHOWN} others" * (len(counts) > _SHOWN)
         raise ValueError(
-            "labels must be of two classes or more, with two rows or more each, got "
-            f"{counts}"
+            "labels must be of two classes or more, with two rows or more each (and "
+            f"numbers that vary freely are no classes), got {dict(rare)}{more}"
         )
     return Labels(classes, y)
+
+
+def _refuse_missing(labels: Any) -> None:
+    """Raises ValueError for rows without a label."""
+    flat = np.asarray(labels, object).ravel()
+    missing = [
+        each is None
+        or (isinstance(each, float | np.floating) and np.isnan(each))
+        or (isinstance(each, str) and not each.strip())
+        for each in flat.tolist()
+    ]
+    if any(missing):
+        raise ValueError(
+            f"labels are missing in {sum(missing)} of {len(flat)} rows: leave these "
+            "rows out, or put them into the test rows"
+        )
 
 
 def _are_sets(rows: Any) -> bool:

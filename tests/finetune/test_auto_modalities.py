@@ -267,3 +267,48 @@ def test_from_texts_to_a_file_of_predictions(tmp_path):
 def test_what_does_not_fit_is_refused(x, y, settings, message):
     with pytest.raises(ValueError, match=message):
         finetune.auto((x, y), progress=False, **settings)
+
+
+def test_the_label_column_is_the_first_name_that_says_so(tmp_path):
+    path = tmp_path / "train.csv"
+    path.write_text("x,y,label\n" + "1,0,a\n2,1,b\n" * 4)
+    examples, _ = read_examples(path)
+    assert examples.label_columns == ("label",)
+
+
+def test_rows_without_labels_are_refused():
+    for labels in ([0, 1, None] * 4, ["a", "b", ""] * 4, [0.0, 1.0, np.nan] * 4):
+        with pytest.raises(ValueError, match="labels are missing in 4 of 12 rows"):
+            encode_labels(labels)
+
+
+def test_what_is_predicted_is_what_was_learned(tmp_path):
+    x = np.random.default_rng(0).normal(size=(12, 4))
+    y = [0, 1] * 6
+    with pytest.raises(ValueError, match="rows must have 4 columns, got 8"):
+        read_examples((x, y), np.zeros((3, 8)))
+    with pytest.raises(ValueError, match=r"x must be numbers .* got <U3"):
+        read_examples((x, y), ["one", "two"])
+    texts, pictures = tmp_path / "texts", tmp_path / "pictures"
+    for name in "ab":
+        (texts / name).mkdir(parents=True)
+        (texts / name / "one.txt").write_text("some words")
+    pictures.mkdir()
+    (pictures / "one.txt").write_text("some words")
+    rows = np.zeros((4, 8, 8, 3), np.uint8)
+    with pytest.raises(ValueError, match=r"must hold pictures, .* got texts"):
+        read_examples((rows, [0, 1] * 2), pictures)
+    folder = tmp_path / "data"
+    folder.mkdir()
+    np.savez(folder / "Test.npz", x=x[:3], y=y[:3])
+    (folder / "train.csv").write_text("x0,label\n" + "1,a\n2,b\n" * 4)
+    with pytest.raises(ValueError, match="rows must have 1 columns, got 4"):
+        read_examples(folder)
+
+
+def test_columns_of_frames_keep_their_names():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"a": [1.0, 2.0] * 4, "b": [5.0, None] * 4})
+    train, rows = read_examples((frame, ["u", "v"] * 4), frame[["b", "a"]])
+    assert list(train.content.columns) == ["a", "b"]
+    np.testing.assert_array_equal(rows.content.columns["a"], frame["a"])
