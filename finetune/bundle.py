@@ -114,6 +114,14 @@ class Surrogates:
     learned: LearnedArrays
     card: dict[str, Any]
 
+    def __repr__(self) -> str:
+        """What it chooses among, and by what; not its weights."""
+        names = ", ".join(self.meta_feature_names)
+        return (
+            f"Surrogates({self.space.num_columns} columns, runs of {self.num_epochs} "
+            f"epochs, meta-features {names})"
+        )
+
     @property
     def num_epochs(self) -> int:
         """Budget of a run."""
@@ -165,6 +173,8 @@ class Surrogates:
                 advice = (
                     "the package is installed without its data"
                     if is_shipped
+                    else f"finetune.load({folder.name!r}) has the shipped ones"
+                    if folder.name in _FOLDERS
                     else "make a bundle with `python -m finetune fit --data PATH --out "
                     "DIR`"
                 )

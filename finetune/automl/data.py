@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 _LABELS = ("label", "target", "class", "y")
+_DELIMITERS = (",", ";", "\t")
 _MAX_CATEGORIES = 30
 _MISSING = ("", "na", "nan", "null", "none", "?")
 
@@ -58,9 +59,11 @@ def read_table(
         ValueError: If it cannot be read, or holds no rows.
     """
     path = Path(path)
+    if not path.exists():
+        raise ValueError(f"{path}: there is no such file or folder")
     if path.suffix == ".npz":
         return from_arrays(*read_arrays(path))
-    if path.suffix == ".csv":
+    if path.suffix in (".csv", ".tsv"):
         return _read_csv(path, label, optional)
     raise ValueError(f"{path.name}: must be a .csv or a .npz file")
 
@@ -105,7 +108,10 @@ def read_arrays(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
 def _read_csv(path: Path, label, optional: bool) -> RawTable:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = [row for row in csv.reader(file) if row]
+            first = file.readline()
+            file.seek(0)
+            delimiter = max(_DELIMITERS, key=first.count)  # A comma where none is.
+            rows = [row for row in csv.reader(file, delimiter=delimiter) if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path.name}: cannot be read ({error})") from None
     if len(rows) < 2:

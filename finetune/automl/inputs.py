@@ -19,6 +19,7 @@ import numpy as np
 
 from finetune.automl.data import RawTable, from_arrays, read_arrays, read_table
 from finetune.image_folder import SUFFIXES, read_image
+from jaxrl_runs.warn import warn_user
 
 KINDS = ("table", "text", "series", "image")
 _NOUNS = {"table": "a table", "text": "texts", "series": "series", "image": "pictures"}
@@ -143,9 +144,12 @@ def _classes_of(root: Path) -> dict[str, list[Path]]:
     found = {}
     for folder in sorted(root.iterdir()):
         is_hidden = folder.name.startswith(".") or folder.name in _HELD_OUT
-        if folder.is_dir() and not is_hidden and (paths := _files_of(folder)):
-            found[folder.name] = paths
-    return found
+        if folder.is_dir() and not is_hidden:
+            found[folder.name] = _files_of(folder)
+    empty = [name for name, paths in found.items() if not paths]
+    if empty and len(empty) < len(found):
+        warn_user(f"{root.name}: no pictures and no txt files in {', '.join(empty)}")
+    return {name: paths for name, paths in found.items() if paths}
 
 
 def _files_of(root: Path) -> list[Path]:

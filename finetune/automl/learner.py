@@ -25,6 +25,7 @@ from finetune.tuner import Tuner
 from jaxrl_runs.values import FLAG, INDEX, POSITIVE, Function
 
 _POOL = 25  # runs that the ensemble chooses from
+_TELL_EVERY = 5.0  # seconds between lines in a file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +36,8 @@ class AutoResult:
         classes: Classes, or labels where a row has several, in the order of the columns
             of ``probabilities``.
         probabilities: Of the test rows, ``[m, classes]`` or ``[m, labels]``.
-        score: Accuracy of the ensemble on rows that its members have not seen; for
+        score: Accuracy of the ensemble on rows that its members have not seen, by which
+            members and weights were chosen, so that with few rows it is too high; for
             several labels the mean area under their ROC curves.
         ensemble: Configurations with their weights.
         log: One row per epoch: seconds, run, member, epoch, loss, ensemble's loss and
@@ -132,7 +134,7 @@ class _Loop:
         self._out = None if out is None else Path(out)
         if self._out is not None:
             self._out.mkdir(parents=True, exist_ok=True)
-        self._progress = progress
+        self._progress, self._told = progress, 0.0
         self._truth = folds.y[np.concatenate(folds.valid)]
         random = np.random.default_rng(seed)
         space = make_space(folds.kind)
@@ -271,9 +273,22 @@ class _Loop:
         self.log.append(row)
         if self._out is not None:
             (self._out / "log.json").write_text(json.dumps(self.log))
-        if self._progress:
+        if self._progress and (sys.stderr.isatty() or self._is_due()):
             line = (
                 f"{self.elapsed:.0f} s, {len(self.log)} epochs, "
                 f"held-out loss {self._loss:.4f}, now {row['member']}"
             )
-            print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
+            written_over = sys.stderr.isatty()
+            print(
+                f"\r\x1b[K{line}" if written_over else line,
+                end="" if written_over else "\n",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def _is_due(self) -> bool:
+        """Whether a file, in which nothing is written over, is told again."""
+        if self.elapsed - self._told < _TELL_EVERY and len(self.log) > 1:
+            return False
+        self._told = self.elapsed
+        return True

@@ -171,7 +171,7 @@ def test_the_command_line_reads_a_folder(tmp_path, monkeypatch, capsys):
         ({"data": 3}, r"data must be a folder, a csv or npz file, or a pair \(x, y\)"),
         ({"data": (np.zeros((4, 2)), [0, 0, 1, 1])}, "every column is constant"),
         ({"data": (np.eye(4), [0, 0, 0, 1])}, "two classes or more, with two rows"),
-        ({"data": "nowhere.csv"}, "nowhere.csv: cannot be read"),
+        ({"data": "nowhere.csv"}, "nowhere.csv: there is no such file"),
         ({"seed": -1}, "seed must be"),
     ],
 )

@@ -276,6 +276,19 @@ def test_the_label_column_is_the_first_name_that_says_so(tmp_path):
     assert examples.label_columns == ("label",)
 
 
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_other_separators_are_read(tmp_path, mark):
+    path = tmp_path / "train.csv"
+    path.write_text(f"x{mark}label\n" + f"1,5{mark}a\n2,5{mark}b\n" * 4)
+    examples, _ = read_examples(path)
+    assert list(examples.content.columns) == ["x"]
+
+
+def test_a_folder_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(ValueError, match="there is no such file or folder"):
+        read_examples(tmp_path / "nowhere")
+
+
 def test_rows_without_labels_are_refused():
     for labels in ([0, 1, None] * 4, ["a", "b", ""] * 4, [0.0, 1.0, np.nan] * 4):
         with pytest.raises(ValueError, match="labels are missing in 4 of 12 rows"):
