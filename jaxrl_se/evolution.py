@@ -16,9 +16,7 @@ import envs
 from envs.steps import Steps
 from jaxrl_runs.devices import population_mesh
 from jaxrl_runs.run_folder import RunFolder, holds_run, is_writer
-from jaxrl_runs.values import (
-    as_key,
-)
+from jaxrl_runs.values import as_key
 from jaxrl_runs.warn import warn_user
 from jaxrl_se.any_task import confirm, goes_on, look_at, spent, with_steps
 from jaxrl_se.config import EvolutionConfig

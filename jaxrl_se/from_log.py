@@ -77,8 +77,10 @@ class LogConfig:
       fitness_episodes: Episodes in a model by which a candidate is scored.
       model_steps: Steps in the models that a search may take, about; where the log
         holds few starts there are two.
-      with_agents: Whether the search goes on scored by agents that train. None: where
-        agents cannot learn what was found (`evolve`).
+      with_agents: False for the search alone. Otherwise agents also train in the model
+        of the whole log, and where one of them is clearly ahead the search begins again
+        from its policy. Whether it then goes on scored by agents that train; None:
+        where agents cannot learn what was found (`evolve`).
       test_agents: Agents of each of three kinds in the last test, in a real task.
       test_episodes: Episodes of each.
     """

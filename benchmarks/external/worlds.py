@@ -29,6 +29,7 @@ from benchmarks.oswm.data import Half
 from benchmarks.oswm.models import MODELS, OTHER_MODELS, make_model
 from benchmarks.oswm.one_step import errors
 from benchmarks.shared import runtime
+from benchmarks.shared.own_environment import environment
 from envs import Transitions
 from jaxrl_runs.run_folder import RunFolder, next_run_folder
 from jaxrl_runs.statistics import bootstrap_ci95
@@ -168,7 +169,7 @@ def trainings(options: Options, task: envs.ExternalTask, log: Transitions) -> di
         return jax.block_until_ready(trained.policy), 1, lambda: None, None
 
     def offline(name: str):
-        python = options.python or offline_rl.environment()
+        python = options.python or environment("d3rlpy", offline_rl.REQUIREMENTS)
         own = offline_rl.Options(
             options.task, seed=options.seed, updates=options.updates
         )

@@ -15,11 +15,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import subprocess
-import sys
 import tempfile
-import venv
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +27,7 @@ from benchmarks.finetuning.benchmark import Args as FitArgs
 from benchmarks.finetuning.benchmark import fit_folds
 from benchmarks.finetuning.report import interval, summarise
 from benchmarks.finetuning.stages import Stages, fingerprint
+from benchmarks.shared.own_environment import environment
 from benchmarks.shared.runtime import use_compilation_cache
 from finetune import MetaDataset, leave_datasets_out, read
 from jaxrl_runs.run_folder import RunFolder, next_run_folder
@@ -74,29 +72,6 @@ class Args:
             raise ValueError("--iterations and --num-seeds must be 1 or more")
         if self.resume and self.out is None:
             raise ValueError("--resume: say which run with --out DIR")
-
-
-def environment() -> Path:
-    """The interpreter of an environment that has quicktunetool, made where none is.
-
-    Raises:
-        RuntimeError: It cannot be made.
-    """
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = base / "jaxrl_se" / "quicktunetool"
-    python, done = folder / "bin" / "python", folder / "installed"
-    if done.exists():
-        return python
-    print(f"installing quicktunetool and PyTorch in {folder}", file=sys.stderr)
-    venv.create(folder, with_pip=True, clear=True)
-    command = [str(python), "-m", "pip", "install", "--quiet", *REQUIREMENTS]
-    if subprocess.run(command, stdout=sys.stderr).returncode:
-        raise RuntimeError(
-            "quicktunetool cannot be installed; --python names the interpreter of an "
-            "environment that has it"
-        )
-    done.touch()
-    return python
 
 
 def write_fold(path: Path, data: MetaDataset, held_out: list[int]) -> None:
@@ -160,7 +135,7 @@ def run(args: Args) -> dict:
     settings = dataclasses.asdict(args)
     for name in ("out", "resume", "data", "python", "folds"):
         del settings[name]
-    python = args.python or environment()
+    python = args.python or environment("quicktunetool", REQUIREMENTS)
     identity = {**settings, "data": fingerprint(data)}
     with RunFolder(out, identity, resume=args.resume) as folder:
         stages = Stages(folder)

@@ -11,12 +11,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import subprocess
-import sys
 import tempfile
 import time
-import venv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -31,6 +28,7 @@ import oswm
 from benchmarks.logs.collected import log_of
 from benchmarks.logs.offline_worker import receive, send
 from benchmarks.shared import runtime
+from benchmarks.shared.own_environment import environment
 from envs import Transitions
 from jaxrl_runs.run_folder import RunFolder, next_run_folder
 from jaxrl_runs.statistics import bootstrap_ci95
@@ -84,30 +82,6 @@ class Options:
         unknown = [each for each in self.own if each not in OWN]
         if unknown:
             raise ValueError(f"--own must be among {OWN}, got {self.own}")
-
-
-def environment() -> Path:
-    """The interpreter of an environment that has d3rlpy, made where there is none.
-
-    Raises:
-      RuntimeError: It cannot be made.
-    """
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = base / "jaxrl_se" / "d3rlpy"
-    python = folder / "bin" / "python"
-    done = folder / "installed"
-    if done.exists():
-        return python
-    print(f"installing d3rlpy and PyTorch in {folder}", file=sys.stderr, flush=True)
-    venv.create(folder, with_pip=True, clear=True)
-    command = [str(python), "-m", "pip", "install", "--quiet", *REQUIREMENTS]
-    if subprocess.run(command, stdout=sys.stderr).returncode:
-        raise RuntimeError(
-            "d3rlpy cannot be installed; --python names the interpreter of an "
-            "environment that has it"
-        )
-    done.touch()
-    return python
 
 
 @dataclasses.dataclass
@@ -223,7 +197,7 @@ def measure(options: Options) -> dict[str, dict[str, Any]]:
     log, _ = log_of(options.task, options.rows, options.seed, options.kind)
     named = DISCRETE if hasattr(space, "n") else CONTINUOUS
     found = {}
-    python = options.python or environment()
+    python = options.python or environment("d3rlpy", REQUIREMENTS)
     for name in options.algorithms if options.algorithms is not None else named:
         agent = OfflineAgent.trained(python, log, space, name, options)
         returns = returns_of(agent.act, task.pair, options.seed, options.episodes)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import envs
+from benchmarks.any_task import shaped_tasks
 from benchmarks.any_task.foreign_agents import PPO_RANGE, draw_settings, fits
 from benchmarks.any_task.rival_environments import load_rival
 from benchmarks.any_task.task_names import module_of, task_of
@@ -81,3 +82,9 @@ def test_a_rival_environment_computes_what_its_arrays_say(tmp_path):
     assert isinstance(jnp.asarray(reward), jax.Array)
     with pytest.raises(ValueError, match="no environment"):
         load_rival(tmp_path / "rival.npz", "Acrobot-v1")
+
+
+def test_steps_until_a_return_is_reached():
+    returns = np.array([[0.0, 5.0, 4.0], [1.0, 2.0, 3.0], [6.0, 0.0, 6.0]])
+    found = shaped_tasks.steps_to(returns, np.array([10, 20, 30]), 4.5)
+    np.testing.assert_array_equal(found, [20, np.inf, 10])

@@ -21,11 +21,13 @@ from jaxrl_se import (
     BestResponse,
     LogConfig,
     defaults,
+    evolution,
     evolve_from_log,
     from_log,
     log_evidence,
     unseen,
 )
+from jaxrl_se.from_agents import LearnedInTask
 from jaxrl_se.probing import Probe
 
 SMALL = LogConfig(
@@ -247,3 +249,24 @@ def test_few_starts_are_searched_in_twice_and_a_folder_has_both(tmp_path, monkey
     half = np.asarray(result.world[1].initial_obs)[:30]
     starts = few.obs[oswm.conditioning.first_rows(few)]
     np.testing.assert_array_equal(half, np.resize(starts, half.shape))
+
+
+def test_a_search_begins_again_from_an_agent_in_the_model(tmp_path, monkeypatch):
+    """What that took in the model counts, and none of it as a real step."""
+    for name, value in (("MIN", 1), ("MAX", 2)):
+        monkeypatch.setattr(defaults, f"{name}_GENERATIONS", value)
+    monkeypatch.setattr(defaults, "TRAIN_STEPS", 100)
+    learned = LearnedInTask(
+        lambda obs, key=None: (obs[2] > 0).astype(int), "PPO", 1e6, 50_000, 101_280
+    )
+    monkeypatch.setattr(evolution, "learned_in_task", lambda *_: learned)
+    monkeypatch.setattr(from_log, "goes_on", lambda *_: False)
+    few = envs.collect("CartPole-v1", 60, 5)
+    config = SMALL.replace(model_steps=100_000, with_agents=None)
+    out = tmp_path / "run"
+    result = evolve_from_log(
+        few, config, 3, action_space=SPACE, max_steps=20, progress=False, out=out
+    )
+    assert (out / "from_agents" / "run.json").exists()
+    assert result.progress.real_steps == len(few)
+    assert result.progress.model_steps > learned.steps
