@@ -91,7 +91,7 @@ SETTINGS = {
         obs_range=None,
     ),
     "HalfCheetah-v5": Settings(
-        must=4000.0, horizon=(200, 1000, 150), generations=250, **_ARS
+        must=4000.0, horizon=(200, 1000, 150), generations=400, **_ARS
     ),
     "Hopper-v5": Settings(
         # With std 0.025 and step 0.01 the search mean fell after 90 steps for long.
@@ -106,7 +106,7 @@ SETTINGS = {
         must=1400.0,
         population=64,
         horizon=(300, 1000, 150),
-        generations=250,
+        generations=400,
         learning_options={"healthy_reward": 0.0},
         **_ARS,
     ),
