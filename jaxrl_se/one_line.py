@@ -37,7 +37,7 @@ _STARTS = ("learned", "normal")
 _VARIANTS = ("one-step", "multi-step")
 _HEADER = struct.Struct("<BBBBBBHff")
 _CHECKSUM = struct.Struct("<H")
-_FLAGS = ("reward_heads", "learn_termination", "soft_termination")
+_FLAGS = ("reward_heads", "learn_termination", "soft_termination", "advantage")
 
 
 def to_line(env: SyntheticEnv, params: SyntheticParams) -> str:

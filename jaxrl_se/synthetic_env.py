@@ -95,6 +95,10 @@ class SyntheticConfig:
         above 0.5.
       soft_termination: Whether that network's output `d` also weighs the bootstrap, by
         a real-valued `info["discount"]` of `1 - d`, as in the code of Ferreira et al.
+      advantage: Whether a reward is that of the action less that of the best one, at
+        most 0 then, as the advantage of an optimal policy is. Which action is best
+        stays the same, whatever follows it and whatever an agent's discount; and no
+        agent has to learn what a state is worth. Needs `reward_heads`.
     """
 
     variant: Literal["one-step", "multi-step"] = setting("one-step", OneOf(VARIANTS))
@@ -110,6 +114,7 @@ class SyntheticConfig:
     obs_bound: float | None = setting(3.0, POSITIVE_OR_NONE)
     learn_termination: bool = setting(False, FLAG)
     soft_termination: bool = setting(False, FLAG)
+    advantage: bool = setting(False, FLAG)
 
     def __post_init__(self):
         values.check(self)
@@ -118,6 +123,8 @@ class SyntheticConfig:
             raise ValueError(
                 "learn_termination must be True with soft_termination, got False"
             )
+        if self.advantage and not self.reward_heads:
+            raise ValueError("reward_heads must be True with advantage, got False")
 
     def make(self, env: Any, params: Any) -> tuple[SyntheticEnv, SyntheticParams]:
         """Builds the untrained synthetic environment of a task `(env, params)`.
@@ -287,15 +294,24 @@ class SyntheticEnv(environment.Environment):
 
     def _reward(self, params: SyntheticParams, obs: jax.Array, action: Any):
         heads, bound = self.config.reward_heads, self.config.reward_bound
+        is_discrete = self.spaces.num_actions is not None
         obs = to_unit(params.obs_range, obs)
-        if heads and self.spaces.num_actions is None:
-            unit = self.spaces.normalized_action(action)
-            outputs = bounded(self._apply("reward", params, obs), bound)
-            return jnp.sum(outputs * unit - 0.5 * jnp.square(unit))
         vector = self.spaces.action_vector(action)
         inputs = obs if heads else jnp.concatenate([vector, obs])
         outputs = bounded(self._apply("reward", params, inputs), bound)
-        return jnp.sum(outputs * vector) if heads else outputs[0]
+        if not heads:
+            return outputs[0]
+        if is_discrete:
+            reward, best = jnp.sum(outputs * vector), jnp.max(outputs)
+        else:
+            reward = _concave(outputs, self.spaces.normalized_action(action))
+            best = _concave(outputs, jnp.clip(outputs, -1.0, 1.0))
+        return reward - best if self.config.advantage else reward
+
+
+def _concave(outputs: jax.Array, unit: jax.Array) -> jax.Array:
+    """A reward that is highest at the outputs, for actions in [-1, 1]."""
+    return jnp.sum(outputs * unit - 0.5 * jnp.square(unit))
 
 
 def bounded(outputs: jax.Array, bound: float | None) -> jax.Array:

@@ -61,6 +61,7 @@ CONFIGS: dict[Any, tuple[dict[str, Any], dict[str, str]]] = {
             "obs_bound": "positive or none",
             "learn_termination": "flag",
             "soft_termination": "flag",
+            "advantage": "flag",
         },
     ),
     jaxrl_se.RewardConfig: (
