@@ -22,9 +22,7 @@ def write_card(path: Path, summary: dict) -> None:
         else "the last generation was reached"
     )
     starts = summary.get("starts")
-    moved = (
-        "" if starts is None else f"| starts, set after that | {_ranges(starts)} |\n"
-    )
+    moved = "" if starts is None else _row("starts, set after that", starts)
     text = f"""# Synthetic {summary["task"]}, {summary["variant"]}
 
 {summary["num_weights"]} evolved numbers. {_ENDS[summary["variant"]]}

@@ -288,13 +288,15 @@ def test_an_advantage_is_zero_for_the_best_action_and_differs_as_before(
 
     def rewards(env, obs):
         state = env.reset(jax.random.key(0), params)[1].replace(obs=obs)
-        step = lambda a: env.step_env(jax.random.key(0), state, a, params)[2]
+
+        def step(action):
+            return env.step_env(jax.random.key(0), state, action, params)[2]
+
         return jax.vmap(step)(actions)
 
     points = jax.random.normal(jax.random.key(1), (32, spaces.obs_size))
-    plain, best = (
-        jax.vmap(lambda o, e=e: rewards(e, o))(points) for e in (env, better)
-    )
+    plain = jax.vmap(lambda obs: rewards(env, obs))(points)
+    best = jax.vmap(lambda obs: rewards(better, obs))(points)
     np.testing.assert_allclose(best.max(1), 0.0, atol=1e-5)
     np.testing.assert_allclose(best - best[:, :1], plain - plain[:, :1], atol=1e-4)
     assert not np.allclose(plain.max(1), 0.0, atol=0.1)
