@@ -67,7 +67,7 @@ from jaxrl_se.scoring import (
 from jaxrl_se.shaping import Shaping, shaping_from_policy
 from jaxrl_se.sinks import CSVSink, TensorBoardSink, each
 from jaxrl_se.solving import Solution, solve
-from jaxrl_se.starts import with_starts
+from jaxrl_se.starts import with_met_starts, with_starts
 from jaxrl_se.synthetic_env import MultiStepEnv, OneStepEnv
 from jaxrl_se.task_tests import TaskTest
 from jaxrl_se.training import TrainResult, train
@@ -165,6 +165,7 @@ __all__ = [
     "train_outside",
     "with_dynamics",
     "with_memory",
+    "with_met_starts",
     "with_starts",
 ]
 

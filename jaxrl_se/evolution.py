@@ -27,6 +27,7 @@ from jaxrl_se.evolution_run import TEST, Progress, Run
 from jaxrl_se.evolution_task import EvolutionTask
 from jaxrl_se.from_agents import is_ahead, learned_in_task, start_from
 from jaxrl_se.generation import Generation
+from jaxrl_se.met_starts import started_where_met
 from jaxrl_se.multi_step import lengthened
 from jaxrl_se.networks import Weights
 from jaxrl_se.outside_task import OutsideTask, check_outside
@@ -80,7 +81,8 @@ def evolve(
         clearly ahead the search begins again from its policy. True: it then goes on
         from what the best response found, scored by agents that train, which takes
         minutes instead of seconds. None: where agents cannot learn what was found. The
-        best result is returned.
+        best result is returned, with starts where its best response goes in the task
+        unless agents then learn less (`jaxrl_se.met_starts`).
       episode_length: Steps of an episode of the result, with a chosen configuration.
         Above 1 dynamics are fitted to what the found reward leads to in the task
         (`jaxrl_se.multi_step`): 10,000 steps in the task, and another test.
@@ -150,6 +152,8 @@ def evolve(
         result = begun_from_agents(result, steps, key, options)
     if goes_on(result.confirmation, with_agents):
         result = gone_on(result, steps, options)
+    if with_agents is not False and not opened.is_outside:
+        result = started_where_met(result, opened, key)
     if episode_length > 1:
         result = lengthened(result, opened, episode_length, key)
     return result

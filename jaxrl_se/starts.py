@@ -14,10 +14,17 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from jaxrl_runs.values import Number
 from jaxrl_se.networks import Weights
 from jaxrl_se.obs_ranges import checked
-from jaxrl_se.synthetic_env import OneStepEnv, SyntheticEnv, SyntheticParams
+from jaxrl_se.synthetic_env import (
+    MetStarts,
+    OneStepEnv,
+    SyntheticEnv,
+    SyntheticParams,
+)
 
 
 def with_starts(
@@ -51,11 +58,7 @@ def with_starts(
       >>> env.config.initial_states
       'normal'
     """
-    if not (isinstance(env, OneStepEnv) and env.config.reward_heads):
-        raise ValueError(
-            "env must be a OneStepEnv with reward_heads, got "
-            f"{getattr(env, 'name', type(env).__name__)}"
-        )
+    _check(env)
     new = checked(obs_range, env.spaces.obs_size)
     old = params.obs_range
     old = checked([(-1.0, 1.0)] * len(new) if old is None else old, len(new))
@@ -71,8 +74,59 @@ def with_starts(
         advantage=advantage,
     ).build(env.spaces)
     return moved, dataclasses.replace(
-        params, weights={"reward": reward}, obs_range=new, target_params=None
+        params,
+        weights={"reward": reward},
+        obs_range=new,
+        target_params=None,
+        starts=None,
     )
+
+
+def with_met_starts(
+    env: SyntheticEnv,
+    params: SyntheticParams,
+    obs: Any,
+    share: float = 0.5,
+    *,
+    advantage: bool = True,
+) -> tuple[SyntheticEnv, SyntheticParams]:
+    """An environment of which a share of episodes starts from states that were met.
+
+    Args:
+      env: A `OneStepEnv` with `reward_heads`.
+      params: Its params.
+      obs: Observations `[M, obs_size]` of the task, such as `rows.obs` of a good
+        policy's (`envs.collect`); a few hundred are enough.
+      share: Of the episodes, from 0 to 1.
+      advantage: See `with_starts`.
+
+    Returns:
+      A gymnax pair `(env, params)`, with the same rewards.
+
+    Raises:
+      ValueError: The environment is of another kind, or the observations are not its.
+    """
+    _check(env)
+    Number(at_least=0, at_most=1).check("share", share)
+    met = np.asarray(obs, np.float32)
+    size = env.spaces.obs_size
+    if met.ndim != 2 or met.shape[1] != size or not len(met):
+        raise ValueError(f"obs must be observations [M, {size}], got {met.shape}")
+    if not np.isfinite(met).all():
+        raise ValueError("obs must be finite, got NaN or infinity")
+    moved = dataclasses.replace(env.config, advantage=advantage)
+    starts = MetStarts(jnp.asarray(met), float(share))
+    return moved.build(env.spaces, env.target), dataclasses.replace(
+        params, starts=starts
+    )
+
+
+def _check(env: Any) -> None:
+    if not (isinstance(env, OneStepEnv) and env.config.reward_heads):
+        raise ValueError(
+            "env must be a OneStepEnv with reward_heads, got "
+            f"{getattr(env, 'name', type(env).__name__)}"
+        )
 
 
 def _middle_and_half(ranges: Any) -> tuple[jax.Array, jax.Array]:

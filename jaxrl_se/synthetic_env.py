@@ -42,6 +42,20 @@ class SyntheticState(environment.EnvState):
 
 
 @struct.dataclass
+class MetStarts:
+    """Observations that were met in the task, for episodes to start from.
+
+    Attributes:
+      obs: float32 `[M, obs_size]`, in the task's units.
+      share: Of the episodes that start from one of them; the others are as they would
+        be without.
+    """
+
+    obs: jax.Array
+    share: jax.Array | float
+
+
+@struct.dataclass
 class SyntheticParams(environment.EnvParams):
     """Parameters of a synthetic environment.
 
@@ -51,12 +65,14 @@ class SyntheticParams(environment.EnvParams):
       target_params: Params of the target task where initial states come from it.
       obs_range: float32 `[obs_size, 2]`, low and high of each observation, that the
         networks see as [-1, 1]; None leaves observations as they are.
+      starts: Observations that a share of the episodes starts from, or None.
     """
 
     weights: Weights = None
     max_steps_in_episode: int = 1
     target_params: Any = None
     obs_range: Any = None
+    starts: MetStarts | None = None
 
     def __repr__(self) -> str:
         """How many weights, not which."""
@@ -261,16 +277,25 @@ class SyntheticEnv(environment.Environment):
     ) -> tuple[jax.Array, SyntheticState]:
         """Draws an initial observation from the learned or the target's distribution.
 
-        A learned one is a network's image of a latent drawn from N(0, I).
+        A learned one is a network's image of a latent drawn from N(0, I). Some are
+        those of `params.starts`, if there are any.
         """
         if self.target is not None:
             obs, _ = self.target.reset_env(key, params.target_params)
             obs = obs.astype(jnp.float32)
             return obs, SyntheticState(time=jnp.int32(0), obs=obs)
+        key_met, key_share = key, key
+        if params.starts is not None:
+            key, key_met, key_share = jax.random.split(key, 3)
         obs = jax.random.normal(key, (self.spaces.obs_size,), jnp.float32)
         if self.config.initial_states == "learned":
             obs = self._apply("initial_state", params, obs)
         obs = from_unit(params.obs_range, obs)
+        if params.starts is not None:
+            met = jnp.asarray(params.starts.obs)
+            met = met[jax.random.randint(key_met, (), 0, len(met))]
+            is_met = jax.random.uniform(key_share) < params.starts.share
+            obs = jnp.where(is_met, met, obs)
         return obs, SyntheticState(time=jnp.int32(0), obs=obs)
 
     def observe(self, key, state, action, params) -> jax.Array:
