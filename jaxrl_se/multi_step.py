@@ -96,15 +96,16 @@ def with_dynamics(
     response = BestResponse(shape.hidden_sizes, shape.activation, shape.reward_bound)
     policy = train(response, env, params, key_play, 1).policy
     rows, _ = demonstrations(policy, opened, key_play, config.num_rows, config.noise)
-    action = np.asarray(rows.action)
-    check_finite(opened, np.asarray(rows.obs), action)
+    obs, action = np.asarray(rows.obs, np.float32), np.asarray(rows.action)
+    next_obs = np.asarray(rows.next_obs, np.float32)
+    check_finite(opened, np.stack([obs, next_obs]), action)
     long = dataclasses.replace(
         shape, variant="multi-step", max_steps=episode_length, advantage=True
     ).build(env.spaces)
     network = long.networks()["next_obs"]
     vectors = jax.vmap(env.spaces.action_vector)(jnp.asarray(action))
-    unit = to_unit(params.obs_range, jnp.asarray(rows.obs, jnp.float32))
-    after = to_unit(params.obs_range, jnp.asarray(rows.next_obs, jnp.float32))
+    unit = to_unit(params.obs_range, jnp.asarray(obs))
+    after = to_unit(params.obs_range, jnp.asarray(next_obs))
     inputs = jnp.concatenate([vectors, unit], axis=1)
     start = network.init(key_init)
     fitted = _fitted(

@@ -11,7 +11,15 @@ import pytest
 from golden import sine_weights
 
 import envs
-from jaxrl_se import MultiStepEnv, OneStepEnv, Spaces, SyntheticConfig, with_starts
+import jaxrl_se
+from jaxrl_se import (
+    MultiStepEnv,
+    OneStepEnv,
+    Spaces,
+    SyntheticConfig,
+    with_met_starts,
+    with_starts,
+)
 
 CARTPOLE = envs.make("CartPole-v1")
 DISCRETE = Spaces(obs_size=4, num_actions=2)
@@ -337,6 +345,32 @@ def test_starts_move_and_rewards_stay(hidden_sizes):
         with_starts(env, params, ranges[:2])
     with pytest.raises(ValueError, match="env must be a OneStepEnv"):
         with_starts(*CONFIGS["multi-step"].make(*CARTPOLE), ranges)
+
+
+def test_a_share_of_episodes_starts_where_the_task_was_met(tmp_path):
+    config = SyntheticConfig(hidden_sizes=(), initial_states="normal")
+    env, params = config.make(*CARTPOLE)
+    met = np.float32([[10, 20, 30, 40], [50, 60, 70, 80]])
+    moved, there = with_met_starts(env, params, met, share=0.25)
+    keys = jax.random.split(jax.random.key(0), 4000)
+    obs = np.asarray(jax.vmap(lambda key: moved.reset(key, there)[0])(keys))
+    counts = [(obs == row).all(1).mean() for row in met]
+    np.testing.assert_allclose(counts, 0.125, atol=0.02)
+    others = obs[(obs[:, None] != met).all((1, 2))]
+    np.testing.assert_allclose(others.mean(0), 0.0, atol=0.2)
+    path = jaxrl_se.save(tmp_path / "met.npz", moved, there)
+    again, read = jaxrl_se.load(path)
+    assert again == moved and read.starts.share == 0.25
+    np.testing.assert_array_equal(read.starts.obs, met)
+    with pytest.raises(ValueError, match="no place for starts that were met"):
+        jaxrl_se.to_line(moved, there)
+    for bad, share, said in (
+        (met[:, :3], 0.5, r"obs must be observations \[M, 4\]"),
+        (met * np.nan, 0.5, "obs must be finite"),
+        (met, 1.5, "share must be"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            with_met_starts(env, params, bad, share=share)
 
 
 def test_equality_is_by_configuration():
