@@ -63,6 +63,7 @@ MOUNTAIN_CAR_CONTINUOUS = Benchmark(
         ),
     },
     curve_steps=10_000,
+    starts=((-0.8, 0.0), (-0.035, 0.035)),  # As in `benchmarks.mountain_car`.
 )
 
 
