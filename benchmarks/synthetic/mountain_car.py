@@ -38,9 +38,6 @@ MOUNTAIN_CAR = Benchmark(
         ),
     },
     curve_steps=10_000,
-    # About the valley, and as fast as cars are there: learned ones are twice as fast as
-    # any car gets, so that sampled actions stay undecided (`docs/results/any_task.md`).
-    starts=((-0.6, -0.2), (-0.05, 0.05)),
 )
 
 
