@@ -2,11 +2,11 @@
 
 One recipe for all tasks; what differs between them is read off a `Probe`. The learned
 environment has one step, standard normal starts within the range of observations that
-random play meets, and rewards by one small hidden layer, bounded, less that of the best
-action, so that no agent has to learn what a state is worth. Evolution looks for
+random play meets, and rewards by one small hidden layer, bounded. Evolution looks for
 rewards whose best response does well, which costs no training; agents of two kinds then
 say whether they can learn them. Where they cannot, candidates are scored by agents. At
-the end episodes start where the best response goes (`jaxrl_se.met_starts`).
+the end episodes start where the best response goes, if agents learn as much from that
+(`jaxrl_se.met_starts`).
 
 The best response sees observations with noise, since agents are only about right.
 Where agents lag behind it, the search goes on from there with a wider deviation, its
@@ -109,7 +109,6 @@ def default_proxy(probe: Probe) -> SyntheticConfig:
         initial_states="normal",
         reward_bound=REWARD_BOUND,
         obs_range=probe.obs_range,
-        advantage=True,
     )
 
 

@@ -66,7 +66,6 @@ ACROBOT = Benchmark(
         ),
     },
     curve_steps=10_000,
-    starts=OBS_RANGE,  # Where they are; rewards become those of an advantage.
 )
 
 
