@@ -20,6 +20,7 @@ from jaxrl_se.any_task import confirmed_by, with_steps
 from jaxrl_se.evolution_result import EvolutionResult, with_environment
 from jaxrl_se.evolution_task import EvolutionTask
 from jaxrl_se.from_policy import demonstrations
+from jaxrl_se.outcome import Confirmation
 from jaxrl_se.starts import with_met_starts
 from jaxrl_se.training import train
 
@@ -44,11 +45,8 @@ def started_where_met(
       That result, or the given one where agents learned less from the other; either
       with all steps that were taken.
     """
-    found, before, response = (
-        result.probe,
-        result.confirmation,
-        result.config.agents[0],
-    )
+    found, before = result.probe, result.confirmation
+    response = result.config.agents[0]
     if found is None or before is None or not isinstance(response, BestResponse):
         return result
     key = jax.random.fold_in(key, _PURPOSE)
@@ -67,9 +65,14 @@ def started_where_met(
     after, taken = confirmed_by(
         moved.test, moved.config, opened.task, before.kind, key_test, found, evolved
     )
-    way = abs(before.overall - float(np.nan_to_num(before.random_return)))
+    way = abs(_learned(before) - float(np.nan_to_num(before.random_return)))
     kept_result = result
-    if after.overall >= before.overall - MARGIN * way:
+    if _learned(after) >= _learned(before) - MARGIN * way:
         kept_result = dataclasses.replace(moved, confirmation=after)
     steps = taken + Steps.of(before.kind, len(met))
     return dataclasses.replace(kept_result, progress=with_steps(result.progress, steps))
+
+
+def _learned(confirmation: Confirmation) -> float:
+    """Mean return of fresh agents, every kind counting as much."""
+    return float(np.mean([np.mean(each) for each in confirmation.returns.values()]))

@@ -63,8 +63,6 @@ MOUNTAIN_CAR_CONTINUOUS = Benchmark(
         ),
     },
     curve_steps=10_000,
-    # About the valley, and as fast as cars are there (`docs/results/any_task.md`).
-    starts=((-0.8, 0.0), (-0.035, 0.035)),
 )
 
 
