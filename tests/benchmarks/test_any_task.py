@@ -52,11 +52,11 @@ def test_agents_fit_the_actions():
 
 
 def test_a_card_names_starts_that_were_set_afterwards(tmp_path):
-    report = jaxrl_se.read_card("Acrobot-v1")
+    report = jaxrl_se.read_card("Pendulum-v1")
     assert report["starts"] is not None
     write_card(tmp_path / "card.md", report)
     text = (tmp_path / "card.md").read_text()
-    assert "| starts, set after that | -1 to 1, -1 to 1, -1 to 1, -1 to 1, -4" in text
+    assert "| starts, set after that | -0.7 to 0.7, -0.7 to 0.7, -3 to 3 |" in text
     write_card(tmp_path / "card.md", report | {"starts": None})
     assert "set after that" not in (tmp_path / "card.md").read_text()
 
