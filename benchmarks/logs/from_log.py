@@ -17,7 +17,7 @@ import tyro
 
 import envs
 import jaxrl_se
-from benchmarks.logs.collected import log_of
+from benchmarks.logs.collected import log_of, task_of
 from benchmarks.shared import runtime
 from envs import Transitions
 from jaxrl_runs.run_folder import RunFolder, next_run_folder
@@ -33,7 +33,7 @@ class Options:
     """Options of the command.
 
     Attributes:
-      task: A name for `envs.make`: what agents are tested in.
+      task: A name for `envs.make`, or one of Gymnasium's: what agents are tested in.
       rows: Transitions to collect.
       seed: Seed of everything; the log's is 1,000 more.
       kind: Who plays the rows: "random", or "mixed" with an expert's; by default mixed
@@ -113,7 +113,7 @@ def measure(options: Options, log: Transitions) -> tuple[LogEvolutionResult, dic
 
     `real_steps` are what the environment cost; those of the test are `test_steps`.
     """
-    task = envs.open_task(options.task)
+    task = task_of(options.task)
     started = time.process_time()
     result = evolve_from_log(
         log,
