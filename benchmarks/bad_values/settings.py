@@ -135,6 +135,10 @@ CONFIGS: dict[Any, tuple[dict[str, Any], dict[str, str]]] = {
         {"model": oswm.Ridge()},
         {"num_members": "count", "fraction": "rate", "seed": "index"},
     ),
+    jaxrl_se.Dynamics: (
+        {},
+        {"num_rows": "count", "noise": "share", "num_steps": "count"},
+    ),
     jaxrl_se.LogConfig: (
         {},
         {
