@@ -23,6 +23,7 @@ from envs import Transitions
 from jaxrl_runs.run_folder import RunFolder, next_run_folder
 from jaxrl_runs.statistics import bootstrap_ci95
 from jaxrl_se.from_log import LogConfig, LogEvolutionResult, evolve_from_log
+from jaxrl_se.outcome import Confirmation
 from jaxrl_se.unseen import play_with_unseen
 
 _TEST = 77  # Folded into the seed's key; evolution has others.
@@ -126,6 +127,14 @@ def measure(options: Options, log: Transitions) -> tuple[LogEvolutionResult, dic
     tested = test_unseen(result, task, options.seed, options.agents, options.episodes)
     inside = result.confirmation
     assert inside is not None
+    outside = Confirmation(
+        tested["returns"],
+        inside.random_return,
+        solved_return=task.solved_return,
+        policy=inside.policy,
+        kind=task.kind,
+    )
+    result = dataclasses.replace(result, outside=outside)
     return result, {
         "task": options.task,
         "seed": options.seed,
