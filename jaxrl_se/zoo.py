@@ -146,7 +146,7 @@ def load(
             f"{path}: does not describe a synthetic environment "
             f"({type(error).__name__}: {error}){hint}"
         ) from error
-    if not _is_reward(metadata) and "start_share" in metadata:
+    if isinstance(env, SyntheticEnv) and "start_share" in metadata:
         starts = _read_starts(path, env, arrays.pop(_STARTS, None), metadata)
         params = dataclasses.replace(params, starts=starts)
     return env, dataclasses.replace(params, weights=_weights(path, template, arrays))
@@ -157,8 +157,14 @@ def _read_starts(
 ) -> MetStarts:
     """Raises WeightFileError unless they are observations of the environment's."""
     size, share = env.spaces.obs_size, metadata["start_share"]
-    fits = obs is not None and obs.dtype == np.float32 and obs.ndim == 2
-    if not (fits and len(obs) and obs.shape[1] == size and np.isfinite(obs).all()):
+    is_table = obs is not None and obs.dtype == np.float32 and obs.ndim == 2
+    if (
+        obs is None
+        or not is_table
+        or not len(obs)
+        or obs.shape[1] != size
+        or not np.isfinite(obs).all()
+    ):
         raise WeightFileError(
             f"{path}: starts must be finite float32 observations of {size} numbers"
         )
