@@ -41,6 +41,7 @@ from jaxrl_se.hyperparameters import Choice, LogUniform, Uniform, Varied
 from jaxrl_se.learning_curves import LearningCurve, learning_curve
 from jaxrl_se.log_rounds import RoundsConfig, RoundsResult, evolve_in_rounds
 from jaxrl_se.loop import Metrics, advance, start
+from jaxrl_se.multi_step import Dynamics, with_dynamics
 from jaxrl_se.one_line import to_line
 from jaxrl_se.outside_training import train_outside
 from jaxrl_se.policies import (
@@ -66,6 +67,7 @@ from jaxrl_se.scoring import (
 from jaxrl_se.shaping import Shaping, shaping_from_policy
 from jaxrl_se.sinks import CSVSink, TensorBoardSink, each
 from jaxrl_se.solving import Solution, solve
+from jaxrl_se.starts import with_met_starts, with_starts
 from jaxrl_se.synthetic_env import MultiStepEnv, OneStepEnv
 from jaxrl_se.task_tests import TaskTest
 from jaxrl_se.training import TrainResult, train
@@ -90,6 +92,7 @@ __all__ = [
     "Curious",
     "DeterministicPolicy",
     "DiscreteTD3",
+    "Dynamics",
     "Episodes",
     "EvolutionConfig",
     "EvolutionResult",
@@ -160,7 +163,10 @@ __all__ = [
     "to_line",
     "train",
     "train_outside",
+    "with_dynamics",
     "with_memory",
+    "with_met_starts",
+    "with_starts",
 ]
 
 _register_gymnasium_ids()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -66,12 +67,38 @@ def confirm(
     Returns:
       What came out and the steps that the tests took.
     """
-    config, task = run.program.config, run.program.task
-    key = jax.random.fold_in(run.key, _CONFIRMATION)
+    task = run.program.task
+    played: Any = task if is_outside(task) else (task, run.params.task)
+    return confirmed_by(
+        run.test, run.program.config, played, run.program.kind, run.key, found, result
+    )
+
+
+def confirmed_by(
+    test: Callable[..., Any],
+    config: EvolutionConfig,
+    task: Any,
+    kind: StepKind,
+    key: jax.Array,
+    found: Probe,
+    result: tuple[Any, Any],
+) -> tuple[Confirmation, Steps]:
+    """See `confirm`.
+
+    Args:
+      test: See `EvolutionResult.test`.
+      config: Whose agents are trained.
+      task: A gymnax pair, or a task outside JAX.
+      kind: What a step of it is.
+      key: The evolution's key.
+      found: The probe before it.
+      result: The evolved environment and its params.
+    """
+    key = jax.random.fold_in(key, _CONFIRMATION)
     returns, taken = {}, 0
     for place, agent in enumerate(config.validated_agents):
         key_agent = jax.random.fold_in(key, place)
-        _, episodes = run.test(key_agent, _AGENTS, algorithm=place)
+        _, episodes = test(key_agent, _AGENTS, algorithm=place)
         scores = np.asarray(episodes.returns, np.float64).mean(axis=1)
         returns[type(agent).__name__] = tuple(scores.tolist())
         taken += int(jnp.sum(episodes.lengths))
@@ -79,8 +106,7 @@ def confirm(
     if isinstance(config.agents[0], BestResponse):
         agent = dataclasses.replace(config.agents[0], obs_noise=0.0)
         policy = train(agent, *result, key, 1).policy
-        played: Any = task if is_outside(task) else (task, run.params.task)
-        episodes = evaluate(policy, played, key, _EPISODES, num_axes=0)
+        episodes = evaluate(policy, task, key, _EPISODES, num_axes=0)
         response = float(episodes.returns.mean())
         taken += int(jnp.sum(episodes.lengths))
     confirmation = Confirmation(
@@ -89,9 +115,9 @@ def confirm(
         best_response=response,
         solved_return=config.stop_return,
         policy=found.policy,
-        kind=run.program.kind,
+        kind=kind,
     )
-    return confirmation, Steps.of(run.program.kind, taken)
+    return confirmation, Steps.of(kind, taken)
 
 
 def goes_on(confirmation: Confirmation | None, with_agents: bool | None) -> bool:

@@ -4,7 +4,9 @@ One recipe for all tasks; what differs between them is read off a `Probe`. The l
 environment has one step, standard normal starts within the range of observations that
 random play meets, and rewards by one small hidden layer, bounded. Evolution looks for
 rewards whose best response does well, which costs no training; agents of two kinds then
-say whether they can learn them. Where they cannot, candidates are scored by agents.
+say whether they can learn them. Where they cannot, candidates are scored by agents. At
+the end episodes start where the best response goes, if agents learn as much from that
+(`jaxrl_se.met_starts`).
 
 The best response sees observations with noise, since agents are only about right.
 Where agents lag behind it, the search goes on from there with a wider deviation, its

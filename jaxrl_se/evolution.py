@@ -27,6 +27,8 @@ from jaxrl_se.evolution_run import TEST, Progress, Run
 from jaxrl_se.evolution_task import EvolutionTask
 from jaxrl_se.from_agents import is_ahead, learned_in_task, start_from
 from jaxrl_se.generation import Generation
+from jaxrl_se.met_starts import started_where_met
+from jaxrl_se.multi_step import lengthened
 from jaxrl_se.networks import Weights
 from jaxrl_se.outside_task import OutsideTask, check_outside
 from jaxrl_se.probing import Probe
@@ -45,6 +47,7 @@ def evolve(
     budget: Budget | None = None,
     real_steps: int | None = None,
     with_agents: bool | None = None,
+    episode_length: int = 1,
     probe: Probe | None = None,
     progress: bool = True,
     proxy: tuple[Any, Any] | None = None,
@@ -78,7 +81,11 @@ def evolve(
         clearly ahead the search begins again from its policy. True: it then goes on
         from what the best response found, scored by agents that train, which takes
         minutes instead of seconds. None: where agents cannot learn what was found. The
-        best result is returned.
+        best result is returned, with starts where its best response goes in the task
+        unless agents then learn less (`jaxrl_se.met_starts`).
+      episode_length: Steps of an episode of the result, with a chosen configuration.
+        Above 1 dynamics are fitted to what the found reward leads to in the task
+        (`jaxrl_se.multi_step`): 10,000 steps in the task, and another test.
       probe: What is known of the task already, for a given configuration: the result
         is then tested as one of a chosen configuration is.
       progress: Whether to print a line every few seconds to standard error; an
@@ -145,6 +152,10 @@ def evolve(
         result = begun_from_agents(result, steps, key, options)
     if goes_on(result.confirmation, with_agents):
         result = gone_on(result, steps, options)
+    if with_agents is not False and not opened.is_outside:
+        result = started_where_met(result, opened, key)
+    if episode_length > 1:
+        result = lengthened(result, opened, episode_length, key)
     return result
 
 
@@ -238,6 +249,7 @@ def _second(
         "start": start,
         "budget": None,
         "with_agents": None,
+        "episode_length": 1,
     }
     if out is not None:
         changed["out"] = Path(getattr(out, "path", out)) / folder

@@ -23,6 +23,7 @@ def check_options(
     budget: Any,
     real_steps: Any,
     with_agents: Any,
+    episode_length: Any,
     probe: Any,
     progress: Any,
     proxy: Any,
@@ -56,6 +57,14 @@ def check_options(
     check_folder(out, resume)
     if with_agents is not None:
         FLAG.check("with_agents", with_agents)
+    COUNT.check("episode_length", episode_length)
+    others = (config, proxy, real_steps)
+    if episode_length > 1 and any(each is not None for each in others):
+        raise ValueError(
+            "episode_length must be 1 where config, proxy or real_steps is given (a "
+            "config's proxy says its own, SyntheticConfig(variant='multi-step', "
+            f"max_steps=...)), got {episode_length}"
+        )
     FLAG.check("progress", progress)
     Integer(at_most=2**62, optional=True).check("real_steps", real_steps)
     Like("a Probe", kinds=(Probe,), optional=True).check("probe", probe)

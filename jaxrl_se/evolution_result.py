@@ -8,11 +8,14 @@ from typing import Any
 
 import jax
 
+from jaxrl_runs.values import as_key
 from jaxrl_se.any_task import with_steps
 from jaxrl_se.config import EvolutionConfig
+from jaxrl_se.evaluation import evaluate
 from jaxrl_se.evolution_run import Progress
 from jaxrl_se.outcome import Confirmation
 from jaxrl_se.probing import Probe
+from jaxrl_se.training import train
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,4 +91,46 @@ def better(first: EvolutionResult, second: EvolutionResult) -> EvolutionResult:
     kept, other = (second, first) if scores[1] > scores[0] else (first, second)
     return dataclasses.replace(
         kept, progress=with_steps(kept.progress, other.progress.steps)
+    )
+
+
+def with_environment(
+    result: EvolutionResult, task: Any, env: Any, params: Any
+) -> EvolutionResult:
+    """A result whose synthetic environment became another one after the evolution.
+
+    Args:
+      result: What `evolve` gave.
+      task: The task, whatever `evaluate` takes.
+      env: The environment in place of its own.
+      params: Its params.
+
+    Returns:
+      The result, whose `test` is of that environment; nothing has validated it.
+    """
+    ranges = getattr(result.config.proxy, "obs_range", None)
+    if params.obs_range is not None:
+        ranges = tuple((float(low), float(high)) for low, high in params.obs_range)
+    proxy: Any = dataclasses.replace(env.config, obs_range=ranges)
+    config = result.config.replace(proxy=proxy)
+
+    def test(key, num_agents, task_params=None, algorithm=0):
+        """See `EvolutionResult.test`."""
+        key_train, key_test = jax.random.split(as_key(key))
+        agent, steps = config.validated_agents[algorithm], config.train_steps
+        trained = train(agent, env, params, key_train, steps, num_agents=num_agents)
+        played = task if task_params is None else (task[0], task_params)
+        episodes = config.validation_episodes
+        return trained.policy, evaluate(
+            trained.policy, played, key_test, episodes, num_axes=1
+        )
+
+    return dataclasses.replace(
+        result,
+        env=env,
+        params=params,
+        config=config,
+        validation=None,
+        test=test,
+        confirmation=None,
     )

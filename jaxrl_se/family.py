@@ -97,7 +97,12 @@ def member(
         *hidden, output = weights["next_obs"]
         output = {"kernel": output["kernel"][:kept], "bias": output["bias"][:kept]}
         weights["next_obs"] = (*hidden, output)
-    return smaller, dataclasses.replace(params, weights=weights, obs_range=ranges)
+    starts = params.starts
+    if starts is not None:
+        starts = dataclasses.replace(starts, obs=jnp.asarray(starts.obs)[:, :kept])
+    return smaller, dataclasses.replace(
+        params, weights=weights, obs_range=ranges, starts=starts
+    )
 
 
 def _check_values(values: np.ndarray) -> None:

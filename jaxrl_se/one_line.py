@@ -37,7 +37,7 @@ _STARTS = ("learned", "normal")
 _VARIANTS = ("one-step", "multi-step")
 _HEADER = struct.Struct("<BBBBBBHff")
 _CHECKSUM = struct.Struct("<H")
-_FLAGS = ("reward_heads", "learn_termination", "soft_termination")
+_FLAGS = ("reward_heads", "learn_termination", "soft_termination", "advantage")
 
 
 def to_line(env: SyntheticEnv, params: SyntheticParams) -> str:
@@ -62,6 +62,8 @@ def to_line(env: SyntheticEnv, params: SyntheticParams) -> str:
     )
     if spaces != plain or max(spaces.obs_size, spaces.action_size) > 255:
         raise ValueError(f"env: a line has no place for the spaces {spaces}")
+    if params.starts is not None:
+        raise ValueError("params: a line has no place for starts that were met")
     for name, known in (
         ("variant", _VARIANTS),
         ("activation", _ACTIVATIONS),

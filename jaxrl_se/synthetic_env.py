@@ -42,6 +42,20 @@ class SyntheticState(environment.EnvState):
 
 
 @struct.dataclass
+class MetStarts:
+    """Observations that were met in the task, for episodes to start from.
+
+    Attributes:
+      obs: float32 `[M, obs_size]`, in the task's units.
+      share: Of the episodes that start from one of them; the others are as they would
+        be without.
+    """
+
+    obs: jax.Array
+    share: jax.Array | float
+
+
+@struct.dataclass
 class SyntheticParams(environment.EnvParams):
     """Parameters of a synthetic environment.
 
@@ -51,12 +65,14 @@ class SyntheticParams(environment.EnvParams):
       target_params: Params of the target task where initial states come from it.
       obs_range: float32 `[obs_size, 2]`, low and high of each observation, that the
         networks see as [-1, 1]; None leaves observations as they are.
+      starts: Observations that a share of the episodes starts from, or None.
     """
 
     weights: Weights = None
     max_steps_in_episode: int = 1
     target_params: Any = None
     obs_range: Any = None
+    starts: MetStarts | None = None
 
     def __repr__(self) -> str:
         """How many weights, not which."""
@@ -95,6 +111,10 @@ class SyntheticConfig:
         above 0.5.
       soft_termination: Whether that network's output `d` also weighs the bootstrap, by
         a real-valued `info["discount"]` of `1 - d`, as in the code of Ferreira et al.
+      advantage: Whether a reward is that of the action less that of the best one, at
+        most 0 then, as the advantage of an optimal policy is. Which action is best
+        stays the same, whatever follows it and whatever an agent's discount; and no
+        agent has to learn what a state is worth. Needs `reward_heads`.
     """
 
     variant: Literal["one-step", "multi-step"] = setting("one-step", OneOf(VARIANTS))
@@ -110,6 +130,7 @@ class SyntheticConfig:
     obs_bound: float | None = setting(3.0, POSITIVE_OR_NONE)
     learn_termination: bool = setting(False, FLAG)
     soft_termination: bool = setting(False, FLAG)
+    advantage: bool = setting(False, FLAG)
 
     def __post_init__(self):
         values.check(self)
@@ -118,6 +139,8 @@ class SyntheticConfig:
             raise ValueError(
                 "learn_termination must be True with soft_termination, got False"
             )
+        if self.advantage and not self.reward_heads:
+            raise ValueError("reward_heads must be True with advantage, got False")
 
     def make(self, env: Any, params: Any) -> tuple[SyntheticEnv, SyntheticParams]:
         """Builds the untrained synthetic environment of a task `(env, params)`.
@@ -254,16 +277,25 @@ class SyntheticEnv(environment.Environment):
     ) -> tuple[jax.Array, SyntheticState]:
         """Draws an initial observation from the learned or the target's distribution.
 
-        A learned one is a network's image of a latent drawn from N(0, I).
+        A learned one is a network's image of a latent drawn from N(0, I). Some are
+        those of `params.starts`, if there are any.
         """
         if self.target is not None:
             obs, _ = self.target.reset_env(key, params.target_params)
             obs = obs.astype(jnp.float32)
             return obs, SyntheticState(time=jnp.int32(0), obs=obs)
+        key_met, key_share = key, key
+        if params.starts is not None:
+            key, key_met, key_share = jax.random.split(key, 3)
         obs = jax.random.normal(key, (self.spaces.obs_size,), jnp.float32)
         if self.config.initial_states == "learned":
             obs = self._apply("initial_state", params, obs)
         obs = from_unit(params.obs_range, obs)
+        if params.starts is not None:
+            met = jnp.asarray(params.starts.obs)
+            met = met[jax.random.randint(key_met, (), 0, len(met))]
+            is_met = jax.random.uniform(key_share) < params.starts.share
+            obs = jnp.where(is_met, met, obs)
         return obs, SyntheticState(time=jnp.int32(0), obs=obs)
 
     def observe(self, key, state, action, params) -> jax.Array:
@@ -287,15 +319,24 @@ class SyntheticEnv(environment.Environment):
 
     def _reward(self, params: SyntheticParams, obs: jax.Array, action: Any):
         heads, bound = self.config.reward_heads, self.config.reward_bound
+        is_discrete = self.spaces.num_actions is not None
         obs = to_unit(params.obs_range, obs)
-        if heads and self.spaces.num_actions is None:
-            unit = self.spaces.normalized_action(action)
-            outputs = bounded(self._apply("reward", params, obs), bound)
-            return jnp.sum(outputs * unit - 0.5 * jnp.square(unit))
         vector = self.spaces.action_vector(action)
         inputs = obs if heads else jnp.concatenate([vector, obs])
         outputs = bounded(self._apply("reward", params, inputs), bound)
-        return jnp.sum(outputs * vector) if heads else outputs[0]
+        if not heads:
+            return outputs[0]
+        if is_discrete:
+            reward, best = jnp.sum(outputs * vector), jnp.max(outputs)
+        else:
+            reward = _concave(outputs, self.spaces.normalized_action(action))
+            best = _concave(outputs, jnp.clip(outputs, -1.0, 1.0))
+        return reward - best if self.config.advantage else reward
+
+
+def _concave(outputs: jax.Array, unit: jax.Array) -> jax.Array:
+    """A reward that is highest at the outputs, for actions in [-1, 1]."""
+    return jnp.sum(outputs * unit - 0.5 * jnp.square(unit))
 
 
 def bounded(outputs: jax.Array, bound: float | None) -> jax.Array:

@@ -35,6 +35,7 @@ from jaxrl_se.outside_task import SpacesOnly, is_outside
 from jaxrl_se.reward_network import RewardConfig, RewardEnv
 from jaxrl_se.synthetic_env import (
     VARIANTS,
+    MetStarts,
     SyntheticConfig,
     SyntheticEnv,
     SyntheticParams,
@@ -43,6 +44,7 @@ from jaxrl_se.synthetic_env import (
 FORMAT_VERSION = 1
 REWARD_NETWORK = "reward-network"
 SHIPPED = (*VARIANTS, REWARD_NETWORK)
+_STARTS = "starts"  # The array of observations that episodes start from.
 _PRETRAINED = Path(__file__).parent / "pretrained"
 
 
@@ -85,6 +87,9 @@ def save(
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise ValueError(f"params.weights{name} contains NaN or infinity")
+    starts = getattr(params, "starts", None)
+    if starts is not None:
+        arrays[_STARTS] = np.asarray(starts.obs, np.float32)
     metadata = {
         "format_version": FORMAT_VERSION,
         "task": task,
@@ -141,7 +146,31 @@ def load(
             f"{path}: does not describe a synthetic environment "
             f"({type(error).__name__}: {error}){hint}"
         ) from error
+    if isinstance(env, SyntheticEnv) and "start_share" in metadata:
+        starts = _read_starts(path, env, arrays.pop(_STARTS, None), metadata)
+        params = dataclasses.replace(params, starts=starts)
     return env, dataclasses.replace(params, weights=_weights(path, template, arrays))
+
+
+def _read_starts(
+    path: Path, env: SyntheticEnv, obs: np.ndarray | None, metadata: dict
+) -> MetStarts:
+    """Raises WeightFileError unless they are observations of the environment's."""
+    size, share = env.spaces.obs_size, metadata["start_share"]
+    is_table = obs is not None and obs.dtype == np.float32 and obs.ndim == 2
+    if (
+        obs is None
+        or not is_table
+        or not len(obs)
+        or obs.shape[1] != size
+        or not np.isfinite(obs).all()
+    ):
+        raise WeightFileError(
+            f"{path}: starts must be finite float32 observations of {size} numbers"
+        )
+    if not isinstance(share, int | float) or not 0 <= share <= 1:
+        raise WeightFileError(f"{path}: start_share must be in [0, 1], got {share}")
+    return MetStarts(jnp.asarray(obs), float(share))
 
 
 def _is_reward(metadata: Any) -> bool:
@@ -319,7 +348,9 @@ def _built_from(env: SyntheticEnv | RewardEnv, params: Any) -> dict[str, Any]:
     }
     if isinstance(env, SyntheticEnv):
         limit = int(params.max_steps_in_episode)
-        return {"config": config, "max_steps_in_episode": limit}
+        starts = params.starts
+        share = {} if starts is None else {"start_share": float(starts.share)}
+        return share | {"config": config, "max_steps_in_episode": limit}
     return {
         "config": config,
         "action_repeat": _action_repeat(env.target),

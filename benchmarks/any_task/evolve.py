@@ -30,6 +30,7 @@ class Options:
         gymnax pair.
       seed: Seed of everything.
       real_steps: Steps in the task that the evolution may take, about.
+      episode_length: Steps of an episode in what is evolved.
       out: Folder of the run; without it, the next numbered one under runs/.
       cache: Keep compiled programs in the user's cache folder.
     """
@@ -37,6 +38,7 @@ class Options:
     task: str
     seed: int = 0
     real_steps: int = Budget().real_steps
+    episode_length: int = 1
     out: Path | None = None
     cache: bool = True
 
@@ -77,6 +79,7 @@ def main() -> None:
             options.task if is_registered else task,
             key=options.seed,
             budget=Budget(options.real_steps),
+            episode_length=options.episode_length,
         )
         summary = summary_of(result, options.task, options.seed)
         jaxrl_se.save(

@@ -135,10 +135,11 @@ def rejax_scores(
 
         return act
 
+    # Params are an argument, so that one program serves all environments of a shape.
     @jax.jit
-    def train_and_test(key):
+    def train_and_test(key, params):
         key_train, key_test = jax.random.split(key)
-        state, _ = algorithm.train(key_train)
+        state, _ = algorithm.replace(env_params=params).train(key_train)
         acts = {"as it acts": algorithm.make_act(state)}
         if kind == "PPO":
             acts["greedy"] = mode(state)
@@ -149,7 +150,7 @@ def rejax_scores(
             for name, act in acts.items()
         }
 
-    scores = [train_and_test(k) for k in jax.random.split(key, num_agents)]
+    scores = [train_and_test(k, params) for k in jax.random.split(key, num_agents)]
     return {name: np.array([s[name] for s in scores]) for name in scores[0]}
 
 

@@ -55,6 +55,7 @@ class Options:
       seeds: Seeds of the evolution, which count up from `seed`.
       seed: The first one.
       real_steps: Steps in the task of each evolution, about.
+      episode_length: Steps of an episode in what is evolved.
       agents: Unseen agents of each kind.
       steps: Their training steps in the evolved environment.
       real_train_steps: Training steps in the task itself, where no controller says what
@@ -67,6 +68,7 @@ class Options:
     seeds: int = 3
     seed: int = 0
     real_steps: int = Budget().real_steps
+    episode_length: int = 1
     agents: int = 3
     steps: int = 10_000
     real_train_steps: int = 50_000
@@ -139,7 +141,11 @@ def run_task(text: str, options: Options) -> list[dict]:
     for seed in range(options.seed, options.seed + options.seeds):
         started = time.process_time()
         result = jaxrl_se.evolve(
-            task, key=seed, budget=Budget(options.real_steps), progress=False
+            task,
+            key=seed,
+            budget=Budget(options.real_steps),
+            episode_length=options.episode_length,
+            progress=False,
         )
         cpu_seconds = time.process_time() - started
         unseen = unseen_returns(

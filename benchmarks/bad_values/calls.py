@@ -188,6 +188,7 @@ def _evolution(folder: Path) -> Iterator[Call]:
             "key": "key",
             "budget": "object",
             "with_agents": "flag or none",
+            "episode_length": "count",
             "progress": "flag",
             "proxy": "object",
             "out": "path",

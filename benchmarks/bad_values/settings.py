@@ -61,6 +61,7 @@ CONFIGS: dict[Any, tuple[dict[str, Any], dict[str, str]]] = {
             "obs_bound": "positive or none",
             "learn_termination": "flag",
             "soft_termination": "flag",
+            "advantage": "flag",
         },
     ),
     jaxrl_se.RewardConfig: (
@@ -133,6 +134,10 @@ CONFIGS: dict[Any, tuple[dict[str, Any], dict[str, str]]] = {
     oswm.SubContexts: (
         {"model": oswm.Ridge()},
         {"num_members": "count", "fraction": "rate", "seed": "index"},
+    ),
+    jaxrl_se.Dynamics: (
+        {},
+        {"num_rows": "count", "noise": "share", "num_steps": "count"},
     ),
     jaxrl_se.LogConfig: (
         {},

@@ -24,6 +24,7 @@ from jaxrl_runs.run_folder import RunFolder, next_run_folder
 from jaxrl_runs.statistics import ReturnStatistics, bootstrap_ci95, summarize
 from jaxrl_se.config import EvolutionConfig
 from jaxrl_se.evolution import TEST, EvolutionResult
+from jaxrl_se.evolution_result import with_environment
 
 TEST_EPISODES = 10
 
@@ -88,6 +89,8 @@ class Benchmark:
         the learning curves are measured against, or None for the task itself.
       curve_steps: Training steps of a learning curve, the whole budget.
       threshold: The return that counts as solved, for a task without an agreed one.
+      starts: Ranges that the one-step environment starts in after the evolution, its
+        rewards those of an advantage (`jaxrl_se.with_starts`); None leaves it.
     """
 
     module: str
@@ -96,6 +99,7 @@ class Benchmark:
     easier: str | None = None
     curve_steps: int = 5000
     threshold: float | None = None
+    starts: tuple[tuple[float, float], ...] | None = None
 
     @property
     def solved_return(self) -> float:
@@ -203,13 +207,14 @@ def _configure(benchmark: Benchmark, options: Options) -> EvolutionConfig:
     return config
 
 
-def _measure(
+def _evolved(
     benchmark: Benchmark,
     options: Options,
     config: EvolutionConfig,
     folder: RunFolder,
-) -> Measurement:
-    key = jax.random.key(options.seed)
+    key: jax.Array,
+) -> EvolutionResult:
+    """Evolves, and moves the starts of what came out if the benchmark says so."""
     with _Progress(config.max_generations) as progress:
         result = jaxrl_se.evolve(
             benchmark.task,
@@ -220,6 +225,20 @@ def _measure(
             mesh=runtime.mesh_that_divides(config.population_size),
             checkpoint_every=30 if options.quick else 5,
         )
+    if benchmark.starts is None or options.variant != "one-step":
+        return result
+    moved = jaxrl_se.with_starts(result.env, result.params, benchmark.starts)
+    return with_environment(result, envs.make(benchmark.task), *moved)
+
+
+def _measure(
+    benchmark: Benchmark,
+    options: Options,
+    config: EvolutionConfig,
+    folder: RunFolder,
+) -> Measurement:
+    key = jax.random.key(options.seed)
+    result = _evolved(benchmark, options, config, folder, key)
     _say(
         f"evolved {result.progress.generation} generations in "
         f"{result.progress.cpu_seconds:.1f} CPU-s "
@@ -242,6 +261,7 @@ def _measure(
         "generations": result.progress.generation,
         "solved": result.progress.solved,
         "validation": result.validation,
+        "starts": None if options.variant != "one-step" else benchmark.starts,
         "params_sha256": tree_sha256(result.params.weights),
         "num_weights": sum(x.size for x in jax.tree.leaves(result.params.weights)),
         "evolve_seconds": result.progress.seconds,

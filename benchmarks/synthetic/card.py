@@ -21,6 +21,8 @@ def write_card(path: Path, summary: dict) -> None:
         if summary["solved"]
         else "the last generation was reached"
     )
+    starts = summary.get("starts")
+    moved = "" if starts is None else _row("starts, set after that", starts)
     text = f"""# Synthetic {summary["task"]}, {summary["variant"]}
 
 {summary["num_weights"]} evolved numbers. {_ENDS[summary["variant"]]}
@@ -36,7 +38,7 @@ def write_card(path: Path, summary: dict) -> None:
 | steps in the synthetic environment | {summary["synthetic_steps_spent"]:,} |
 | CPU-seconds, validations included, compilation not | \
 {summary["evolve_cpu_seconds"]:.1f} |
-| weights, SHA-256 | `{summary["params_sha256"]}` |
+{moved}| weights, SHA-256 | `{summary["params_sha256"]}` |
 
 | how unseen agents do on {summary["task"]} | |
 |---|---|
@@ -60,3 +62,9 @@ synthetic and real | \
             f"{summary['terminating_return_mean']:.1f} |\n"
         )
     path.write_text(text)
+
+
+def _row(name: str, ranges: list) -> str:
+    """A row of ranges of observations."""
+    text = ", ".join(f"{low:g} to {high:g}" for low, high in ranges)
+    return f"| {name} | {text} |\n"

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 import envs
+import jaxrl_se
 from benchmarks.any_task import shaped_tasks
 from benchmarks.any_task.foreign_agents import PPO_RANGE, draw_settings, fits
 from benchmarks.any_task.rival_environments import load_rival
 from benchmarks.any_task.task_names import module_of, task_of
 from benchmarks.any_task.unseen_tasks import TASKS, make
+from benchmarks.synthetic.card import write_card
 from envs.spaces import Spaces
 
 
@@ -47,6 +49,16 @@ def test_agents_fit_the_actions():
     kinds = ("DDQN", "PPO", "SAC", "TD3", "DDPG", "DiscreteTD3")
     assert [fits(kind, discrete) for kind in kinds] == [1, 1, 1, 0, 0, 1]
     assert [fits(kind, continuous) for kind in kinds] == [0, 1, 1, 1, 1, 0]
+
+
+def test_a_card_names_starts_that_were_set_afterwards(tmp_path):
+    report = jaxrl_se.read_card("Pendulum-v1")
+    assert report["starts"] is not None
+    write_card(tmp_path / "card.md", report)
+    text = (tmp_path / "card.md").read_text()
+    assert "| starts, set after that | -0.7 to 0.7, -0.7 to 0.7, -3 to 3 |" in text
+    write_card(tmp_path / "card.md", report | {"starts": None})
+    assert "set after that" not in (tmp_path / "card.md").read_text()
 
 
 def test_a_rival_environment_computes_what_its_arrays_say(tmp_path):

@@ -10,7 +10,8 @@ import pytest
 import envs
 import jaxrl_se
 from envs.spaces import Spaces
-from jaxrl_se import defaults, evolution, patience
+from envs.steps import Steps
+from jaxrl_se import defaults, evolution, met_starts, patience
 from jaxrl_se.agents import DDQN, PPO, SAC, BestResponse
 from jaxrl_se.config import EvolutionConfig, SyntheticConfig
 from jaxrl_se.defaults import (
@@ -19,7 +20,11 @@ from jaxrl_se.defaults import (
     config_with_agents,
     default_config,
 )
+from jaxrl_se.evolution_result import EvolutionResult
+from jaxrl_se.evolution_run import Progress
+from jaxrl_se.evolution_task import EvolutionTask
 from jaxrl_se.from_agents import LearnedInTask
+from jaxrl_se.met_starts import KEPT, ROWS, started_where_met
 from jaxrl_se.outcome import Confirmation
 from jaxrl_se.patience import (
     attempt_fitness,
@@ -290,10 +295,40 @@ def test_a_task_alone_is_enough(chain, capsys):
     text = repr(result)
     assert "generations" in text and "fresh agents" in text
     assert "random steps" in capsys.readouterr().err
+    assert result.params.starts is None, "the search alone"
     with pytest.raises(ValueError, match="start must be weights"):
         jaxrl_se.evolve(chain, result.config, start={"a": np.zeros(2)})
     with pytest.raises(ValueError, match="budget and with_agents must be None"):
         jaxrl_se.evolve(chain, result.config, budget=Budget(200_000))
+
+
+def test_starts_that_were_met_are_kept_unless_they_harm(chain, monkeypatch):
+    """Rewards stay; whether agents learn as much decides, and steps count."""
+    config = default_config(chain, _probe(chain, 40))
+    env, params = config.proxy.make(*chain)
+    before = Confirmation({"DDQN": (0.4, 0.6)}, 0.0, 0.5)
+    result = EvolutionResult(
+        env,
+        params,
+        config=config,
+        progress=Progress(),
+        compile_seconds=0.0,
+        validation=None,
+        test=None,  # type: ignore
+        probe=_probe(chain, 40),
+        confirmation=before,
+    )
+    for mean, is_kept in ((0.495, True), (0.4, False)):
+        after = Confirmation({"DDQN": (mean, mean)}, 0.0, 0.5)
+        monkeypatch.setattr(
+            met_starts, "confirmed_by", lambda *_, found=after: (found, Steps(real=7))
+        )
+        opened = EvolutionTask.of(chain)
+        moved = started_where_met(result, opened, jax.random.key(0))
+        assert moved.progress.real_steps == ROWS + 7
+        assert moved.confirmation is (after if is_kept else before)
+        assert (moved.params.starts is not None) == is_kept
+        assert moved.env.config.advantage == is_kept
 
 
 @pytest.mark.slow  # stages: `test_stages_train_one_algorithm_after_the_other`
@@ -308,11 +343,12 @@ def test_a_search_goes_on_with_agents(chain, capsys, tmp_path):
     assert confirmed.best_response > confirmed.random_return
     # 25 generations of 64 candidates with two episodes, and 3 of 32 with two; 16 agents
     # of each kind with 8 episodes and 32 of the best response after each; two
-    # validations.
-    searched, tested = 25 * 64 * 2 + 3 * 32 * 2, 2 * (2 * 16 * 8 + 32)
+    # validations. Then the rows to start from, and the same tests again.
+    searched, tested = 25 * 64 * 2 + 3 * 32 * 2, 3 * (2 * 16 * 8 + 32)
     assert result.progress.real_steps == (
-        found.steps + 40 * (searched + tested + 2 * 2 * 8 * 8)
+        found.steps + ROWS + 40 * (searched + tested + 2 * 2 * 8 * 8)
     )
+    assert result.params.starts is None or len(result.params.starts.obs) == KEPT
     again = jaxrl_se.evolve(
         task, key=3, budget=budget, with_agents=True, out=out, resume=True
     )

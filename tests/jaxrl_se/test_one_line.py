@@ -29,6 +29,12 @@ def test_a_line_is_the_shipped_environment_but_for_rounding(task, variant):
     assert to_line(again, read) == line  # what is rounded stays as it is
 
 
+def test_a_line_says_that_rewards_are_advantages():
+    config = jaxrl_se.SyntheticConfig(hidden_sizes=(), advantage=True, obs_range=None)
+    env = config.build(jaxrl_se.Spaces(2, 3))
+    assert jaxrl_se.load(to_line(env, env.default_params))[0] == env
+
+
 def test_the_one_step_cartpole_is_a_short_line():
     line = to_line(*jaxrl_se.load("CartPole-v1"))
     assert len(line) < 100

@@ -11,7 +11,15 @@ import pytest
 from golden import sine_weights
 
 import envs
-from jaxrl_se import MultiStepEnv, OneStepEnv, Spaces, SyntheticConfig
+import jaxrl_se
+from jaxrl_se import (
+    MultiStepEnv,
+    OneStepEnv,
+    Spaces,
+    SyntheticConfig,
+    with_met_starts,
+    with_starts,
+)
 
 CARTPOLE = envs.make("CartPole-v1")
 DISCRETE = Spaces(obs_size=4, num_actions=2)
@@ -271,6 +279,98 @@ def test_quadratic_heads_are_highest_at_the_heads():
     np.testing.assert_allclose(
         rewards, grid @ heads - 0.5 * (grid**2).sum(1), rtol=1e-4, atol=1e-5
     )
+
+
+@pytest.mark.parametrize("variant", ["one-step", "multi-step"])
+@pytest.mark.parametrize("spaces", [DISCRETE, CONTINUOUS])
+def test_an_advantage_is_zero_for_the_best_action_and_differs_as_before(
+    spaces, variant
+):
+    config = SyntheticConfig(variant, (5,), reward_bound=3.0, obs_range=None)
+    env = config.build(spaces)
+    better = dataclasses.replace(config, advantage=True).build(spaces)
+    params = env.default_params
+    # Heads within the actions' bounds and beyond them.
+    params = params.replace(weights=jax.tree.map(lambda w: 4 * w, params.weights))
+    actions = jnp.arange(2) if spaces is DISCRETE else jnp.linspace(-1, 1, 401)[:, None]
+
+    def rewards(env, obs):
+        state = env.reset(jax.random.key(0), params)[1].replace(obs=obs)
+
+        def step(action):
+            return env.step_env(jax.random.key(0), state, action, params)[2]
+
+        return jax.vmap(step)(actions)
+
+    points = jax.random.normal(jax.random.key(1), (32, spaces.obs_size))
+    plain = jax.vmap(lambda obs: rewards(env, obs))(points)
+    best = jax.vmap(lambda obs: rewards(better, obs))(points)
+    np.testing.assert_allclose(best.max(1), 0.0, atol=1e-5)
+    np.testing.assert_allclose(best - best[:, :1], plain - plain[:, :1], atol=1e-4)
+    assert not np.allclose(plain.max(1), 0.0, atol=0.1)
+    with pytest.raises(ValueError, match="reward_heads must be True with advantage"):
+        dataclasses.replace(config, reward_heads=False, advantage=True)
+
+
+@pytest.mark.parametrize("hidden_sizes", [(), (5,)])
+def test_starts_move_and_rewards_stay(hidden_sizes):
+    config = SyntheticConfig(hidden_sizes=hidden_sizes, obs_range=((-1.0, 3.0),) * 4)
+    env, params = config.make(*CARTPOLE)
+    ranges = ((-0.5, 0.25), (0.0, 1.0), (-4.0, 4.0), (2.0, 2.5))
+    moved, there = with_starts(env, params, ranges, advantage=False)
+    obs = jax.vmap(lambda key: moved.reset(key, there)[0])(
+        jax.random.split(jax.random.key(0), 2000)
+    )
+    low, high = np.asarray(ranges).T
+    np.testing.assert_allclose((obs.mean(0) - low) / (high - low), 0.5, atol=0.05)
+    np.testing.assert_allclose(2 * obs.std(0) / (high - low), 1.0, atol=0.1)
+
+    def rewards(env, params):
+        state = env.reset(jax.random.key(0), params)[1]
+
+        def reward(obs):
+            at = state.replace(obs=obs)
+            key = jax.random.key(0)
+            return jnp.stack([env.step_env(key, at, a, params)[2] for a in (0, 1)])
+
+        return jax.vmap(reward)(obs)
+
+    before = rewards(env, params)
+    np.testing.assert_allclose(rewards(moved, there), before, rtol=1e-4, atol=1e-4)
+    after = rewards(*with_starts(env, params, ranges))
+    np.testing.assert_allclose(
+        after, before - before.max(1, keepdims=True), rtol=1e-4, atol=1e-4
+    )
+    with pytest.raises(ValueError, match="obs_range must have 4 pairs"):
+        with_starts(env, params, ranges[:2])
+    with pytest.raises(ValueError, match="env must be a OneStepEnv"):
+        with_starts(*CONFIGS["multi-step"].make(*CARTPOLE), ranges)
+
+
+def test_a_share_of_episodes_starts_where_the_task_was_met(tmp_path):
+    config = SyntheticConfig(hidden_sizes=(), initial_states="normal")
+    env, params = config.make(*CARTPOLE)
+    met = np.float32([[10, 20, 30, 40], [50, 60, 70, 80]])
+    moved, there = with_met_starts(env, params, met, share=0.25)
+    keys = jax.random.split(jax.random.key(0), 4000)
+    obs = np.asarray(jax.vmap(lambda key: moved.reset(key, there)[0])(keys))
+    counts = [(obs == row).all(1).mean() for row in met]
+    np.testing.assert_allclose(counts, 0.125, atol=0.02)
+    others = obs[(obs[:, None] != met).all((1, 2))]
+    np.testing.assert_allclose(others.mean(0), 0.0, atol=0.2)
+    path = jaxrl_se.save(tmp_path / "met.npz", moved, there)
+    again, read = jaxrl_se.load(path)
+    assert again == moved and read.starts.share == 0.25
+    np.testing.assert_array_equal(read.starts.obs, met)
+    with pytest.raises(ValueError, match="no place for starts that were met"):
+        jaxrl_se.to_line(moved, there)
+    for bad, share, said in (
+        (met[:, :3], 0.5, r"obs must be observations \[M, 4\]"),
+        (met * np.nan, 0.5, "obs must be finite"),
+        (met, 1.5, "share must be"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            with_met_starts(env, params, bad, share=share)
 
 
 def test_equality_is_by_configuration():
