@@ -86,3 +86,10 @@ def test_errors_and_returns_of_one_log(task, tmp_path, monkeypatch):
     log = given[0][1]
     assert len(log.reward) == 400 and given[0][3] == "IQL"
     assert np.isin(np.asarray(log.truncated), (0, 1)).all()
+
+
+def test_random_rows_need_no_expert():
+    """No environment of Pendulum-v5's is shipped; half-expert rows say so."""
+    assert worlds.expert_of(worlds.Options("Pendulum-v5", kind="random")) is None
+    with pytest.raises(ValueError, match="Pendulum-v5"):
+        worlds.expert_of(worlds.Options("Pendulum-v5", kind="half"))
