@@ -1,11 +1,11 @@
 """Kernel ridge regression inside a context, on landmarks chosen from its rows.
 
-A base, linear or quadratic and all but unpenalised, plus a Gaussian kernel. A pivoted
+A base, linear or quadratic and all but unpenalised, plus a kernel. A pivoted
 Cholesky factorisation of the kernel matrix picks the rows that explain most of it as
 landmarks and gives features in which kernel ridge regression is ridge regression: a
 query costs as many kernel evaluations as there are landmarks, and a thousand rows no
 thousand-by-thousand factorisation. Leave-one-out errors of that regression choose the
-length scale and the penalty of each target on its own.
+smoothness, the length scale and the penalty of each target on its own.
 
 Source: Rasmussen and Williams, Gaussian Processes for Machine Learning (2006), sections
 2.7 (explicit basis functions), 5.4.2 (leave-one-out) and 8.1 (reduced rank).
@@ -22,7 +22,7 @@ import numpy as np
 from flax import struct
 
 from jaxrl_runs import values
-from jaxrl_runs.values import FLAG, MANY, SCALES, setting
+from jaxrl_runs.values import FLAG, MANY, SCALES, OneOf, TupleOf, setting
 from oswm.closed_form import (
     ClosedForm,
     least,
@@ -33,7 +33,7 @@ from oswm.closed_form import (
 )
 from oswm.context import Context, Scale
 from oswm.features import pairs, quadratic
-from oswm.landmarks import choose_landmarks, kernel
+from oswm.landmarks import PROFILES, choose_landmarks, kernel
 from oswm.linalg import inverse_factor, matmul
 from oswm.relevance import RelevanceSearch
 
@@ -41,6 +41,27 @@ _PENALTY = 1e-5  # Of the base, per row; one-hot actions add up to a constant.
 # Observations whose kernels are evaluated one by one, which skips those that no target
 # chose, and takes long to compile.
 _MOST_UNROLLED = 12
+_SMOOTHNESS = TupleOf(OneOf(tuple(PROFILES)), min_size=1)
+
+
+class Kernel(NamedTuple):
+    """Which kernel a target has.
+
+    Attributes:
+        relevance: float32 [D], factor of each standardised input.
+        additive: float32 scalar, see `oswm.landmarks.kernel`; None without such a part.
+        profile: float32 [3], its smoothness, see `oswm.landmarks.radial`; None where
+            all are Gaussian.
+    """
+
+    relevance: jax.Array
+    additive: jax.Array | None = None
+    profile: jax.Array | None = None
+
+    def __call__(self, x: jax.Array, landmarks: jax.Array) -> jax.Array:
+        """Of a standardised input [D] and landmarks [M, D], in its units, [M]."""
+        used = self.relevance > 0
+        return kernel(self.relevance * x, landmarks, used, self.additive, self.profile)
 
 
 @struct.dataclass
@@ -49,8 +70,7 @@ class Expansion:
 
     Attributes:
         base: float32 [1 + P], of the intercept and the base's features.
-        relevance: float32 [D], factor of each standardised input in the kernel.
-        additive: float32 scalar, see `kernel`; None without such a part.
+        kernel: Its kernel.
         landmarks: float32 [D, M], in units of the kernel.
         weights: float32 [M].
         whitening: float32 [M, M], from kernel values to features.
@@ -62,8 +82,7 @@ class Expansion:
     """
 
     base: jax.Array
-    relevance: jax.Array
-    additive: jax.Array | None
+    kernel: Kernel
     landmarks: jax.Array
     weights: jax.Array
     whitening: jax.Array
@@ -82,9 +101,7 @@ class Expansion:
         leverage = jnp.sum(jnp.square(matmul(self.base_half, features)))
 
         def with_kernel():
-            values = kernel(
-                self.relevance * x, self.landmarks.T, self.relevance > 0, self.additive
-            )
+            values = self.kernel(x, self.landmarks.T)
             columns = matmul(self.whitening, values)
             unexplained = jnp.maximum(1.0 - jnp.sum(jnp.square(columns)), 0.0)
             columns = matmul(self.half, columns - matmul(features, self.tilt))
@@ -152,7 +169,7 @@ class Polynomial:
 
 @dataclasses.dataclass(frozen=True)
 class KernelRidge(ClosedForm):
-    """Kernel ridge regression: a polynomial of degree 1 or 2, and a Gaussian kernel.
+    """Kernel ridge regression: a polynomial of degree 1 or 2, and a kernel.
 
     The reward may depend on the state that is reached: whether the kernel sees
     observation and action, the next observation, or all three is chosen by its
@@ -160,13 +177,16 @@ class KernelRidge(ClosedForm):
     quantities, so half of its kernel may be such a sum (Duvenaud et al., 2011, arXiv
     1112.4394), which generalises to combinations that the context does not show.
 
-    Candidates are compared on few landmarks; only what a target chose is fitted on all.
+    Candidates are compared on few landmarks, with every other penalty; only the best
+    scale of each smoothness is fitted on all landmarks, with all penalties.
 
     Attributes:
         num_landmarks: Most landmarks per target, at most the context's rows.
         num_screening: Landmarks on which candidates are compared.
         length_scales: Candidates, in units of the root of the number of inputs.
         penalties: Candidates: variance of the noise over that of the kernel.
+        smoothness: Candidates: "gaussian", of functions that are smooth to any order,
+            and "matern52", of functions with two derivatives.
         ard: Whether each target's length scales are then fitted per input, by the
             marginal likelihood; of both kernels the one of the smaller leave-one-out
             error is kept.
@@ -177,6 +197,7 @@ class KernelRidge(ClosedForm):
     num_screening: int = setting(64, MANY)
     length_scales: tuple[float, ...] = setting((0.25, 0.5, 1.0, 2.0, 4.0), SCALES)
     penalties: tuple[float, ...] = setting((1e-4, 1e-3, 1e-2, 1e-1, 1.0), SCALES)
+    smoothness: tuple[str, ...] = setting(("gaussian", "matern52"), _SMOOTHNESS)
     ard: bool = setting(False, FLAG)
     search: RelevanceSearch = RelevanceSearch()  # noqa: RUF009 (frozen)
 
@@ -228,7 +249,6 @@ class KernelRidge(ClosedForm):
         """
         features = mask[:, None] * jnp.insert(features, 0, 1.0, axis=1)
         polynomials = fit_polynomials(features, targets, mask, inputs.shape[1])
-        kernels = self._kernels(inputs, views, additive)
         penalties = jnp.asarray(self.penalties)
         size = min(self.num_landmarks, len(inputs))
         data = inputs, mask
@@ -240,54 +260,87 @@ class KernelRidge(ClosedForm):
             def errors(polynomial):
                 flat = polynomial.flatten(columns)
                 tried = jax.vmap(solve_kernel, (None, None, None, 0))(
-                    flat, polynomial.residual, polynomial.leverage, penalties
+                    flat, polynomial.residual, polynomial.leverage, penalties[::2]
                 )
                 return jnp.nanmin(jnp.sum(jnp.square(tried.left_out), axis=1), axis=0)
 
             return jax.vmap(errors)(polynomials)
 
-        errors = jax.lax.map(screen, kernels)  # [candidates, degrees, O]
+        kernels, errors, groups = self._screened(screen, inputs, views, additive)
         choice = least(errors.reshape(-1, errors.shape[-1]))
 
         def fit_one(target):
             candidate, degree = jnp.divmod(choice[target], errors.shape[1])
-            relevance, share = jax.tree.map(lambda x: x[candidate], kernels)
-            # Few landmarks favour long scales, so the next shorter one is tried, too.
-            tried = [relevance, 2.0 * relevance]
+            best = jax.tree.map(lambda x: x[candidate], kernels)
+            # Few landmarks favour long scales, so the next shorter one is tried, too,
+            # and smooth kernels, so the best of each smoothness is.
+            tried = [best._replace(relevance=2.0 * best.relevance)]
+            for group in groups:
+                row = group.start + least(errors[group, degree, target])
+                tried.append(jax.tree.map(lambda x, row=row: x[row], kernels))
             if self.ard:
                 terms = jnp.where(degree == 0, is_linear, 1.0) * features
                 residual = polynomials.residual[degree, :, target, None]
-                tried.append(
-                    self.search(inputs, terms, residual, mask, relevance, share)
-                )
-            return _fit_one(
-                data,
-                polynomials,
-                target,
-                degree,
-                jnp.stack(tried),
-                share,
-                penalties,
-                size,
-            )
+                found = self.search(inputs, terms, residual, mask, *best)
+                tried.append(best._replace(relevance=found))
+            tried = jax.tree.map(lambda *x: jnp.stack(x), *tried)
+            return _fit_one(data, polynomials, target, degree, tried, penalties, size)
 
         is_linear = jnp.arange(features.shape[1]) <= inputs.shape[1]
 
         return jax.lax.map(fit_one, jnp.arange(targets.shape[1]))
 
-    def _kernels(self, inputs, views, additive) -> tuple[jax.Array, jax.Array | None]:
-        """Candidates: relevances [C, D], additive shares [C]."""
+    def _screened(self, screen, inputs, views, additive):
+        """Candidates and their errors on few landmarks.
+
+        Which inputs matter, and whether a sum of terms in single inputs does, is asked
+        with the first smoothness alone; the others then try all scales of that kernel.
+
+        Args:
+            screen: Squared errors [degrees, O] of a kernel.
+            inputs: As for `_fit`, like the rest.
+            views: Likewise.
+            additive: Likewise.
+
+        Returns:
+            Kernels with a leading axis [C], errors [C, degrees, O], and the candidates
+            of each smoothness.
+        """
+        first = self._kernels(inputs, views, additive)
+        errors = jax.lax.map(screen, first)
+        number, num_scales = len(errors), len(self.length_scales)
+        groups = [slice(0, number)]
+        if len(self.smoothness) == 1:
+            return first, errors, groups
+        best = least(jnp.sum(jnp.nanmin(errors, axis=1), axis=1))
+        stride = number // num_scales
+        rows = best % stride + stride * jnp.arange(num_scales)
+        others = jax.tree.map(lambda x: x[rows], first)
+        kernels, found = [first], [errors]
+        for name in self.smoothness[1:]:
+            profile = jnp.tile(jnp.array(PROFILES[name]), (num_scales, 1))
+            kernels.append(others._replace(profile=profile))
+            found.append(jax.lax.map(screen, kernels[-1]))
+            groups.append(slice(groups[-1].stop, groups[-1].stop + num_scales))
+        kernels = jax.tree.map(lambda *x: jnp.concatenate(x), *kernels)
+        return kernels, jnp.concatenate(found), groups
+
+    def _kernels(self, inputs, views, additive) -> Kernel:
+        """Candidates of the first smoothness [C]: scales, then views, then shares."""
         is_live = jnp.any(inputs != 0, axis=0)
         num_live = jnp.maximum(jnp.sum(views * is_live, axis=1, keepdims=True), 1.0)
         relevances = views / jnp.sqrt(num_live) * is_live
         scales = jnp.asarray(self.length_scales)[:, None, None]
         relevances = (relevances / scales).reshape(-1, inputs.shape[1])
-        if additive is None:
-            return relevances, None
-        return (
-            jnp.repeat(relevances, len(additive), axis=0),
-            jnp.tile(additive, len(relevances)),
-        )
+        if additive is not None:
+            number = len(relevances)
+            relevances = jnp.repeat(relevances, len(additive), axis=0)
+            additive = jnp.tile(additive, number)
+        profile = None
+        if self.smoothness != ("gaussian",):
+            profile = jnp.array(PROFILES[self.smoothness[0]])
+            profile = jnp.tile(profile, (len(relevances), 1))
+        return Kernel(relevances, additive, profile)
 
     def predict_targets(self, fit, obs, action):
         """Changes first, then the reward given the next observation they lead to."""
@@ -394,14 +447,14 @@ def fit_polynomials(features, targets, mask, num_inputs: int) -> Polynomial:
     return jax.tree.map(lambda *x: jnp.stack(x), *each)
 
 
-def kernel_features(inputs, mask, candidate, num_landmarks: int):
+def kernel_features(inputs, mask, kernel: Kernel, num_landmarks: int):
     """Orthonormal features [N, M] of a kernel; the landmarks and their whitening."""
-    relevance, additive = candidate
-    points, used = relevance * inputs, relevance > 0
-    rows, whitening = choose_landmarks(points, mask, num_landmarks, used, additive)
-    values = jax.vmap(kernel, (0, None, None, None))(
-        points, points[rows], used, additive
+    relevance, additive, profile = kernel
+    points = relevance * inputs
+    rows, whitening = choose_landmarks(
+        points, mask, num_landmarks, relevance > 0, additive, profile
     )
+    values = jax.vmap(kernel, (0, None))(inputs, points[rows])
     return mask[:, None] * matmul(values, whitening.T), (points[rows], whitening)
 
 
@@ -433,10 +486,8 @@ def solve_kernel(flat, residual, leverage, penalty) -> Solution:
     return Solution(weights, half, leverage, residual, left_out)
 
 
-def _fit_one(
-    data, polynomials, target, degree, relevances, additive, penalties, num_landmarks
-):
-    """Fit one target's chosen kernel on all landmarks, unless polynomials are better.
+def _fit_one(data, polynomials, target, degree, kernels, penalties, num_landmarks):
+    """Fit the best of a target's kernels on all landmarks, unless polynomials win.
 
     Returns:
         An `Expansion`, leave-one-out residuals [N] and standard deviations [N].
@@ -445,9 +496,9 @@ def _fit_one(
     chosen = jax.tree.map(lambda x: x[degree], polynomials)
     residual = chosen.residual[:, target, None]
 
-    def try_scale(relevance):
+    def try_kernel(kernel):
         columns, (landmarks, whitening) = kernel_features(
-            inputs, mask, (relevance, additive), num_landmarks
+            inputs, mask, kernel, num_landmarks
         )
         flat = chosen.flatten(columns)
         tried = jax.lax.map(
@@ -461,8 +512,7 @@ def _fit_one(
         variance = 1.0 / left_over(found.leverage) + unexplained / penalties[best]
         expansion = Expansion(
             base=chosen.weights[:, target],
-            relevance=relevance,
-            additive=additive,
+            kernel=kernel,
             landmarks=landmarks.T,
             weights=found.weights[:, 0],
             whitening=whitening,
@@ -474,7 +524,7 @@ def _fit_one(
         )
         return expansion, found.left_out[:, 0], noise * jnp.sqrt(variance)
 
-    tried = jax.lax.map(try_scale, relevances)
+    tried = jax.lax.map(try_kernel, kernels)
     best = least(jnp.sum(jnp.square(tried[1]), axis=1))
     expansion, left_out, std = jax.tree.map(lambda x: x[best], tried)
     weights, tilt = expansion.weights, matmul(chosen.half.T, expansion.tilt)
