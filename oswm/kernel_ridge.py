@@ -178,7 +178,7 @@ class KernelRidge(ClosedForm):
     1112.4394), which generalises to combinations that the context does not show.
 
     Candidates are compared on few landmarks, with every other penalty; only the best
-    scale of each smoothness is fitted on all landmarks, with all penalties.
+    of each smoothness are fitted on all landmarks, with all penalties.
 
     Attributes:
         num_landmarks: Most landmarks per target, at most the context's rows.
@@ -266,8 +266,10 @@ class KernelRidge(ClosedForm):
 
             return jax.vmap(errors)(polynomials)
 
-        kernels, errors, groups = self._screened(screen, inputs, views, additive)
+        kernels = self._kernels(inputs, views, additive)
+        errors = jax.lax.map(screen, kernels)  # [candidates, degrees, O]
         choice = least(errors.reshape(-1, errors.shape[-1]))
+        num_each = len(errors) // len(self.smoothness)
 
         def fit_one(target):
             candidate, degree = jnp.divmod(choice[target], errors.shape[1])
@@ -275,8 +277,9 @@ class KernelRidge(ClosedForm):
             # Few landmarks favour long scales, so the next shorter one is tried, too,
             # and smooth kernels, so the best of each smoothness is.
             tried = [best._replace(relevance=2.0 * best.relevance)]
-            for group in groups:
-                row = group.start + least(errors[group, degree, target])
+            for start in range(0, len(errors), num_each):
+                ours = errors[start : start + num_each, degree, target]
+                row = start + least(ours)
                 tried.append(jax.tree.map(lambda x, row=row: x[row], kernels))
             if self.ard:
                 terms = jnp.where(degree == 0, is_linear, 1.0) * features
@@ -290,43 +293,8 @@ class KernelRidge(ClosedForm):
 
         return jax.lax.map(fit_one, jnp.arange(targets.shape[1]))
 
-    def _screened(self, screen, inputs, views, additive):
-        """Candidates and their errors on few landmarks.
-
-        Which inputs matter, and whether a sum of terms in single inputs does, is asked
-        with the first smoothness alone; the others then try all scales of that kernel.
-
-        Args:
-            screen: Squared errors [degrees, O] of a kernel.
-            inputs: As for `_fit`, like the rest.
-            views: Likewise.
-            additive: Likewise.
-
-        Returns:
-            Kernels with a leading axis [C], errors [C, degrees, O], and the candidates
-            of each smoothness.
-        """
-        first = self._kernels(inputs, views, additive)
-        errors = jax.lax.map(screen, first)
-        number, num_scales = len(errors), len(self.length_scales)
-        groups = [slice(0, number)]
-        if len(self.smoothness) == 1:
-            return first, errors, groups
-        best = least(jnp.sum(jnp.nanmin(errors, axis=1), axis=1))
-        stride = number // num_scales
-        rows = best % stride + stride * jnp.arange(num_scales)
-        others = jax.tree.map(lambda x: x[rows], first)
-        kernels, found = [first], [errors]
-        for name in self.smoothness[1:]:
-            profile = jnp.tile(jnp.array(PROFILES[name]), (num_scales, 1))
-            kernels.append(others._replace(profile=profile))
-            found.append(jax.lax.map(screen, kernels[-1]))
-            groups.append(slice(groups[-1].stop, groups[-1].stop + num_scales))
-        kernels = jax.tree.map(lambda *x: jnp.concatenate(x), *kernels)
-        return kernels, jnp.concatenate(found), groups
-
     def _kernels(self, inputs, views, additive) -> Kernel:
-        """Candidates of the first smoothness [C]: scales, then views, then shares."""
+        """Candidates, with a leading axis [C], by smoothness."""
         is_live = jnp.any(inputs != 0, axis=0)
         num_live = jnp.maximum(jnp.sum(views * is_live, axis=1, keepdims=True), 1.0)
         relevances = views / jnp.sqrt(num_live) * is_live
@@ -336,11 +304,14 @@ class KernelRidge(ClosedForm):
             number = len(relevances)
             relevances = jnp.repeat(relevances, len(additive), axis=0)
             additive = jnp.tile(additive, number)
-        profile = None
-        if self.smoothness != ("gaussian",):
-            profile = jnp.array(PROFILES[self.smoothness[0]])
-            profile = jnp.tile(profile, (len(relevances), 1))
-        return Kernel(relevances, additive, profile)
+        if self.smoothness == ("gaussian",):
+            return Kernel(relevances, additive)
+        profiles = jnp.array([PROFILES[name] for name in self.smoothness])
+        return Kernel(
+            relevance=jnp.tile(relevances, (len(profiles), 1)),
+            additive=None if additive is None else jnp.tile(additive, len(profiles)),
+            profile=jnp.repeat(profiles, len(relevances), axis=0),
+        )
 
     def predict_targets(self, fit, obs, action):
         """Changes first, then the reward given the next observation they lead to."""
