@@ -5,7 +5,8 @@ Cholesky factorisation of the kernel matrix picks the rows that explain most of 
 landmarks and gives features in which kernel ridge regression is ridge regression: a
 query costs as many kernel evaluations as there are landmarks, and a thousand rows no
 thousand-by-thousand factorisation. Leave-one-out errors of that regression choose the
-smoothness, the length scale and the penalty of each target on its own.
+length scale and the penalty of each target on its own, those of blocks of rows the
+smoothness and the inputs that it sees.
 
 Source: Rasmussen and Williams, Gaussian Processes for Machine Learning (2006), sections
 2.7 (explicit basis functions), 5.4.2 (leave-one-out) and 8.1 (reduced rank).
@@ -41,6 +42,8 @@ _PENALTY = 1e-5  # Of the base, per row; one-hot actions add up to a constant.
 # Observations whose kernels are evaluated one by one, which skips those that no target
 # chose, and takes long to compile.
 _MOST_UNROLLED = 12
+_BLOCK = 25  # Rows that are left out together.
+_LEAST_LEFT = 1e-4
 _SMOOTHNESS = TupleOf(OneOf(tuple(PROFILES)), min_size=1)
 
 
@@ -178,7 +181,9 @@ class KernelRidge(ClosedForm):
     1112.4394), which generalises to combinations that the context does not show.
 
     Candidates are compared on few landmarks, with every other penalty; only the best
-    of each smoothness are fitted on all landmarks, with all penalties.
+    of each smoothness and choice of inputs are fitted on all landmarks, with all
+    penalties. Of these, the one is taken that best predicts blocks of 25 rows, as they
+    follow each other, from all other rows.
 
     Attributes:
         num_landmarks: Most landmarks per target, at most the context's rows.
@@ -206,6 +211,15 @@ class KernelRidge(ClosedForm):
 
     def fit_targets(self, context):
         """Fit changes from observation and action; the reward from all."""
+        return self._fit_all(context)[:3]
+
+    def fit_scored(self, context):
+        """The same, with errors of blocks of rows that are left out together."""
+        fit, residual, _, scores = self._fit_all(context)
+        return fit, residual, scores
+
+    def _fit_all(self, context):
+        """What `fit_targets` returns, and the scores [N, S + 1] of `fit_scored`."""
         mask, data = context.mask, Standardised.of(context)
         inputs, every = data.inputs, data.every
         views = jnp.ones((1, inputs.shape[1]))
@@ -217,10 +231,11 @@ class KernelRidge(ClosedForm):
         reward, *of_reward = self._fit(
             every, features, data.targets[:, -1:], mask, data.views, additive
         )
-        residual, std = (
-            data.target_scale.std * jnp.concatenate(parts, axis=0).T
+        residual, std, scores = (
+            jnp.concatenate(parts, axis=0).T
             for parts in zip(of_change, of_reward, strict=True)
         )
+        residual, std = (data.target_scale.std * x for x in (residual, std))
         if context.obs_size <= _MOST_UNROLLED:
             change = tuple(
                 jax.tree.map(lambda x, i=i: x[i], change)
@@ -228,11 +243,11 @@ class KernelRidge(ClosedForm):
             )
         reward = jax.tree.map(lambda x: x[0], reward)
         fit = KernelFit(*data.scales, change, reward)
-        return fit, residual, std
+        return fit, residual, std, scores
 
     def _fit(
         self, inputs, features, targets, mask, views, additive
-    ) -> tuple[Expansion, jax.Array, jax.Array]:
+    ) -> tuple[Expansion, jax.Array, jax.Array, jax.Array]:
         """Choose for each target among degrees, length scales, penalties and views.
 
         Args:
@@ -244,8 +259,8 @@ class KernelRidge(ClosedForm):
             additive: Additive shares of the kernel [K], or None.
 
         Returns:
-            Expansions with a leading axis [O], and leave-one-out residuals and standard
-            deviations [O, N].
+            Expansions with a leading axis [O], and leave-one-out residuals, standard
+            deviations, and scores of blocks of rows [O, N].
         """
         features = mask[:, None] * jnp.insert(features, 0, 1.0, axis=1)
         polynomials = fit_polynomials(features, targets, mask, inputs.shape[1])
@@ -269,32 +284,37 @@ class KernelRidge(ClosedForm):
         kernels = self._kernels(inputs, views, additive)
         errors = jax.lax.map(screen, kernels)  # [candidates, degrees, O]
         choice = least(errors.reshape(-1, errors.shape[-1]))
-        num_each = len(errors) // len(self.smoothness)
+        groups = self._groups(len(views), 1 if additive is None else len(additive))
 
         def fit_one(target):
             candidate, degree = jnp.divmod(choice[target], errors.shape[1])
             best = jax.tree.map(lambda x: x[candidate], kernels)
             # Few landmarks favour long scales, so the next shorter one is tried, too,
-            # and smooth kernels, so the best of each smoothness is.
-            tried = [best._replace(relevance=2.0 * best.relevance)]
-            for start in range(0, len(errors), num_each):
-                ours = errors[start : start + num_each, degree, target]
-                row = start + least(ours)
-                tried.append(jax.tree.map(lambda x, row=row: x[row], kernels))
+            # and smooth kernels of few inputs, so the best of each group is.
+            more = [best._replace(relevance=2.0 * best.relevance)]
             if self.ard:
                 terms = jnp.where(degree == 0, is_linear, 1.0) * features
                 residual = polynomials.residual[degree, :, target, None]
                 found = self.search(inputs, terms, residual, mask, *best)
-                tried.append(best._replace(relevance=found))
-            tried = jax.tree.map(lambda *x: jnp.stack(x), *tried)
+                more.append(best._replace(relevance=found))
+            place = least(errors[groups, degree, target].T)
+            rows = jnp.take_along_axis(groups, place[:, None], axis=1)[:, 0]
+            each = jax.tree.map(lambda x: x[rows], kernels)
+            tried = jax.tree.map(lambda x, *y: jnp.stack([*x, *y]), each, *more)
             return _fit_one(data, polynomials, target, degree, tried, penalties, size)
 
         is_linear = jnp.arange(features.shape[1]) <= inputs.shape[1]
 
         return jax.lax.map(fit_one, jnp.arange(targets.shape[1]))
 
+    def _groups(self, num_views: int, num_shares: int) -> jax.Array:
+        """Candidates by smoothness and view [G, ...], in the order of `_kernels`."""
+        sizes = len(self.smoothness), len(self.length_scales), num_views, num_shares
+        order = np.arange(np.prod(sizes)).reshape(sizes).swapaxes(1, 2)
+        return jnp.asarray(order.reshape(len(self.smoothness) * num_views, -1))
+
     def _kernels(self, inputs, views, additive) -> Kernel:
-        """Candidates, with a leading axis [C], by smoothness."""
+        """Candidates, with a leading axis [C]: smoothness, scale, view, share."""
         is_live = jnp.any(inputs != 0, axis=0)
         num_live = jnp.maximum(jnp.sum(views * is_live, axis=1, keepdims=True), 1.0)
         relevances = views / jnp.sqrt(num_live) * is_live
@@ -457,11 +477,42 @@ def solve_kernel(flat, residual, leverage, penalty) -> Solution:
     return Solution(weights, half, leverage, residual, left_out)
 
 
+def blocks_left_out(
+    rows: jax.Array, residual: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Rows as all others but their neighbours in time predict them.
+
+    What follows each other in an episode is alike: left out one by one, rows say little
+    about what the kernel makes of places where no episode has been.
+
+    Args:
+        rows: [N, K], of which the products of pairs are what predictions weigh targets
+            with; 0 for rows that are not in use.
+        residual: Of the fit to all rows, [N].
+
+    Returns:
+        Residuals [N], and their variances over that of the noise [N].
+    """
+    number, missing = len(rows), -len(rows) % _BLOCK
+    rows = jnp.pad(rows, ((0, missing), (0, 0))).reshape(-1, _BLOCK, rows.shape[1])
+    residual = jnp.pad(residual, (0, missing)).reshape(-1, _BLOCK)
+
+    def one_block(rows, residual):
+        left = (1.0 + _LEAST_LEFT) * jnp.eye(_BLOCK) - matmul(rows, rows.T)
+        half = inverse_factor(left)
+        return matmul(half.T, matmul(half, residual)), jnp.sum(jnp.square(half), axis=0)
+
+    found = jax.vmap(one_block)(rows, residual)
+    residual, variance = (x.ravel()[:number] for x in found)
+    return residual, variance
+
+
 def _fit_one(data, polynomials, target, degree, kernels, penalties, num_landmarks):
     """Fit the best of a target's kernels on all landmarks, unless polynomials win.
 
     Returns:
-        An `Expansion`, leave-one-out residuals [N] and standard deviations [N].
+        An `Expansion`, leave-one-out residuals [N] and standard deviations [N], and
+        errors over deviations of rows that are left out in blocks [N].
     """
     inputs, mask = data
     chosen = jax.tree.map(lambda x: x[degree], polynomials)
@@ -493,11 +544,16 @@ def _fit_one(data, polynomials, target, degree, kernels, penalties, num_landmark
             penalty=penalties[best],
             noise=noise,
         )
-        return expansion, found.left_out[:, 0], noise * jnp.sqrt(variance)
+        rows = jnp.concatenate([chosen.basis, matmul(flat[0], found.half.T)], axis=1)
+        error, spread = blocks_left_out(rows, found.residual[:, 0])
+        scores = error / (noise * jnp.sqrt(spread + unexplained / penalties[best]))
+        std = noise * jnp.sqrt(variance)
+        error = jnp.sum(jnp.square(error))
+        return (expansion, found.left_out[:, 0], std, scores), error
 
-    tried = jax.lax.map(try_kernel, kernels)
-    best = least(jnp.sum(jnp.square(tried[1]), axis=1))
-    expansion, left_out, std = jax.tree.map(lambda x: x[best], tried)
+    tried, errors = jax.lax.map(try_kernel, kernels)
+    best = least(errors)
+    expansion, left_out, std, scores = jax.tree.map(lambda x: x[best], tried)
     weights, tilt = expansion.weights, matmul(chosen.half.T, expansion.tilt)
     expansion = dataclasses.replace(
         expansion,
@@ -505,7 +561,7 @@ def _fit_one(data, polynomials, target, degree, kernels, penalties, num_landmark
         weights=matmul(expansion.whitening.T, weights),
         tilt=tilt,
     )
-    with_kernel = expansion, left_out, std
+    with_kernel = expansion, left_out, std, scores
 
     errors = jnp.sum(jnp.square(polynomials.left_out[..., target]), axis=1)
     simple = jax.tree.map(lambda x: x[least(errors)], polynomials)
@@ -518,6 +574,8 @@ def _fit_one(data, polynomials, target, degree, kernels, penalties, num_landmark
         noise=noise,
     )
     std = noise / jnp.sqrt(left_over(simple.leverage))
-    without = without, simple.left_out[:, target], std
+    error, spread = blocks_left_out(simple.basis, simple.residual[:, target])
+    scores = error / (noise * jnp.sqrt(spread))
+    without = without, simple.left_out[:, target], std, scores
     is_better = jnp.sum(jnp.square(with_kernel[1])) < jnp.nanmin(errors)
     return jax.tree.map(lambda a, b: jnp.where(is_better, a, b), with_kernel, without)

@@ -18,7 +18,6 @@ _LEAST_PIVOT = 1e-5  # Share of the kernel's variance below which no landmark is
 PROFILES = {
     "gaussian": (0.5, 0.0, 0.0),
     "matern52": (0.0, 5.0**0.5, 5.0 / 3.0),
-    "matern32": (0.0, 3.0**0.5, 0.0),
 }
 _LEAST_SQUARE = 1e-12  # Where the root's derivative is cut off.
 

@@ -11,7 +11,13 @@ import pytest
 import envs
 import oswm
 from oswm.conditioning import fit
-from oswm.landmarks import choose_landmarks, kernel
+from oswm.landmarks import (
+    PROFILES,
+    choose_landmarks,
+    kernel,
+    radial,
+    radial_slope,
+)
 from oswm.linalg import inverse_factor
 from oswm.nearest_neighbours import least_rows
 
@@ -92,7 +98,8 @@ def test_landmarks_reproduce_the_kernel_matrix(additive):
 def test_leave_one_out_residuals_are_those_of_a_fit_without_the_row(model):
     """The scales of the columns, which see all rows, move little with one of 200."""
     if model == SMALL:  # Its choices must not flip, and all rows are landmarks.
-        model = oswm.KernelRidge(128, length_scales=(0.5,), penalties=(1e-2,))
+        settings: dict = {"length_scales": (0.5,), "smoothness": ("gaussian",)}
+        model = oswm.KernelRidge(128, **settings, penalties=(1e-2,))
     context = oswm.Context.of(transitions(128 if model not in MODELS else NUM_ROWS))
     residual = fit(model, context).residual
     scale = np.std(targets(context), axis=0)
@@ -182,6 +189,34 @@ def test_the_reward_may_depend_on_the_state_that_is_reached():
     found = predict(SMALL, fit(SMALL, context), oswm.Context.of(queries))
     error = np.square(found.reward_mean + np.abs(queries.next_obs[:, 1]))
     assert np.mean(error) < 0.02 * np.var(data.reward)
+
+
+def test_where_a_function_has_kinks_a_rougher_kernel_is_chosen():
+    """An angle's distance from where a pole hangs, which jumps in its slope there."""
+    data = transitions()
+    angle = 2 * data.obs[:, 0]
+    wrapped = np.abs((angle + np.pi) % (2 * np.pi) - np.pi)
+    data = dataclasses.replace(data, reward=wrapped)
+    context = oswm.Context.of(data)
+    errors = {}
+    for smoothness in (("gaussian",), ("gaussian", "matern52")):
+        model = dataclasses.replace(SMALL, smoothness=smoothness)
+        cache = fit(model, context)
+        errors[smoothness] = np.mean(np.square(cache.residual[:, -1]))
+        if len(smoothness) > 1:
+            np.testing.assert_allclose(
+                cache.fit.reward.kernel.profile, PROFILES["matern52"]
+            )
+    assert errors["gaussian", "matern52"] < 0.8 * errors["gaussian",]
+
+
+@pytest.mark.parametrize("smoothness", PROFILES)
+def test_slopes_of_kernels(smoothness):
+    profile = jnp.array(PROFILES[smoothness])
+    squares = jnp.linspace(0.01, 9.0, 30)
+    slopes = jax.vmap(jax.grad(radial), (0, None))(squares, profile)
+    np.testing.assert_allclose(slopes, radial_slope(squares, profile), atol=1e-5)
+    assert radial(jnp.zeros(1), profile) == pytest.approx(1.0, abs=1e-5)
 
 
 @pytest.mark.parametrize("model", [oswm.Ridge(), SMALL], ids=["ridge", "kernel"])
