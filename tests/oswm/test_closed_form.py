@@ -11,6 +11,7 @@ import pytest
 import envs
 import oswm
 from oswm.conditioning import fit
+from oswm.kernel_ridge import blocks_left_out
 from oswm.landmarks import (
     PROFILES,
     choose_landmarks,
@@ -208,6 +209,31 @@ def test_where_a_function_has_kinks_a_rougher_kernel_is_chosen():
                 cache.fit.reward.kernel.profile, PROFILES["matern52"]
             )
     assert errors["gaussian", "matern52"] < 0.8 * errors["gaussian",]
+
+
+def test_blocks_are_predicted_by_a_fit_to_all_other_rows():
+    """Sixty rows are two blocks of 25 and one of 10."""
+    rng = np.random.default_rng(0)
+    features, target = rng.normal(size=(60, 4)), rng.normal(size=60)
+
+    def gram(rows):
+        return features[rows].T @ features[rows] + 0.1 * np.eye(4)
+
+    def weights(rows):
+        return np.linalg.solve(gram(rows), features[rows].T @ target[rows])
+
+    every = np.arange(60)
+    half = np.linalg.inv(np.linalg.cholesky(gram(every)))
+    fitted = jnp.asarray(target - features @ weights(every), jnp.float32)
+    smoother = jnp.asarray(features @ half.T, jnp.float32)
+    residual, variance = blocks_left_out(smoother, fitted)
+    for start in (0, 25, 50):
+        block = every[start : start + 25]
+        others = np.setdiff1d(every, block)
+        wanted = target[block] - features[block] @ weights(others)
+        np.testing.assert_allclose(residual[block], wanted, atol=5e-3)
+        spread = features[block] @ np.linalg.inv(gram(others)) * features[block]
+        np.testing.assert_allclose(variance[block], 1 + spread.sum(1), rtol=5e-3)
 
 
 @pytest.mark.parametrize("smoothness", PROFILES)
