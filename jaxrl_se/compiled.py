@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 
+from jaxrl_runs.compilation import quick_options
 from jaxrl_runs.describe import describe
 from jaxrl_se.generation import Generation
 
@@ -41,15 +42,22 @@ def compile_together(program: Generation, wanted: list[tuple[str, tuple]]) -> li
       The compiled functions.
     """
     keys = [(*_key(name, program), *_signature(args)) for name, args in wanted]
-    lowered = {}
+    lowered: dict[int, Any] = {}
     for index, (key, (name, arguments)) in enumerate(zip(keys, wanted, strict=True)):
         if _find(key) is None:
             method, *place = name.split()
             options = {"algorithm": int(place[0])} if place else {}
             function = partial(getattr(program, method), **options)
             lowered[index] = jax.jit(function).lower(*arguments)
+
+    def compiled(index: int) -> Any:
+        # Validations run now and then, a step in every generation; in a world model
+        # it runs no slower, since its matrix products are a library's.
+        runs_often = wanted[index][0] == "step" and program.kind != "model"
+        return lowered[index].compile(None if runs_often else quick_options())
+
     with ThreadPoolExecutor(max(len(lowered), 1)) as pool:
-        made = pool.map(lambda one: one.compile(), lowered.values())
+        made = pool.map(compiled, lowered)
         found = dict(zip(lowered, made, strict=True))
     found |= {i: _find(key) for i, key in enumerate(keys) if i not in found}
     for index, key in enumerate(keys):

@@ -80,22 +80,29 @@ class Confirmation:
         """What is wrong with the result and what to try; None if nothing is."""
         low, mean = self.ci95[0], self.mean
         low = mean if math.isnan(low) else low  # One agent has no interval.
+        more = "model_steps" if self.kind == "model" else "real steps (budget)"
         if self.closed < ENOUGH:
             return (
                 f"{self.worst_kind} learns less than the environment knows (its best "
                 f"response has {self.best_response:.4g}). Train agents in it for "
                 "longer, or try with_agents=True where that was not tried"
             )
+        if self.policy != "random" and low <= self.random_return:
+            return (
+                f"no better than {self.policy} play ({self.random_return:.4g}): as it "
+                "should be where that was good, as an expert's is. Otherwise try "
+                f"another seed, more {more}, or rows that show what is good"
+            )
         if math.isnan(mean) or low <= self.random_return:
             return (
                 f"failed: agents do no better than {self.policy} play "
-                f"({self.random_return:.4g}). Try another seed, more real steps "
-                "(budget), or a task whose reward says earlier what is good"
+                f"({self.random_return:.4g}). Try another seed, more {more}, or a "
+                "task whose reward says earlier what is good"
             )
         if self.is_solved is False:
             return (
-                f"not solved: {self.solved_return:g} is the threshold. Try more real "
-                "steps (budget) or another seed"
+                f"not solved: {self.solved_return:g} is the threshold. Try more {more} "
+                "or another seed"
             )
         return None
 

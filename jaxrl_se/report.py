@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from pathlib import Path
 from typing import Any
@@ -31,16 +32,14 @@ def report(result: EvolutionResult, path: str | Path | None = None) -> Any:
         nothing.
 
     Returns:
-      The Matplotlib figure, which notebooks show.
+      The Matplotlib figure, which notebooks show, with pyplot or without it.
 
     Raises:
       TypeError: `result` is not a result, or `path` no path.
     """
-    from matplotlib.figure import Figure
-
     Like("an EvolutionResult", kinds=(EvolutionResult,)).check("result", result)
     PathLike(optional=True).check("path", path)
-    figure = Figure(figsize=(10, 4.6), layout="constrained")
+    figure = _shown_figure(figsize=(10, 4.6), layout="constrained")
     evolution, agents = figure.subplots(1, 2)
     draw_evolution(evolution, result.progress.rows, color=_LEARNED)
     evolution.set(title="Evolution", xlabel="generation", ylabel="score of candidates")
@@ -58,6 +57,22 @@ def report(result: EvolutionResult, path: str | Path | None = None) -> Any:
     if path is not None:
         figure.savefig(path, dpi=150)
     return figure
+
+
+def _shown_figure(**options: Any) -> Any:
+    """A figure that draws itself where IPython asks for a PNG.
+
+    Otherwise notebooks print its size unless pyplot is imported.
+    """
+    from matplotlib.figure import Figure
+
+    class Shown(Figure):
+        def _repr_png_(self) -> bytes:
+            written = io.BytesIO()
+            self.savefig(written, format="png")
+            return written.getvalue()
+
+    return Shown(**options)
 
 
 def _title(result: EvolutionResult) -> str:

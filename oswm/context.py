@@ -151,11 +151,16 @@ class Prediction:
     tails: Tails | None = None
 
     def sample(self, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Draw next observation, reward and termination, Gaussian and independent."""
+        """Draw next observation, reward and termination, independent of each other."""
         key_obs, key_reward, key_terminated = jax.random.split(key, 3)
-        noise = jax.random.normal(key_obs, self.next_obs_mean.shape)
+        if self.tails is None:
+            noise = jax.random.normal(key_obs, self.next_obs_mean.shape)
+            of_reward = jax.random.normal(key_reward)
+        else:
+            drawn = self.tails.draw(key_obs)
+            noise, of_reward = drawn[:-1], drawn[-1]
         next_obs = self.next_obs_mean + self.next_obs_std * noise
-        reward = self.reward_mean + self.reward_std * jax.random.normal(key_reward)
+        reward = self.reward_mean + self.reward_std * of_reward
         terminated = jax.random.uniform(key_terminated) < self.terminated_prob
         return next_obs, reward, terminated
 

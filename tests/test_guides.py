@@ -30,7 +30,18 @@ def shrunk(comments: str, code: str) -> str:
     return code
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+# Its calls are those of `tests/hardviews`, and compile for fifteen seconds.
+SLOW = ("hard_views",)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, marks=[pytest.mark.slow] * (path.stem in SLOW))
+        for path in PAGES
+    ],
+    ids=lambda path: path.stem,
+)
 def test_code_of_the_page_runs(path, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     session, left_out = {"__name__": "__main__"}, set()

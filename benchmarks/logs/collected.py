@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import envs
+from benchmarks.external.tasks import task_to_test
 from benchmarks.oswm.data import Data
 from benchmarks.oswm.tasks import TASKS, WorldModelTask
 from envs import Transitions
@@ -27,6 +28,12 @@ _CAR = WorldModelTask(
     expert_repeat=16,
     initial_obs="context",
 )
+
+
+def task_of(name: str) -> envs.Task:
+    """The task of a name: inside JAX where there is one, Gymnasium's otherwise."""
+    inside = name in envs.available()
+    return envs.open_task(name) if inside else envs.open_task(task_to_test(name))
 
 
 def log_of(
@@ -59,7 +66,7 @@ def collect(task: str, num_rows: int, seed: int, kind: str) -> Transitions:
       ValueError: There is no expert for a mixed log of this task.
     """
     if kind == "random":
-        return envs.collect(task, num_rows, seed)
+        return envs.collect(task_of(task), num_rows, seed)
     tasks = TASKS | {_CAR.name: _CAR}
     if task not in tasks:
         raise ValueError(

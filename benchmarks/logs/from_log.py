@@ -17,12 +17,13 @@ import tyro
 
 import envs
 import jaxrl_se
-from benchmarks.logs.collected import log_of
+from benchmarks.logs.collected import log_of, task_of
 from benchmarks.shared import runtime
 from envs import Transitions
 from jaxrl_runs.run_folder import RunFolder, next_run_folder
 from jaxrl_runs.statistics import bootstrap_ci95
 from jaxrl_se.from_log import LogConfig, LogEvolutionResult, evolve_from_log
+from jaxrl_se.outcome import Confirmation
 from jaxrl_se.unseen import play_with_unseen
 
 _TEST = 77  # Folded into the seed's key; evolution has others.
@@ -33,7 +34,7 @@ class Options:
     """Options of the command.
 
     Attributes:
-      task: A name for `envs.make`: what agents are tested in.
+      task: A name for `envs.make`, or one of Gymnasium's: what agents are tested in.
       rows: Transitions to collect.
       seed: Seed of everything; the log's is 1,000 more.
       kind: Who plays the rows: "random", or "mixed" with an expert's; by default mixed
@@ -113,7 +114,7 @@ def measure(options: Options, log: Transitions) -> tuple[LogEvolutionResult, dic
 
     `real_steps` are what the environment cost; those of the test are `test_steps`.
     """
-    task = envs.open_task(options.task)
+    task = task_of(options.task)
     started = time.process_time()
     result = evolve_from_log(
         log,
@@ -126,6 +127,14 @@ def measure(options: Options, log: Transitions) -> tuple[LogEvolutionResult, dic
     tested = test_unseen(result, task, options.seed, options.agents, options.episodes)
     inside = result.confirmation
     assert inside is not None
+    outside = Confirmation(
+        tested["returns"],
+        inside.random_return,
+        solved_return=task.solved_return,
+        policy=inside.policy,
+        kind=task.kind,
+    )
+    result = dataclasses.replace(result, outside=outside)
     return result, {
         "task": options.task,
         "seed": options.seed,

@@ -25,7 +25,7 @@ import tyro
 import envs
 import jaxrl_se
 import oswm
-from benchmarks.logs.collected import log_of
+from benchmarks.logs.collected import log_of, task_of
 from benchmarks.logs.offline_worker import receive, send
 from benchmarks.shared import runtime
 from benchmarks.shared.own_environment import environment
@@ -46,7 +46,7 @@ class Options:
     """Options of the command.
 
     Attributes:
-      task: A name for `envs.make`.
+      task: A name for `envs.make`, or one of Gymnasium's.
       rows: Transitions to collect.
       seed: The log's is 1,000 more, so that it is the log of `benchmarks.from_log`.
       kind: As for `benchmarks.from_log`.
@@ -192,7 +192,7 @@ def own_policy(name: str, log: Transitions, task: envs.Task, seed: int) -> Any:
 
 def measure(options: Options) -> dict[str, dict[str, Any]]:
     """Trains everything on one log and tests it; name -> returns and CPU-seconds."""
-    task = envs.open_task(options.task)
+    task = task_of(options.task)
     space = task.action_space()
     log, _ = log_of(options.task, options.rows, options.seed, options.kind)
     named = DISCRETE if hasattr(space, "n") else CONTINUOUS

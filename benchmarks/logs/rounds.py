@@ -11,8 +11,8 @@ from pathlib import Path
 
 import tyro
 
-import envs
 import jaxrl_se
+from benchmarks.logs.collected import task_of
 from benchmarks.logs.from_log import test_unseen
 from benchmarks.shared import runtime
 from jaxrl_runs.run_folder import RunFolder, next_run_folder
@@ -25,7 +25,7 @@ class Options:
     """Options of the command.
 
     Attributes:
-      task: A name for `envs.make`.
+      task: A name for `envs.make`, or one of Gymnasium's.
       seed: Seed of everything.
       real_steps: Steps in the task at most, the last test's aside.
       first_rows: Random rows before the first round.
@@ -70,7 +70,7 @@ def main() -> None:
         runtime.use_compilation_cache()
     out = options.out or next_run_folder("runs/rounds")
     identity = {k: str(v) for k, v in dataclasses.asdict(options).items() if k != "out"}
-    task = envs.open_task(options.task)
+    task = task_of(options.task)
     with RunFolder(out, identity) as folder:
         started = time.process_time()
         result = evolve_in_rounds(task, options.config, options.seed)

@@ -8,6 +8,7 @@ what comes first, and what every agent adds.
 
 An agent is trained until it first has a mean return at the task's goal, and counts its
 whole budget where it never has. Tests on the way there are not counted for any way.
+`picture.png` shows what agents return against the steps in the task that were spent.
 
 python -m benchmarks.total_cost --task CartPole-v1
 """
@@ -28,6 +29,7 @@ import envs
 import jaxrl_se
 import oswm
 from benchmarks.logs.collected import log_of
+from benchmarks.logs.pictures import Curve, draw_real_steps
 from benchmarks.shared import runtime
 from jaxrl_runs.run_folder import RunFolder, next_run_folder
 from jaxrl_se.defaults import whole_steps
@@ -104,6 +106,9 @@ class Way:
       training_steps: Steps of training, wherever they are taken.
       reached: Share of the agents that had the goal.
       kinds: The same three by kind of agent.
+      curve: What agents of all kinds return in the task along their training; of a
+        policy that is handed over, one point.
+      is_task: Whether training takes steps in the task.
     """
 
     first_steps: float
@@ -113,6 +118,8 @@ class Way:
     training_steps: float
     reached: float
     kinds: dict[str, tuple[float, float, float]]
+    curve: Curve
+    is_task: bool = False
 
     def of(self, count: int) -> tuple[float, float]:
         """Steps in the task and CPU-seconds of so many agents."""
@@ -136,7 +143,7 @@ def trained_in(
     agents = unseen_agents(envs.Spaces.of(*pair))
     budget = whole_steps(budget, agents)
     points = next(n for n in range(options.points, 0, -1) if budget % n == 0)
-    kinds = {}
+    kinds, returns = {}, []
     for place, agent in enumerate(agents):
 
         def curve(key, agent=agent):
@@ -156,6 +163,7 @@ def trained_in(
         compiled = time.process_time()
         found = curve(key)
         ended = time.process_time()
+        returns.append(found.returns)
         has = found.returns >= goal.reached
         needed = np.where(
             has.any(axis=1), np.asarray(found.steps)[has.argmax(axis=1)], budget
@@ -167,6 +175,7 @@ def trained_in(
             float(seconds),
             float(has.any(axis=1).mean()),
         )
+    taken = np.linspace(0, budget, points + 1)[1:]
     steps, seconds, reached = np.mean(list(kinds.values()), axis=0)
     return Way(
         first_steps,
@@ -176,6 +185,8 @@ def trained_in(
         float(steps),
         float(reached),
         kinds,
+        Curve.of(taken, np.concatenate(returns)),
+        is_task,
     )
 
 
@@ -240,20 +251,20 @@ def measure(options: Options) -> dict[str, Way]:
         ("in the task", evolved, float(evolved.progress.real_steps), seconds_evolved),
         ("from the log", from_log, rows, seconds_log),
     ):
-        returned = response(result, task, options.seed)
-        reached = float(returned >= goal.reached)
+        returns = response(result, task, options.seed)
+        reached = float(returns.mean() >= goal.reached)
         found[f"handed over, evolved {how}"] = Way(
-            first, seconds, 0.0, 0.0, 0.0, reached, {}
+            first, seconds, 0.0, 0.0, 0.0, reached, {}, Curve.of([0], returns[:, None])
         )
-        print(f"best response, evolved {how}: {returned:.4g}", flush=True)
+        print(f"best response, evolved {how}: {returns.mean():.4g}", flush=True)
     return found
 
 
-def response(result: Any, task: envs.Task, seed: int) -> float:
-    """Mean return in the task of the policy that an evolved reward asks for."""
+def response(result: Any, task: envs.Task, seed: int) -> np.ndarray:
+    """Returns `[64]` in the task of the policy that an evolved reward asks for."""
     agent = dataclasses.replace(result.config.agents[0], obs_noise=0.0)
     policy = jaxrl_se.train(agent, result.env, result.params, seed, 1).policy
-    return float(jaxrl_se.evaluate(policy, task, seed + 12_345, 64).returns.mean())
+    return np.asarray(jaxrl_se.evaluate(policy, task, seed + 12_345, 64).returns)
 
 
 def main() -> None:
@@ -267,6 +278,12 @@ def main() -> None:
         found = measure(options)
         summary = {name: dataclasses.asdict(way) for name, way in found.items()}
         folder.write_json("summary.json", {"task": options.task, "ways": summary})
+        draw_real_steps(
+            folder.path / "picture.png",
+            options.task,
+            GOALS[options.task].reached,
+            {name: (w.first_steps, w.is_task, w.curve) for name, w in found.items()},
+        )
     columns = "".join(f"{f'{count:,} agents':>22}" for count in COUNTS)
     print(f"{'steps in the task, CPU-seconds':44}{columns}   reach the goal")
     for name, way in found.items():

@@ -27,6 +27,7 @@ def test_bad_options():
         worlds.Options("Hopper-v5", inside="rige")
 
 
+@pytest.mark.slow  # three models and an agent, compiled for one log
 def test_errors_and_returns_of_one_log(task, tmp_path, monkeypatch):
     config = jaxrl_se.SyntheticConfig(
         hidden_sizes=(), activation="tanh", initial_states="normal", reward_bound=2.0

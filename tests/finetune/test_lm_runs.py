@@ -1,6 +1,7 @@
 """Finetuning runs of the small language model: one program for many, and one alone."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -75,21 +76,24 @@ def data():
 
 @pytest.fixture(scope="module")
 def many(base, data):
-    """Curves of three runs of each method, in one program per method."""
-    found = {}
-    for method, configs in CONFIGS.items():
+    """Curves of three runs of a method, in one program, once it is asked for."""
+
+    @functools.cache
+    def curves(method):
+        configs = CONFIGS[method]
         hps = [as_numbers(c, MODEL, max_rank=4) for c in configs]
         stacked = jax.tree.map(lambda *x: np.stack(x), *hps)
         keys = jax.random.split(jax.random.key(7), len(configs))
         shape, at_once = MANY[method], AT_ONCE[method]
-        found[method] = train_many(base, stacked, data, keys, shape, at_once)
-    return found
+        return train_many(base, stacked, data, keys, shape, at_once)
+
+    return curves
 
 
 @pytest.mark.parametrize(
     ("method", "run"),
     [
-        ("lora", 0),
+        pytest.param("lora", 0, marks=pytest.mark.slow),  # a third of the file's time
         pytest.param("lora", 2, marks=pytest.mark.slow),  # the first, another rank
         ("full", 1),
     ],
@@ -105,7 +109,7 @@ def test_a_run_alone_gives_the_curve_of_the_batch(base, data, many, method, run)
     hp = as_numbers(chosen, MODEL, max_rank=shape.max_rank)
     key = jax.random.split(jax.random.key(7), 3)[run]
     alone = train_one(base, hp, trimmed(data), key, shape)  # without padded rows
-    np.testing.assert_allclose(alone.loss, many[method].loss[run], rtol=1e-4)
+    np.testing.assert_allclose(alone.loss, many(method).loss[run], rtol=1e-4)
     assert float(alone.loss[1]) < float(alone.loss[0])
 
 
@@ -135,7 +139,7 @@ def test_one_program_is_the_same_as_a_loop_with_optax(base, data, many):
             updates, state = optimizer.update(grads, state, params)
             params = optax.apply_updates(params, updates)
         curves = evaluate({"params": params}, data.held_out, MODEL)
-        np.testing.assert_allclose(curves.loss, many["full"].loss[0, epoch], rtol=1e-4)
+        np.testing.assert_allclose(curves.loss, many("full").loss[0, epoch], rtol=1e-4)
 
 
 def test_an_adapter_without_scale_or_rank_leaves_the_model_as_it_is(base, data):

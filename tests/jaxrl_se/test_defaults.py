@@ -253,6 +253,12 @@ def test_an_outcome_says_what_is_wrong():
     assert "random 0" in str(good)
     lost = Confirmation({"SAC": (0.1, -0.2)}, 0.0, 0.0)
     assert "no better than random" in str(lost.problem())
+    as_logged = Confirmation(
+        {"SAC": (92.0, 93.0)}, 94.0, 93.0, policy="logged", kind="model"
+    )
+    said = str(as_logged.problem())
+    assert "no better than logged play (94): as it should be" in said
+    assert "failed" not in said and "more model_steps" in said
     dull = Confirmation({"SAC": (5.0, 5.0)}, 0.0, 10.0)
     assert dull.closed == 0.5 and "learns less" in str(dull.problem())
     short = Confirmation({"SAC": (9.9, 9.9)}, 0.0, 10.0, solved_return=12.0)

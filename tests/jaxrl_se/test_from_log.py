@@ -221,11 +221,17 @@ def test_lasting_is_worth_the_limit_where_nothing_else_pays(log):
     assert log_evidence.survival_return(punished, 500) is None
 
 
-def test_few_starts_are_searched_in_twice_and_a_folder_has_both(tmp_path, monkeypatch):
-    """First from anywhere in the log; both count, a resumed one is the same."""
+@pytest.fixture
+def small_defaults(monkeypatch):
+    """Two generations, and little training."""
     monkeypatch.setattr(defaults, "MIN_GENERATIONS", 1)
     monkeypatch.setattr(defaults, "MAX_GENERATIONS", 2)
     monkeypatch.setattr(defaults, "TRAIN_STEPS", 100)
+
+
+@pytest.mark.usefixtures("small_defaults")
+def test_few_starts_are_searched_in_twice_and_a_folder_has_both(tmp_path):
+    """First from anywhere in the log; both count, a resumed one is the same."""
     few = envs.collect("CartPole-v1", 60, 5)
     assert len(oswm.conditioning.first_rows(few)) < oswm.conditioning.FEW_STARTS
     config = SMALL.replace(model_steps=100_000, with_agents=False)
@@ -251,11 +257,10 @@ def test_few_starts_are_searched_in_twice_and_a_folder_has_both(tmp_path, monkey
     np.testing.assert_array_equal(half, np.resize(starts, half.shape))
 
 
+@pytest.mark.slow  # `test_defaults` has the same in a task
+@pytest.mark.usefixtures("small_defaults")
 def test_a_search_begins_again_from_an_agent_in_the_model(tmp_path, monkeypatch):
     """What that took in the model counts, and none of it as a real step."""
-    for name, value in (("MIN", 1), ("MAX", 2)):
-        monkeypatch.setattr(defaults, f"{name}_GENERATIONS", value)
-    monkeypatch.setattr(defaults, "TRAIN_STEPS", 100)
     learned = LearnedInTask(
         lambda obs, key=None: (obs[2] > 0).astype(int), "PPO", 1e6, 50_000, 101_280
     )

@@ -41,6 +41,7 @@ def test_a_report_shows_agents_and_the_whole_environment(tmp_path):
     result = _result()
     figure = jaxrl_se.report(result, tmp_path / "report.png")
     assert (tmp_path / "report.png").stat().st_size > 10_000
+    assert figure._repr_png_().startswith(b"\x89PNG")  # what a notebook asks for
     evolution, agents = figure.axes
     assert [label.get_text() for label in agents.get_xticklabels()] == ["DDQN", "PPO"]
     means = [line.get_ydata()[0] for line in agents.lines if line.get_marker() == "D"]

@@ -52,11 +52,11 @@ def roll(env, params, actions, key=0):
         oswm.Persistence(),
         oswm.Ridge(),
         FAST,
-        oswm.MLPEnsemble(num_members=2, hidden_sizes=(8,), num_updates=20),
         *(  # `test_closed_form` and tests below fit these; the environment is the same
             pytest.param(model, marks=pytest.mark.slow)
             for model in (
                 oswm.NearestNeighbours(),
+                oswm.MLPEnsemble(num_members=2, hidden_sizes=(8,), num_updates=20),
                 oswm.LeaveOneOut((oswm.Ridge(), oswm.NearestNeighbours())),
                 oswm.SubContexts(oswm.Ridge(), num_members=3),
             )
@@ -370,6 +370,7 @@ def test_planning_balances_without_an_agent():
     assert returns.mean() > 150
 
 
+@pytest.mark.slow  # a guide plans too
 def test_planning_steers_continuous_actions():
     task = envs.make("SimpleEnv")
     rows = envs.collect(task, 500, key=0)

@@ -88,14 +88,8 @@ def predict(model, cache, obs, action):
     return jax.vmap(model.predict, (None, 0, 0))(cache, obs, action)
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        pytest.param("ard", marks=pytest.mark.slow),
-        pytest.param("guess", marks=pytest.mark.slow),
-        "fast",
-    ],
-)  # marginal likelihood takes a hundred factorisations
+@pytest.mark.slow  # compiles for long; the next test finds relevances
+@pytest.mark.parametrize("kind", ["ard", "guess", "fast"])
 def test_irrelevant_inputs_cost_nothing(rows, kind):
     """Errors on other rows are a tenth of those of one length scale for all inputs."""
     settings: dict = {"length_scales": (0.5, 1.0), "penalties": (1e-4, 1e-2)}
