@@ -1,5 +1,7 @@
 """How errors are spread: fitted to scores, drawn again, and central shares of them."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -48,10 +50,9 @@ def test_draws_are_spread_as_what_they_were_fitted_to():
     drawn = jax.vmap(tails.draw)(jax.random.split(jax.random.key(1), 20_000))
     levels = [0.1, 0.25, 0.75, 0.9]
     for i in range(2):
-        wanted = np.quantile(scores()[:, i], levels)
-        np.testing.assert_allclose(
-            np.quantile(drawn[:, i], levels), wanted, atol=0.1 * np.std(scores()[:, i])
-        )
+        asked, found = np.asarray(scores()[:, i]), np.asarray(drawn[:, i])
+        wanted, found = np.quantile(asked, levels), np.quantile(found, levels)
+        np.testing.assert_allclose(found, wanted, atol=0.1 * float(asked.std()))
 
 
 def test_the_distribution_of_a_prediction():
@@ -65,7 +66,7 @@ def test_the_distribution_of_a_prediction():
     below = prediction.cdf(jnp.array([1.5, 2.0]), jnp.float32(-2.0))
     np.testing.assert_allclose(below, [0.8413, 0.5, 0.1587], atol=1e-4)
     tails = Tails(jnp.array([[1.0, 0.0]] * 3), jnp.array([[2.0, 9.0]] * 3))
-    wide = prediction.replace(tails=tails)
+    wide = dataclasses.replace(prediction, tails=tails)
     below = wide.cdf(jnp.array([2.0, 2.0]), jnp.float32(-4.0))
     np.testing.assert_allclose(below, [0.8413, 0.5, 0.1587], atol=1e-4)
     draw = jax.vmap(lambda key: wide.sample(key)[:2])
