@@ -37,7 +37,8 @@ class Cache:
             reward; 0 for padding.
         termination: When episodes end.
         unit: What the regression's deviations have to be multiplied by, float32
-            [S + 1], so that they are those of rows that the fit does not know.
+            [S + 1], so that they are no smaller than those of rows that the fit does
+            not know.
         tails: How these rows are spread around their predictions, in units of these.
     """
 
@@ -81,8 +82,10 @@ class ClosedForm:
         fit, residual, scores = self.fit_scored(context)
         residual = residual * context.mask[:, None]
         tails = Tails.fit(scores, context.mask)
-        unit = tails.deviation
-        return Cache(fit, residual, Termination.fit(context), unit, tails.over(unit))
+        # Rows that are landmarks, or chose a kernel, flatter it: never smaller.
+        unit = jnp.maximum(tails.deviation, 1.0)
+        tails = tails.over(tails.deviation)
+        return Cache(fit, residual, Termination.fit(context), unit, tails)
 
     def predict(self, cache: Cache, obs: jax.Array, action: jax.Array) -> Prediction:
         """Predict one step.

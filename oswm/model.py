@@ -47,7 +47,7 @@ class ModelCache:
             not, the best of them predicts alone.
         termination: The closed-form classifier.
         unit: What the network's deviations have to be multiplied by, [S + 1], so that
-            they are those of rows that are held out.
+            they are no smaller than those of rows that are held out.
         tails: How these rows are spread around what is predicted, in units of these.
     """
 
@@ -141,7 +141,7 @@ class TransformerModel:
             gate=gate * is_blended * scales.is_live,
             is_blended=is_blended,
             termination=Termination.fit(context),
-            unit=tails.deviation,
+            unit=jnp.maximum(tails.deviation, 1.0),
             tails=tails.over(tails.deviation),
         )
 
