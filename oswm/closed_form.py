@@ -20,7 +20,10 @@ from jaxrl_runs.values import FLAG, SCALES, setting
 from oswm.context import Context, Prediction, Scale
 from oswm.features import quadratic
 from oswm.linalg import inverse_factor, matmul
+from oswm.tails import Tails
 from oswm.termination import Termination
+
+_LEAST_STD = 1e-12
 
 
 @struct.dataclass
@@ -33,11 +36,17 @@ class Cache:
             the fit to all other rows: of the change of each observation, then of the
             reward; 0 for padding.
         termination: When episodes end.
+        unit: What the regression's deviations have to be multiplied by, float32
+            [S + 1], so that they are no smaller than those of rows that the fit does
+            not know.
+        tails: How these rows are spread around their predictions, in units of these.
     """
 
     fit: Any
     residual: jax.Array
     termination: Termination
+    unit: jax.Array
+    tails: Tails
 
 
 class ClosedForm:
@@ -52,6 +61,16 @@ class ClosedForm:
         """
         raise NotImplementedError
 
+    def fit_scored(self, context: Context) -> tuple[Any, jax.Array, jax.Array]:
+        """Fit, and say how far off rows are that the fit does not know.
+
+        Returns:
+            What ``predict_targets`` needs; residuals as of ``fit_targets`` [N, S + 1];
+            and errors of rows that are left out, over their deviations [N, S + 1].
+        """
+        fit, residual, std = self.fit_targets(context)
+        return fit, residual, residual / jnp.maximum(std, _LEAST_STD)
+
     def predict_targets(
         self, fit: Any, obs: jax.Array, action: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
@@ -60,9 +79,13 @@ class ClosedForm:
 
     def fit(self, context: Context) -> Cache:
         """Compute all that depends on the context alone."""
-        fit, residual, _ = self.fit_targets(context)
+        fit, residual, scores = self.fit_scored(context)
         residual = residual * context.mask[:, None]
-        return Cache(fit, residual, Termination.fit(context))
+        tails = Tails.fit(scores, context.mask)
+        # Rows that are landmarks, or chose a kernel, flatter it: never smaller.
+        unit = jnp.maximum(tails.deviation, 1.0)
+        tails = tails.over(tails.deviation)
+        return Cache(fit, residual, Termination.fit(context), unit, tails)
 
     def predict(self, cache: Cache, obs: jax.Array, action: jax.Array) -> Prediction:
         """Predict one step.
@@ -74,12 +97,14 @@ class ClosedForm:
         """
         mean, std = self.predict_targets(cache.fit, obs, action)
         next_obs = obs + mean[:-1]
+        std = cache.unit * std
         return Prediction(
             next_obs_mean=next_obs,
             next_obs_std=std[:-1],
             reward_mean=mean[-1],
             reward_std=std[-1],
             terminated_prob=cache.termination.probability(next_obs, action),
+            tails=cache.tails,
         )
 
     def sample(

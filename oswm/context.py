@@ -8,15 +8,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax.scipy.special import ndtr
 
 from envs import read_transitions
 from envs.precision import as_float32
 from envs.spaces import action_vector
 from oswm.actions import check_bounds, check_discrete, num_discrete_actions
+from oswm.tails import Tails
 
 # A standardised column counts as constant below this share of its magnitude: float32
 # rounding of the mean alone leaves about 1e-7.
 _CONSTANT = 1e-6
+_LEAST_STD = 1e-12
 
 
 @struct.dataclass
@@ -136,6 +139,8 @@ class Prediction:
         reward_mean: float32 scalar.
         reward_std: float32 scalar.
         terminated_prob: Probability that the step ends the episode, float32 scalar.
+        tails: How errors of the S observations and the reward are spread, in units of
+            these deviations; None for Gaussians.
     """
 
     next_obs_mean: jax.Array
@@ -143,15 +148,32 @@ class Prediction:
     reward_mean: jax.Array
     reward_std: jax.Array
     terminated_prob: jax.Array
+    tails: Tails | None = None
 
     def sample(self, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Draw next observation, reward and termination, Gaussian and independent."""
+        """Draw next observation, reward and termination, independent of each other."""
         key_obs, key_reward, key_terminated = jax.random.split(key, 3)
-        noise = jax.random.normal(key_obs, self.next_obs_mean.shape)
+        if self.tails is None:
+            noise = jax.random.normal(key_obs, self.next_obs_mean.shape)
+            of_reward = jax.random.normal(key_reward)
+        else:
+            drawn = self.tails.draw(key_obs)
+            noise, of_reward = drawn[:-1], drawn[-1]
         next_obs = self.next_obs_mean + self.next_obs_std * noise
-        reward = self.reward_mean + self.reward_std * jax.random.normal(key_reward)
+        reward = self.reward_mean + self.reward_std * of_reward
         terminated = jax.random.uniform(key_terminated) < self.terminated_prob
         return next_obs, reward, terminated
+
+    def cdf(self, next_obs: jax.Array, reward: jax.Array) -> jax.Array:
+        """Predicted probability of less than each observation and the reward, [S + 1].
+
+        What happens lies in the central share p of what is predicted where this is
+        within p / 2 of 0.5.
+        """
+        error = jnp.append(next_obs - self.next_obs_mean, reward - self.reward_mean)
+        std = jnp.append(self.next_obs_std, self.reward_std)
+        scores = error / jnp.maximum(std, _LEAST_STD)
+        return ndtr(scores) if self.tails is None else self.tails.cdf(scores)
 
 
 class Scale(NamedTuple):

@@ -36,6 +36,7 @@ from oswm.closed_form import ClosedForm, least, left_over, noise_of
 from oswm.context import Scale
 from oswm.features import apply_form, form_of, pairs
 from oswm.kernel_ridge import (
+    Kernel,
     Polynomial,
     Standardised,
     fit_polynomials,
@@ -217,7 +218,7 @@ class FastKernelRidge(ClosedForm):
         alone = jnp.sum(jnp.square(polynomials.left_out), axis=1)  # [degrees, O]
 
         def screen(relevance):
-            columns, _ = kernel_features(inputs, mask, (relevance, None), few)
+            columns, _ = kernel_features(inputs, mask, Kernel(relevance), few)
             return jax.vmap(lambda p: self._tried(p, columns)[1])(polynomials)
 
         errors = jax.lax.map(screen, relevances)  # [candidates, degrees, O]
@@ -234,7 +235,7 @@ class FastKernelRidge(ClosedForm):
         found = self.search(inputs, basis, asked, mask, start)
 
         def whole(relevance):
-            columns, _ = kernel_features(inputs, mask, (relevance, None), size)
+            columns, _ = kernel_features(inputs, mask, Kernel(relevance), size)
             return _total(self._tried(polynomial, columns)[1], weights)
 
         tried = jnp.stack([start, 2.0 * start, found])
@@ -268,7 +269,7 @@ class FastKernelRidge(ClosedForm):
         """Fit the chosen kernel; targets that a polynomial fits better keep that."""
         inputs, targets, mask, products = data
         columns, (landmarks, whitening) = kernel_features(
-            inputs, mask, (relevance, None), size
+            inputs, mask, Kernel(relevance), size
         )
         tried, errors = self._tried(polynomial, columns)
         each = jnp.arange(targets.shape[1])

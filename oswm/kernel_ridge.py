@@ -1,11 +1,12 @@
 """Kernel ridge regression inside a context, on landmarks chosen from its rows.
 
-A base, linear or quadratic and all but unpenalised, plus a Gaussian kernel. A pivoted
+A base, linear or quadratic and all but unpenalised, plus a kernel. A pivoted
 Cholesky factorisation of the kernel matrix picks the rows that explain most of it as
 landmarks and gives features in which kernel ridge regression is ridge regression: a
 query costs as many kernel evaluations as there are landmarks, and a thousand rows no
 thousand-by-thousand factorisation. Leave-one-out errors of that regression choose the
-length scale and the penalty of each target on its own.
+length scale and the penalty of each target on its own, those of blocks of rows the
+smoothness and the inputs that it sees.
 
 Source: Rasmussen and Williams, Gaussian Processes for Machine Learning (2006), sections
 2.7 (explicit basis functions), 5.4.2 (leave-one-out) and 8.1 (reduced rank).
@@ -22,7 +23,7 @@ import numpy as np
 from flax import struct
 
 from jaxrl_runs import values
-from jaxrl_runs.values import FLAG, MANY, SCALES, setting
+from jaxrl_runs.values import FLAG, MANY, SCALES, OneOf, TupleOf, setting
 from oswm.closed_form import (
     ClosedForm,
     least,
@@ -33,7 +34,7 @@ from oswm.closed_form import (
 )
 from oswm.context import Context, Scale
 from oswm.features import pairs, quadratic
-from oswm.landmarks import choose_landmarks, kernel
+from oswm.landmarks import PROFILES, choose_landmarks, kernel
 from oswm.linalg import inverse_factor, matmul
 from oswm.relevance import RelevanceSearch
 
@@ -41,6 +42,29 @@ _PENALTY = 1e-5  # Of the base, per row; one-hot actions add up to a constant.
 # Observations whose kernels are evaluated one by one, which skips those that no target
 # chose, and takes long to compile.
 _MOST_UNROLLED = 12
+_BLOCK = 25  # Rows that are left out together.
+_LEAST_LEFT = 1e-4
+_SMOOTHNESS = TupleOf(OneOf(tuple(PROFILES)), min_size=1)
+
+
+class Kernel(NamedTuple):
+    """Which kernel a target has.
+
+    Attributes:
+        relevance: float32 [D], factor of each standardised input.
+        additive: float32 scalar, see `oswm.landmarks.kernel`; None without such a part.
+        profile: float32 [3], its smoothness, see `oswm.landmarks.radial`; None where
+            all are Gaussian.
+    """
+
+    relevance: jax.Array
+    additive: jax.Array | None = None
+    profile: jax.Array | None = None
+
+    def __call__(self, x: jax.Array, landmarks: jax.Array) -> jax.Array:
+        """Of a standardised input [D] and landmarks [M, D], in its units, [M]."""
+        used = self.relevance > 0
+        return kernel(self.relevance * x, landmarks, used, self.additive, self.profile)
 
 
 @struct.dataclass
@@ -49,8 +73,7 @@ class Expansion:
 
     Attributes:
         base: float32 [1 + P], of the intercept and the base's features.
-        relevance: float32 [D], factor of each standardised input in the kernel.
-        additive: float32 scalar, see `kernel`; None without such a part.
+        kernel: Its kernel.
         landmarks: float32 [D, M], in units of the kernel.
         weights: float32 [M].
         whitening: float32 [M, M], from kernel values to features.
@@ -62,8 +85,7 @@ class Expansion:
     """
 
     base: jax.Array
-    relevance: jax.Array
-    additive: jax.Array | None
+    kernel: Kernel
     landmarks: jax.Array
     weights: jax.Array
     whitening: jax.Array
@@ -82,9 +104,7 @@ class Expansion:
         leverage = jnp.sum(jnp.square(matmul(self.base_half, features)))
 
         def with_kernel():
-            values = kernel(
-                self.relevance * x, self.landmarks.T, self.relevance > 0, self.additive
-            )
+            values = self.kernel(x, self.landmarks.T)
             columns = matmul(self.whitening, values)
             unexplained = jnp.maximum(1.0 - jnp.sum(jnp.square(columns)), 0.0)
             columns = matmul(self.half, columns - matmul(features, self.tilt))
@@ -152,7 +172,7 @@ class Polynomial:
 
 @dataclasses.dataclass(frozen=True)
 class KernelRidge(ClosedForm):
-    """Kernel ridge regression: a polynomial of degree 1 or 2, and a Gaussian kernel.
+    """Kernel ridge regression: a polynomial of degree 1 or 2, and a kernel.
 
     The reward may depend on the state that is reached: whether the kernel sees
     observation and action, the next observation, or all three is chosen by its
@@ -160,13 +180,18 @@ class KernelRidge(ClosedForm):
     quantities, so half of its kernel may be such a sum (Duvenaud et al., 2011, arXiv
     1112.4394), which generalises to combinations that the context does not show.
 
-    Candidates are compared on few landmarks; only what a target chose is fitted on all.
+    Candidates are compared on few landmarks, with every other penalty; only the best
+    of each smoothness and choice of inputs are fitted on all landmarks, with all
+    penalties. Of these, the one is taken that best predicts blocks of 25 rows, as they
+    follow each other, from all other rows.
 
     Attributes:
         num_landmarks: Most landmarks per target, at most the context's rows.
         num_screening: Landmarks on which candidates are compared.
         length_scales: Candidates, in units of the root of the number of inputs.
         penalties: Candidates: variance of the noise over that of the kernel.
+        smoothness: Candidates: "gaussian", of functions that are smooth to any order,
+            and "matern52", of functions with two derivatives.
         ard: Whether each target's length scales are then fitted per input, by the
             marginal likelihood; of both kernels the one of the smaller leave-one-out
             error is kept.
@@ -177,6 +202,7 @@ class KernelRidge(ClosedForm):
     num_screening: int = setting(64, MANY)
     length_scales: tuple[float, ...] = setting((0.25, 0.5, 1.0, 2.0, 4.0), SCALES)
     penalties: tuple[float, ...] = setting((1e-4, 1e-3, 1e-2, 1e-1, 1.0), SCALES)
+    smoothness: tuple[str, ...] = setting(("gaussian", "matern52"), _SMOOTHNESS)
     ard: bool = setting(False, FLAG)
     search: RelevanceSearch = RelevanceSearch()  # noqa: RUF009 (frozen)
 
@@ -185,6 +211,15 @@ class KernelRidge(ClosedForm):
 
     def fit_targets(self, context):
         """Fit changes from observation and action; the reward from all."""
+        return self._fit_all(context)[:3]
+
+    def fit_scored(self, context):
+        """The same, with errors of blocks of rows that are left out together."""
+        fit, residual, _, scores = self._fit_all(context)
+        return fit, residual, scores
+
+    def _fit_all(self, context):
+        """What `fit_targets` returns, and the scores [N, S + 1] of `fit_scored`."""
         mask, data = context.mask, Standardised.of(context)
         inputs, every = data.inputs, data.every
         views = jnp.ones((1, inputs.shape[1]))
@@ -196,10 +231,11 @@ class KernelRidge(ClosedForm):
         reward, *of_reward = self._fit(
             every, features, data.targets[:, -1:], mask, data.views, additive
         )
-        residual, std = (
-            data.target_scale.std * jnp.concatenate(parts, axis=0).T
+        residual, std, scores = (
+            jnp.concatenate(parts, axis=0).T
             for parts in zip(of_change, of_reward, strict=True)
         )
+        residual, std = (data.target_scale.std * x for x in (residual, std))
         if context.obs_size <= _MOST_UNROLLED:
             change = tuple(
                 jax.tree.map(lambda x, i=i: x[i], change)
@@ -207,11 +243,11 @@ class KernelRidge(ClosedForm):
             )
         reward = jax.tree.map(lambda x: x[0], reward)
         fit = KernelFit(*data.scales, change, reward)
-        return fit, residual, std
+        return fit, residual, std, scores
 
     def _fit(
         self, inputs, features, targets, mask, views, additive
-    ) -> tuple[Expansion, jax.Array, jax.Array]:
+    ) -> tuple[Expansion, jax.Array, jax.Array, jax.Array]:
         """Choose for each target among degrees, length scales, penalties and views.
 
         Args:
@@ -223,12 +259,11 @@ class KernelRidge(ClosedForm):
             additive: Additive shares of the kernel [K], or None.
 
         Returns:
-            Expansions with a leading axis [O], and leave-one-out residuals and standard
-            deviations [O, N].
+            Expansions with a leading axis [O], and leave-one-out residuals, standard
+            deviations, and scores of blocks of rows [O, N].
         """
         features = mask[:, None] * jnp.insert(features, 0, 1.0, axis=1)
         polynomials = fit_polynomials(features, targets, mask, inputs.shape[1])
-        kernels = self._kernels(inputs, views, additive)
         penalties = jnp.asarray(self.penalties)
         size = min(self.num_landmarks, len(inputs))
         data = inputs, mask
@@ -240,53 +275,62 @@ class KernelRidge(ClosedForm):
             def errors(polynomial):
                 flat = polynomial.flatten(columns)
                 tried = jax.vmap(solve_kernel, (None, None, None, 0))(
-                    flat, polynomial.residual, polynomial.leverage, penalties
+                    flat, polynomial.residual, polynomial.leverage, penalties[::2]
                 )
                 return jnp.nanmin(jnp.sum(jnp.square(tried.left_out), axis=1), axis=0)
 
             return jax.vmap(errors)(polynomials)
 
+        kernels = self._kernels(inputs, views, additive)
         errors = jax.lax.map(screen, kernels)  # [candidates, degrees, O]
         choice = least(errors.reshape(-1, errors.shape[-1]))
+        groups = self._groups(len(views), 1 if additive is None else len(additive))
 
         def fit_one(target):
             candidate, degree = jnp.divmod(choice[target], errors.shape[1])
-            relevance, share = jax.tree.map(lambda x: x[candidate], kernels)
-            # Few landmarks favour long scales, so the next shorter one is tried, too.
-            tried = [relevance, 2.0 * relevance]
+            best = jax.tree.map(lambda x: x[candidate], kernels)
+            # Few landmarks favour long scales, so the next shorter one is tried, too,
+            # and smooth kernels of few inputs, so the best of each group is.
+            more = [best._replace(relevance=2.0 * best.relevance)]
             if self.ard:
                 terms = jnp.where(degree == 0, is_linear, 1.0) * features
                 residual = polynomials.residual[degree, :, target, None]
-                tried.append(
-                    self.search(inputs, terms, residual, mask, relevance, share)
-                )
-            return _fit_one(
-                data,
-                polynomials,
-                target,
-                degree,
-                jnp.stack(tried),
-                share,
-                penalties,
-                size,
-            )
+                found = self.search(inputs, terms, residual, mask, *best)
+                more.append(best._replace(relevance=found))
+            place = least(errors[groups, degree, target].T)
+            rows = jnp.take_along_axis(groups, place[:, None], axis=1)[:, 0]
+            each = jax.tree.map(lambda x: x[rows], kernels)
+            tried = jax.tree.map(lambda x, *y: jnp.stack([*x, *y]), each, *more)
+            return _fit_one(data, polynomials, target, degree, tried, penalties, size)
 
         is_linear = jnp.arange(features.shape[1]) <= inputs.shape[1]
 
         return jax.lax.map(fit_one, jnp.arange(targets.shape[1]))
 
-    def _kernels(self, inputs, views, additive) -> tuple[jax.Array, jax.Array | None]:
-        """Candidates: relevances [C, D], additive shares [C]."""
+    def _groups(self, num_views: int, num_shares: int) -> jax.Array:
+        """Candidates by smoothness and view [G, ...], in the order of `_kernels`."""
+        sizes = len(self.smoothness), len(self.length_scales), num_views, num_shares
+        order = np.arange(np.prod(sizes)).reshape(sizes).swapaxes(1, 2)
+        return jnp.asarray(order.reshape(len(self.smoothness) * num_views, -1))
+
+    def _kernels(self, inputs, views, additive) -> Kernel:
+        """Candidates, with a leading axis [C]: smoothness, scale, view, share."""
         is_live = jnp.any(inputs != 0, axis=0)
         num_live = jnp.maximum(jnp.sum(views * is_live, axis=1, keepdims=True), 1.0)
         relevances = views / jnp.sqrt(num_live) * is_live
         scales = jnp.asarray(self.length_scales)[:, None, None]
         relevances = (relevances / scales).reshape(-1, inputs.shape[1])
-        if additive is None:
-            return relevances, None
-        return (
-            jnp.repeat(relevances, len(additive), axis=0),
-            jnp.tile(additive, len(relevances)),
+        if additive is not None:
+            number = len(relevances)
+            relevances = jnp.repeat(relevances, len(additive), axis=0)
+            additive = jnp.tile(additive, number)
+        if self.smoothness == ("gaussian",):
+            return Kernel(relevances, additive)
+        profiles = jnp.array([PROFILES[name] for name in self.smoothness])
+        return Kernel(
+            relevance=jnp.tile(relevances, (len(profiles), 1)),
+            additive=None if additive is None else jnp.tile(additive, len(profiles)),
+            profile=jnp.repeat(profiles, len(relevances), axis=0),
         )
 
     def predict_targets(self, fit, obs, action):
@@ -394,14 +438,14 @@ def fit_polynomials(features, targets, mask, num_inputs: int) -> Polynomial:
     return jax.tree.map(lambda *x: jnp.stack(x), *each)
 
 
-def kernel_features(inputs, mask, candidate, num_landmarks: int):
+def kernel_features(inputs, mask, kernel: Kernel, num_landmarks: int):
     """Orthonormal features [N, M] of a kernel; the landmarks and their whitening."""
-    relevance, additive = candidate
-    points, used = relevance * inputs, relevance > 0
-    rows, whitening = choose_landmarks(points, mask, num_landmarks, used, additive)
-    values = jax.vmap(kernel, (0, None, None, None))(
-        points, points[rows], used, additive
+    relevance, additive, profile = kernel
+    points = relevance * inputs
+    rows, whitening = choose_landmarks(
+        points, mask, num_landmarks, relevance > 0, additive, profile
     )
+    values = jax.vmap(kernel, (0, None))(inputs, points[rows])
     return mask[:, None] * matmul(values, whitening.T), (points[rows], whitening)
 
 
@@ -433,21 +477,50 @@ def solve_kernel(flat, residual, leverage, penalty) -> Solution:
     return Solution(weights, half, leverage, residual, left_out)
 
 
-def _fit_one(
-    data, polynomials, target, degree, relevances, additive, penalties, num_landmarks
-):
-    """Fit one target's chosen kernel on all landmarks, unless polynomials are better.
+def blocks_left_out(
+    rows: jax.Array, residual: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Rows as all others but their neighbours in time predict them.
+
+    What follows each other in an episode is alike: left out one by one, rows say little
+    about what the kernel makes of places where no episode has been.
+
+    Args:
+        rows: [N, K], of which the products of pairs are what predictions weigh targets
+            with; 0 for rows that are not in use.
+        residual: Of the fit to all rows, [N].
 
     Returns:
-        An `Expansion`, leave-one-out residuals [N] and standard deviations [N].
+        Residuals [N], and their variances over that of the noise [N].
+    """
+    number, missing = len(rows), -len(rows) % _BLOCK
+    rows = jnp.pad(rows, ((0, missing), (0, 0))).reshape(-1, _BLOCK, rows.shape[1])
+    residual = jnp.pad(residual, (0, missing)).reshape(-1, _BLOCK)
+
+    def one_block(rows, residual):
+        left = (1.0 + _LEAST_LEFT) * jnp.eye(_BLOCK) - matmul(rows, rows.T)
+        half = inverse_factor(left)
+        return matmul(half.T, matmul(half, residual)), jnp.sum(jnp.square(half), axis=0)
+
+    found = jax.vmap(one_block)(rows, residual)
+    residual, variance = (x.ravel()[:number] for x in found)
+    return residual, variance
+
+
+def _fit_one(data, polynomials, target, degree, kernels, penalties, num_landmarks):
+    """Fit the best of a target's kernels on all landmarks, unless polynomials win.
+
+    Returns:
+        An `Expansion`, leave-one-out residuals [N] and standard deviations [N], and
+        errors over deviations of rows that are left out in blocks [N].
     """
     inputs, mask = data
     chosen = jax.tree.map(lambda x: x[degree], polynomials)
     residual = chosen.residual[:, target, None]
 
-    def try_scale(relevance):
+    def try_kernel(kernel):
         columns, (landmarks, whitening) = kernel_features(
-            inputs, mask, (relevance, additive), num_landmarks
+            inputs, mask, kernel, num_landmarks
         )
         flat = chosen.flatten(columns)
         tried = jax.lax.map(
@@ -461,8 +534,7 @@ def _fit_one(
         variance = 1.0 / left_over(found.leverage) + unexplained / penalties[best]
         expansion = Expansion(
             base=chosen.weights[:, target],
-            relevance=relevance,
-            additive=additive,
+            kernel=kernel,
             landmarks=landmarks.T,
             weights=found.weights[:, 0],
             whitening=whitening,
@@ -472,11 +544,16 @@ def _fit_one(
             penalty=penalties[best],
             noise=noise,
         )
-        return expansion, found.left_out[:, 0], noise * jnp.sqrt(variance)
+        rows = jnp.concatenate([chosen.basis, matmul(flat[0], found.half.T)], axis=1)
+        error, spread = blocks_left_out(rows, found.residual[:, 0])
+        scores = error / (noise * jnp.sqrt(spread + unexplained / penalties[best]))
+        std = noise * jnp.sqrt(variance)
+        error = jnp.sum(jnp.square(error))
+        return (expansion, found.left_out[:, 0], std, scores), error
 
-    tried = jax.lax.map(try_scale, relevances)
-    best = least(jnp.sum(jnp.square(tried[1]), axis=1))
-    expansion, left_out, std = jax.tree.map(lambda x: x[best], tried)
+    tried, errors = jax.lax.map(try_kernel, kernels)
+    best = least(errors)
+    expansion, left_out, std, scores = jax.tree.map(lambda x: x[best], tried)
     weights, tilt = expansion.weights, matmul(chosen.half.T, expansion.tilt)
     expansion = dataclasses.replace(
         expansion,
@@ -484,7 +561,7 @@ def _fit_one(
         weights=matmul(expansion.whitening.T, weights),
         tilt=tilt,
     )
-    with_kernel = expansion, left_out, std
+    with_kernel = expansion, left_out, std, scores
 
     errors = jnp.sum(jnp.square(polynomials.left_out[..., target]), axis=1)
     simple = jax.tree.map(lambda x: x[least(errors)], polynomials)
@@ -497,6 +574,8 @@ def _fit_one(
         noise=noise,
     )
     std = noise / jnp.sqrt(left_over(simple.leverage))
-    without = without, simple.left_out[:, target], std
+    error, spread = blocks_left_out(simple.basis, simple.residual[:, target])
+    scores = error / (noise * jnp.sqrt(spread))
+    without = without, simple.left_out[:, target], std, scores
     is_better = jnp.sum(jnp.square(with_kernel[1])) < jnp.nanmin(errors)
     return jax.tree.map(lambda a, b: jnp.where(is_better, a, b), with_kernel, without)

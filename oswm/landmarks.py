@@ -1,4 +1,9 @@
-"""A Gaussian kernel's features, on landmarks chosen from a context's rows."""
+"""Kernels of several smoothnesses; their features on landmarks from a context's rows.
+
+Gaussian kernels are of functions that are smooth to any order. A wrapped angle has a
+kink and a contact is worse: a Matern kernel of 5/2, of functions with two derivatives,
+does not pay for them everywhere (Rasmussen and Williams, 2006, section 4.2.1).
+"""
 
 from __future__ import annotations
 
@@ -9,9 +14,43 @@ from oswm.linalg import matmul
 
 _LEAST_PIVOT = 1e-5  # Share of the kernel's variance below which no landmark is added.
 
+# In the distance r a kernel is exp(-(a r^2 + b r)) (1 + b r + c r^2), of a, b and c.
+PROFILES = {
+    "gaussian": (0.5, 0.0, 0.0),
+    "matern52": (0.0, 5.0**0.5, 5.0 / 3.0),
+}
+_LEAST_SQUARE = 1e-12  # Where the root's derivative is cut off.
+
+
+def radial(square: jax.Array, profile: jax.Array | None) -> jax.Array:
+    """A kernel's value at squared distances [...].
+
+    Args:
+        square: In units of the length scale.
+        profile: One of `PROFILES`, float32 [3]; None for the Gaussian.
+    """
+    if profile is None:
+        return jnp.exp(-0.5 * square)
+    slope = profile[1] * jnp.sqrt(jnp.maximum(square, _LEAST_SQUARE))
+    decay = jnp.exp(-(profile[0] * square + slope))
+    return decay * (1.0 + slope + profile[2] * square)
+
+
+def radial_slope(square: jax.Array, profile: jax.Array) -> jax.Array:
+    """Derivative of `radial` with respect to the squared distance, [...]."""
+    a, b, c = profile
+    root = jnp.sqrt(square)
+    decay = jnp.exp(-(a * square + b * root))
+    # What is over r cancels, as all of them are flat where r is 0.
+    return decay * (c - a - b * b / 2 - (a * b + b * c / 2) * root - a * c * square)
+
 
 def kernel(
-    x: jax.Array, landmarks: jax.Array, used: jax.Array, additive: jax.Array | None
+    x: jax.Array,
+    landmarks: jax.Array,
+    used: jax.Array,
+    additive: jax.Array | None,
+    profile: jax.Array | None = None,
 ) -> jax.Array:
     """The kernel of one point [D] and each landmark, [M].
 
@@ -19,16 +58,22 @@ def kernel(
         x: In units of the length scale times the root of the number of inputs used.
         landmarks: Likewise, [M, D].
         used: Whether the kernel sees an input, [D].
-        additive: Share of the sum of one Gaussian per input; the rest is a Gaussian of
+        additive: Share of the sum of one kernel per input; the rest is a kernel of
             them all. None for 0.
+        profile: As for `radial`.
     """
     squares = jnp.square(x - landmarks)
-    joint = jnp.exp(-0.5 * jnp.sum(squares, axis=-1))
+    joint = radial(jnp.sum(squares, axis=-1), profile)
     if additive is None:
         return joint
-    num_used = jnp.maximum(jnp.sum(used), 1.0)
-    each = jnp.sum(used * jnp.exp(-0.5 * num_used * squares), axis=-1) / num_used
-    return joint + additive * (each - joint)
+
+    def with_sum():
+        num_used = jnp.maximum(jnp.sum(used), 1.0)
+        each = used * radial(num_used * squares, profile)
+        return joint + additive * (jnp.sum(each, axis=-1) / num_used - joint)
+
+    # As many exponentials as inputs, which kernels without a sum need not spend.
+    return jax.lax.cond(jnp.asarray(additive) > 0, with_sum, lambda: joint)
 
 
 def choose_landmarks(
@@ -37,6 +82,7 @@ def choose_landmarks(
     num_landmarks: int,
     used: jax.Array,
     additive: jax.Array | None,
+    profile: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Pivoted Cholesky factorisation of the kernel matrix, cut off early.
 
@@ -44,8 +90,9 @@ def choose_landmarks(
         points: [N, D].
         mask: [N]; padding is never chosen.
         num_landmarks: M.
-        used: As in `kernel`, like the next.
+        used: As in `kernel`, like the next two.
         additive: Likewise.
+        profile: Likewise.
 
     Returns:
         Rows of the landmarks, int32 [M], in order of what they explain, and the matrix
@@ -60,7 +107,7 @@ def choose_landmarks(
         rows, whitening, features, left = carry
         row = jnp.where(j == 0, most_central, jnp.argmax(left))
         is_needed = left[row] > _LEAST_PIVOT
-        values = kernel(points[row], points, used, additive)
+        values = kernel(points[row], points, used, additive, profile)
         scale = jnp.where(is_needed, jax.lax.rsqrt(jnp.maximum(left[row], 1e-30)), 0.0)
         mine = features[row]
         column = scale * mask * (values - matmul(features, mine))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-_LEAF = 64  # Below this size columns are eliminated one at a time.
+_LEAF = 32  # Below this size columns are eliminated one at a time.
 
 
 def matmul(a: jax.Array, b: jax.Array) -> jax.Array:

@@ -4,8 +4,8 @@ The transformer was trained once, on synthetic tasks. At each query it reconside
 the closed-form models are blended and predicts what they leave, as a distribution. How
 far this shift is believed is decided for each target inside the context: rows that are
 held out from the transformer tell by which factor between 0 and 1 it makes the squared
-error smallest. A target that one closed-form model alone predicts far better there is
-left to that model.
+error smallest, and how its errors are spread. A target that one closed-form model alone
+predicts far better there is left to that model.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from oswm.heads import HEADS, Bars, Mixture
 from oswm.network import Network, NetworkCache, NetworkConfig, Output
 from oswm.prior.dataset import MAX_ACTIONS, MAX_STATES
 from oswm.selection import LeaveOneOut
+from oswm.tails import Tails
 from oswm.termination import Termination
 from oswm.tokens import ContextScales, TokenRows, base_of, read_context, read_query
 
@@ -45,6 +46,9 @@ class ModelCache:
         is_blended: Whether models are blended and shifted at all, 0 or 1, [S + 1]; if
             not, the best of them predicts alone.
         termination: The closed-form classifier.
+        unit: What the network's deviations have to be multiplied by, [S + 1], so that
+            they are no smaller than those of rows that are held out.
+        tails: How these rows are spread around what is predicted, in units of these.
     """
 
     weights: Any
@@ -54,6 +58,8 @@ class ModelCache:
     gate: jax.Array
     is_blended: jax.Array
     termination: Termination
+    unit: jax.Array
+    tails: Tails
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -64,8 +70,8 @@ class TransformerModel:
         weights: Of the network, arrays.
         config: Of the network.
         base: The closed-form models underneath, as many as the network blends.
-        num_folds: Parts of the context that are held out in turn to set the gate; 0
-            believes the transformer without asking.
+        num_folds: Parts of the context that are held out in turn to set the gate and
+            to see how errors are spread; 0 believes the transformer without asking.
     """
 
     weights: Any
@@ -124,8 +130,9 @@ class TransformerModel:
         weights = jax.tree.map(jnp.asarray, self.weights)
         fits, scales, rows, left_out = read_context(self.base, context)
         gate = is_blended = jnp.ones(context.obs_size + 1)
+        tails = Tails.gaussian(context.obs_size + 1)
         if self.num_folds:
-            gate, is_blended = self._gate(weights, rows, left_out)
+            gate, is_blended, tails = self._gate(weights, rows, left_out)
         return ModelCache(
             weights=weights,
             fits=fits,
@@ -134,15 +141,18 @@ class TransformerModel:
             gate=gate * is_blended * scales.is_live,
             is_blended=is_blended,
             termination=Termination.fit(context),
+            unit=jnp.maximum(tails.deviation, 1.0),
+            tails=tails.over(tails.deviation),
         )
 
     def _gate(
         self, weights, rows: TokenRows, queries: TokenRows
-    ) -> tuple[jax.Array, jax.Array]:
+    ) -> tuple[jax.Array, jax.Array, Tails]:
         """From rows held out in turn: factors of the shifts, and whether to blend.
 
         Returns:
-            `gate` and `is_blended` of `ModelCache`.
+            `gate` and `is_blended` of `ModelCache`, and the spread of errors in units
+            of the deviations that the network predicts.
         """
         num_rows = len(rows.mask)
         size = -(-num_rows // self.num_folds)
@@ -161,10 +171,12 @@ class TransformerModel:
             in_use = (is_row * rows.mask[index])[:, None]
             of_base = rows.residual[index]
             left = of_base - output.blend
-            return tuple(in_use * x for x in (self._shift(output), left, of_base))
+            found = tuple(in_use * x for x in (self._shift(output), left, of_base))
+            return *found, self._spread(output), in_use
 
         found = jax.lax.map(one_fold, jnp.arange(self.num_folds))
-        guess, truth, of_base = (x.reshape(-1, x.shape[-1]) for x in found)
+        found = (x.reshape(-1, x.shape[-1]) for x in found)
+        guess, truth, of_base, std, in_use = found
         power = jnp.square(guess).sum(0) + 1e-12
         factor = (guess * truth).sum(0) / power
         # Of a regression through the origin whose noise may differ between rows.
@@ -173,11 +185,18 @@ class TransformerModel:
         certainty = _GATE_VARIANCE / (_GATE_VARIANCE + error)
         gate = jnp.clip(1.0 + certainty * (factor - 1.0), 0.0, 1.0)
         blended, alone = (jnp.square(x).sum(0) for x in (truth - gate * guess, of_base))
-        return gate, (alone >= _FAR_BETTER * blended).astype(jnp.float32)
+        is_blended = alone >= _FAR_BETTER * blended
+        error = jnp.where(is_blended, truth - gate * guess, of_base)
+        tails = Tails.fit(error / std, in_use[:, 0])
+        return gate, is_blended.astype(jnp.float32), tails
 
     def _shift(self, output: Output) -> jax.Array:
         """Mean of what is added to the blend."""
         return output.shift + output.scale * self.head.mean(output.params)
+
+    def _spread(self, output: Output) -> jax.Array:
+        """Standard deviation of what is predicted."""
+        return output.scale * self.head.std(output.params)
 
     def _ask(self, cache: ModelCache, obs, action) -> tuple[jax.Array, Output]:
         """The blend [S + 1], and the network's output for one query."""
@@ -199,9 +218,7 @@ class TransformerModel:
             action: Action vector [A], one-hot if discrete.
         """
         blend, output = self._ask(cache, obs, action)
-        scales, head = cache.scales, self.head
-        mean = blend + scales.residual * cache.gate * self._shift(output)
-        std = scales.residual * scales.is_live * output.scale * head.std(output.params)
+        mean, std = self._moments(cache, blend, output)
         next_obs = obs + mean[:-1]
         return Prediction(
             next_obs_mean=next_obs,
@@ -209,16 +226,22 @@ class TransformerModel:
             reward_mean=mean[-1],
             reward_std=std[-1],
             terminated_prob=_end(cache, output, next_obs, action),
+            tails=cache.tails,
         )
+
+    def _moments(self, cache: ModelCache, blend, output: Output):
+        """Mean and standard deviation of the targets, [S + 1]."""
+        scales = cache.scales
+        mean = blend + scales.residual * cache.gate * self._shift(output)
+        unit = scales.residual * scales.is_live * cache.unit
+        return mean, unit * self._spread(output)
 
     def sample(self, cache: ModelCache, obs, action, key: jax.Array):
         """Draw next observation [S], reward and termination of one step."""
         value_key, end_key = jax.random.split(key)
         blend, output = self._ask(cache, obs, action)
-        scales, head = cache.scales, self.head
-        drawn = output.shift + output.scale * head.sample(output.params, value_key)
-        drawn = drawn - (1 - cache.gate) * self._shift(output)
-        value = blend + scales.residual * scales.is_live * drawn
+        mean, std = self._moments(cache, blend, output)
+        value = mean + std * cache.tails.draw(value_key)
         next_obs = obs + value[:-1]
         probability = _end(cache, output, next_obs, action)
         return next_obs, value[-1], jax.random.uniform(end_key) < probability

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from jaxrl_runs import values
 from jaxrl_runs.values import INDEX, MANY, RATE, setting
 from oswm.kernel_guess import KernelGuess, describe
+from oswm.landmarks import radial, radial_slope
 from oswm.linalg import inverse_factor, matmul
 
 _LARGEST_LOG_CHANGE = 5.0
@@ -56,6 +57,7 @@ class RelevanceSearch:
         mask: jax.Array,
         start: jax.Array,
         additive: jax.Array | None = None,
+        profile: jax.Array | None = None,
     ) -> jax.Array:
         """Relevances of the largest marginal likelihood that was met.
 
@@ -67,6 +69,7 @@ class RelevanceSearch:
             mask: 1 for rows in use, float32 [N].
             start: Relevances to start from, float32 [D]; what is 0 stays 0.
             additive: As for `oswm.landmarks.kernel`.
+            profile: Likewise.
 
         Returns:
             Relevances, float32 [D].
@@ -74,7 +77,7 @@ class RelevanceSearch:
         rows = choose_rows(mask, min(self.num_rows, len(mask)))
         inputs, basis, targets, mask = (x[rows] for x in (inputs, basis, targets, mask))
         flat = Flattened.of(basis, targets, mask)
-        place = self.climb(inputs, flat, start, additive)
+        place = self.climb(inputs, flat, start, additive, profile)
         return (start > 0) * jnp.exp(place[:-1])
 
     def climb(
@@ -83,24 +86,29 @@ class RelevanceSearch:
         flat: Flattened,
         start: jax.Array,
         additive: jax.Array | None = None,
+        profile: jax.Array | None = None,
     ) -> jax.Array:
         """Logarithms of relevances, then of the noise over the kernel's, [D + 1].
 
         Args:
             inputs: Of all rows that are looked at, [N, D].
             flat: What the polynomial leaves of them.
-            start: As above, like the next.
+            start: As above, like the next two.
             additive: Likewise.
+            profile: Likewise.
         """
         is_used = (start > 0).astype(inputs.dtype)
         start_log = jnp.log(jnp.where(start > 0, start, 1.0))
         place = jnp.append(start_log, jnp.log(FIRST_NOISE))
         if self.guess is not None:
-            place = make_guess(self.guess, inputs, flat, place, is_used, additive)
+            kind = is_used, additive, profile
+            place = make_guess(self.guess, inputs, flat, place, *kind)
 
         def advance(index, carry):
             place, best, moments = carry
-            value, gradient = likelihood(inputs, flat, place, is_used, additive)
+            value, gradient = likelihood(
+                inputs, flat, place, is_used, additive, profile
+            )
             is_better = value > best[0]
             best = jax.tree.map(
                 lambda new, old: jnp.where(is_better, new, old), (value, place), best
@@ -120,13 +128,15 @@ class RelevanceSearch:
         return best
 
 
-def make_guess(guess, inputs, flat: Flattened, start, is_used, additive) -> jax.Array:
+def make_guess(
+    guess, inputs, flat: Flattened, start, is_used, additive, profile=None
+) -> jax.Array:
     """Where a network would go from `start` [D + 1]; see `RelevanceSearch.climb`."""
     about = describe(inputs, flat.targets, flat.mask, flat.num_free)
     rate = per_row(flat)
 
     def at(place):
-        value, slope = likelihood(inputs, flat, place, is_used, additive)
+        value, slope = likelihood(inputs, flat, place, is_used, additive, profile)
         return rate * value, rate * slope
 
     return guess(at, start, is_used, about)
@@ -181,31 +191,43 @@ class Flattened:
 
 
 def kernel_matrix(
-    points: jax.Array, is_used: jax.Array, additive: jax.Array | None
+    points: jax.Array,
+    is_used: jax.Array,
+    additive: jax.Array | None,
+    profile: jax.Array | None = None,
 ) -> jax.Array:
     """`oswm.landmarks.kernel` of all pairs of points [N, D], [N, N]."""
-    square = jnp.sum(jnp.square(points), axis=1)
-    distance = square[:, None] + square - 2 * matmul(points, points.T)
-    joint = jnp.exp(-0.5 * jnp.maximum(distance, 0.0))
+    joint = radial(_squares(points), profile)
     if additive is None:
         return joint
     num_used = jnp.maximum(jnp.sum(is_used), 1.0)
 
     def one_input(total, column):
         x, used = column
-        each = jnp.exp(-0.5 * num_used * jnp.square(x[:, None] - x))
+        each = radial(num_used * jnp.square(x[:, None] - x), profile)
         return total + used * each / num_used, None
 
     each, _ = jax.lax.scan(one_input, jnp.zeros_like(joint), (points.T, is_used))
     return joint + additive * (each - joint)
 
 
-def likelihood(inputs, flat: Flattened, place, is_used, additive):
+def _squares(points: jax.Array) -> jax.Array:
+    """Squared distances of all pairs of points [N, D], [N, N]."""
+    square = jnp.sum(jnp.square(points), axis=1)
+    distance = square[:, None] + square - 2 * matmul(points, points.T)
+    return jnp.maximum(distance, 0.0)
+
+
+def likelihood(inputs, flat: Flattened, place, is_used, additive, profile=None):
     """Log marginal likelihood, up to a constant, and its gradient at `place`."""
     noise = jnp.exp(place[-1])
     outer = flat.mask[:, None] * flat.mask
     points = is_used * jnp.exp(place[:-1]) * inputs
-    values = _by_share(additive, points, is_used, kernel_matrix)
+
+    def matrix(points, is_used, additive):
+        return kernel_matrix(points, is_used, additive, profile)
+
+    values = _by_share(additive, points, is_used, matrix)
     size = len(inputs)
     covariance = flat.project(outer * values) + noise * jnp.eye(size)
     half = inverse_factor(covariance)
@@ -227,9 +249,12 @@ def likelihood(inputs, flat: Flattened, place, is_used, additive):
 
     def of_relevance(points, is_used, additive):
         if additive is None:
-            return _joint_gradient(points, of_values * values)
+            steepness = values
+            if profile is not None:
+                steepness = -2 * radial_slope(_squares(points), profile)
+            return _joint_gradient(points, of_values * steepness)
         _, pull_back = jax.vjp(
-            lambda log: kernel_matrix(jnp.exp(log) * points, is_used, additive),
+            lambda log: matrix(jnp.exp(log) * points, is_used, additive),
             jnp.zeros(points.shape[1]),
         )
         return pull_back(of_values)[0]
@@ -250,11 +275,13 @@ def _by_share(additive, points, is_used, function):
 
 
 def _joint_gradient(points: jax.Array, weights: jax.Array) -> jax.Array:
-    """Of a Gaussian kernel with respect to the logarithms of relevances, [D].
+    """Of a kernel with respect to the logarithms of relevances, [D].
 
     Args:
         points: In units of the kernel, [N, D].
-        weights: What the kernel's values weigh, times these values; symmetric, [N, N].
+        weights: What the kernel's values weigh, times -2 times their derivatives with
+            respect to the squared distance, which of a Gaussian are the values
+            themselves; symmetric, [N, N].
     """
     own = jnp.sum(jnp.square(points) * jnp.sum(weights, axis=1)[:, None], axis=0)
     return 2 * (jnp.sum(points * matmul(weights, points), axis=0) - own)

@@ -105,6 +105,7 @@ CONFIGS: dict[Any, tuple[dict[str, Any], dict[str, str]]] = {
             "num_screening": "count",
             "length_scales": "scales",
             "penalties": "scales",
+            "smoothness": "smoothness",
             "ard": "flag",
         },
     ),

@@ -11,7 +11,14 @@ import pytest
 import envs
 import oswm
 from oswm.conditioning import fit
-from oswm.landmarks import choose_landmarks, kernel
+from oswm.kernel_ridge import blocks_left_out
+from oswm.landmarks import (
+    PROFILES,
+    choose_landmarks,
+    kernel,
+    radial,
+    radial_slope,
+)
 from oswm.linalg import inverse_factor
 from oswm.nearest_neighbours import least_rows
 
@@ -92,7 +99,8 @@ def test_landmarks_reproduce_the_kernel_matrix(additive):
 def test_leave_one_out_residuals_are_those_of_a_fit_without_the_row(model):
     """The scales of the columns, which see all rows, move little with one of 200."""
     if model == SMALL:  # Its choices must not flip, and all rows are landmarks.
-        model = oswm.KernelRidge(128, length_scales=(0.5,), penalties=(1e-2,))
+        settings: dict = {"length_scales": (0.5,), "smoothness": ("gaussian",)}
+        model = oswm.KernelRidge(128, **settings, penalties=(1e-2,))
     context = oswm.Context.of(transitions(128 if model not in MODELS else NUM_ROWS))
     residual = fit(model, context).residual
     scale = np.std(targets(context), axis=0)
@@ -182,6 +190,53 @@ def test_the_reward_may_depend_on_the_state_that_is_reached():
     found = predict(SMALL, fit(SMALL, context), oswm.Context.of(queries))
     error = np.square(found.reward_mean + np.abs(queries.next_obs[:, 1]))
     assert np.mean(error) < 0.02 * np.var(data.reward)
+
+
+def test_where_a_function_has_a_kink_the_rougher_kernel_is_chosen():
+    data = transitions()
+    data = dataclasses.replace(data, reward=np.abs(data.obs[:, 0]))
+    context, errors = oswm.Context.of(data), []
+    small = dataclasses.replace(SMALL, num_landmarks=128, length_scales=(1.0, 4.0))
+    for smoothness in (("gaussian",), ("gaussian", "matern52")):
+        cache = fit(dataclasses.replace(small, smoothness=smoothness), context)
+        errors.append(np.mean(np.square(cache.residual[:, -1])))
+    chosen = cache.fit.reward.kernel.profile
+    np.testing.assert_allclose(chosen, PROFILES["matern52"], rtol=1e-6)
+    assert errors[1] < 0.3 * errors[0]
+
+
+def test_blocks_are_predicted_by_a_fit_to_all_other_rows():
+    """Sixty rows are two blocks of 25 and one of 10."""
+    rng = np.random.default_rng(0)
+    features, target = rng.normal(size=(60, 4)), rng.normal(size=60)
+
+    def gram(rows):
+        return features[rows].T @ features[rows] + 0.1 * np.eye(4)
+
+    def weights(rows):
+        return np.linalg.solve(gram(rows), features[rows].T @ target[rows])
+
+    every = np.arange(60)
+    half = np.linalg.inv(np.linalg.cholesky(gram(every)))
+    fitted = jnp.asarray(target - features @ weights(every), jnp.float32)
+    smoother = jnp.asarray(features @ half.T, jnp.float32)
+    residual, variance = blocks_left_out(smoother, fitted)
+    for start in (0, 25, 50):
+        block = every[start : start + 25]
+        others = np.setdiff1d(every, block)
+        wanted = target[block] - features[block] @ weights(others)
+        np.testing.assert_allclose(residual[block], wanted, atol=5e-3)
+        spread = features[block] @ np.linalg.inv(gram(others)) * features[block]
+        np.testing.assert_allclose(variance[block], 1 + spread.sum(1), rtol=5e-3)
+
+
+@pytest.mark.parametrize("smoothness", PROFILES)
+def test_slopes_of_kernels(smoothness):
+    profile = jnp.array(PROFILES[smoothness])
+    squares = jnp.linspace(0.01, 9.0, 30)
+    slopes = jax.vmap(jax.grad(radial), (0, None))(squares, profile)
+    np.testing.assert_allclose(slopes, radial_slope(squares, profile), atol=1e-5)
+    assert radial(jnp.zeros(1), profile) == pytest.approx(1.0, abs=1e-5)
 
 
 @pytest.mark.parametrize("model", [oswm.Ridge(), SMALL], ids=["ridge", "kernel"])

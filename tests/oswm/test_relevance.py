@@ -10,6 +10,7 @@ import pytest
 import envs
 import oswm
 from oswm.conditioning import fit
+from oswm.landmarks import PROFILES
 from oswm.relevance import Flattened, RelevanceSearch, likelihood
 
 NUM_ROWS = 96
@@ -42,13 +43,26 @@ def flattened(rows):
     return inputs, basis, targets, mask
 
 
-@pytest.mark.parametrize("share", [None, 0.0, 0.5])
-def test_the_gradient_is_that_of_the_likelihood(rows, share):
+@pytest.mark.parametrize(
+    ("share", "smoothness"),
+    [
+        (None, None),
+        (0.0, None),
+        (0.5, None),
+        (None, "gaussian"),
+        (None, "matern52"),
+        (0.5, "matern52"),
+    ],
+)
+def test_the_gradient_is_that_of_the_likelihood(rows, share, smoothness):
     inputs, basis, targets, mask = flattened(rows)
     additive = None if share is None else jnp.float32(share)
     flat = Flattened.of(basis, targets, mask)
     used = jnp.ones(6).at[4].set(0.0)
-    value = jax.jit(lambda place: likelihood(inputs, flat, place, used, additive))
+    profile = None if smoothness is None else jnp.array(PROFILES[smoothness])
+    value = jax.jit(
+        lambda place: likelihood(inputs, flat, place, used, additive, profile)
+    )
     place = jnp.array([0.1, -0.4, -0.6, -0.9, 0.0, -0.8, -3.0])
     _, gradient = value(place)
     assert gradient[4] == 0
