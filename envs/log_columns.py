@@ -81,6 +81,14 @@ Columns = Mapping[str, str | Sequence[str]]
 _Words = tuple[str, ...]
 
 
+def named_columns(columns: Columns | None) -> set[str]:
+    """The columns that are named for a field."""
+    every = (columns or {}).values()
+    return {
+        x for names in every for x in ([names] if isinstance(names, str) else names)
+    }
+
+
 def named(
     given: Mapping[Any, Any], columns: Columns | None = None, space: Any = None
 ) -> dict[str, Any]:

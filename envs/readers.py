@@ -36,7 +36,7 @@ import numpy as np
 
 from envs.canonical import FIELDS, array_of, as_flags, check_known
 from envs.episodes import only_steps
-from envs.log_columns import Columns, field_of, lacks, named
+from envs.log_columns import Columns, field_of, lacks, named, named_columns
 from envs.log_files import is_zip, read_csv, read_hdf5, read_npz
 from envs.log_masks import without_masked
 from envs.log_next_obs import with_next_obs
@@ -118,7 +118,7 @@ def read_transitions(
 
 def read_table(table: Mapping[str, np.ndarray], columns: Columns | None) -> Transitions:
     """Transitions from columns [N] by name."""
-    return read_fields(named(table, columns), table)
+    return read_fields(named(table, columns), table, columns)
 
 
 def _read_mapping(given: Any, columns: Columns | None, space: Any) -> Transitions:
@@ -127,15 +127,20 @@ def _read_mapping(given: Any, columns: Columns | None, space: Any) -> Transition
     if records:
         fields = from_records(records, columns, space)
         return read_fields(fields, fields)
-    return read_fields(named(given, columns, space), given)
+    return read_fields(named(given, columns, space), given, columns)
 
 
-def read_fields(fields: Mapping[str, Any], given: Mapping[Any, Any]) -> Transitions:
+def read_fields(
+    fields: Mapping[str, Any],
+    given: Mapping[Any, Any],
+    columns: Columns | None = None,
+) -> Transitions:
     """Transitions from arrays by their canonical names.
 
     Args:
         fields: Those that were found.
         given: All that there was, for messages.
+        columns: Which of it was named for a field.
     """
     fields = without_masked(without_last_steps(fields, given))
     if "step" in fields:
@@ -147,7 +152,8 @@ def read_fields(fields: Mapping[str, Any], given: Mapping[Any, Any]) -> Transiti
         if name not in fields:
             raise lacks(name, given)
     if "terminated" not in fields:
-        tell_no_end([x for x in given if field_of(x)[0] is None])
+        read = named_columns(columns)
+        tell_no_end([x for x in given if x not in read and field_of(x)[0] is None])
         fields["terminated"] = np.zeros(np.shape(fields["reward"]), bool)
     fields.setdefault("truncated", np.zeros(np.shape(fields["terminated"]), bool))
     fields = _in_order(fields)

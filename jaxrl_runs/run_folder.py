@@ -37,6 +37,42 @@ def holds_run(path: str | Path) -> bool:
     return (Path(path) / "run.json").exists()
 
 
+def check_run_folder(path: str | Path, *, resume: bool) -> None:
+    """Whether a run can begin in a folder or go on there, before anything is computed.
+
+    `RunFolder` asks again, and whether the run is one of the same configuration.
+
+    Raises:
+      RunFolderError: There is a file at the path, a run that is not to be resumed, or
+        nothing that could be.
+    """
+    path = Path(path)
+    if not is_writer():  # The first process may have begun the run by now.
+        return
+    if path.exists() and not path.is_dir():
+        raise RunFolderError(f"{path}: is a file; name a folder for the run")
+    if resume and not path.is_dir():
+        raise RunFolderError(f"{path}: there is no such folder to resume")
+    if resume and not any(path.iterdir()):
+        raise RunFolderError(_nothing_to_resume(path))
+    if not resume and holds_run(path):
+        raise RunFolderError(_holds_a_run(path))
+
+
+def _nothing_to_resume(path: Path) -> str:
+    return (
+        f"{path}: the folder holds no run to resume; start one without resume=True "
+        "(--resume), or name the folder of a run"
+    )
+
+
+def _holds_a_run(path: Path) -> str:
+    return (
+        f"{path}: the folder already holds a run; pass resume=True (--resume) to "
+        "continue it, or choose another folder"
+    )
+
+
 def is_writer() -> bool:
     """Whether this process writes and locks folders: the first of those joined."""
     return jax.process_index() == 0
@@ -186,18 +222,12 @@ class RunFolder:
         }
         if not path.exists():
             if self._resume:
-                raise RunFolderError(
-                    f"{self.path}: the folder holds no run to resume; start one "
-                    "without resume=True (--resume), or name the folder of a run"
-                )
+                raise RunFolderError(_nothing_to_resume(self.path))
             content = {"format_version": FORMAT_VERSION, "config": config}
             self.write_json("run.json", {**content, "machine": machine})
             return
         if not self._resume:
-            raise RunFolderError(
-                f"{self.path}: the folder already holds a run; pass resume=True "
-                "(--resume) to continue it, or choose another folder"
-            )
+            raise RunFolderError(_holds_a_run(self.path))
         found = _read_json(path)
         if found.get("format_version") != FORMAT_VERSION:
             raise RunFolderError(

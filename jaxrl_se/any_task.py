@@ -14,7 +14,7 @@ from envs.steps import StepKind, Steps
 from jaxrl_runs.warn import warn_user
 from jaxrl_se.agents import BestResponse
 from jaxrl_se.config import EvolutionConfig
-from jaxrl_se.defaults import Budget, default_config
+from jaxrl_se.defaults import Budget, check_budget, default_config
 from jaxrl_se.evaluation import evaluate
 from jaxrl_se.evolution_run import Run
 from jaxrl_se.outcome import ENOUGH, Confirmation, warn_of
@@ -46,6 +46,7 @@ def look_at(
     Raises:
       ValueError: The task is none to evolve on, or the budget is too small for it.
     """
+    check_budget(task, budget)
     found = probe(task, jax.random.fold_in(key, _PROBE))
     config = default_config(task, found, budget, with_agents=with_agents)
     trouble = warn_of(found)

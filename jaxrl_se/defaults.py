@@ -135,18 +135,9 @@ def default_config(
       BudgetError: The budget does not pay for the smallest search.
     """
     budget = budget or Budget()
-    per_generation = POPULATION_SIZE * _longest_episode(task, probe)
-    affordable = (budget.real_steps - probe.steps) // per_generation
-    if affordable < MIN_GENERATIONS:
-        length = _longest_episode(task, probe)
-        needed = MIN_GENERATIONS * per_generation + probe.steps
-        raise BudgetError(
-            f"budget.real_steps must be at least {needed:,} for episodes of "
-            f"{length} steps ({MIN_GENERATIONS} generations of {POPULATION_SIZE} "
-            f"candidates with an episode each), got {budget.real_steps:,}",
-            needed,
-            length,
-        )
+    length = _longest_episode(task, probe)
+    per_generation = POPULATION_SIZE * length
+    _check_pays(budget, length, probe.steps)
     steps = budget.real_steps * (4 if with_agents else 5) // 5
     values, sampled = default_agents(probe.spaces)
     per_candidate = round(STEPS_PER_CANDIDATE / max(probe.mean_length, 1.0))
@@ -169,6 +160,28 @@ def default_config(
         validation_agents=8,
         validation_episodes=8,
     )
+
+
+def check_budget(task: tuple[Any, Any] | OutsideTask, budget: Budget | None) -> None:
+    """Raises what is known of a budget before the task is played.
+
+    Raises:
+      BudgetError: It does not pay for the smallest search.
+    """
+    _check_pays(budget or Budget(), _time_limit(task) or 1, 0)
+
+
+def _check_pays(budget: Budget, length: int, spent: int) -> None:
+    """Raises BudgetError unless it pays for episodes of so many steps."""
+    needed = MIN_GENERATIONS * POPULATION_SIZE * length + spent
+    if budget.real_steps < needed:
+        raise BudgetError(
+            f"budget.real_steps must be at least {needed:,} for episodes of "
+            f"{length} steps ({MIN_GENERATIONS} generations of {POPULATION_SIZE} "
+            f"candidates with an episode each), got {budget.real_steps:,}",
+            needed,
+            length,
+        )
 
 
 def config_with_agents(
@@ -207,11 +220,16 @@ def config_with_agents(
 
 def _longest_episode(task: tuple[Any, Any] | OutsideTask, probe: Probe) -> int:
     """Steps; good agents' episodes may be as long as the limit."""
+    return _time_limit(task) or max(2 * probe.max_length, 1)
+
+
+def _time_limit(task: tuple[Any, Any] | OutsideTask) -> int | None:
+    """Steps, where it is known."""
     if is_outside(task):
         limit = task.time_limit  # type: ignore
     else:
         limit = getattr(task[1], "max_steps_in_episode", None)  # type: ignore
-    return int(limit) if limit is not None else max(2 * probe.max_length, 1)
+    return None if limit is None else int(limit)
 
 
 def _best_response(spaces: Spaces) -> BestResponse:

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from jaxrl_runs.run_folder import RunFolder
+from jaxrl_runs.run_folder import RunFolder, check_run_folder
 from jaxrl_runs.values import COUNT, FLAG, Function, Integer, Like, PathLike, shown
 from jaxrl_se.agents.agent import AGENT
 from jaxrl_se.config import EvolutionConfig
@@ -84,7 +84,7 @@ def check_options(
 
 
 def check_folder(out: Any, resume: Any) -> None:
-    """Raises TypeError or ValueError unless these are where a run goes."""
+    """Raises TypeError, ValueError or RunFolderError unless a run can go there."""
     FLAG.check("resume", resume)
     if not isinstance(out, RunFolder):
         PathLike(optional=True).check("out", out)
@@ -93,3 +93,5 @@ def check_folder(out: Any, resume: Any) -> None:
             "out must be the folder of the run that is resumed, got None with "
             "resume=True"
         )
+    if out is not None and not isinstance(out, RunFolder):
+        check_run_folder(out, resume=resume)

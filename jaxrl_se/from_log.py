@@ -42,7 +42,7 @@ from jaxrl_se.defaults import Budget, BudgetError, default_config
 from jaxrl_se.evolution import begun_from_agents, evolve, gone_on
 from jaxrl_se.evolution_options import check_folder
 from jaxrl_se.evolution_result import EvolutionResult
-from jaxrl_se.log_evidence import check_log, digest_of, survival_return
+from jaxrl_se.log_evidence import check_fits, check_log, digest_of, survival_return
 from jaxrl_se.outcome import Confirmation
 from jaxrl_se.probing import Probe
 from jaxrl_se.unseen import play_with_unseen
@@ -213,8 +213,9 @@ def evolve_from_log(
       A `LogEvolutionResult`.
 
     Raises:
-      ValueError: The log is too small, or nothing in it is better than anything else;
-        otherwise as `oswm.condition` and `evolve`.
+      ValueError: The log is too small, or nothing in it is better than anything else,
+        or it has other observations or actions than `test_task`; otherwise as
+        `oswm.condition` and `evolve`.
       RunFolderError: The output folder cannot be used.
     """
     Like("a LogConfig", kinds=(LogConfig,), optional=True).check("config", config)
@@ -230,6 +231,7 @@ def evolve_from_log(
     rows = oswm.read_log(log)
     check_log(rows, reward_is_known=reward is not None)
     if target is not None:
+        check_fits(rows, target)
         action_space = target.action_space() if action_space is None else action_space
         max_steps = target.time_limit if max_steps is None else max_steps
     known = {"terminated": terminated, "reward": reward}

@@ -7,6 +7,8 @@ import dataclasses
 import numpy as np
 
 from envs import Transitions
+from envs.spaces import Spaces
+from envs.task import Task
 from jaxrl_runs.checkpoints import tree_sha256
 from jaxrl_runs.warn import warn_user
 from jaxrl_se.probing import Probe
@@ -45,6 +47,42 @@ def says_where_to_go(rows: Transitions) -> bool:
     features = np.concatenate([np.ones((len(rows), 1)), inputs, products], axis=1)
     weights = np.linalg.lstsq(features, reward, rcond=None)[0]
     return bool(np.std(reward - features @ weights) > 1e-3 * np.std(reward))
+
+
+def check_fits(rows: Transitions, task: Task) -> None:
+    """Raises where a log has other observations or actions than a task.
+
+    Raises:
+      ValueError: Names both sizes, or kinds of actions.
+    """
+    spaces = task.spaces if task.is_external else Spaces.of(*task.pair)
+    seen = int(np.prod(np.shape(rows.obs)[1:]))
+    wanted = 1 if spaces.num_states is not None else spaces.obs_size
+    if seen not in (wanted, spaces.obs_size):
+        raise ValueError(
+            f"log must have the observations of {task.name}, {wanted} numbers each, "
+            f"got {seen}"
+        )
+    action = np.asarray(rows.action)
+    is_numbered = action.dtype.kind in "iu" and action.ndim == 1
+    if is_numbered != (spaces.num_actions is not None):
+        kinds = "numbered actions", "actions of real numbers"
+        raise ValueError(
+            f"log must have the actions of {task.name}, "
+            f"{kinds[spaces.num_actions is None]}, got {kinds[not is_numbered]} "
+            f"({action.dtype}, {list(action.shape[1:])})"
+        )
+    number = spaces.num_actions
+    if number is not None and int(action.max()) >= number:
+        raise ValueError(
+            f"log must have the {number} actions of {task.name}, "
+            f"0 ... {number - 1}, got {int(action.max())}"
+        )
+    if number is None and action.reshape(len(rows), -1).shape[1] != spaces.action_size:
+        raise ValueError(
+            f"log must have the actions of {task.name}, {spaces.action_size} numbers "
+            f"each, got {action.reshape(len(rows), -1).shape[1]}"
+        )
 
 
 def check_log(rows: Transitions, *, reward_is_known: bool = False) -> None:

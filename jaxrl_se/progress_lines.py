@@ -25,7 +25,7 @@ class ProgressLines:
         self.stream = sys.stderr if stream is None else stream
         self._printed_at = -math.inf
         self._validation: float | None = None
-        self._laps: list[tuple[int, float]] = []
+        self._laps: list[tuple[int, float, int]] = []
 
     def __call__(self, row: dict[str, Any]) -> None:
         """Prints the row if it is time for one, or if it has a validation."""
@@ -33,7 +33,9 @@ class ProgressLines:
         if is_validated:
             self._validation = row["validation_mean"]
         now = time.perf_counter()
-        self._laps.append((row.get("index", row["generation"] - 1), row["seconds"]))
+        index = row.get("index", row["generation"] - 1)
+        steps = row["real_steps"] + row.get("model_steps", 0)
+        self._laps.append((index, row["seconds"], steps))
         if is_validated or now - self._printed_at >= _SECONDS_BETWEEN:
             self._printed_at = now
             print(self.line(row), file=self.stream, flush=True)
@@ -57,20 +59,27 @@ class ProgressLines:
             attempt = row.get("attempt", 0)
             again = f", attempt {attempt + 1}" if attempt else ""
             stage = f" ({type(agent).__name__}{again})"
+        left = self.seconds_left()
         return (
             f"generation {row['generation']}{stage}: fitness best "
             f"{row['fitness_best']:.4g}, mean {row['fitness_mean']:.4g}; validation "
-            f"{validation}; {row['real_steps']:,} real steps; {row['seconds']:.0f} s, "
-            f"at most {self.seconds_left():.0f} s left"
+            f"{validation}; {row['real_steps']:,} real steps; {row['seconds']:.0f} s"
+            + ("" if left is None else f", at most {left:.0f} s left")
         )
 
-    def seconds_left(self) -> float:
-        """What the rest takes if all of it is as slow as the last generations were."""
+    def seconds_left(self) -> float | None:
+        """What the rest takes if all of it is as slow as the last generations were.
+
+        It ends with the generations or with the steps, whichever comes first. None
+        where one generation alone is known, in whose seconds compilation is.
+        """
+        if len(self._laps) < 2:
+            return None
         recent = self._laps[-10:]
-        if len(recent) < 2:
-            index, seconds = recent[-1]
-            pace = seconds
-        else:
-            (_, earlier), (index, seconds) = recent[0], recent[-1]
-            pace = (seconds - earlier) / (len(recent) - 1)
-        return pace * (self.config.max_generations - 1 - index)
+        (_, earlier, before), (index, seconds, steps) = recent[0], recent[-1]
+        passed = seconds - earlier
+        left = passed / (len(recent) - 1) * (self.config.max_generations - 1 - index)
+        limit = self.config.max_steps
+        if limit is not None and steps > before:
+            left = min(left, passed / (steps - before) * max(limit - steps, 0))
+        return left

@@ -239,12 +239,17 @@ def _find(name_or_path: str | Path, variant: str) -> Path:
         )
     if saved.exists() or shipped.exists():
         return saved if saved.exists() else shipped
-    known = [".".join(pair) for pair in available()]
-    close = difflib.get_close_matches(shipped.stem, known, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
+    known = {".".join(pair): pair for pair in available()}
+    wanted = path.name if path.name in known else shipped.stem
+    close = difflib.get_close_matches(wanted, known, n=1)
+    hint = ""
+    if close:
+        name, other = known[close[0]]
+        call = repr(name) if other == "one-step" else f"{name!r}, {other!r}"
+        hint = f"; did you mean load({call})?"
     raise ValueError(
         f"name_or_path must name a saved file or a shipped environment, got "
-        f"{name_or_path!r} ({variant}){hint}. Shipped: {', '.join(known)}"
+        f"{name_or_path!r} ({variant}){hint or '.'} Shipped: {', '.join(known)}"
     )
 
 

@@ -23,6 +23,7 @@ from envs import Transitions
 from jaxrl_runs.run_folder import RunFolder, next_run_folder
 from jaxrl_runs.statistics import bootstrap_ci95
 from jaxrl_se.from_log import LogConfig, LogEvolutionResult, evolve_from_log
+from jaxrl_se.log_evidence import check_fits
 from jaxrl_se.outcome import Confirmation
 from jaxrl_se.unseen import play_with_unseen
 
@@ -78,7 +79,9 @@ class Options:
 def rows_of(options: Options) -> tuple[Transitions, str]:
     """The log, and whose it is."""
     if options.log is not None:
-        return envs.read_transitions(options.log), str(options.log)
+        rows = envs.read_transitions(options.log)
+        check_fits(rows, task_of(options.task))
+        return rows, str(options.log)
     return log_of(options.task, options.rows, options.seed, options.kind)
 
 

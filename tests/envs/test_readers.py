@@ -99,6 +99,10 @@ def test_columns_of_any_name(tmp_path):
         "truncated": "late",
     }
     assert_equal(envs.read_transitions(path, columns=where), rtol=1e-6)
+    ends = ("terminated", "truncated")
+    without = {field: name for field, name in where.items() if field not in ends}
+    with pytest.warns(UserWarning, match="not read: fell, late$"):
+        envs.read_transitions(path, columns=without)
     with pytest.raises(ValueError, match=r"columns\['reward'\]: there is no 'gain'"):
         envs.read_transitions(path, columns={**where, "reward": "gain"})
     with pytest.raises(ValueError, match="columns must be fields among"):

@@ -17,6 +17,7 @@ import pytest
 from jaxrl_runs.run_folder import (
     RunFolder,
     RunFolderError,
+    check_run_folder,
     holds_run,
     next_run_folder,
 )
@@ -395,3 +396,21 @@ def test_next_run_folder(tmp_path):
     for name in ("0001", "0007", "12a", "notes"):
         (tmp_path / name).mkdir()
     assert next_run_folder(tmp_path) == tmp_path / "0008"
+
+
+def test_a_folder_is_looked_at_before_anything_is_computed(tmp_path):
+    file, run, empty = tmp_path / "file.py", tmp_path / "run", tmp_path / "empty"
+    file.write_text("")
+    empty.mkdir()
+    RunFolder(run, CONFIG).close()
+    for path, resume, message in (
+        (file, False, "is a file"),
+        (file, True, "is a file"),
+        (tmp_path / "none", True, "there is no such folder"),
+        (empty, True, "holds no run to resume"),
+        (run, False, "already holds a run"),
+    ):
+        with pytest.raises(RunFolderError, match=message):
+            check_run_folder(path, resume=resume)
+    for path, resume in ((run, True), (empty, False), (tmp_path / "none", False)):
+        check_run_folder(path, resume=resume)

@@ -1,6 +1,7 @@
 """What an evolution is made of: shared programs, validations, steps, outside tasks."""
 
 import dataclasses
+import io
 import math
 from types import SimpleNamespace
 from typing import Any
@@ -33,6 +34,7 @@ from jaxrl_se import (
 )
 from jaxrl_se.compiled import compile_together
 from jaxrl_se.generation import Generation
+from jaxrl_se.progress_lines import ProgressLines
 
 REWARD_BY_ACTION = PROBES["reward by action"]
 # Validated every generation, by a task without a known return.
@@ -273,3 +275,17 @@ def test_a_rule_of_ones_own_chooses_the_policy():
 
 def test_the_strategy_is_exported():
     assert FerreiraES().candidates_per_noise == 3
+
+
+def test_the_time_that_is_left_ends_with_the_steps_too():
+    config = EvolutionConfig(max_generations=3000, max_steps=1000)
+    lines = ProgressLines(config, io.StringIO())
+    row = {"fitness_best": 1.0, "fitness_mean": 0.0, "validation_mean": math.nan}
+    lines(row | {"generation": 1, "seconds": 90.0, "real_steps": 100})
+    assert "left" not in lines.line(
+        row | {"generation": 1, "seconds": 90.0, "real_steps": 100}
+    )
+    lines(row | {"generation": 2, "seconds": 92.0, "real_steps": 200})
+    assert lines.seconds_left() == pytest.approx(16.0)  # 800 steps, 50 a second
+    lines(row | {"generation": 3, "seconds": 94.0, "real_steps": 200})
+    assert lines.seconds_left() == pytest.approx(32.0)

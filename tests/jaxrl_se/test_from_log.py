@@ -275,3 +275,33 @@ def test_a_search_begins_again_from_an_agent_in_the_model(tmp_path, monkeypatch)
     assert (out / "from_agents" / "run.json").exists()
     assert result.progress.real_steps == len(few)
     assert result.progress.model_steps > learned.steps
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        ("Acrobot-v1", "observations of Acrobot-v1, 6 numbers each, got 4"),
+        ("MountainCar-v0", "observations of MountainCar-v0, 2 numbers each, got 4"),
+    ],
+)
+def test_a_log_of_another_task_is_refused_before_it_is_fitted(log, task, message):
+    with pytest.raises(ValueError, match=message):
+        evolve_from_log(log, test_task=task)
+
+
+def test_actions_of_another_kind_are_refused(log):
+    task = envs.open_task("CartPole-v1")
+    log_evidence.check_fits(log, task)
+    pushes = dataclasses.replace(log, action=np.ones((len(log), 1), np.float32))
+    with pytest.raises(ValueError, match="numbered actions, got actions of real"):
+        log_evidence.check_fits(pushes, task)
+    many = dataclasses.replace(log, action=np.full(len(log), 2, np.int32))
+    with pytest.raises(
+        ValueError, match=r"2 actions of CartPole-v1, 0 \.\.\. 1, got 2"
+    ):
+        log_evidence.check_fits(many, task)
+    pendulum = envs.collect("Pendulum-v1", 20, 0)
+    log_evidence.check_fits(pendulum, envs.open_task("Pendulum-v1"))
+    wide = dataclasses.replace(pendulum, action=np.ones((20, 2), np.float32))
+    with pytest.raises(ValueError, match="1 numbers each, got 2"):
+        log_evidence.check_fits(wide, envs.open_task("Pendulum-v1"))
