@@ -72,11 +72,19 @@ def ranges_of(ranges: Ranges | str, env: Any, params: Any) -> np.ndarray | None:
 
 def checked(ranges: Any, size: int) -> np.ndarray:
     """Pairs as an array `[size, 2]`; raises ValueError, see `ranges_of`."""
-    array = np.asarray(ranges, np.float32)
-    if array.shape != (size, 2) or not (array[:, 0] < array[:, 1]).all():
+    try:
+        array = np.asarray(ranges, np.float32)
+    except (TypeError, ValueError):
+        array = np.empty(0)
+    if array.shape != (size, 2):
         raise ValueError(
             f"obs_range must have {size} pairs of low and high, one per observation, "
-            f"got {ranges}"
+            f"got {ranges!r}"
+        )
+    if not (array[:, 0] < array[:, 1]).all() or not np.isfinite(array).all():
+        raise ValueError(
+            "obs_range must have a low below its high in every pair, both finite, got "
+            f"{ranges!r}"
         )
     return array
 

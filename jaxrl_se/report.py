@@ -37,7 +37,8 @@ def report(result: EvolutionResult, path: str | Path | None = None) -> Any:
     Raises:
       TypeError: `result` is not a result, or `path` no path.
     """
-    Like("an EvolutionResult", kinds=(EvolutionResult,)).check("result", result)
+    kind = "an EvolutionResult (what `solve` returns says itself when it is printed)"
+    Like(kind, kinds=(EvolutionResult,)).check("result", result)
     PathLike(optional=True).check("path", path)
     figure = _shown_figure(figsize=(10, 4.6), layout="constrained")
     evolution, agents = figure.subplots(1, 2)

@@ -128,6 +128,11 @@ def load(
     path = _find(name_or_path, variant)
     metadata, arrays = _read(path)
     given = None if task is None else _target_of(task)
+    if given is not None and not _is_reward(metadata):
+        raise ValueError(
+            f"task must be left out: {path.name} is a synthetic environment, which "
+            "needs none"
+        )
     if given is None and metadata.get("task") is None and _is_reward(metadata):
         raise ValueError(
             f"task must be the one that the rewards of {path} are for, which has no "
@@ -213,10 +218,13 @@ def _check_pair(env: Any, params: Any) -> None:
 
 def _check_card(card: Any) -> None:
     Like("a dict", kinds=(dict,), optional=True).check("card", card)
-    try:
-        json.dumps(card)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"card must be JSON-serialisable, got {error}") from error
+    for name, value in (card or {}).items():
+        try:
+            json.dumps({name: value})
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"card must be JSON-serialisable, got {error} in {name!r}"
+            ) from error
 
 
 def _with_suffix(path: Path) -> Path:
@@ -231,6 +239,12 @@ def _find(name_or_path: str | Path, variant: str) -> Path:
     saved, shipped = _with_suffix(path), _PRETRAINED / f"{name_or_path}.{variant}.npz"
     is_name = path.suffix != ".npz" and path.name == str(name_or_path)
     if not is_name:
+        if not saved.exists():
+            other = "" if saved == path or not path.is_file() else f", not {path.name}"
+            raise FileNotFoundError(
+                f"name_or_path: there is no file {saved} (environments are saved as "
+                f".npz{other})"
+            )
         return saved
     if saved.exists() and shipped.exists():
         raise ValueError(

@@ -20,6 +20,7 @@ from jaxrl_se import (
     with_met_starts,
     with_starts,
 )
+from jaxrl_se.obs_ranges import checked
 
 CARTPOLE = envs.make("CartPole-v1")
 DISCRETE = Spaces(obs_size=4, num_actions=2)
@@ -341,6 +342,12 @@ def test_starts_move_and_rewards_stay(hidden_sizes):
     np.testing.assert_allclose(
         after, before - before.max(1, keepdims=True), rtol=1e-4, atol=1e-4
     )
+    for wrong in ("abcd", ((-1, 1),)):
+        with pytest.raises(ValueError, match="obs_range must have 4 pairs"):
+            checked(wrong, 4)
+    for wrong in ((1, -1), (1, 1), (np.nan, 1), (-np.inf, 1)):
+        with pytest.raises(ValueError, match="a low below its high"):
+            checked((wrong,) * 4, 4)
     with pytest.raises(ValueError, match="obs_range must have 4 pairs"):
         with_starts(env, params, ranges[:2])
     with pytest.raises(ValueError, match="env must be a OneStepEnv"):

@@ -123,6 +123,21 @@ def test_reward_networks_of_tasks_without_a_name(tmp_path):
         load(path, task="Acrobot-v1")
 
 
+def test_what_is_no_environment_is_told_with_a_remedy(tmp_path):
+    with pytest.raises(ValueError, match="task must be left out"):
+        load("CartPole-v1", task=CARTPOLE)
+    for name in ("Cartpole-v1", "CartPole-v1.one-step"):
+        with pytest.raises(ValueError, match=r"did you mean load\('CartPole-v1'\)\? S"):
+            load(name)
+    with pytest.raises(ValueError, match=r"load\('CartPole-v0', 'reward-network'\)"):
+        load("CartPole-v0.reward-network")
+    (tmp_path / "mine.py").write_text("")
+    with pytest.raises(FileNotFoundError, match=r"saved as .npz, not mine.py"):
+        load(tmp_path / "mine.py")
+    with pytest.raises(ValueError, match="float32 is not JSON serializable in 'n'"):
+        save(tmp_path / "x", *load("CartPole-v1"), card={"a": 1, "n": np.float32(1)})
+
+
 def test_two_loads_share_one_compilation(tmp_path):
     env = SyntheticConfig(hidden_sizes=(3,)).make(*CARTPOLE)[0]
     paths = [
