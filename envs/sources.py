@@ -147,7 +147,7 @@ def _of_env(
         flat_space(env.observation_space),
         env.action_space,
         fixed=1 if make is None else None,
-        time_limit=None if spec is None else spec.max_episode_steps,
+        time_limit=_time_limit(env),
         solved_return=None if spec is None else spec.reward_threshold,
     )
 
@@ -155,12 +155,25 @@ def _of_env(
 def _of_vector(vector: gymnasium.vector.VectorEnv) -> Source:
     engine = VectorEngine(vector)
     spec = vector.spec
+    single = next(iter(getattr(vector.unwrapped, "envs", ())), None)
+    limit = None if single is None else _time_limit(single)
     return Source(
         spec.id if spec is not None else type(vector.unwrapped).__name__,
         lambda num_envs: engine,
         engine.observation_space,
         engine.action_space,
         fixed=engine.num_envs,
-        time_limit=None if spec is None else spec.max_episode_steps,
+        time_limit=limit if spec is None else spec.max_episode_steps,
         solved_return=None if spec is None else spec.reward_threshold,
     )
+
+
+def _time_limit(env: gymnasium.Env) -> int | None:
+    """Steps after which the environment truncates: its spec's, or a wrapper's."""
+    if env.spec is not None and env.spec.max_episode_steps is not None:
+        return env.spec.max_episode_steps
+    while isinstance(env, gymnasium.Wrapper):
+        if isinstance(env, gymnasium.wrappers.TimeLimit):
+            return env._max_episode_steps
+        env = env.env
+    return None

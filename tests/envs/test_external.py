@@ -313,3 +313,15 @@ def test_what_cannot_be_opened():
     assert envs.open_task(task) is task and envs.open_task(task, name="C").name == "C"
     with pytest.raises(TypeError, match="gymnax pair"):
         _ = task.pair
+
+
+def test_a_wrapper_says_the_time_limit():
+    def limited():
+        wrapped = gymnasium.wrappers.TimeLimit(Counter(limit=7), 4)
+        return gymnasium.wrappers.TransformReward(wrapped, lambda reward: reward)
+
+    assert envs.external(limited).time_limit == 4
+    assert envs.external(limited()).time_limit == 4
+    vector = gymnasium.vector.SyncVectorEnv([limited, limited])
+    assert envs.external(vector).time_limit == 4
+    assert envs.external(lambda: Counter(limit=7)).time_limit is None
