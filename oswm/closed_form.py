@@ -36,16 +36,13 @@ class Cache:
             the fit to all other rows: of the change of each observation, then of the
             reward; 0 for padding.
         termination: When episodes end.
-        unit: What the regression's deviations have to be multiplied by, float32
-            [S + 1], so that they are no smaller than those of rows that the fit does
-            not know.
-        tails: How these rows are spread around their predictions, in units of these.
+        tails: How rows that the fit does not know are spread around its predictions, in
+            units of its deviations.
     """
 
     fit: Any
     residual: jax.Array
     termination: Termination
-    unit: jax.Array
     tails: Tails
 
 
@@ -81,11 +78,9 @@ class ClosedForm:
         """Compute all that depends on the context alone."""
         fit, residual, scores = self.fit_scored(context)
         residual = residual * context.mask[:, None]
-        tails = Tails.fit(scores, context.mask)
-        # Rows that are landmarks, or chose a kernel, flatter it: never smaller.
-        unit = jnp.maximum(tails.deviation, 1.0)
-        tails = tails.over(tails.deviation)
-        return Cache(fit, residual, Termination.fit(context), unit, tails)
+        # Rows that are landmarks, or chose a kernel, flatter it.
+        tails = Tails.fit(scores, context.mask).no_narrower()
+        return Cache(fit, residual, Termination.fit(context), tails)
 
     def predict(self, cache: Cache, obs: jax.Array, action: jax.Array) -> Prediction:
         """Predict one step.
@@ -97,7 +92,6 @@ class ClosedForm:
         """
         mean, std = self.predict_targets(cache.fit, obs, action)
         next_obs = obs + mean[:-1]
-        std = cache.unit * std
         return Prediction(
             next_obs_mean=next_obs,
             next_obs_std=std[:-1],

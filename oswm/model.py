@@ -46,9 +46,8 @@ class ModelCache:
         is_blended: Whether models are blended and shifted at all, 0 or 1, [S + 1]; if
             not, the best of them predicts alone.
         termination: The closed-form classifier.
-        unit: What the network's deviations have to be multiplied by, [S + 1], so that
-            they are no smaller than those of rows that are held out.
-        tails: How these rows are spread around what is predicted, in units of these.
+        tails: How rows that are held out are spread around what is predicted, in units
+            of the network's deviations.
     """
 
     weights: Any
@@ -58,7 +57,6 @@ class ModelCache:
     gate: jax.Array
     is_blended: jax.Array
     termination: Termination
-    unit: jax.Array
     tails: Tails
 
 
@@ -141,8 +139,7 @@ class TransformerModel:
             gate=gate * is_blended * scales.is_live,
             is_blended=is_blended,
             termination=Termination.fit(context),
-            unit=jnp.maximum(tails.deviation, 1.0),
-            tails=tails.over(tails.deviation),
+            tails=tails.no_narrower(),
         )
 
     def _gate(
@@ -233,8 +230,7 @@ class TransformerModel:
         """Mean and standard deviation of the targets, [S + 1]."""
         scales = cache.scales
         mean = blend + scales.residual * cache.gate * self._shift(output)
-        unit = scales.residual * scales.is_live * cache.unit
-        return mean, unit * self._spread(output)
+        return mean, scales.residual * scales.is_live * self._spread(output)
 
     def sample(self, cache: ModelCache, obs, action, key: jax.Array):
         """Draw next observation [S], reward and termination of one step."""

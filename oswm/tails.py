@@ -18,6 +18,7 @@ _NUM_ROUNDS = 40
 _NUM_ASSUMED = 1.0
 _FIRST_SCALES = (0.5, 2.0)
 _LEAST_SCALE = 1e-3
+_MOST = 10.0  # Where hardly anything varies deviations are next to nothing.
 
 
 @struct.dataclass
@@ -42,6 +43,7 @@ class Tails:
         """
         number = jnp.maximum(jnp.sum(mask), 1.0)
         scores = jnp.where(jnp.isfinite(scores), scores, 0.0)
+        scores = jnp.clip(scores, -_MOST, _MOST)
         squares = jnp.square(scores)
         power = jnp.sum(mask[:, None] * squares, axis=0) / number  # [T]
         unit = jnp.where(power > 0, power, 1.0)
@@ -75,9 +77,10 @@ class Tails:
         """Root mean square error over the predicted deviation, [T]."""
         return jnp.sqrt(jnp.sum(self.weights * jnp.square(self.scales), axis=-1))
 
-    def over(self, unit: jax.Array) -> Tails:
-        """The same in units that are larger by a factor [T]."""
-        return Tails(self.weights, self.scales / unit[..., None])
+    def no_narrower(self) -> Tails:
+        """The same, wider where errors are smaller than predicted."""
+        narrow = jnp.minimum(self.deviation, 1.0)
+        return Tails(self.weights, self.scales / narrow[..., None])
 
     def cdf(self, scores: jax.Array) -> jax.Array:
         """Probability of a smaller error than each of ``scores`` [T], [T]."""
