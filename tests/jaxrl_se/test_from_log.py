@@ -229,6 +229,7 @@ def small_defaults(monkeypatch):
     monkeypatch.setattr(defaults, "TRAIN_STEPS", 100)
 
 
+@pytest.mark.slow  # two searches, which compile apart
 @pytest.mark.usefixtures("small_defaults")
 def test_few_starts_are_searched_in_twice_and_a_folder_has_both(tmp_path):
     """First from anywhere in the log; both count, a resumed one is the same."""

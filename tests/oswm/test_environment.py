@@ -19,7 +19,9 @@ from oswm.conditioning import first_rows
 from oswm.support import Support
 
 CARTPOLE = envs.make("CartPole-v0")
-FAST = oswm.KernelRidge(32, length_scales=(1.0,), penalties=(1e-3,))
+FAST = oswm.KernelRidge(
+    32, length_scales=(1.0,), penalties=(1e-3,), smoothness=("gaussian",)
+)
 
 
 @pytest.fixture(scope="module")

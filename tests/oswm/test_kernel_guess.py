@@ -73,6 +73,7 @@ def climb_of(weights, task, num_steps=0):
     )
 
 
+@pytest.mark.slow  # compiles the network for several orders
 def test_the_order_of_inputs_does_not_matter():
     task, order = lesson(), np.array([3, 0, 4, 1, 2])
     other = dataclasses.replace(
