@@ -24,6 +24,7 @@ from envs.task import open_named
 from jaxrl_runs import values
 from jaxrl_runs.values import COUNT, MANY, Function, Like, Number, as_key, setting
 from jaxrl_se.config import SyntheticConfig
+from jaxrl_se.fitting import fitted
 from jaxrl_se.networks import MLP
 from jaxrl_se.obs_ranges import to_unit
 from jaxrl_se.policies import HoldsPolicy, RandomPolicy
@@ -31,7 +32,6 @@ from jaxrl_se.probing import range_of
 from jaxrl_se.synthetic_env import SyntheticEnv, SyntheticParams, bounded
 
 _POLICY = Function("(obs, key) -> action, such as train(...).policy")
-_BATCH, _LEARNING_RATE = 256, 3e-3
 _SHARPNESS = 3.0  # Logits per unit of reward, so that rewards of about 1 tell actions.
 _BEYOND = 0.05  # How far past a bound an action's reward may peak, in units of [-1, 1].
 
@@ -125,7 +125,7 @@ def from_policy(
     unit = to_unit(params.obs_range, jnp.asarray(obs))
     network = env.networks()["reward"]
     start = network.init(key_init)
-    weights = _fitted(network, opened.spaces, config, start, unit, action, key_fit)
+    weights = _cloned(network, opened.spaces, config, start, unit, action, key_fit)
     weights = params.weights | {"reward": weights}
     return env, dataclasses.replace(params, weights=weights)
 
@@ -238,7 +238,7 @@ def _asked(policy: Any, obs: jax.Array) -> jax.Array:
     return jax.vmap(lambda one: policy(one, None))(obs)
 
 
-def _fitted(
+def _cloned(
     network: MLP,
     spaces: Spaces,
     config: Cloning,
@@ -255,7 +255,8 @@ def _fitted(
     else:
         wanted = jnp.asarray(action, jnp.int32).reshape(-1)
 
-    def loss(weights, obs, wanted):
+    def loss(weights, rows):
+        obs, wanted = rows
         outputs = bounded(network(weights, obs), bound)
         if spaces.num_actions is not None:
             return jnp.mean(
@@ -267,20 +268,4 @@ def _fitted(
         error = jnp.square(jnp.clip(outputs, -end, end) - wanted)
         return jnp.mean(error + 1e-3 * jnp.maximum(jnp.abs(outputs) - end, 0.0))
 
-    schedule = optax.cosine_decay_schedule(_LEARNING_RATE, config.num_steps)
-    optimizer = optax.adam(schedule)
-
-    @jax.jit
-    def fit(weights, obs, wanted, key):
-        def step(carry, key):
-            weights, state = carry
-            rows = jax.random.randint(key, (_BATCH,), 0, len(obs))
-            gradient = jax.grad(loss)(weights, obs[rows], wanted[rows])
-            updates, state = optimizer.update(gradient, state, weights)
-            return (optax.apply_updates(weights, updates), state), None
-
-        keys = jax.random.split(key, config.num_steps)
-        (weights, _), _ = jax.lax.scan(step, (weights, optimizer.init(weights)), keys)
-        return weights
-
-    return fit(weights, obs, wanted, key)
+    return fitted(loss, weights, (obs, wanted), config.num_steps, key)

@@ -52,7 +52,8 @@ def started_where_met(
     key = jax.random.fold_in(key, _PURPOSE)
     key_play, key_rows, key_test = jax.random.split(key, 3)
     response = dataclasses.replace(response, obs_noise=0.0)
-    policy = train(response, result.env, result.params, key_play, 1).policy
+    key_response = jax.random.fold_in(key_play, 1)
+    policy = train(response, result.env, result.params, key_response, 1).policy
     task = open_named("task", opened.task)
     rows, _ = demonstrations(policy, task, key_play, ROWS, NOISE)
     met = np.asarray(rows.obs, np.float32).reshape(len(rows), -1)

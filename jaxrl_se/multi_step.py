@@ -17,7 +17,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from envs.steps import Steps
 from envs.task import open_named
@@ -27,6 +26,7 @@ from jaxrl_se.agents.best_response import BestResponse
 from jaxrl_se.any_task import confirmed_by, with_steps
 from jaxrl_se.evolution_result import EvolutionResult, with_environment
 from jaxrl_se.evolution_task import EvolutionTask
+from jaxrl_se.fitting import fitted
 from jaxrl_se.from_policy import check_finite, demonstrations
 from jaxrl_se.networks import MLP, Weights
 from jaxrl_se.obs_ranges import to_unit
@@ -34,7 +34,6 @@ from jaxrl_se.synthetic_env import OneStepEnv, SyntheticEnv, SyntheticParams
 from jaxrl_se.training import train
 
 _PURPOSE = 1_000_008  # Of a key that evolution has not.
-_BATCH, _LEARNING_RATE = 256, 3e-3
 _WITHIN = 0.98  # Of the bound, so that what is fitted is finite before it is squashed.
 
 
@@ -92,9 +91,10 @@ def with_dynamics(
         raise ValueError("env: initial states must not be the task's own")
     opened = open_named("task", task)
     key_play, key_init, key_fit = jax.random.split(as_key(key), 3)
+    key_response = jax.random.fold_in(key_play, 1)
     shape = env.config
     response = BestResponse(shape.hidden_sizes, shape.activation, shape.reward_bound)
-    policy = train(response, env, params, key_play, 1).policy
+    policy = train(response, env, params, key_response, 1).policy
     rows, _ = demonstrations(policy, opened, key_play, config.num_rows, config.noise)
     obs, action = np.asarray(rows.obs, np.float32), np.asarray(rows.action)
     next_obs = np.asarray(rows.next_obs, np.float32)
@@ -108,10 +108,10 @@ def with_dynamics(
     after = to_unit(params.obs_range, jnp.asarray(next_obs))
     inputs = jnp.concatenate([vectors, unit], axis=1)
     start = network.init(key_init)
-    fitted = _fitted(
+    learned = _fitted_dynamics(
         network, start, shape.obs_bound, config.num_steps, inputs, after, key_fit
     )
-    weights = {"next_obs": fitted} | params.weights
+    weights = {"next_obs": learned} | params.weights
     return long, dataclasses.replace(
         params, weights=weights, max_steps_in_episode=episode_length
     )
@@ -136,13 +136,14 @@ def lengthened(
     assert found is not None and before is not None
     dynamics = Dynamics()
     key_fit = jax.random.fold_in(key, _PURPOSE)
+    key_test = jax.random.fold_in(key_fit, 1)
     task = opened.task
     evolved = with_dynamics(
         result.env, result.params, task, episode_length, key_fit, dynamics
     )
     longer = with_environment(result, task, *evolved)
     confirmation, taken = confirmed_by(
-        longer.test, longer.config, task, before.kind, key_fit, found, evolved
+        longer.test, longer.config, task, before.kind, key_test, found, evolved
     )
     rows = Steps.of(before.kind, dynamics.num_rows)
     return dataclasses.replace(
@@ -152,7 +153,7 @@ def lengthened(
     )
 
 
-def _fitted(
+def _fitted_dynamics(
     network: MLP,
     weights: Weights,
     bound: float | None,
@@ -165,25 +166,11 @@ def _fitted(
     if bound is not None:
         after = jnp.clip(after, -_WITHIN * bound, _WITHIN * bound)
 
-    def loss(weights, inputs, after):
+    def loss(weights, rows):
+        inputs, after = rows
         outputs = network(weights, inputs)
         if bound is not None:
             outputs = bound * jnp.tanh(outputs)
         return jnp.mean(jnp.square(outputs - after))
 
-    optimizer = optax.adam(optax.cosine_decay_schedule(_LEARNING_RATE, num_steps))
-
-    @jax.jit
-    def fit(weights, inputs, after, key):
-        def step(carry, key):
-            weights, state = carry
-            rows = jax.random.randint(key, (_BATCH,), 0, len(inputs))
-            gradient = jax.grad(loss)(weights, inputs[rows], after[rows])
-            updates, state = optimizer.update(gradient, state, weights)
-            return (optax.apply_updates(weights, updates), state), None
-
-        keys = jax.random.split(key, num_steps)
-        (weights, _), _ = jax.lax.scan(step, (weights, optimizer.init(weights)), keys)
-        return weights
-
-    return fit(weights, inputs, after, key)
+    return fitted(loss, weights, (inputs, after), num_steps, key)
