@@ -24,7 +24,9 @@ _LEAST_STD = 1e-12
 
 @struct.dataclass
 class Context:
-    """Transitions of one task as a world model reads them; their order is meaningless.
+    """Transitions of one task as a world model reads them.
+
+    Their order matters to kernel ridge alone, which leaves rows out in blocks.
 
     Attributes:
         obs: Observations, float32 [N, S].
