@@ -28,6 +28,7 @@ from jaxrl_se.policies import (
     GreedyPolicy,
     MeanPolicy,
     RandomPolicy,
+    SampledPolicy,
 )
 from jaxrl_se.recurrent import RecurrentNetwork, RememberingPolicy
 from jaxrl_se.torsos import CNN, FlatNetwork, TorsoNetwork
@@ -49,6 +50,7 @@ _CLASSES: dict[str, Any] = {
         RandomPolicy,
         RecurrentNetwork,
         RememberingPolicy,
+        SampledPolicy,
         Spaces,
         Table,
         TorsoNetwork,

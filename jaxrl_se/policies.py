@@ -70,6 +70,33 @@ class MeanPolicy:
 
 
 @struct.dataclass(eq=False)
+class SampledPolicy:
+    """Draws an action from a categorical or a Gaussian distribution.
+
+    Attributes:
+      weights: Weights of `network`; leading axes make it a population of policies.
+      log_std: float32 `[action_size]`, of a continuous action in units of half its
+        range, as drawn before it is clipped to the bounds; None for discrete actions.
+      network: Static; maps an observation to logits, or to the mean.
+      spaces: Static; the task's spaces.
+    """
+
+    weights: Weights
+    log_std: jax.Array | None
+    network: Any = struct.field(pytree_node=False)
+    spaces: Spaces = struct.field(pytree_node=False)
+
+    def __call__(self, obs: jax.Array, key: jax.Array) -> jax.Array:
+        """Returns an int32 action, or a float32 one `[action_size]`."""
+        check_size(self.network, obs)
+        outputs = self.network(self.weights, obs)
+        if self.log_std is None:
+            return jax.random.categorical(key, outputs).astype(jnp.int32)
+        noise = jax.random.normal(key, outputs.shape)
+        return self.spaces.scaled_action(outputs + jnp.exp(self.log_std) * noise)
+
+
+@struct.dataclass(eq=False)
 class DeterministicPolicy:
     """Takes the tanh of the network's output, scaled to the action bounds.
 

@@ -139,7 +139,7 @@ class TransformerModel:
             gate=gate * is_blended * scales.is_live,
             is_blended=is_blended,
             termination=Termination.fit(context),
-            tails=tails.no_narrower(),
+            tails=tails,
         )
 
     def _gate(

@@ -43,7 +43,7 @@ from jaxrl_se.agents.observations import (
 from jaxrl_se.agents.off_policy import Variation
 from jaxrl_se.agents.replay import Batch
 from jaxrl_se.networks import ACTIVATION, Weights
-from jaxrl_se.policies import GreedyPolicy, MeanPolicy
+from jaxrl_se.policies import GreedyPolicy, MeanPolicy, SampledPolicy
 from jaxrl_se.torsos import Network, observation_network
 
 _ADAM = optax.scale_by_adam(eps=1e-5)
@@ -131,8 +131,9 @@ class PPO(Agent):
     An iteration is `rollout_steps` steps of `num_envs` environments, then `num_epochs`
     passes over them in `num_minibatches` minibatches each. The actor is a categorical
     or a Gaussian whose deviation does not depend on the observation; it is tested by
-    its mode, without noise. Actor and critic are separate networks under one Adam,
-    advantages are normalised per minibatch, the value loss is not clipped.
+    its mode, unless `deterministic` is False. Actor and critic are separate networks
+    under one Adam, advantages are normalised per minibatch, the value loss is not
+    clipped.
 
     Truncation is not termination: advantages bootstrap from the observation before the
     reset. (rejax's PPO takes it for termination and samples when it is tested.) Stop
@@ -159,6 +160,8 @@ class PPO(Agent):
       normalize_observations: Whether networks see observations by the mean and
         deviation of all iterations before, clipped to ten deviations.
       network: "mlp", "cnn", or a `flax.linen.Module` (see `jaxrl_se.torsos`).
+      deterministic: Whether the trained policy takes the mode of its distribution; if
+        not it draws actions as in training, as agents of rejax do.
     """
 
     learning_rate: float = traced(1e-3, RATE)
@@ -178,6 +181,7 @@ class PPO(Agent):
     activation: str = static("tanh", ACTIVATION)
     normalize_observations: bool = static(False, FLAG)
     network: Any = struct.field(pytree_node=False, default="mlp")
+    deterministic: bool = static(True, FLAG)
 
     @property
     def iteration_steps(self) -> int:
@@ -199,8 +203,9 @@ class PPO(Agent):
         return make(spaces.action_size), make(1)
 
     def policy(self, spaces: Spaces, weights: Weights) -> Any:
-        """The mode of the action's distribution."""
-        make = functools.partial(self._mode, spaces)
+        """The mode of the action's distribution, or a draw from it."""
+        acts = self._mode if self.deterministic else self._sampled
+        make = functools.partial(acts, spaces)
         return policy_of(make, weights, self.normalize_observations)
 
     def _mode(self, spaces: Spaces, weights: Weights) -> GreedyPolicy | MeanPolicy:
@@ -208,6 +213,10 @@ class PPO(Agent):
         if spaces.num_actions is not None:
             return GreedyPolicy(weights=weights, network=actor)
         return MeanPolicy(weights=weights, network=actor, spaces=spaces)
+
+    def _sampled(self, spaces: Spaces, weights: dict[str, Any]) -> SampledPolicy:
+        actor, _ = self.networks(spaces)
+        return SampledPolicy(weights["actor"], weights.get("log_std"), actor, spaces)
 
     def check(self, spaces: Spaces) -> None:
         """Raises ValueError if the agent cannot learn in these spaces."""
@@ -343,9 +352,13 @@ class PPO(Agent):
         )
 
     def policy_weights(self, spaces: Spaces, state: PPOState) -> Weights:
-        """The actor's."""
+        """The actor's; where actions are drawn, with their deviation."""
         del spaces
-        return with_statistics(state.learner.weights["actor"], state.observations)
+        weights = state.learner.weights
+        if self.deterministic:
+            return with_statistics(weights["actor"], state.observations)
+        acting = {k: v for k, v in weights.items() if k != "critic"}
+        return with_statistics(acting, state.observations)
 
     def log_prob_and_entropy(
         self, spaces: Spaces, weights: Any, obs: jax.Array, action: jax.Array

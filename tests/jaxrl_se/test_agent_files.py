@@ -45,6 +45,8 @@ AGENTS = {
     "greedy": (DDQN(hidden_sizes=(4,)), DISCRETE),
     "dueling": (DDQN(hidden_sizes=(4,), feature_size=4, dueling=True), DISCRETE),
     "mean": (PPO(hidden_sizes=(4,)), BOUNDED),
+    "sampled": (PPO(hidden_sizes=(4,), deterministic=False), DISCRETE),
+    "sampled mean": (PPO(hidden_sizes=(4,), deterministic=False), BOUNDED),
     "deterministic": (TD3(hidden_sizes=(4,)), BOUNDED),
     "logits": (DiscreteTD3(hidden_sizes=(4,)), DISCRETE),
     "flat": (SAC(hidden_sizes=(4,)), BYTES),

@@ -197,6 +197,30 @@ def test_continuous_actions():
     np.testing.assert_array_equal(actions, [[-2], [1]])
 
 
+@pytest.mark.parametrize("discrete", [True, False])
+def test_a_policy_that_samples_draws_from_its_distribution(discrete):
+    spaces = Spaces(2, 3) if discrete else Spaces(2, None, (-2.0,), (4.0,))
+    agent = PPO(hidden_sizes=(), initial_std=0.2, deterministic=False)
+    learner = agent.init(spaces, jax.random.key(0))
+    kernel = [[1.0, -1.0], [0.0, 0.5], [0.3, 0.0]][: spaces.action_size]
+    actor = ({"kernel": jnp.array(kernel), "bias": jnp.zeros(spaces.action_size)},)
+    weights = {"actor": actor} | {
+        k: v for k, v in learner.weights.items() if k == "log_std"
+    }
+    policy = agent.policy(spaces, weights)
+    obs, keys = jnp.array([0.4, 0.2]), jax.random.split(jax.random.key(1), 20_000)
+    actions = np.asarray(jax.vmap(policy, (None, 0))(obs, keys))
+    outputs = jnp.array(kernel) @ obs
+    if discrete:
+        shares = np.bincount(actions, minlength=3) / len(actions)
+        np.testing.assert_allclose(shares, jax.nn.softmax(outputs), atol=0.012)
+        assert actions.dtype == np.int32
+    else:  # half of the range is 3, its middle 1
+        assert actions.shape == (20_000, 1)
+        np.testing.assert_allclose(actions.mean(), 1 + 3 * outputs[0], atol=0.015)
+        np.testing.assert_allclose(actions.std(), 3 * 0.2, atol=0.015)
+
+
 def test_one_compilation_for_all_hyperparameters():
     kernels = []
     probe = PROBES["reward by both"].replace(terminates_after=3, show_time=1.0)
