@@ -45,7 +45,7 @@ def read_hdf5(path: Path, max_bytes: int) -> dict[str, Any]:
         ValueError: If the file is not HDF5, too large, or holds something else.
     """
     try:
-        import h5py  # pyright: ignore[reportMissingImports]
+        import h5py
     except ImportError as error:
         raise ImportError(
             f"{path}: HDF5 files are read with h5py, which is not installed: "
@@ -73,7 +73,7 @@ def _contents(group: Any) -> dict[str, Any]:
 
 def _check_hdf5(file: Any, path: Path, max_bytes: int) -> None:
     """Adds up what the datasets announce; follows no link out of the file."""
-    import h5py  # pyright: ignore[reportMissingImports]
+    import h5py
 
     total = 0
 

@@ -52,7 +52,7 @@ def from_minari(dataset: Any, max_bytes: int) -> Transitions:
 
 def _load_minari(name: str) -> Any:
     try:
-        import minari  # pyright: ignore[reportMissingImports]
+        import minari
     except ImportError as error:
         raise ImportError(
             f"{name}: Minari's datasets are read with minari, which is not installed: "

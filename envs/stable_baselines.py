@@ -10,9 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from stable_baselines3.common.vec_env import (  # pyright: ignore[reportMissingImports]
-    VecEnv,
-)
+from stable_baselines3.common.vec_env import VecEnv
 
 from envs.gymnasium_vector import GymnasiumVectorEnv
 

@@ -311,7 +311,7 @@ def open_task(
         task = _open(task, params)
     elif params is not None:
         task = dataclasses.replace(task, params=params)
-    changes = {
+    changes: dict[str, Any] = {
         "name": name,
         "kind": kind,
         "solved_return": solved_return,

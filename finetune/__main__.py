@@ -146,9 +146,8 @@ def main() -> None:
             lambda: run_auto(args), f"{args.out} holds the predictions made so far"
         )
         return
-    chosen = run_fit if isinstance(args, Fit) else run_recommend
     run_command(
-        lambda: chosen(args),  # pyright: ignore[reportArgumentType]
+        lambda: run_fit(args) if isinstance(args, Fit) else run_recommend(args),
         "nothing was written; the same command gives the same result",
     )
 

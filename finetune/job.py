@@ -134,7 +134,7 @@ def run(
         shared = {"workers": workers, "timeout": timeout, "resume": resume}
         shared |= {"device_variable": device_variable, "progress": progress}
         models = settings.pop("models", ())
-        more = {**shared, **settings, "seed": seed}
+        more: dict[str, Any] = {**shared, **settings, "seed": seed}
         return run_images(train_epoch, models, minutes=minutes, out=out, **more)
     _check(train_epoch, budget, workers, timeout)
     _check_settings(settings)

@@ -430,7 +430,7 @@ class SearchSpace:
     @classmethod
     def from_json(cls, text: str) -> SearchSpace:
         """Read a space written by `to_json`."""
-        found = []
+        found: list[Hyperparameter] = []
         for row in json.loads(text):
             kind = _KINDS[row.pop("kind")]
             if row["condition"] is not None:

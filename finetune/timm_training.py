@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 try:
-    import timm  # pyright: ignore[reportMissingImports]
-    import torch  # pyright: ignore[reportMissingImports]
-    from torch import nn  # pyright: ignore[reportMissingImports]
+    import timm
+    import torch
+    from torch import nn
 except ImportError:
     raise ImportError(
         'finetuning timm models needs timm: pip install "jaxrl-se[timm]"'

@@ -169,8 +169,9 @@ def load_encoder(path: str | Path) -> Encoder:
     """
     path, metadata, arrays = _read(path)
     try:
-        network = dict(metadata["network"])
-        config = ResNetConfig(**{**network, "blocks": tuple(network["blocks"])})
+        network: dict[str, Any] = dict(metadata["network"])
+        network["blocks"] = tuple(network["blocks"])
+        config = ResNetConfig(**network)
     except (KeyError, TypeError, ValueError) as error:
         raise WeightFileError(f"{path}: not readable as {_WHAT} ({error})") from error
     shapes = jax.eval_shape(lambda: random_encoder(jax.random.key(0), config))

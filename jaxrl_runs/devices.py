@@ -42,10 +42,10 @@ def join(
       timeout: Seconds without a sign of life after which a process counts as lost, and
         the others end; None for JAX's own 100 (jax 0.7 or newer takes others).
     """
-    waits = {}
+    waits: dict[str, Any] = {}
     if timeout is not None:
         names = ("heartbeat_timeout_seconds", "shutdown_timeout_seconds")
-        waits = dict.fromkeys(names, timeout)
+        waits.update(dict.fromkeys(names, timeout))
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.distributed.initialize(address, num_processes, process, **waits)
     from jax.experimental.multihost_utils import sync_global_devices

@@ -282,7 +282,7 @@ def world_of(
 ) -> tuple[Any, Any]:
     """World models of a log, a gymnax pair."""
     both = _begins_anywhere(rows, config)
-    settings = {
+    settings: dict[str, Any] = {
         "model": config.model,
         "max_steps": max_steps,
         "initial_obs": "both" if both else config.initial_obs,

@@ -217,7 +217,7 @@ def is_over(rounds: list[Round], random_return: float, config: RoundsConfig) -> 
 
 def joined(first: Transitions, second: Transitions) -> Transitions:
     """Rows of two logs, one after the other."""
-    fields = {}
+    fields: dict[str, Any] = {}
     for field in dataclasses.fields(Transitions):
         parts = [getattr(each, field.name) for each in (first, second)]
         is_given = all(part is not None for part in parts)
@@ -363,8 +363,7 @@ def _result(
         synthetic=sum(each.synthetic_steps for each in spent),
     )
     fields["progress"] = dataclasses.replace(
-        chosen.progress,
-        **steps.as_dict(),
+        chosen.progress.counted(steps),
         seconds=sum(each.seconds for each in spent),
         cpu_seconds=sum(each.cpu_seconds for each in spent),
     )

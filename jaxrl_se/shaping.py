@@ -148,7 +148,8 @@ def _played(
     rows, action = jax.tree.map(lambda *leaves: np.concatenate(leaves), *played)
     check_finite(task, rows.obs, action)
     taken = np.asarray(rows.action).reshape(len(rows), -1)
-    return rows, np.isclose(taken, action.reshape(len(rows), -1)).all(axis=1)
+    same = np.isclose(taken, action.reshape(len(rows), -1))
+    return rows, np.all(same, axis=1)
 
 
 def _warn(gains: np.ndarray, asked: np.ndarray) -> None:

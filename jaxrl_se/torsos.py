@@ -16,6 +16,14 @@ from envs.spaces import Spaces
 from jaxrl_se.networks import MLP, NetworkShape, Weights
 
 
+class Init(Protocol):
+    """How a `Network` draws weights."""
+
+    def __call__(self, key: jax.Array, shape: NetworkShape | None = None) -> Weights:
+        """Draws them from a key, of a traced width and depth if `shape` says so."""
+        ...
+
+
 class Network(Protocol):
     """What an agent asks of a network: a hashable object, whose weights are passed in.
 
@@ -27,8 +35,9 @@ class Network(Protocol):
         """Size of the last axis of the output."""
         ...
 
-    def init(self, key: jax.Array, shape: NetworkShape | None = None) -> Weights:
-        """Draws weights, of a traced width and depth if `shape` says so."""
+    @property  # type checkers take a jitted method for an attribute
+    def init(self) -> Init:
+        """Draws weights, of a traced width and depth if a `NetworkShape` says so."""
         ...
 
     def __call__(self, weights: Weights, inputs: jax.Array) -> jax.Array:

@@ -192,7 +192,8 @@ def _run(
         clock.tell(int(state.step), loss, force=is_told)
         if not is_told:
             continue
-        row = {"step": int(state.step), "loss": loss}
+        step = int(state.step)
+        row = {"step": step, "loss": loss}
         row |= validation.measure(state.weights, config)
         say(
             "squared errors of held-out rows: guess {error_guess:.3e}, climb "
@@ -200,7 +201,7 @@ def _run(
         )
         rows.append(row)
         folder.append_metrics(row)
-        folder.save(row["step"], state, {"rows": rows})
+        folder.save(step, state, {"rows": rows})
     return state, rows[-1]
 
 

@@ -163,7 +163,7 @@ def sb3_scores(
     num_agents: int,
 ) -> np.ndarray:
     """The same for Stable-Baselines3's agents at its defaults, tested greedily."""
-    import stable_baselines3  # pyright: ignore[reportMissingImports]
+    import stable_baselines3
 
     scores = []
     for index in range(num_agents):

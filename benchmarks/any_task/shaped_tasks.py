@@ -131,7 +131,7 @@ def run_task(text: str, options: Options) -> dict[str, Any]:
     for kind in OWN_KINDS:
         if not foreign.fits(kind, spaces):
             continue
-        found = {}
+        found: dict[str, dict[str, Any]] = {}
         for reward, pair in (("task", task), ("shaped", shaped)):
             steps, returns = curve_of(kind, pair, task, keys[4], options)
             reached = steps_to(returns, steps, wanted)

@@ -59,10 +59,8 @@ def trained_return(options: Options, name: str, seed: int) -> tuple[float, float
       ImportError: Stable-Baselines3 or the task's simulator is not installed.
     """
     try:
-        import stable_baselines3  # pyright: ignore[reportMissingImports]
-        from stable_baselines3.common.evaluation import (  # pyright: ignore
-            evaluate_policy,
-        )
+        import stable_baselines3
+        from stable_baselines3.common.evaluation import evaluate_policy
     except ImportError as error:
         raise ImportError(
             "the baselines need Stable-Baselines3: pip install 'jaxrl-se[bench]'"

@@ -139,7 +139,7 @@ def main() -> None:
             f"one process, {number} devices": (1, number),
             f"{number} processes, one device each": (number, 1),
         }
-        rows = {}
+        rows: dict[str, dict[str, Any]] = {}
         for name, (processes, devices) in jobs.items():
             found = run_job(options, processes, devices, out / f"{processes}x{devices}")
             rows[name] = {

@@ -84,7 +84,7 @@ class Options:
 def evolve(kind: str, task: envs.ExternalTask, options: Options) -> Any:
     """The evolution of one kind of reward network."""
     config = EvolutionConfig(
-        proxy=RewardConfig(kind, (32,)),  # pyright: ignore[reportArgumentType]
+        proxy=RewardConfig(kind, (32,)),
         agent=AGENT,
         train_steps=options.steps,
         population_size=options.population,

@@ -18,6 +18,7 @@ import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tyro
@@ -249,7 +250,7 @@ def run(args: Args) -> dict:
     if args.resume and args.out is None:
         raise ValueError("--resume: say which run with --out DIR")
     out = args.out or next_run_folder("runs/finetuning_cold")
-    settings = dataclasses.asdict(args)
+    settings: dict[str, Any] = dataclasses.asdict(args)
     for name in ("data", "out", "resume"):
         del settings[name]
     settings["cold"] = dataclasses.asdict(finetune.ColdConfig())

@@ -67,14 +67,14 @@ def _power_law(sizes: np.ndarray, losses: np.ndarray, target: float) -> float:
 
     logs = np.log(sizes)
     try:
-        found, _ = curve_fit(
+        found = curve_fit(
             law,
             logs,
             losses,
             p0=(0.5 * losses[-1], np.log(0.5 * losses[0]), 0.1),
             bounds=([0, -10, 0], [losses[-1], 10, 2]),
             maxfev=5000,
-        )
+        )[0]
     except RuntimeError:
         return float(losses[-1])
     return float(law(np.log(target), *found))

@@ -21,7 +21,7 @@ import numpy as np
 
 def read(path):
     """Arrays, and configurations as a table with meta-features beside them."""
-    import pandas  # pyright: ignore[reportMissingImports]
+    import pandas
 
     with np.load(path, allow_pickle=False) as file:
         arrays = dict(file)
@@ -40,11 +40,8 @@ def read(path):
 
 def fit(arrays, table, metas, folder, iterations, seed):
     """The optimiser, meta-trained on the datasets that are not held out."""
-    import pandas  # pyright: ignore[reportMissingImports]
-    from qtt import (  # pyright: ignore[reportMissingImports]
-        CostPredictor,
-        PerfPredictor,
-    )
+    import pandas
+    from qtt import CostPredictor, PerfPredictor
 
     rows = np.flatnonzero(~np.isin(arrays["dataset"], arrays["held_out"]))
     beside = pandas.DataFrame([metas[d] for d in arrays["dataset"][rows]])
@@ -59,8 +56,8 @@ def fit(arrays, table, metas, folder, iterations, seed):
 
 def replay(arrays, table, metas, dataset, predictors, limit, folder, seed):
     """Ask and tell on one dataset until the seconds are spent."""
-    import ConfigSpace  # pyright: ignore[reportMissingImports]
-    from qtt import QuickOptimizer  # pyright: ignore[reportMissingImports]
+    import ConfigSpace
+    from qtt import QuickOptimizer
 
     performance, cost = predictors
     curves, costs = (
@@ -99,7 +96,7 @@ def replay(arrays, table, metas, dataset, predictors, limit, folder, seed):
 
 def main():
     """Fits once, and replays every held-out dataset."""
-    import torch  # pyright: ignore[reportMissingImports]
+    import torch
 
     path, limit, iterations, seed = sys.argv[1:5]
     answers = os.fdopen(os.dup(1), "w")

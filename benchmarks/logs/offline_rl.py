@@ -167,11 +167,13 @@ def returns_of(
 ) -> np.ndarray:
     """Returns of whole episodes, float [num_episodes], of a policy outside JAX."""
     lanes = envs.GymnasiumVectorEnv(*pair, num_envs=num_episodes)
+    shape = lanes.single_action_space.shape
+    assert shape is not None
     obs, _ = lanes.reset(seed=seed)
     returns, alive = np.zeros(num_episodes), np.ones(num_episodes, bool)
     while alive.any():
         actions = act(np.asarray(obs).reshape(num_episodes, -1))
-        actions = actions.reshape((num_episodes, *lanes.single_action_space.shape))  # pyright: ignore
+        actions = actions.reshape((num_episodes, *shape))
         obs, reward, terminated, truncated, _ = lanes.step(actions)
         returns += np.where(alive, reward, 0.0)
         alive &= ~(terminated | truncated)

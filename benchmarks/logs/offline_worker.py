@@ -37,7 +37,7 @@ def receive(stream):
 
 def dataset_of(path):
     """The rows as d3rlpy takes them: episodes, split where flags say so."""
-    import d3rlpy  # pyright: ignore[reportMissingImports]
+    import d3rlpy
 
     with np.load(path, allow_pickle=False) as rows:
         return d3rlpy.dataset.MDPDataset(
@@ -51,8 +51,8 @@ def dataset_of(path):
 
 def main():
     """Trains, says so, and answers until the input ends."""
-    import d3rlpy  # pyright: ignore[reportMissingImports]
-    import torch  # pyright: ignore[reportMissingImports]
+    import d3rlpy
+    import torch
 
     path, name, updates, seed = sys.argv[1:5]
     # What d3rlpy prints must not be taken for an answer.

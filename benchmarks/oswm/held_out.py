@@ -65,7 +65,7 @@ def summarize(errors: Mapping[str, list[float | None]]) -> dict[str, dict]:
     )
     found = compare(arrays)
     drawn = [compare({k: v[rows] for k, v in arrays.items()}) for rows in samples]
-    table = {}
+    table: dict[str, dict[str, Any]] = {}
     for name in arrays:
         error = found[f"error_{name}"]
         table[name] = {"error": error}

@@ -273,8 +273,9 @@ def choose(
     def measure() -> float:
         pair = with_repeat(task, load(path(cells.folder, kind, seed)), "same")
         key = jax.random.fold_in(jax.random.key(options.seed), _CHOOSE)
-        steps = min(task.chosen_at, options.steps)  # type: ignore
+        assert options.steps is not None, "options are complete"
         assert options.agents is not None, "options are complete"
+        steps = min(task.chosen_at, options.steps)
         curves = train(
             task,
             task.rows["same"],

@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import TextIO
 
 import jax
 from jax.sharding import Mesh
@@ -49,7 +50,19 @@ def mesh_that_divides(population_size: int) -> Mesh:
 
 def run(main: Callable[[], object]) -> None:
     """Runs a command; what a user can mend is one line on stderr, not a traceback."""
-    warnings.showwarning = lambda message, category, *_: print(
-        f"{category.__name__.removeprefix('User').lower()}: {message}", file=sys.stderr
-    )
+    warnings.showwarning = _show_warning
     run_command(main)
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """One line on stderr, without the line of code; see `warnings.showwarning`."""
+    del filename, lineno, file, line
+    kind = category.__name__.removeprefix("User").lower()
+    print(f"{kind}: {message}", file=sys.stderr)

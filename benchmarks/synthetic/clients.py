@@ -109,7 +109,7 @@ def rejax_scores(name: str, env: Any, params: Any, options: Options) -> dict:
 def stable_baselines3_scores(env: Any, params: Any, options: Options) -> dict:
     """Trains Stable-Baselines3's DQN through the Gymnasium adapter and tests it."""
     import gymnasium
-    import stable_baselines3  # pyright: ignore[reportMissingImports]
+    import stable_baselines3
 
     scores: dict[str, list[float]] = {"CartPole-v1": [], "CartPole-v0": []}
     for seed in tqdm(range(options.sb3_agents), "Stable-Baselines3 dqn"):

@@ -6,6 +6,7 @@ import itertools
 import re
 import zlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -75,7 +76,7 @@ class TextView:
             return words.toarray()
         return self._svd.transform(words)
 
-    def __call__(self, texts: Sequence[str]):
+    def __call__(self, texts: Sequence[str]) -> tuple[np.ndarray, Any, np.ndarray]:
         """Read texts.
 
         Returns:

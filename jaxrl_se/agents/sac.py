@@ -202,11 +202,11 @@ class SAC(OffPolicyAgent):
             weights, learner.target_critics, spaces, batch, uniform
         )
         updates, opt_state = adam.update(grads, learner.opt_state)
-        weights = optax.apply_updates(weights, updates)
+        changed: Any = optax.apply_updates(weights, updates)
         target_critics: Any = optax.incremental_update(
-            weights.critics, learner.target_critics, self.target_update_rate
+            changed.critics, learner.target_critics, self.target_update_rate
         )
-        return Learner(weights, target_critics, opt_state)
+        return Learner(changed, target_critics, opt_state)
 
     def losses(
         self, spaces: Spaces, learner: Learner, batch: Batch, uniform: jax.Array

@@ -63,6 +63,7 @@ def liesen2024_agents(task: str) -> dict[str, Varied]:
         "learning_starts": 1000,
         "buffer_size": 2000,
     }
+    larger: dict[str, Any] = {**off_policy, "buffer_size": 10_000}
     passes = 4 if task.startswith("MountainCar") else 10
     ppo = PPO(max_grad_norm=10.0, num_epochs=passes, num_minibatches=passes, **networks)
     sac = SAC(batch_size=256, updates_per_step=0.4, **off_policy)
@@ -82,7 +83,7 @@ def liesen2024_agents(task: str) -> dict[str, Varied]:
             "ppo": dataclasses.replace(ppo, initial_std=1 / _half_range(spaces)),
             "sac": sac,
             "ddpg": DDPG(batch_size=100, **off_policy),
-            "td3": TD3(batch_size=100, **dict(off_policy, buffer_size=10_000)),
+            "td3": TD3(batch_size=100, **larger),
         }
     return {name: vary_like_liesen2024(agent, spaces) for name, agent in agents.items()}
 
