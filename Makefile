@@ -12,7 +12,7 @@ cartpole: $(STAMP)  ## evolve a synthetic CartPole and test agents on the real o
 test: $(STAMP)  ## lint, types and the whole test suite
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/pyright --pythonpath $(RUN)
+	$(VENV)/bin/pyrefly check --python-interpreter-path $(RUN)
 	$(RUN) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-lowest:  ## the suite against the lowest and the newest versions that are allowed
