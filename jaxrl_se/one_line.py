@@ -108,6 +108,20 @@ def to_line(env: SyntheticEnv, params: SyntheticParams) -> str:
     return PREFIX + base64.b64encode(data).decode()
 
 
+def is_line(text: str) -> bool:
+    """Whether a text is meant to be one of `to_line`'s: as long ones may also be names.
+
+    Its first word may be missing, where what follows is whole.
+    """
+    if text.lstrip().startswith(PREFIX):
+        return True
+    try:
+        from_line(text)
+    except ValueError:
+        return False
+    return True
+
+
 def from_line(text: str) -> tuple[SyntheticEnv, SyntheticParams]:
     """The environment of a text that `to_line` wrote.
 

@@ -30,7 +30,7 @@ from jaxrl_runs.weight_files import (
 )
 from jaxrl_se.networks import check_weights
 from jaxrl_se.obs_ranges import checked
-from jaxrl_se.one_line import PREFIX, from_line
+from jaxrl_se.one_line import from_line, is_line
 from jaxrl_se.outside_task import SpacesOnly, is_outside
 from jaxrl_se.reward_network import RewardConfig, RewardEnv
 from jaxrl_se.synthetic_env import (
@@ -123,7 +123,7 @@ def load(
         description.
       FileNotFoundError: No such file.
     """
-    if str(name_or_path).lstrip().startswith(PREFIX):
+    if is_line(str(name_or_path)):
         return from_line(str(name_or_path))
     path = _find(name_or_path, variant)
     metadata, arrays = _read(path)

@@ -30,8 +30,10 @@ def shrunk(comments: str, code: str) -> str:
     return code
 
 
-# Its calls are those of `tests/hardviews`, and compile for fifteen seconds.
-SLOW = ("hard_views",)
+# Their calls are those of `tests/hardviews`, `tests/jaxrl_se/test_defaults.py`,
+# `test_from_log.py`, `test_shaping.py` and the page `start`; each compiles for ten to
+# thirty seconds.
+SLOW = ("evolve", "from_a_log", "hard_views", "reward_networks")
 
 
 @pytest.mark.parametrize(

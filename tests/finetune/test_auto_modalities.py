@@ -62,6 +62,7 @@ def _clock():
     return lambda: next(now)
 
 
+SLOW = pytest.mark.slow  # the same calls on other numbers
 _MAKE = {"text": _texts, "series": _series, "image": _pictures}
 
 
@@ -176,7 +177,9 @@ def test_large_pictures_are_averaged():
     assert small[1, 2, 3, 0] == pytest.approx(x[1, 6:9, 6:8].mean())
 
 
-@pytest.mark.parametrize("kind", ["text", "series", "image"])
+@pytest.mark.parametrize(
+    "kind", ["text", *(pytest.param(x, marks=SLOW) for x in ("series", "image"))]
+)
 def test_a_modality_is_learned_by_its_own_members(kind):
     x, y = _MAKE[kind](80)
     test, truth = _MAKE[kind](40, 1)
@@ -199,7 +202,9 @@ def test_a_modality_is_learned_by_its_own_members(kind):
         assert score(fitted.test, code) > 0.8, config
 
 
-@pytest.mark.parametrize("member", ["forest", "linear", "network"])
+@pytest.mark.parametrize(
+    "member", ["forest", "linear", pytest.param("network", marks=SLOW)]
+)
 def test_several_labels_are_learned(member):
     random = np.random.default_rng(0)
     x, test = np.split(random.normal(size=(200, 4)), [140])

@@ -30,6 +30,7 @@ from benchmarks.finetuning_lm.runs import (
 )
 from benchmarks.finetuning_lm.space import DEFAULT, as_numbers, draw_configs
 
+pytestmark = pytest.mark.slow  # the training loop of one benchmark's own table
 MODEL = ModelConfig(width=8, num_layers=2, num_heads=2, num_hidden=16)
 MANY = {
     method: Shape(MODEL, method, num_epochs=2, microbatch=8, max_rank=4)
@@ -93,8 +94,8 @@ def many(base, data):
 @pytest.mark.parametrize(
     ("method", "run"),
     [
-        pytest.param("lora", 0, marks=pytest.mark.slow),  # a third of the file's time
-        pytest.param("lora", 2, marks=pytest.mark.slow),  # the first, another rank
+        ("lora", 0),
+        ("lora", 2),
         ("full", 1),
     ],
 )

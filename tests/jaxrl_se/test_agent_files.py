@@ -45,8 +45,6 @@ AGENTS = {
     "greedy": (DDQN(hidden_sizes=(4,)), DISCRETE),
     "dueling": (DDQN(hidden_sizes=(4,), feature_size=4, dueling=True), DISCRETE),
     "mean": (PPO(hidden_sizes=(4,)), BOUNDED),
-    "sampled": (PPO(hidden_sizes=(4,), deterministic=False), DISCRETE),
-    "sampled mean": (PPO(hidden_sizes=(4,), deterministic=False), BOUNDED),
     "deterministic": (TD3(hidden_sizes=(4,)), BOUNDED),
     "logits": (DiscreteTD3(hidden_sizes=(4,)), DISCRETE),
     "flat": (SAC(hidden_sizes=(4,)), BYTES),
@@ -102,6 +100,15 @@ def test_policies_that_draw_or_flatten(tmp_path):
         assert actions.shape == (6,) and set(actions) <= {0, 1, 2}
     with pytest.raises(ValueError, match="needs no random numbers"):
         jaxrl_se.export_policy(tmp_path / "policy", RandomPolicy(BYTES))
+
+
+@pytest.mark.parametrize("spaces", [DISCRETE, BOUNDED], ids=["discrete", "continuous"])
+def test_policies_that_sample(spaces, tmp_path):
+    policy = policy_of(PPO(hidden_sizes=(4,), deterministic=False), spaces)
+    path = jaxrl_se.save_agent(tmp_path / "agent", policy, spaces=spaces)
+    loaded = jaxrl_se.load_agent(path).policy
+    obs, key = observations(spaces, 1)[0], jax.random.key(3)
+    np.testing.assert_allclose(loaded(obs, key), policy(obs, key), rtol=1e-5)
 
 
 def test_an_agent_that_remembers(tmp_path):

@@ -59,6 +59,7 @@ def test_mixed_algorithms_all_count_in_every_generation():
     assert result.progress.rows[0]["real_steps"] == per_generation
 
 
+@pytest.mark.slow  # `test_hyperparameters` draws, the tests around evolve
 def test_varied_agents_evolve():
     config = CARTPOLE.replace(agent=VARIED, max_generations=1, stop_return=math.inf)
     result = evolve("CartPole-v1", config)

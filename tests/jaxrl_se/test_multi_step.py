@@ -60,6 +60,7 @@ def test_what_follows_is_what_follows_in_the_task(pair):
     assert error < 0.5 * np.square(np.asarray(seen - after))[near].mean()
 
 
+@pytest.mark.slow  # learning to a margin
 def test_far_sighted_agents_learn_what_the_reward_asks_for(pair):
     """Also one that takes the time limit for the end."""
     agent = jaxrl_se.DDQN(learning_rate=5e-3, hidden_sizes=(32,), learning_starts=8)

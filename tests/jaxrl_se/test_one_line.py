@@ -44,8 +44,11 @@ def test_the_one_step_cartpole_is_a_short_line():
 def test_a_line_may_be_broken_by_what_it_was_sent_with():
     line = to_line(*jaxrl_se.load("CartPole-v1"))
     _, params = jaxrl_se.load(f"  {line[:40]}\n {line[40:]}\n")
-    _, same = jaxrl_se.load(line)
-    jax.tree.map(np.testing.assert_array_equal, params, same)
+    for other in (line, line.removeprefix(PREFIX)):
+        _, same = jaxrl_se.load(other)
+        jax.tree.map(np.testing.assert_array_equal, params, same)
+    with pytest.raises((ValueError, FileNotFoundError), match="name_or_path"):
+        jaxrl_se.load(3 * line.removeprefix(PREFIX))
 
 
 def test_damage_is_found():

@@ -195,14 +195,14 @@ def test_the_reward_may_depend_on_the_state_that_is_reached():
 def test_where_a_function_has_a_kink_the_rougher_kernel_is_chosen():
     data = transitions()
     data = dataclasses.replace(data, reward=np.abs(data.obs[:, 0]))
-    context, errors = oswm.Context.of(data), []
+    context = oswm.Context.of(data)
     small = dataclasses.replace(SMALL, num_landmarks=128, length_scales=(1.0, 4.0))
-    for smoothness in (("gaussian",), ("gaussian", "matern52")):
-        cache = fit(dataclasses.replace(small, smoothness=smoothness), context)
-        errors.append(np.mean(np.square(cache.residual[:, -1])))
+    cache = fit(dataclasses.replace(small, smoothness=tuple(PROFILES)), context)
     chosen = cache.fit.reward.kernel.profile
     np.testing.assert_allclose(chosen, PROFILES["matern52"], rtol=1e-6)
-    assert errors[1] < 0.3 * errors[0]
+    # 4.4e-3 of the variance; a Gaussian kernel alone has 3.1e-2.
+    error = np.mean(np.square(cache.residual[:, -1]))
+    assert error < 0.01 * np.var(data.reward)
 
 
 def test_blocks_are_predicted_by_a_fit_to_all_other_rows():

@@ -8,6 +8,8 @@ import pytest
 from oswm import paper_model
 from oswm.paper_model import PaperConfig, PaperTransformer
 
+# Of the published model, which nothing else is built on, like the next file.
+pytestmark = pytest.mark.slow
 SMALL = PaperConfig(64, 2, 4, 128, 32, 3, 16, 2)
 
 

@@ -8,6 +8,7 @@ from oswm.prior import paper
 from oswm.prior.momentum import Momentum
 from oswm.prior.random_networks import NUM_HIDDEN, RandomNetwork
 
+pytestmark = pytest.mark.slow  # of the published model, as `test_paper_model`
 KINDS = {"sin": 0, "cos": 1, "x": 2, "y": 3, "rad": 4}
 
 
@@ -159,7 +160,6 @@ def rollouts(tasks):
     return jax.device_get((rows, is_network))
 
 
-@pytest.mark.slow  # golden trajectories hold steps, `datasets` the whole
 def test_network_dimensions_contract_after_the_reset(rollouts):
     rows, is_network = rollouts
     std = rows.obs.reshape(-1, 20, 51, 11).std(1)
@@ -196,7 +196,6 @@ def test_context_lengths():
     assert abs((lengths >= 900).mean() - 0.371) < 0.03
 
 
-@pytest.mark.slow  # likewise
 def test_rewards_are_the_networks_or_one(rollouts):
     rows, _ = rollouts
     std = rows.reward.std(1)
