@@ -28,6 +28,8 @@ class Confirmation:
       solved_return: The return that counts as solved, or None.
       policy: Whose `random_return` it is, in words.
       kind: Whether the task was real or a model.
+      is_compared: Whether agents could train in the task itself, from which the search
+        begins again where they are ahead: outside JAX they cannot.
     """
 
     returns: dict[str, tuple[float, ...]]
@@ -36,6 +38,7 @@ class Confirmation:
     solved_return: float | None = None
     policy: str = "random"
     kind: StepKind = "real"
+    is_compared: bool = True
 
     @property
     def worst_kind(self) -> str:
@@ -119,6 +122,11 @@ class Confirmation:
             text += f"; best response {self.best_response:.4g}"
         if not math.isnan(self.random_return):
             text += f"; {self.policy} {self.random_return:.4g}"
+        if not self.is_compared and self.solved_return is None:
+            text += (
+                ". Whether more is possible is not known: no agent was trained in the "
+                "task itself"
+            )
         return text
 
 

@@ -255,7 +255,10 @@ def test_an_outcome_says_what_is_wrong():
     good = Confirmation({"SAC": (9.0, 10.0), "PPO": (9.5, 9.8)}, 0.0, 10.0)
     assert (good.worst_kind, good.mean, good.problem()) == ("SAC", 9.5, None)
     assert good.is_solved is None
-    assert "random 0" in str(good)
+    assert str(good).endswith("; random 0")
+    alone = dataclasses.replace(good, is_compared=False)
+    assert "no agent was trained in the task itself" in str(alone)
+    assert str(dataclasses.replace(alone, solved_return=9.0)).endswith("; random 0")
     lost = Confirmation({"SAC": (0.1, -0.2)}, 0.0, 0.0)
     assert "no better than random" in str(lost.problem())
     as_logged = Confirmation(
