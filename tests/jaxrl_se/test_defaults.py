@@ -1,5 +1,6 @@
 """The recipe for tasks that nobody has set anything for."""
 
+import dataclasses
 import importlib
 import math
 
