@@ -36,6 +36,7 @@ from jaxrl_se.ferreira_es import FerreiraES
 from jaxrl_se.flat_policies import FlatPolicy
 from jaxrl_se.from_log import LogConfig, LogEvolutionResult, evolve_from_log
 from jaxrl_se.from_policy import Cloning, from_policy
+from jaxrl_se.gain import with_gain
 from jaxrl_se.gymnasium_ids import register as _register_gymnasium_ids
 from jaxrl_se.hyperparameters import Choice, LogUniform, Uniform, Varied
 from jaxrl_se.learning_curves import LearningCurve, learning_curve
@@ -164,6 +165,7 @@ __all__ = [
     "train",
     "train_outside",
     "with_dynamics",
+    "with_gain",
     "with_memory",
     "with_met_starts",
     "with_starts",

@@ -82,7 +82,8 @@ def evolve(
         from what the best response found, scored by agents that train, which takes
         minutes instead of seconds. None: where agents cannot learn what was found. The
         best result is returned, with starts where its best response goes in the task
-        unless agents then learn less (`jaxrl_se.met_starts`).
+        and continuous actions no larger than they need be, unless agents then learn
+        less (`jaxrl_se.met_starts`).
       episode_length: Steps of an episode of the result, with a chosen configuration.
         Above 1 dynamics are fitted to what the found reward leads to in the task
         (`jaxrl_se.multi_step`): 10,000 steps in the task, and another test.

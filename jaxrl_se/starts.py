@@ -58,7 +58,7 @@ def with_starts(
       >>> env.config.initial_states
       'normal'
     """
-    _check(env)
+    check_one_step(env)
     new = checked(obs_range, env.spaces.obs_size)
     old = params.obs_range
     old = checked([(-1.0, 1.0)] * len(new) if old is None else old, len(new))
@@ -106,7 +106,7 @@ def with_met_starts(
     Raises:
       ValueError: The environment is of another kind, or the observations are not its.
     """
-    _check(env)
+    check_one_step(env)
     Number(at_least=0, at_most=1).check("share", share)
     met = np.asarray(obs, np.float32)
     size = env.spaces.obs_size
@@ -121,7 +121,8 @@ def with_met_starts(
     )
 
 
-def _check(env: Any) -> None:
+def check_one_step(env: Any) -> None:
+    """Raises ValueError unless it is a `OneStepEnv` with `reward_heads`."""
     if not (isinstance(env, OneStepEnv) and env.config.reward_heads):
         raise ValueError(
             "env must be a OneStepEnv with reward_heads, got "

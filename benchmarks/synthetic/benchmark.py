@@ -89,8 +89,10 @@ class Benchmark:
         the learning curves are measured against, or None for the task itself.
       curve_steps: Training steps of a learning curve, the whole budget.
       threshold: The return that counts as solved, for a task without an agreed one.
-      starts: Ranges that the one-step environment starts in after the evolution, its
-        rewards those of an advantage (`jaxrl_se.with_starts`); None leaves it.
+      starts: Ranges that the one-step environment starts in after the evolution
+        (`jaxrl_se.with_starts`); None leaves it.
+      advantage: Whether its rewards are then those of an advantage.
+      gain: What its best actions are then multiplied by (`jaxrl_se.with_gain`).
     """
 
     module: str
@@ -100,6 +102,8 @@ class Benchmark:
     curve_steps: int = 5000
     threshold: float | None = None
     starts: tuple[tuple[float, float], ...] | None = None
+    advantage: bool = False
+    gain: float = 1.0
 
     @property
     def solved_return(self) -> float:
@@ -227,7 +231,11 @@ def _evolved(
         )
     if benchmark.starts is None or options.variant != "one-step":
         return result
-    moved = jaxrl_se.with_starts(result.env, result.params, benchmark.starts)
+    moved = jaxrl_se.with_starts(
+        result.env, result.params, benchmark.starts, advantage=benchmark.advantage
+    )
+    if benchmark.gain != 1:
+        moved = jaxrl_se.with_gain(*moved, benchmark.gain)
     return with_environment(result, envs.make(benchmark.task), *moved)
 
 
@@ -262,6 +270,7 @@ def _measure(
         "solved": result.progress.solved,
         "validation": result.validation,
         "starts": None if options.variant != "one-step" else benchmark.starts,
+        "gain": 1.0 if options.variant != "one-step" else benchmark.gain,
         "params_sha256": tree_sha256(result.params.weights),
         "num_weights": sum(x.size for x in jax.tree.leaves(result.params.weights)),
         "evolve_seconds": result.progress.seconds,

@@ -23,6 +23,8 @@ def write_card(path: Path, summary: dict) -> None:
     )
     starts = summary.get("starts")
     moved = "" if starts is None else _row("starts, set after that", starts)
+    if summary.get("gain", 1.0) != 1:
+        moved += f"| gain of its best actions, set after that | {summary['gain']:g} |\n"
     text = f"""# Synthetic {summary["task"]}, {summary["variant"]}
 
 {summary["num_weights"]} evolved numbers. {_ENDS[summary["variant"]]}

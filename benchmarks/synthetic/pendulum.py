@@ -36,6 +36,8 @@ _PROXY = SyntheticConfig(
 # On the circle a cosine has a deviation of .7. Evolved over wider ones, set afterwards:
 # agents of other libraries learn sooner (`docs/results/any_task.md`).
 STARTS = ((-0.7, 0.7), (-0.7, 0.7), (-3.0, 3.0))
+# Half of the force swings up as well, and is less steep a function to learn.
+GAIN = 0.5
 _RESPONSE = BestResponse((32,), "relu", REWARD_BOUND)
 _ONE_STEP = EvolutionConfig(
     proxy=_PROXY,
@@ -72,6 +74,8 @@ PENDULUM = Benchmark(
     # from a random angle.
     threshold=-200.0,
     starts=STARTS,
+    advantage=True,
+    gain=GAIN,
 )
 
 

@@ -306,12 +306,10 @@ def test_a_task_alone_is_enough(chain, capsys):
         jaxrl_se.evolve(chain, result.config, budget=Budget(200_000))
 
 
-def test_starts_that_were_met_are_kept_unless_they_harm(chain, monkeypatch):
-    """Rewards stay; whether agents learn as much decides, and steps count."""
-    config = default_config(chain, _probe(chain, 40))
-    env, params = config.proxy.make(*chain)
-    before = Confirmation({"DDQN": (0.4, 0.6)}, 0.0, 0.5)
-    result = EvolutionResult(
+def _untrained_result(task, length: int, before: Confirmation) -> EvolutionResult:
+    config = default_config(task, _probe(task, length))
+    env, params = config.proxy.make(*task)
+    return EvolutionResult(
         env,
         params,
         config=config,
@@ -319,9 +317,15 @@ def test_starts_that_were_met_are_kept_unless_they_harm(chain, monkeypatch):
         compile_seconds=0.0,
         validation=None,
         test=None,  # type: ignore
-        probe=_probe(chain, 40),
+        probe=_probe(task, length),
         confirmation=before,
     )
+
+
+def test_starts_that_were_met_are_kept_unless_they_harm(chain, monkeypatch):
+    """Rewards stay; whether agents learn as much decides, and steps count."""
+    before = Confirmation({"DDQN": (0.4, 0.6)}, 0.0, 0.5)
+    result = _untrained_result(chain, 40, before)
     for mean, is_kept in ((0.495, True), (0.4, False)):
         after = Confirmation({"DDQN": (mean, mean)}, 0.0, 0.5)
         monkeypatch.setattr(
@@ -333,6 +337,22 @@ def test_starts_that_were_met_are_kept_unless_they_harm(chain, monkeypatch):
         assert moved.confirmation is (after if is_kept else before)
         assert (moved.params.starts is not None) == is_kept
         assert moved.env.config.advantage == is_kept
+
+
+def test_where_starts_harm_a_lower_gain_is_tried_alone(monkeypatch):
+    task = importlib.import_module("examples.tasks.double_integrator").make()
+    result = _untrained_result(task, 50, Confirmation({"SAC": (-9.0,)}, -400.0, -8.0))
+    monkeypatch.setattr(met_starts, "lowest_gain", lambda *_: (0.5, 3))
+    for means, number, gain in (([-90, -9], 2, 0.5), ([-90, -90], 2, 1.0)):
+        afters = iter(Confirmation({"SAC": (mean,)}, -400.0, -8.0) for mean in means)
+        monkeypatch.setattr(
+            met_starts, "confirmed_by", lambda *_, a=afters: (next(a), Steps(real=7))
+        )
+        moved = started_where_met(result, EvolutionTask.of(task), jax.random.key(0))
+        assert moved.progress.real_steps == ROWS + 3 + 7 * number
+        assert moved.params.starts is None
+        last, before = (r.params.weights["reward"][-1] for r in (moved, result))
+        np.testing.assert_allclose(last["kernel"], gain * before["kernel"], rtol=1e-6)
 
 
 @pytest.mark.slow  # stages: `test_stages_train_one_algorithm_after_the_other`

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import importlib
 
 import gymnasium.utils.env_checker
 import jax
@@ -17,9 +18,13 @@ from jaxrl_se import (
     OneStepEnv,
     Spaces,
     SyntheticConfig,
+    train,
+    with_gain,
     with_met_starts,
     with_starts,
 )
+from jaxrl_se.agents import BestResponse
+from jaxrl_se.gain import lowest_gain
 from jaxrl_se.obs_ranges import checked
 
 CARTPOLE = envs.make("CartPole-v1")
@@ -378,6 +383,52 @@ def test_a_share_of_episodes_starts_where_the_task_was_met(tmp_path):
     ):
         with pytest.raises(ValueError, match=said):
             with_met_starts(env, params, bad, share=share)
+
+
+def test_a_lower_gain_asks_for_smaller_actions():
+    config = SyntheticConfig(hidden_sizes=(5,), reward_bound=2.0, advantage=True)
+    env, params = config.make(*envs.make("Pendulum-v1"))
+    same, there = with_gain(env, params, 0.25)
+    assert same == env
+
+    def best(params, obs):
+        """The action of the highest reward, by looking at many."""
+        actions = jnp.linspace(-2.0, 2.0, 401)[:, None]
+        state = env.reset(jax.random.key(0), params)[1].replace(obs=obs)
+        key = jax.random.key(0)
+        rewards = jax.vmap(lambda a: env.step_env(key, state, a, params)[2])(actions)
+        np.testing.assert_allclose(rewards.max(), 0.0, atol=1e-4)
+        return float(actions[jnp.argmax(rewards), 0])
+
+    for obs in jax.random.normal(jax.random.key(1), (4, 3)):
+        # Bounded outputs are 2 tanh(x / 2), in units of half the action's range.
+        unbounded = 2 * np.arctanh(np.clip(best(params, obs) / 2 / 2, -0.999, 0.999))
+        expected = 2 * 2 * np.tanh(0.25 * unbounded / 2)
+        if abs(best(params, obs)) < 1.99:
+            np.testing.assert_allclose(best(there, obs), expected, atol=0.02)
+    with pytest.raises(ValueError, match="env must have continuous actions"):
+        with_gain(*SyntheticConfig().make(*CARTPOLE), 0.5)
+    with pytest.raises(ValueError, match="gain must be"):
+        with_gain(env, params, 0.0)
+
+
+def test_the_lowest_gain_is_that_which_does_as_well():
+    """A mass that is pushed to the origin: a controller far stiffer than it has to be,
+    and one that is weak already.
+    """
+    task = importlib.import_module("examples.tasks.double_integrator").make()
+    config = SyntheticConfig(hidden_sizes=(), initial_states="normal")
+    env, params = config.make(*task)
+    kernel = {"kernel": jnp.float32([[-4.0, -8.0]]), "bias": jnp.zeros(1)}
+    params = params.replace(weights={"reward": (kernel,)})
+    policy = train(BestResponse(()), env, params, 0, 1).policy
+    gain, steps = lowest_gain(policy, task, jax.random.key(0), -400.0)
+    assert gain < 1 and steps > 0
+    # Where whatever is less is worse, all of it is needed.
+    weak = dataclasses.replace(
+        policy, weights=jax.tree.map(lambda x: 0.02 * x, policy.weights)
+    )
+    assert lowest_gain(weak, task, jax.random.key(0), -400.0)[0] == 1.0
 
 
 def test_equality_is_by_configuration():
