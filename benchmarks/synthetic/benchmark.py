@@ -22,11 +22,13 @@ from jaxrl_runs.checkpoints import tree_sha256
 from jaxrl_runs.describe import describe
 from jaxrl_runs.run_folder import RunFolder, next_run_folder
 from jaxrl_runs.statistics import ReturnStatistics, bootstrap_ci95, summarize
+from jaxrl_se.any_task import with_steps
 from jaxrl_se.config import EvolutionConfig
-from jaxrl_se.evolution import TEST, EvolutionResult
+from jaxrl_se.evolution import TEST, EvolutionResult, Progress
 from jaxrl_se.evolution_result import with_environment
 
 TEST_EPISODES = 10
+_POLISH = 1_000_011  # Purpose of a key that an evolution has not.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +95,7 @@ class Benchmark:
         (`jaxrl_se.with_starts`); None leaves it.
       advantage: Whether its rewards are then those of an advantage.
       gain: What its best actions are then multiplied by (`jaxrl_se.with_gain`).
+      polish: A last search, which goes on from there; None for none.
     """
 
     module: str
@@ -104,6 +107,7 @@ class Benchmark:
     starts: tuple[tuple[float, float], ...] | None = None
     advantage: bool = False
     gain: float = 1.0
+    polish: EvolutionConfig | None = None
 
     @property
     def solved_return(self) -> float:
@@ -145,7 +149,8 @@ def run_once(benchmark: Benchmark, options: Options, out: Path) -> dict:
         benchmark = dataclasses.replace(benchmark, curve_steps=curve_steps)
     config = _configure(benchmark, options)
     identity = {
-        "benchmark": dataclasses.asdict(benchmark) | {"configs": None},
+        "benchmark": dataclasses.asdict(benchmark)
+        | {"configs": None, "polish": describe(benchmark.polish)},
         "evolution": describe(config),
         "options": dataclasses.asdict(options)
         | {"out": None, "runs": None, "resume": None, "gif": None, "cache": None},
@@ -218,7 +223,7 @@ def _evolved(
     folder: RunFolder,
     key: jax.Array,
 ) -> EvolutionResult:
-    """Evolves, and moves the starts of what came out if the benchmark says so."""
+    """Evolves, and changes what came out as the benchmark says."""
     with _Progress(config.max_generations) as progress:
         result = jaxrl_se.evolve(
             benchmark.task,
@@ -236,7 +241,30 @@ def _evolved(
     )
     if benchmark.gain != 1:
         moved = jaxrl_se.with_gain(*moved, benchmark.gain)
+    if benchmark.polish is not None:
+        polished = jaxrl_se.evolve(
+            benchmark.task,
+            benchmark.polish,
+            jax.random.fold_in(key, _POLISH),
+            proxy=moved,
+            start=moved[1].weights,
+            progress=False,
+            mesh=runtime.mesh_that_divides(benchmark.polish.population_size),
+        )
+        moved = polished.env, polished.params
+        result = dataclasses.replace(
+            result, progress=_both(result.progress, polished.progress)
+        )
     return with_environment(result, envs.make(benchmark.task), *moved)
+
+
+def _both(first: Progress, second: Progress) -> Progress:
+    """Generations, times and steps of two searches, one after the other."""
+    added = ("generation", "seconds", "cpu_seconds", "failed_candidates")
+    return dataclasses.replace(
+        with_steps(first, second.steps),
+        **{name: getattr(first, name) + getattr(second, name) for name in added},
+    )
 
 
 def _measure(

@@ -11,6 +11,7 @@ import tyro
 
 from benchmarks.synthetic.benchmark import Benchmark, Options, run
 from benchmarks.synthetic.cartpole import AGENT
+from jaxrl_se.agents import BestResponse
 from jaxrl_se.config import EvolutionConfig, SyntheticConfig
 
 # Around the valley, as fast as cars get there. Learned ones, which the evolution needs,
@@ -43,6 +44,18 @@ MOUNTAIN_CAR = Benchmark(
     },
     curve_steps=10_000,
     starts=STARTS,
+    # Agents now learn the best response to the bit; a search without them makes it
+    # a better one.
+    polish=EvolutionConfig(
+        agent=BestResponse(()),
+        train_steps=1,
+        population_size=64,
+        num_seeds=1,
+        fitness_episodes=16,
+        std=0.05,
+        max_generations=150,
+        stop_return=float("inf"),
+    ),
 )
 
 
