@@ -161,6 +161,7 @@ def test_nothing_but_the_predictor_keeps_its_rate(config):
     assert abs(updates["predictor"][0]) > 30 * abs(updates["encoder"][0]) > 0
 
 
+@pytest.mark.slow  # two more programs of a whole network
 def test_an_epoch_in_one_program_is_its_steps_one_by_one(config, pictures):
     """Accelerators run the first, for which it lowers, and CPUs the second."""
     steps = config.steps_per_epoch(len(pictures))
@@ -243,6 +244,7 @@ def test_training_makes_features_better_than_none(config, pictures, test_picture
     assert scores["linear"] > 0.8 and scores["knn"] > 0.6
 
 
+@pytest.mark.slow  # likewise
 def test_policies_train_side_by_side_as_one_by_one(config, pictures):
     """Both mappings give what a training of one policy gives."""
     policies = [hardviews.Crop(0.2, 0.4), hardviews.Crop(0.9, 1.0)]

@@ -84,6 +84,7 @@ def cheap(monkeypatch):
     )
 
 
+@pytest.mark.slow  # compiles the training step, half a minute
 def test_a_run_learns_and_a_resumed_one_is_the_same(tmp_path, cheap):
     whole, parts, said = tmp_path / "whole", tmp_path / "parts", []
     cheap(whole, steps=72, say=said.append)
