@@ -31,7 +31,7 @@ def shrunk(comments: str, code: str) -> str:
 
 
 # Their calls are those of `tests/hardviews`, of `tests/jaxrl_se/test_defaults.py`,
-# `test_from_log.py`, `test_shaping.py`, those of single agents, and of the page `start`;
+# `test_from_log.py`, `test_shaping.py`, those of single agents, and the page `start`;
 # each compiles for ten to thirty seconds.
 SLOW = ("agents", "evolve", "from_a_log", "hard_views", "reward_networks")
 
