@@ -117,6 +117,7 @@ def confirmed_by(
         solved_return=config.stop_return,
         policy=found.policy,
         kind=kind,
+        train_steps=config.train_steps,
         is_compared=not is_outside(task),
     )
     return confirmation, Steps.of(kind, taken)

@@ -89,8 +89,9 @@ def evolve(
         (`jaxrl_se.multi_step`): 10,000 steps in the task, and another test.
       probe: What is known of the task already, for a given configuration: the result
         is then tested as one of a chosen configuration is.
-      progress: Whether to print a line every few seconds to standard error; an
-        `on_generation` takes its place.
+      progress: Whether to print a line every few seconds to standard error (while
+        agents train in the task, one before and after each); an `on_generation` takes
+        the place of those about generations.
       proxy: The environment to evolve, a pair whose env has `init_weights(key)` and
         `population_axes(params)` and whose params have `weights`; None for a
         synthetic environment of shape `config.proxy`.
@@ -130,7 +131,7 @@ def evolve(
     is_chosen = config is None and proxy is None
     reserve = with_agents is not False
     found, config = _configured(
-        opened, config, key, budget, reserve, probe, proxy, progress
+        opened, config, key, budget, reserve, probe, proxy, progress, out is not None
     )
     lines = ProgressLines(config) if progress and is_writer() else None
     result = _run(
@@ -181,22 +182,25 @@ def begun_from_agents(
     task = EvolutionTask.of(options["task"], options["proxy"]).task
     key_train, key_rows = jax.random.split(jax.random.fold_in(key, _AGENTS))
     says = options["progress"] and is_writer()
+
+    def say(line: str) -> None:
+        if says:
+            print(line, file=sys.stderr, flush=True)
+
     place = "the world model" if confirmation.kind == "model" else "the task itself"
-    if says:
-        print(f"training agents in {place}", file=sys.stderr, flush=True)
-    learned = learned_in_task(task, key_train, real_steps)
+    say(f"can agents do better in {place}?")
+    learned = learned_in_task(task, key_train, real_steps, say)
     if learned is None:
         return result
     spent_here = Steps.of(confirmation.kind, learned.steps)
     result = dataclasses.replace(
-        result, progress=with_steps(result.progress, spent_here)
+        result,
+        progress=with_steps(result.progress, spent_here),
+        best_in_task=str(learned),
     )
-    is_better = is_ahead(learned, confirmation)
-    if says:
-        then = "; the search begins again from it" if is_better else ""
-        print(f"{learned}{then}", file=sys.stderr, flush=True)
-    if not is_better:
+    if not is_ahead(learned, confirmation):
         return result
+    say(f"the search begins again from {learned.name}'s policy")
     left = real_steps - result.progress.real_steps - result.progress.model_steps
     config, start, rows = start_from(
         learned, task, result.config, key_rows, found.steps + max(left // 2, 0)
@@ -307,12 +311,20 @@ def _configured(
     probe: Probe | None,
     proxy: Any,
     progress: bool,
+    is_kept: bool,
 ) -> tuple[Probe | None, EvolutionConfig]:
     """What is known of the task, and the configuration: the given or a chosen one."""
     if config is None and proxy is None:
         probe, config = look_at(opened.task, key, budget, with_agents)
         if progress and is_writer():
             print(probe, file=sys.stderr, flush=True)
+            if not is_kept:
+                print(
+                    "nothing is kept on disk: with out=FOLDER an interrupted run goes "
+                    "on where it was (resume=True)",
+                    file=sys.stderr,
+                    flush=True,
+                )
     config = (config or EvolutionConfig()).for_task(opened.solved_return)
     if config.stop_return is None and probe is None:
         warn_user(

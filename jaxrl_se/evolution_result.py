@@ -42,6 +42,8 @@ class EvolutionResult:
       probe: What random play showed of the task; None where a configuration was given.
       confirmation: A last test with fresh agents on keys that nothing else used, made
         where no configuration was given.
+      best_in_task: In words, the best agent that trained in the task itself; None where
+        none did.
     """
 
     env: Any
@@ -54,6 +56,7 @@ class EvolutionResult:
     task_name: str = "task"
     probe: Probe | None = None
     confirmation: Confirmation | None = None
+    best_in_task: str | None = None
 
     def __repr__(self) -> str:
         """What it is, from what, how good, at what price, and how sure that is."""
@@ -69,6 +72,8 @@ class EvolutionResult:
         ]
         if self.confirmation is not None:
             lines.append(f"  {self.confirmation}")
+            if self.best_in_task is not None:
+                lines.append(f"  trained in the task itself: {self.best_in_task}")
             problem = self.confirmation.problem()
             lines += [] if problem is None else [f"  {problem}"]
         elif self.validation is not None:
@@ -90,7 +95,9 @@ def better(first: EvolutionResult, second: EvolutionResult) -> EvolutionResult:
     scores = [first.confirmation.overall, second.confirmation.overall]
     kept, other = (second, first) if scores[1] > scores[0] else (first, second)
     return dataclasses.replace(
-        kept, progress=with_steps(kept.progress, other.progress.steps)
+        kept,
+        progress=with_steps(kept.progress, other.progress.steps),
+        best_in_task=kept.best_in_task or other.best_in_task,
     )
 
 

@@ -407,7 +407,8 @@ class Run:
         """
         config, row["attempt"] = self.program.config, 0
         if earlier:
-            row["attempt"] = earlier[-1]["attempt"] + begins_again(earlier, config)
+            again = begins_again(earlier, config)
+            row["attempt"] = earlier[-1]["attempt"] + int(again)
         rows = [*earlier, row]
         fitness = attempt_fitness(rows, config)
         if fitness is None:

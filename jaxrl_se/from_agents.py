@@ -8,6 +8,7 @@ time. There the environment of a trained agent's policy is the better start.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -55,7 +56,10 @@ class LearnedInTask:
 
 
 def learned_in_task(
-    task: tuple[Any, Any], key: jax.Array, real_steps: int
+    task: tuple[Any, Any],
+    key: jax.Array,
+    real_steps: int,
+    say: Callable[[str], Any] = lambda line: None,
 ) -> LearnedInTask | None:
     """Trains an agent of two kinds in a task, at their defaults.
 
@@ -63,6 +67,7 @@ def learned_in_task(
       task: A gymnax pair with vectors as observations.
       key: A PRNG key.
       real_steps: Steps that a whole evolution may take, of which this takes a part.
+      say: Called with a line of text before and after each of them.
 
     Returns:
       The better one, or None where steps are too few to learn from.
@@ -77,11 +82,14 @@ def learned_in_task(
     for place, agent in enumerate((replayed(**shared), PPO(**shared))):
         key_train, key_test = jax.random.split(jax.random.fold_in(key, place))
         steps = whole_steps(num_steps, (agent,))
+        name = type(agent).__name__
+        say(f"training {name} there for {steps:,} steps, a minute or two")
         policy = train(agent, *task, key_train, steps).policy
         episodes = evaluate(policy, task, key_test, EPISODES, num_axes=0)
         taken += steps + int(np.sum(episodes.lengths))
         mean = float(np.mean(episodes.returns))
-        found.append((mean, type(agent).__name__, policy, steps))
+        say(f"{name}, after {steps:,} steps: {mean:.4g}")
+        found.append((mean, name, policy, steps))
     mean, name, policy, steps = max(found, key=lambda each: each[0])
     return LearnedInTask(policy, name, mean, steps, taken)
 

@@ -37,7 +37,8 @@ def with_gain(
       env: A `OneStepEnv` with `reward_heads`, for continuous actions.
       params: Its params.
       gain: What the outputs of the reward network are multiplied by, before they are
-        bounded. The best action of a state is its output, clipped.
+        bounded. The best action of a state is its output, clipped. Whether that is
+        enough for the task is not looked at, as `evolve` does.
 
     Returns:
       A gymnax pair `(env, params)`.

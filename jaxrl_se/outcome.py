@@ -28,6 +28,8 @@ class Confirmation:
       solved_return: The return that counts as solved, or None.
       policy: Whose `random_return` it is, in words.
       kind: Whether the task was real or a model.
+      train_steps: How long these agents trained in the environment; None if that is not
+        known.
       is_compared: Whether agents could train in the task itself, from which the search
         begins again where they are ahead: outside JAX they cannot.
     """
@@ -38,6 +40,7 @@ class Confirmation:
     solved_return: float | None = None
     policy: str = "random"
     kind: StepKind = "real"
+    train_steps: int | None = None
     is_compared: bool = True
 
     @property
@@ -117,7 +120,11 @@ class Confirmation:
             kinds.append(
                 f"{len(returns)} {kind} {np.mean(returns):.4g} [{low:.4g}, {high:.4g}]"
             )
-        text = f"fresh agents in the {_PLACES[self.kind]}: " + ", ".join(kinds)
+        trained = ""
+        if self.train_steps is not None:
+            trained = f", after {self.train_steps:,} steps of training"
+        place = _PLACES[self.kind]
+        text = f"fresh agents in the {place}{trained}: " + ", ".join(kinds)
         if self.best_response is not None:
             text += f"; best response {self.best_response:.4g}"
         if not math.isnan(self.random_return):

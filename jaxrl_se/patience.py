@@ -68,7 +68,7 @@ def begins_again(rows: Sequence[dict], config: EvolutionConfig) -> bool:
     if config.patience is None or not _is_stalled(rows, config):
         return False
     left = _ends(config)[0] - _index(rows[-1]) - 1
-    return min(left, _affordable(rows, config)) >= 2 * config.patience
+    return bool(min(left, _affordable(rows, config)) >= 2 * config.patience)
 
 
 def attempt_fitness(rows: Sequence[dict], config: EvolutionConfig) -> float | None:
@@ -108,7 +108,7 @@ def _affordable(rows: Sequence[dict], config: EvolutionConfig) -> float:
     if config.max_steps is None or not steps:
         return np.inf
     dearest = np.diff(steps).max(initial=1) if len(steps) > 1 else steps[0]
-    return (config.max_steps - steps[-1]) / dearest - 1
+    return float((config.max_steps - steps[-1]) / dearest - 1)
 
 
 def _is_stalled(rows: Sequence[dict], config: EvolutionConfig) -> bool:

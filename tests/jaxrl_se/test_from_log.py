@@ -265,7 +265,7 @@ def test_a_search_begins_again_from_an_agent_in_the_model(tmp_path, monkeypatch)
     learned = LearnedInTask(
         lambda obs, key=None: (obs[2] > 0).astype(int), "PPO", 1e6, 50_000, 101_280
     )
-    monkeypatch.setattr(evolution, "learned_in_task", lambda *_: learned)
+    monkeypatch.setattr(evolution, "learned_in_task", lambda *_, **__: learned)
     monkeypatch.setattr(from_log, "goes_on", lambda *_: False)
     few = envs.collect("CartPole-v1", 60, 5)
     config = SMALL.replace(model_steps=100_000, with_agents=None)
