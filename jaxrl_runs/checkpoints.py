@@ -45,7 +45,7 @@ class Checkpoints:
         Args:
           step: Its number; saving the same step again does nothing.
           state: A pytree of arrays.
-          progress: JSON-serialisable host state.
+          progress: JSON-serialisable host state; NumPy's numbers become Python's.
 
         Raises:
           OSError: The disk is full, read-only, ...
@@ -57,6 +57,8 @@ class Checkpoints:
             if step in manager.all_steps():
                 return
             state = jax.device_get(state)
+            # One number of NumPy's would lose the run whose state this is.
+            progress = json.loads(json.dumps(progress, default=_python_number))
             meta = {"progress": progress, "checksums": _all_checksums(state, progress)}
             _check_room(self.path, sum(x.nbytes for x in jax.tree.leaves(state)))
             try:
@@ -173,6 +175,13 @@ def tree_sha256(tree: Any) -> str:
 
 def _all_checksums(state: Any, progress: dict) -> dict[str, str]:
     return {**checksums(state), "progress": _json_sha256(progress)}
+
+
+def _python_number(x: Any) -> Any:
+    """For `json.dumps`, of what it does not know."""
+    if isinstance(x, np.generic):
+        return x.item()
+    raise TypeError(f"progress must be what JSON can hold, got {type(x).__name__}")
 
 
 def _json_sha256(content: Any) -> str:

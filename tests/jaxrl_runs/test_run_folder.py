@@ -84,6 +84,16 @@ def test_round_trip_keeps_every_bit_and_prints_nothing(tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+def test_numbers_of_numpy_are_kept_as_pythons(tmp_path):
+    path, odd = tmp_path / "run", {"attempt": np.int64(2), "mean": np.float32(0.5)}
+    with RunFolder(path, CONFIG) as folder:
+        folder.save(1, make_state(1), {"rows": [odd | {"is": np.bool_(True)}]})
+        with pytest.raises(TypeError, match="must be what JSON can hold, got set"):
+            folder.save(2, make_state(1), {"rows": {1}})
+    _, progress = restore(path)
+    assert progress == {"rows": [{"attempt": 2, "mean": 0.5, "is": True}]}
+
+
 def test_three_checkpoints_are_kept_and_none_is_written_twice(tmp_path):
     path = save_steps(tmp_path / "run", 1, 2, 3, 4)
     assert {p.name for p in (path / "checkpoints").iterdir()} == {"2", "3", "4"}
