@@ -137,7 +137,8 @@ class Prediction:
 
     Attributes:
         next_obs_mean: float32 [S].
-        next_obs_std: Standard deviation of what will be observed, float32 [S].
+        next_obs_std: Standard deviation of what will be observed, as the model itself
+            knows it, float32 [S]; `tails` may correct it.
         reward_mean: float32 scalar.
         reward_std: float32 scalar.
         terminated_prob: Probability that the step ends the episode, float32 scalar.

@@ -118,7 +118,10 @@ AGENTS: dict[type, tuple[str, dict[str, str]]] = {
             "target_entropy_ratio": "share",
         },
     ),
-    PPO: ("discrete", {**LAYERED, "network": "name", **_PPO}),
+    PPO: (
+        "discrete",
+        {**LAYERED, "network": "name", **_PPO, "deterministic": "flag"},
+    ),
     RecurrentPPO: ("discrete", {**_PPO, "memory_size": "count"}),
     QLearning: ("states", _TABLE),
     SARSA: ("states", _TABLE),

@@ -21,6 +21,10 @@ def write_card(path: Path, summary: dict) -> None:
         if summary["solved"]
         else "the last generation was reached"
     )
+    synthetic = ""
+    if "synthetic_steps_spent" in summary:  # Not counted in older ones.
+        number = f"{summary['synthetic_steps_spent']:,}"
+        synthetic = f"| steps in the synthetic environment | {number} |\n"
     starts = summary.get("starts")
     moved = "" if starts is None else _row("starts, set after that", starts)
     if summary.get("gain", 1.0) != 1:
@@ -37,7 +41,7 @@ def write_card(path: Path, summary: dict) -> None:
 | seed | {summary["seed"]} |
 | generations | {summary["generations"]}, ended because {stop} |
 | steps in the real task, validations included | {summary["real_steps_spent"]:,} |
-| steps in the synthetic environment | {summary["synthetic_steps_spent"]:,} |
+{synthetic}\
 | CPU-seconds, validations included, compilation not | \
 {summary["evolve_cpu_seconds"]:.1f} |
 {moved}| weights, SHA-256 | `{summary["params_sha256"]}` |

@@ -56,9 +56,15 @@ def test_a_card_names_starts_that_were_set_afterwards(tmp_path):
     assert report["starts"] is not None
     write_card(tmp_path / "card.md", report)
     text = (tmp_path / "card.md").read_text()
-    assert "| starts, set after that | -0.7 to 0.7, -0.7 to 0.7, -3 to 3 |" in text
-    write_card(tmp_path / "card.md", report | {"starts": None})
-    assert "set after that" not in (tmp_path / "card.md").read_text()
+    starts = "-0.24 to 1.16, -0.4 to 0.4, -2.2 to 2.2"
+    assert f"| starts, set after that | {starts} |\n" in text
+    assert "| gain of its best actions, set after that | 0.3 |\n" in text
+    assert "steps in the synthetic environment |" not in text
+    counted = {"starts": None, "gain": 1.0, "synthetic_steps_spent": 1234}
+    write_card(tmp_path / "card.md", report | counted)
+    text = (tmp_path / "card.md").read_text()
+    assert "set after that" not in text
+    assert "| steps in the synthetic environment | 1,234 |\n| CPU-seconds" in text
 
 
 def test_a_rival_environment_computes_what_its_arrays_say(tmp_path):
