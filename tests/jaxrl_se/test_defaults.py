@@ -393,7 +393,8 @@ def test_a_search_begins_again_from_an_agent_that_is_ahead(chain, capsys, monkey
     monkeypatch.setattr(evolution, "learned_in_task", lambda *_, **__: learned)
     alone = jaxrl_se.evolve(chain, key=3, budget=Budget(400_000), with_agents=False)
     result = jaxrl_se.evolve(chain, key=3, budget=Budget(400_000))
-    assert "the search begins again from it" in capsys.readouterr().err
+    assert "the search begins again from PPO's policy" in capsys.readouterr().err
+    assert "trained in the task itself: PPO, after 50,000 steps: 0.99" in repr(result)
     assert result.confirmation is not None and alone.confirmation is not None
     best = result.confirmation.best_response
     assert best is not None and best > 0.8 > alone.confirmation.best_response

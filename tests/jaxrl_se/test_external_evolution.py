@@ -116,7 +116,7 @@ def test_random_episodes_of_a_task_outside_are_probed():
 def test_nothing_but_a_task_outside_jax(monkeypatch):
     monkeypatch.setattr(defaults, "TRAIN_STEPS", 100)
     task = envs.external("CartPole-v1", engine="gymnasium", time_limit=20)
-    budget = Budget(12 * 32 * 20 + 6_000)
+    budget = Budget(12 * 64 * 20 + 6_000)
     result = evolve(task, key=0, budget=budget, with_agents=False, progress=False)
     assert result.confirmation is not None and result.probe is not None
     assert set(result.confirmation.returns) == {"DDQN", "PPO"}
@@ -124,6 +124,8 @@ def test_nothing_but_a_task_outside_jax(monkeypatch):
     played = result.progress.real_steps
     assert played == task.cost.steps and played > result.probe.steps >= 4096
     assert "CartPole-v1" in repr(result)
+    is_compared = "no agent was trained in the task itself" not in repr(result)
+    assert is_compared == (result.confirmation.solved_return is not None)
 
 
 def test_validations_outside_are_played_and_counted():
