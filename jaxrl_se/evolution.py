@@ -30,6 +30,7 @@ from jaxrl_se.generation import Generation
 from jaxrl_se.met_starts import started_where_met
 from jaxrl_se.multi_step import lengthened
 from jaxrl_se.networks import Weights
+from jaxrl_se.outcome import PLACES
 from jaxrl_se.outside_task import OutsideTask, check_outside
 from jaxrl_se.probing import Probe
 from jaxrl_se.progress_lines import ProgressLines
@@ -187,8 +188,7 @@ def begun_from_agents(
         if says:
             print(line, file=sys.stderr, flush=True)
 
-    place = "the world model" if confirmation.kind == "model" else "the task itself"
-    say(f"can agents do better in {place}?")
+    say(f"can agents do better in the {PLACES[confirmation.kind]} itself?")
     learned = learned_in_task(task, key_train, real_steps, say)
     if learned is None:
         return result

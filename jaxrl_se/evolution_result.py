@@ -13,7 +13,7 @@ from jaxrl_se.any_task import with_steps
 from jaxrl_se.config import EvolutionConfig
 from jaxrl_se.evaluation import evaluate
 from jaxrl_se.evolution_run import Progress
-from jaxrl_se.outcome import Confirmation
+from jaxrl_se.outcome import PLACES, Confirmation
 from jaxrl_se.probing import Probe
 from jaxrl_se.training import train
 
@@ -42,8 +42,8 @@ class EvolutionResult:
       probe: What random play showed of the task; None where a configuration was given.
       confirmation: A last test with fresh agents on keys that nothing else used, made
         where no configuration was given.
-      best_in_task: In words, the best agent that trained in the task itself; None where
-        none did.
+      best_in_task: In words, the best agent that trained in the task itself, or in the
+        world model that stands for it; None where none did.
     """
 
     env: Any
@@ -73,7 +73,8 @@ class EvolutionResult:
         if self.confirmation is not None:
             lines.append(f"  {self.confirmation}")
             if self.best_in_task is not None:
-                lines.append(f"  trained in the task itself: {self.best_in_task}")
+                place = PLACES[self.confirmation.kind]
+                lines.append(f"  trained in the {place} itself: {self.best_in_task}")
             problem = self.confirmation.problem()
             lines += [] if problem is None else [f"  {problem}"]
         elif self.validation is not None:

@@ -13,7 +13,7 @@ from jaxrl_se.probing import Probe
 
 # Less of the way from random to the best response, and agents do not learn well.
 ENOUGH = 0.9
-_PLACES = {"real": "task", "model": "world model", "synthetic": "environment"}
+PLACES = {"real": "task", "model": "world model", "synthetic": "environment"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +123,7 @@ class Confirmation:
         trained = ""
         if self.train_steps is not None:
             trained = f", after {self.train_steps:,} steps of training"
-        place = _PLACES[self.kind]
+        place = PLACES[self.kind]
         text = f"fresh agents in the {place}{trained}: " + ", ".join(kinds)
         if self.best_response is not None:
             text += f"; best response {self.best_response:.4g}"

@@ -18,6 +18,7 @@ import nbformat
 import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 from IPython.core.interactiveshell import InteractiveShell
+from test_guides import BLOCK, PAGES, SLOW
 
 ROOT = Path(__file__).parent.parent
 PATHS = sorted((ROOT / "examples").glob("*.ipynb"))
@@ -98,6 +99,15 @@ def test_calls_of_a_notebook_have_names_that_exist(path):
     ):
         with pytest.raises(error):
             check_names(f"import jaxrl_se\njaxrl_se.{wrong}", {})
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_calls_of_a_guide_have_names_that_exist(path):
+    """Also of those that are too slow to run every time."""
+    names, number = {}, 0
+    for _, code in BLOCK.findall(path.read_text()):
+        number += check_names(code, names)
+    assert number > 2 or path.stem not in SLOW
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)

@@ -276,6 +276,7 @@ def test_a_search_begins_again_from_an_agent_in_the_model(tmp_path, monkeypatch)
     assert (out / "from_agents" / "run.json").exists()
     assert result.progress.real_steps == len(few)
     assert result.progress.model_steps > learned.steps
+    assert "trained in the world model itself: PPO, after 50,000" in repr(result)
 
 
 @pytest.mark.parametrize(

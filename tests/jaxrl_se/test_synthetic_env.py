@@ -429,6 +429,10 @@ def test_the_lowest_gain_is_that_which_does_as_well():
         policy, weights=jax.tree.map(lambda x: 0.02 * x, policy.weights)
     )
     assert lowest_gain(weak, task, jax.random.key(0), -400.0)[0] == 1.0
+    lost = dataclasses.replace(
+        policy, weights=jax.tree.map(lambda x: jnp.nan * x, policy.weights)
+    )
+    assert lowest_gain(lost, task, jax.random.key(0), -400.0)[0] == 1.0
 
 
 def test_equality_is_by_configuration():

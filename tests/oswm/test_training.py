@@ -84,6 +84,17 @@ def cheap(monkeypatch):
     )
 
 
+def test_a_training_step_keeps_shapes():
+    """Traced alone; the next test runs it."""
+    state = jax.eval_shape(lambda: start(TINY, 72))
+    step = make_advance(TINY, 72, draw_tasks)
+    new, losses = jax.eval_shape(step, state)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), new) == jax.tree.map(
+        lambda x: (x.shape, x.dtype), state
+    )
+    assert losses.shape == (STEPS_PER_CALL,)
+
+
 @pytest.mark.slow  # compiles the training step, half a minute
 def test_a_run_learns_and_a_resumed_one_is_the_same(tmp_path, cheap):
     whole, parts, said = tmp_path / "whole", tmp_path / "parts", []
