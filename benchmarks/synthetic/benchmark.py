@@ -145,12 +145,8 @@ def run(benchmark: Benchmark, options: Options) -> None:
 def run_once(benchmark: Benchmark, options: Options, out: Path) -> dict:
     """Evolves, tests, compares and draws in the folder `out`; returns the summary."""
     if options.quick:
-        polish = benchmark.polish
-        benchmark = dataclasses.replace(
-            benchmark,
-            curve_steps=min(benchmark.curve_steps, 2000),
-            polish=polish and polish.replace(max_generations=10),
-        )
+        curve_steps = min(benchmark.curve_steps, 2000)
+        benchmark = dataclasses.replace(benchmark, curve_steps=curve_steps, polish=None)
     config = _configure(benchmark, options)
     identity = {
         "benchmark": dataclasses.asdict(benchmark)
