@@ -48,7 +48,7 @@ class Options:
       curve_agents: Agents per learning curve, in the synthetic and in the real task.
       out: Folder of the run; without it, the next numbered one under runs/.
       resume: Continue the run that --out holds.
-      quick: A small budget that ends within 20 seconds.
+      quick: A small budget, of about half a minute with compilation.
       gif: Also write a GIF of an agent on the real task (extra "render").
       cache: Keep compiled programs in the user's cache folder.
     """
