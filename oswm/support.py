@@ -3,7 +3,8 @@
 A world model that feeds on its own predictions leaves the states that the task can be
 in, little by little, and agents are quick to make use of it. Three properties of a
 context's observations are kept up: the range of each column, columns of whole numbers,
-and pairs of columns on a circle (the cosine and the sine of an angle).
+and pairs of columns on a circle (the cosine and the sine of an angle), which range over
+all of it.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ class Support:
     """Where the observations and rewards of a context are.
 
     Attributes:
-        low: Smallest value of each observation, minus the margin, float32 [S].
-        high: Largest value, plus the margin, float32 [S].
+        low: Smallest value of each observation, minus the margin, or that of the whole
+            circle, float32 [S].
+        high: Largest value, likewise, float32 [S].
         std: Standard deviation of each observation, 1 for constants, float32 [S].
         is_whole: Whether a column holds whole numbers only, bool [S].
         partner: The column with which each is on a circle, or itself, int32 [S].
@@ -62,16 +64,20 @@ class Support:
         high = jnp.max(jnp.where(used, obs, -jnp.inf), axis=0)
         is_whole = jnp.all(jnp.where(used, obs == jnp.round(obs), True), axis=0)
         partner, radius = _circles(obs, used)
-        # Neither whole numbers nor a circle have room at the ends of their range.
-        margin = jnp.where(is_whole | (radius > 0), 0.0, margin) * (high - low)
+        # Whole numbers have no room at the ends of their range, and who has seen a part
+        # of a circle knows where the rest of it is.
+        margin = jnp.where(is_whole, 0.0, margin) * (high - low)
+        is_round = (radius > 0) & ~is_whole  # One of two kinds is on a circle, too.
+        low = jnp.where(is_round, -radius, low - margin)
+        high = jnp.where(is_round, radius, high + margin)
         reward_low, reward_high = _reward_ranges(context)
         rows = context.mask / jnp.maximum(jnp.sum(context.mask), 1.0)
         mean = jnp.sum(rows * context.reward)
         spread = jnp.sqrt(jnp.sum(rows * jnp.square(context.reward - mean)))
         size = jnp.sum(rows * jnp.abs(context.reward))
         return cls(
-            low=low - margin,
-            high=high + margin,
+            low=low,
+            high=high,
             std=Scale.of(obs, used[:, 0].astype(jnp.float32)).std,
             is_whole=is_whole,
             partner=partner,

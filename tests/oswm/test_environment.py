@@ -168,6 +168,23 @@ def test_support_knows_circles_and_whole_numbers():
     assert found[3] < 4.0
 
 
+def test_who_has_seen_a_part_of_a_circle_knows_where_the_rest_is():
+    """A log of a pendulum that never was upright shows no wall on the way there."""
+    angle = np.random.default_rng(0).uniform(1.5, 4.5, 200)
+    obs = np.column_stack([np.cos(angle), np.sin(angle)]).astype("f4")
+    rows = Transitions(
+        obs, np.zeros(200, int), np.ones(200, "f4"), obs, *[np.zeros(200, bool)] * 2
+    )
+    support = jax.jit(Support.of)(oswm.Context.of(rows), 0.1)
+    found = jax.jit(Support.project)(support, np.float32([0.8, -0.6]))
+    np.testing.assert_allclose(found, [0.8, -0.6], atol=1e-3)
+    two_kinds = np.float32([[0, 1], [1, 0]])[np.arange(200) % 2]
+    rows = dataclasses.replace(rows, obs=two_kinds, next_obs=two_kinds)
+    support = jax.jit(Support.of)(oswm.Context.of(rows), 0.1)
+    np.testing.assert_array_equal(support.low, [0, 0])
+    np.testing.assert_array_equal(support.high, [1, 1])
+
+
 def test_users_functions_are_used(cartpole):
     env, params = oswm.condition(
         cartpole,
