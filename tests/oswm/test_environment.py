@@ -178,7 +178,7 @@ def test_who_has_seen_a_part_of_a_circle_knows_where_the_rest_is():
     support = jax.jit(Support.of)(oswm.Context.of(rows), 0.1)
     found = jax.jit(Support.project)(support, np.float32([0.8, -0.6]))
     np.testing.assert_allclose(found, [0.8, -0.6], atol=1e-3)
-    two_kinds = np.float32([[0, 1], [1, 0]])[np.arange(200) % 2]
+    two_kinds = np.eye(2, dtype="f4")[np.random.default_rng(1).integers(0, 2, 200)]
     rows = dataclasses.replace(rows, obs=two_kinds, next_obs=two_kinds)
     support = jax.jit(Support.of)(oswm.Context.of(rows), 0.1)
     np.testing.assert_array_equal(support.low, [0, 0])
