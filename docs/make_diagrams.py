@@ -166,7 +166,7 @@ DIAGRAMS = {
     "world_models": Diagram(
         {
             "rows": Box(0, 0.55, "1,000 transitions\nof the task", REAL),
-            "forms": Box(1.15, 0, "closed-form models\nfitted to them", LEARNED),
+            "forms": Box(1.15, 0, "five models\nfitted to them", LEARNED),
             "former": Box(
                 1.15, 1.1, "transformer, trained\nonce on made-up\ntasks", LEARNED
             ),
@@ -178,9 +178,38 @@ DIAGRAMS = {
             ("rows", "forms", "fit"),
             ("rows", "former", "context"),
             ("forms", "env", "predict"),
-            ("former", "env", "correct"),
+            ("former", "env", "weigh, correct"),
             ("env", "agent", "train"),
             ("agent", "real", "test"),
+        ),
+    ),
+    "transformer": Diagram(
+        {
+            "rows": Box(0, 0, "rows of the\ncontext", REAL),
+            "models": Box(1.15, 0, "five models", LEARNED),
+            "tokens": Box(2.3, 0, "a token for\neach row", PLAIN),
+            "among": Box(3.45, 0, "attention\namong rows", LEARNED),
+            "query": Box(0, 1.15, "state and action", REAL),
+            "each": Box(1.15, 1.15, "predictions and\ndeviations of each"),
+            "token": Box(2.3, 1.15, "a token for\nthe query", PLAIN),
+            "read": Box(3.45, 1.15, "attention to what\nmodels left nearby", LEARNED),
+            "answer": Box(1.15, 2.3, "next state,\nreward, end", REAL),
+            "gate": Box(2.3, 2.3, "believed as far as\nheld-out rows say"),
+            "shift": Box(3.45, 2.3, "weights of models,\nand a shift", LEARNED),
+        },
+        (
+            ("rows", "models", "fit"),
+            ("models", "tokens", "errors\nleft out"),
+            ("tokens", "among", ""),
+            ("query", "each", "ask"),
+            ("models", "each", ""),
+            ("each", "token", ""),
+            ("token", "read", ""),
+            ("among", "read", "keys"),
+            ("read", "shift", ""),
+            ("shift", "gate", ""),
+            ("gate", "answer", "correct"),
+            ("each", "answer", "blend"),
         ),
     ),
     "finetuning": Diagram(

@@ -288,3 +288,9 @@ def load_guess(path: str | Path | None = None) -> KernelGuess:
     check_arrays(path, arrays, traverse_util.flatten_dict(wanted, sep="/"))
     arrays = {name: np.asarray(x, np.float32) for name, x in arrays.items()}
     return KernelGuess(traverse_util.unflatten_dict(arrays, sep="/"), config)
+
+
+@functools.cache
+def shipped_guess() -> KernelGuess:
+    """The network that ships with the package, read once."""
+    return load_guess()

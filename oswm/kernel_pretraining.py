@@ -179,7 +179,7 @@ def _run(
     advance = make_advance(config, num_steps, draw)
     calls = num_steps // config.steps_per_call
     every = max(1, calls // _CHECKPOINTS)
-    clock = Clock(num_steps, int(state.step), say)
+    clock = Clock(num_steps, say)
     for call in range(int(state.step) // config.steps_per_call + 1, calls + 1):
         state, losses = advance(state)
         losses = np.asarray(losses)

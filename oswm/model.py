@@ -20,9 +20,17 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from oswm.blended import BLENDED
 from oswm.context import Context, Prediction
 from oswm.heads import HEADS, Bars, Mixture
-from oswm.network import Network, NetworkCache, NetworkConfig, Output
+from oswm.network import (
+    Network,
+    NetworkCache,
+    NetworkConfig,
+    Output,
+    blend_of,
+    trust_of,
+)
 from oswm.prior.dataset import MAX_ACTIONS, MAX_STATES
 from oswm.selection import LeaveOneOut
 from oswm.tails import Tails
@@ -31,6 +39,9 @@ from oswm.tokens import ContextScales, TokenRows, base_of, read_context, read_qu
 
 _GATE_VARIANCE = 0.25
 _FAR_BETTER = 0.5  # Share of the squared error at which blending is given up.
+# The transformer is asked if for any target it leaves at most this share of the blend's
+# squared error, and that is not exact: in units of the target's deviation.
+_WORTH_IT, _EXACT = 0.95, 1e-3
 
 
 @struct.dataclass
@@ -45,6 +56,8 @@ class ModelCache:
         gate: How far shifts are believed, 0 to 1, [S + 1].
         is_blended: Whether models are blended and shifted at all, 0 or 1, [S + 1]; if
             not, the best of them predicts alone.
+        is_asked: Whether the transformer is asked at all, or held-out rows say that it
+            changes nothing, bool scalar.
         termination: The closed-form classifier.
         tails: How rows that are held out are spread around what is predicted, in units
             of the network's deviations.
@@ -56,6 +69,7 @@ class ModelCache:
     network: NetworkCache
     gate: jax.Array
     is_blended: jax.Array
+    is_asked: jax.Array
     termination: Termination
     tails: Tails
 
@@ -67,14 +81,16 @@ class TransformerModel:
     Attributes:
         weights: Of the network, arrays.
         config: Of the network.
-        base: The closed-form models underneath, as many as the network blends.
+        base: The models underneath, as many as the network blends.
+        num_rows: Most rows that attention reads; of more, evenly many.
         num_folds: Parts of the context that are held out in turn to set the gate and
             to see how errors are spread; 0 believes the transformer without asking.
     """
 
     weights: Any
     config: NetworkConfig = NetworkConfig()  # noqa: RUF009 (frozen)
-    base: LeaveOneOut = LeaveOneOut()  # noqa: RUF009
+    base: LeaveOneOut = BLENDED
+    num_rows: int = 1000
     num_folds: int = 4
 
     def __post_init__(self):
@@ -101,7 +117,7 @@ class TransformerModel:
 
     @property
     def _key(self):
-        return self.digest, self.config, self.base, self.num_folds
+        return self.digest, self.config, self.base, self.num_rows, self.num_folds
 
     @property
     def head(self) -> Mixture | Bars:
@@ -125,32 +141,49 @@ class TransformerModel:
             ValueError: If it has more dimensions than the model holds.
         """
         check_sizes(context)
+        return self.read(context, self.base.fit_each(context))
+
+    def read(
+        self, context: Context, fitted: tuple[Any, jax.Array, jax.Array]
+    ) -> ModelCache:
+        """Read a context to which the models underneath have been fitted.
+
+        Args:
+            context: The rows.
+            fitted: What `LeaveOneOut.fit_each` of the base returns for them.
+        """
         weights = jax.tree.map(jnp.asarray, self.weights)
-        fits, scales, rows, left_out = read_context(self.base, context)
-        gate = is_blended = jnp.ones(context.obs_size + 1)
-        tails = Tails.gaussian(context.obs_size + 1)
+        fits, *left_out = fitted
+        scales, rows, queries = read_context(context, *left_out)
+        if context.num_rows > self.num_rows:
+            kept = np.linspace(0, context.num_rows - 1, self.num_rows).astype(int)
+            rows, queries = jax.tree.map(lambda x: x[kept], (rows, queries))
+        termination = Termination.fit(context)
+        trial = Trial.believing(context.obs_size + 1)
         if self.num_folds:
-            gate, is_blended, tails = self._gate(weights, rows, left_out)
+            trial = self._try(weights, scales, rows, queries)
+            # A classifier without a mistake needs no help either.
+            said = jax.vmap(termination.logit)(context.next_obs, context.action) > 0
+            is_wrong = context.mask * (said != (context.terminated > 0))
+            trial = dataclasses.replace(
+                trial, is_asked=trial.is_asked | jnp.any(is_wrong > 0)
+            )
         return ModelCache(
             weights=weights,
             fits=fits,
             scales=scales,
             network=self._encode(weights, rows),
-            gate=gate * is_blended * scales.is_live,
-            is_blended=is_blended,
-            termination=Termination.fit(context),
-            tails=tails,
+            gate=trial.gate * trial.is_blended * scales.is_live,
+            is_blended=trial.is_blended,
+            is_asked=trial.is_asked,
+            termination=termination,
+            tails=trial.tails,
         )
 
-    def _gate(
-        self, weights, rows: TokenRows, queries: TokenRows
-    ) -> tuple[jax.Array, jax.Array, Tails]:
-        """From rows held out in turn: factors of the shifts, and whether to blend.
-
-        Returns:
-            `gate` and `is_blended` of `ModelCache`, and the spread of errors in units
-            of the deviations that the network predicts.
-        """
+    def _try(
+        self, weights, scales: ContextScales, rows: TokenRows, queries: TokenRows
+    ) -> Trial:
+        """Try the transformer on rows that are held out from it in turn."""
         num_rows = len(rows.mask)
         size = -(-num_rows // self.num_folds)
 
@@ -165,15 +198,16 @@ class TransformerModel:
             cache = self._encode(weights, kept)
             asked = jax.tree.map(lambda x: x[index], queries)
             output = self._decode(weights, cache, asked)
+            _, simple = blend_of(trust_of(cache.error, asked), asked)
             in_use = (is_row * rows.mask[index])[:, None]
             of_base = rows.residual[index]
             left = of_base - output.blend
             found = tuple(in_use * x for x in (self._shift(output), left, of_base))
-            return *found, self._spread(output), in_use
+            return *found, self._spread(output), simple, in_use
 
         found = jax.lax.map(one_fold, jnp.arange(self.num_folds))
         found = (x.reshape(-1, x.shape[-1]) for x in found)
-        guess, truth, of_base, std, in_use = found
+        guess, truth, of_base, std, simple, in_use = found
         power = jnp.square(guess).sum(0) + 1e-12
         factor = (guess * truth).sum(0) / power
         # Of a regression through the origin whose noise may differ between rows.
@@ -181,11 +215,22 @@ class TransformerModel:
         # Before the rows say anything, the factor is taken to be 1 +- 0.5.
         certainty = _GATE_VARIANCE / (_GATE_VARIANCE + error)
         gate = jnp.clip(1.0 + certainty * (factor - 1.0), 0.0, 1.0)
-        blended, alone = (jnp.square(x).sum(0) for x in (truth - gate * guess, of_base))
-        is_blended = alone >= _FAR_BETTER * blended
+        shifted, blend, alone = (
+            jnp.square(x).sum(0) for x in (truth - gate * guess, truth, of_base)
+        )
+        is_blended = alone >= _FAR_BETTER * shifted
+        is_worth = (shifted < _WORTH_IT * blend) & is_blended
+        is_worth = is_worth & (scales.residual > _EXACT * scales.target.std)
+        is_asked = jnp.any(is_worth & (scales.is_live > 0))
+        gate = jnp.where(is_asked, gate, 0.0)
+        std = jnp.where(is_asked, std, simple)
         error = jnp.where(is_blended, truth - gate * guess, of_base)
-        tails = Tails.fit(error / std, in_use[:, 0])
-        return gate, is_blended.astype(jnp.float32), tails
+        return Trial(
+            gate=gate,
+            is_blended=is_blended.astype(jnp.float32),
+            is_asked=is_asked,
+            tails=Tails.fit(error / std, in_use[:, 0]),
+        )
 
     def _shift(self, output: Output) -> jax.Array:
         """Mean of what is added to the blend."""
@@ -195,16 +240,30 @@ class TransformerModel:
         """Standard deviation of what is predicted."""
         return output.scale * self.head.std(output.params)
 
-    def _ask(self, cache: ModelCache, obs, action) -> tuple[jax.Array, Output]:
-        """The blend [S + 1], and the network's output for one query."""
+    def _ask(self, cache: ModelCache, obs, action) -> Answer:
+        """What models and network say about one query."""
         means, stds = self.base.predict_each(cache.fits, obs, action)
         means, stds = means[:, None], stds[:, None]
         query = read_query(cache.scales, obs[None], action[None], means, stds)
-        output = self._decode(cache.weights, cache.network, query)
-        output = jax.tree.map(lambda x: x[0], output)
-        base = base_of(cache.scales, means)[0]
-        blend = cache.is_blended * output.blend
-        return base + cache.scales.residual * blend, output
+        trust = trust_of(cache.network.error, query)
+        blend, simple = (x[0] for x in blend_of(trust, query))
+
+        def with_network():
+            output = self._decode(cache.weights, cache.network, query)
+            shift, spread = cache.gate * self._shift(output), self._spread(output)
+            return shift[0], spread[0], output.terminated[0]
+
+        def without():
+            return jnp.zeros_like(blend), simple, jnp.zeros_like(blend[0])
+
+        shift, spread, end = jax.lax.cond(cache.is_asked, with_network, without)
+        scales = cache.scales
+        moved = cache.is_blended * blend + shift
+        return Answer(
+            mean=base_of(scales, means)[0] + scales.residual * moved,
+            std=scales.residual * scales.is_live * spread,
+            end=end,
+        )
 
     def predict(self, cache: ModelCache, obs: jax.Array, action: jax.Array):
         """Predict one step.
@@ -214,43 +273,75 @@ class TransformerModel:
             obs: Observation [S].
             action: Action vector [A], one-hot if discrete.
         """
-        blend, output = self._ask(cache, obs, action)
-        mean, std = self._moments(cache, blend, output)
-        next_obs = obs + mean[:-1]
+        answer = self._ask(cache, obs, action)
+        next_obs = obs + answer.mean[:-1]
         return Prediction(
             next_obs_mean=next_obs,
-            next_obs_std=std[:-1],
-            reward_mean=mean[-1],
-            reward_std=std[-1],
-            terminated_prob=_end(cache, output, next_obs, action),
+            next_obs_std=answer.std[:-1],
+            reward_mean=answer.mean[-1],
+            reward_std=answer.std[-1],
+            terminated_prob=_end(cache, answer, next_obs, action),
             tails=cache.tails,
         )
-
-    def _moments(self, cache: ModelCache, blend, output: Output):
-        """Mean and standard deviation of the targets, [S + 1]."""
-        scales = cache.scales
-        mean = blend + scales.residual * cache.gate * self._shift(output)
-        return mean, scales.residual * scales.is_live * self._spread(output)
 
     def sample(self, cache: ModelCache, obs, action, key: jax.Array):
         """Draw next observation [S], reward and termination of one step."""
         value_key, end_key = jax.random.split(key)
-        blend, output = self._ask(cache, obs, action)
-        mean, std = self._moments(cache, blend, output)
-        value = mean + std * cache.tails.draw(value_key)
+        answer = self._ask(cache, obs, action)
+        value = answer.mean + answer.std * cache.tails.draw(value_key)
         next_obs = obs + value[:-1]
-        probability = _end(cache, output, next_obs, action)
+        probability = _end(cache, answer, next_obs, action)
         return next_obs, value[-1], jax.random.uniform(end_key) < probability
 
 
-def _end(cache: ModelCache, output: Output, next_obs, action) -> jax.Array:
+@struct.dataclass
+class Trial:
+    """What rows that are held out from the transformer say about it.
+
+    Attributes:
+        gate: How far its shifts are believed, 0 to 1, [S + 1].
+        is_blended: As in `ModelCache`.
+        is_asked: Likewise.
+        tails: The spread of errors, in units of the deviations that are predicted.
+    """
+
+    gate: jax.Array
+    is_blended: jax.Array
+    is_asked: jax.Array
+    tails: Tails
+
+    @classmethod
+    def believing(cls, num_targets: int) -> Trial:
+        """Without asking: the transformer is right, and errors are Gaussian."""
+        ones = jnp.ones(num_targets)
+        return cls(ones, ones, jnp.bool_(True), Tails.gaussian(num_targets))
+
+
+@struct.dataclass
+class Answer:
+    """To one query.
+
+    Attributes:
+        mean: Of the targets, [S + 1].
+        std: Their standard deviations, [S + 1].
+        end: The network's logit of an end; without meaning if it was not asked.
+    """
+
+    mean: jax.Array
+    std: jax.Array
+    end: jax.Array
+
+
+def _end(cache: ModelCache, answer: Answer, next_obs, action) -> jax.Array:
     """Probability of an end: the mean of what network and classifier think, as logits.
 
     The classifier knows where it ends if half-spaces and ellipsoids say it, the network
-    looks at the rows nearby.
+    looks at the rows nearby. A threshold that tells all ends needs no network.
     """
     logit = cache.termination.logit(next_obs, action)
-    return jax.nn.sigmoid(0.5 * (logit + output.terminated))
+    both = 0.5 * (logit + answer.end)
+    is_both = cache.is_asked & ~cache.termination.is_rule
+    return jax.nn.sigmoid(jnp.where(is_both, both, logit))
 
 
 def check_sizes(context: Context) -> None:

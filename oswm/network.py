@@ -28,7 +28,7 @@ from oswm.tokens import NUM_FEATURES, NUM_SLOTS, TokenRows, feature, slots_of
 
 # Exponents of the closed-form blend: of a model's error in the context, and of its
 # standard deviation at the query.
-_ERROR_TRUST, _SPREAD_TRUST = 4.0, 2.0
+_ERROR_TRUST, _SPREAD_TRUST = 2.0, 2.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,18 +42,18 @@ class NetworkConfig:
         num_readout_heads: Of the last attention.
         num_slot_features: What a token says about each single target.
         num_hidden: Width of the perceptron that ends in distributions.
-        num_models: Closed-form models that are blended.
+        num_models: Models that are blended.
         head: "mixture" or "bars".
         dtype: Of the tokens; weights, distances and distributions are float32.
     """
 
     width: int = 64
-    num_layers: int = 2
+    num_layers: int = 1
     num_heads: int = 4
-    num_readout_heads: int = 8
+    num_readout_heads: int = 4
     num_slot_features: int = 8
     num_hidden: int = 64
-    num_models: int = 4
+    num_models: int = 5
     head: str = "mixture"
     dtype: str = "float32"
 
@@ -393,14 +393,9 @@ class Network(nn.Module):
         The closed-form blend weighs models by their errors in the context and by their
         deviations at the query; the network adds to the logits of these weights.
         """
-        error = jnp.broadcast_to(cache.error, query.models.shape)
-        trust = _ERROR_TRUST * error + _SPREAD_TRUST * query.spread
-        trust = -jnp.moveaxis(trust, 1, 2)
-        models, spread = (jnp.moveaxis(x, 1, 2) for x in (query.models, query.spread))
-        weights = jax.nn.softmax(4 * self.blending(hidden) + trust)
-        blend = jnp.sum(jax.nn.softmax(trust) * models, -1)
-        scale = jnp.exp(jnp.sum(weights * spread, -1))
-        return blend, jnp.sum(weights * models, -1), scale
+        trust = trust_of(cache.error, query)
+        blend, _ = blend_of(trust, query)
+        return blend, *blend_of(4 * self.blending(hidden) + trust, query)
 
     def _end_logit(self, cache, end, shared) -> jax.Array:
         """Of an end of the episode, [M]: the share of ends nearby, corrected."""
@@ -409,6 +404,24 @@ class Network(nn.Module):
         logit = self.end_out(nn.gelu(self.end_hidden(ends)))[:, 0]
         smooth = jnp.clip(jnp.mean(end, -1), 1e-4, 1 - 1e-4)
         return logit + jnp.log(smooth) - jnp.log1p(-smooth)
+
+
+def trust_of(error: jax.Array, query: TokenRows) -> jax.Array:
+    """Logits of the closed-form blend, [M, S + 1, K].
+
+    Args:
+        error: Of each model in the context, log of units, [K, S + 1].
+        query: Whose deviations count as well.
+    """
+    trust = _ERROR_TRUST * error + _SPREAD_TRUST * query.spread
+    return -jnp.moveaxis(trust, 1, 2)
+
+
+def blend_of(logits: jax.Array, query: TokenRows) -> tuple[jax.Array, jax.Array]:
+    """The models' weighted mean minus the base, and their deviation, [M, S + 1]."""
+    models, spread = (jnp.moveaxis(x, 1, 2) for x in (query.models, query.spread))
+    weights = jax.nn.softmax(logits)
+    return jnp.sum(weights * models, -1), jnp.exp(jnp.sum(weights * spread, -1))
 
 
 def _of_targets(read):

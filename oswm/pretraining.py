@@ -180,7 +180,7 @@ def _run(
     calls = num_steps // STEPS_PER_CALL
     every = max(1, calls // _CHECKPOINTS)
     between = every * _CHECKPOINTS // _VALIDATIONS
-    clock = Clock(num_steps, int(state.step), say)
+    clock = Clock(num_steps, say)
     for call in range(int(state.step) // STEPS_PER_CALL + 1, calls + 1):
         state, losses = advance(state)
         _check_finite(state)
@@ -205,17 +205,24 @@ class Clock:
 
     Args:
         num_steps: Of the run.
-        done: Steps that were done before.
         say: Takes a line.
     """
 
-    def __init__(self, num_steps: int, done: int, say: Callable[[str], None]):
-        self._num_steps, self._first, self._say = num_steps, done, say
+    def __init__(self, num_steps: int, say: Callable[[str], None]):
+        self._num_steps, self._say = num_steps, say
+        self._first: int | None = None
         self._started = self._told = time.monotonic()
 
     def tell(self, step: int, loss: float, *, force: bool) -> None:
         """A line with the loss and the time that is left."""
         now = time.monotonic()
+        if self._first is None:  # What came before compiled, too.
+            self._say(
+                f"step {step:,} of {self._num_steps:,}: loss {loss:.3f}; compiled and "
+                f"done in {now - self._started:.0f} s"
+            )
+            self._first, self._started, self._told = step, now, now
+            return
         if not force and now - self._told < _SECONDS_BETWEEN_LINES:
             return
         self._told = now

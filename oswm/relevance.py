@@ -20,7 +20,7 @@ import jax.numpy as jnp
 
 from jaxrl_runs import values
 from jaxrl_runs.values import INDEX, MANY, RATE, setting
-from oswm.kernel_guess import KernelGuess, describe
+from oswm.kernel_guess import KernelGuess, describe, shipped_guess
 from oswm.landmarks import radial, radial_slope
 from oswm.linalg import inverse_factor, matmul
 
@@ -37,17 +37,23 @@ class RelevanceSearch:
         num_steps: Steps of Adam; 0 takes the guess as it is.
         num_rows: Rows of the context that are looked at, at most.
         learning_rate: Of Adam, in natural logarithms of relevances.
-        guess: A network that says where to start, `oswm.load_guess()`, as good as 30
-            steps; without one the climb starts from one length scale for all inputs.
+        guess: A network that says where to start, as good as 30 steps: "shipped" for
+            the one that ships with the package, or what `oswm.load_guess` read; without
+            one the climb starts from one length scale for all inputs.
     """
 
     num_steps: int = setting(30, INDEX)
     num_rows: int = setting(192, MANY)
     learning_rate: float = setting(0.15, RATE)
-    guess: KernelGuess | None = None
+    guess: KernelGuess | str | None = None
 
     def __post_init__(self):
         values.check(self)
+        if not (self.guess in (None, "shipped") or isinstance(self.guess, KernelGuess)):
+            raise ValueError(
+                'guess must be "shipped", a network of oswm.load_guess, or None, got '
+                f"{self.guess!r}"
+            )
 
     def __call__(
         self,
@@ -101,8 +107,9 @@ class RelevanceSearch:
         start_log = jnp.log(jnp.where(start > 0, start, 1.0))
         place = jnp.append(start_log, jnp.log(FIRST_NOISE))
         if self.guess is not None:
+            guess = shipped_guess() if isinstance(self.guess, str) else self.guess
             kind = is_used, additive, profile
-            place = make_guess(self.guess, inputs, flat, place, *kind)
+            place = make_guess(guess, inputs, flat, place, *kind)
 
         def advance(index, carry):
             place, best, moments = carry

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from oswm.closed_form import ClosedForm, Ridge, least
+from oswm.context import Context
 from oswm.kernel_ridge import KernelRidge
 from oswm.nearest_neighbours import NearestNeighbours
 
@@ -35,10 +37,7 @@ class LeaveOneOut(ClosedForm):
             What `predict_each` needs, and leave-one-out residuals and standard
             deviations [K, N, S + 1], 0 in rows that are not in use.
         """
-        found = [model.fit_targets(context) for model in self.models]
-        fits, residuals, stds = zip(*found, strict=True)
-        mask = context.mask[:, None]
-        return fits, mask * jnp.stack(residuals), mask * jnp.stack(stds)
+        return gather(context, [model.fit_targets(context) for model in self.models])
 
     def predict_each(self, fits, obs, action) -> tuple[jax.Array, jax.Array]:
         """Means and standard deviations of all models, [K, S + 1]."""
@@ -61,6 +60,15 @@ class LeaveOneOut(ClosedForm):
         fits, choice = fit
         means, stds = self.predict_each(fits, obs, action)
         return jnp.sum(choice * means, axis=0), jnp.sum(choice * stds, axis=0)
+
+
+def gather(
+    context: Context, found: Iterable[tuple[Any, jax.Array, jax.Array]]
+) -> tuple[Any, jax.Array, jax.Array]:
+    """What `LeaveOneOut.fit_each` returns, from `fit_targets` of each model."""
+    fits, residuals, stds = zip(*found, strict=True)
+    mask = context.mask[:, None]
+    return fits, mask * jnp.stack(residuals), mask * jnp.stack(stds)
 
 
 def choose(residuals: jax.Array) -> jax.Array:

@@ -1,7 +1,13 @@
-"""When an episode ends, learned from the context: logistic regression.
+"""When an episode ends, learned from the context: a threshold, or logistic regression.
 
-Most tasks end where the state that was reached leaves some region or enters another, so
-the features are that state, its squares and products, and the action. A half-space, an
+Most tasks end somewhere because one observation is too large or too small, and a
+thousand rows may show that twice. So if one observation, or its square, tells all ends
+from all other rows, a threshold halfway between the two kinds is the rule; by chance
+that hardly happens. Logistic regression would want of the next end all that those two
+have in common.
+
+Otherwise the state that was reached left some region or entered another, so the
+features are that state, its squares and products, and the action. A half-space, an
 ellipsoid and a product of two observations are expressed exactly.
 """
 
@@ -19,6 +25,8 @@ from oswm.linalg import inverse_factor, matmul
 _PENALTY = 1e-3
 _NUM_NEWTON_STEPS = 25
 _STEP_SIZES = (1.0, 0.5, 0.1, 0.01)
+_LEAST_GAP = 1e-4  # Between ends and other rows, in standard deviations.
+_FARTHEST = 100.0  # Zero from the mean, in standard deviations; beyond, float32 ends.
 _NEVER = -30.0  # The logit where the context holds no end at all.
 
 
@@ -31,11 +39,13 @@ class Termination:
         form: Logit as a quadratic form of the standardised next observation and action,
             float32 [1 + D, 1 + D].
         seen: 1 if some row of the context ended its episode, else 0.
+        is_rule: Whether it is a threshold of one observation, bool scalar.
     """
 
     scale: Scale
     form: jax.Array
     seen: jax.Array
+    is_rule: jax.Array
 
     @classmethod
     def fit(cls, context: Context) -> Termination:
@@ -70,7 +80,9 @@ class Termination:
         start = jnp.zeros(features.shape[1])
         weights = jax.lax.fori_loop(0, _NUM_NEWTON_STEPS, step, start)
         seen = jnp.max(context.mask * context.terminated)
-        return cls(scale, _form(weights, feature_scale, context), seen)
+        form = _form(weights, feature_scale, context)
+        rule, is_rule = _threshold(scale, context)
+        return cls(scale, jnp.where(is_rule, rule, form), seen, is_rule)
 
     def logit(self, next_obs: jax.Array, action: jax.Array) -> jax.Array:
         """Of termination after one step, from vectors [S] and [A]."""
@@ -81,6 +93,36 @@ class Termination:
     def probability(self, next_obs: jax.Array, action: jax.Array) -> jax.Array:
         """The same as a probability."""
         return jax.nn.sigmoid(self.logit(next_obs, action))
+
+
+def _threshold(scale: Scale, context: Context) -> tuple[jax.Array, jax.Array]:
+    """The form of the rule of one observation with the widest gap, and if there is one.
+
+    The logit is 4 at the nearest end, -4 at the nearest other row.
+    """
+    size = context.obs_size
+    mean, std = scale.mean[:size], scale.std[:size]
+    x = scale.normalize(jnp.concatenate([context.next_obs, context.action], axis=1))[
+        :, :size
+    ]
+    shift = jnp.clip(mean / std, -_FARTHEST, _FARTHEST)
+    columns = jnp.concatenate([x, -x, jnp.square(x + shift)], axis=1)
+    is_end = (context.terminated > 0) & (context.mask > 0)
+    is_other = (context.terminated == 0) & (context.mask > 0)
+    end = jnp.min(jnp.where(is_end[:, None], columns, jnp.inf), axis=0)
+    other = jnp.max(jnp.where(is_other[:, None], columns, -jnp.inf), axis=0)
+    gap = jnp.where(jnp.any(is_end) & jnp.any(is_other), end - other, -1.0)
+    best = jnp.argmax(gap)
+    slope = 8.0 / jnp.maximum(gap[best], _LEAST_GAP)
+    middle = 0.5 * (end[best] + other[best])
+    kind, place = jnp.divmod(best, size)
+    # Of 1, x and x squared: x, -x, or x + shift squared.
+    linear = jnp.array([1.0, -1.0, 0.0])[kind] + (kind == 2) * 2 * shift[place]
+    constant = (kind == 2) * jnp.square(shift[place]) - middle
+    form = jnp.zeros((1 + x.shape[1] + context.action_size,) * 2)
+    form = form.at[0, 0].set(constant).at[0, 1 + place].set(linear)
+    form = form.at[1 + place, 1 + place].set(1.0 * (kind == 2))
+    return slope * form, gap[best] > _LEAST_GAP
 
 
 def _features(scale: Scale, inputs: jax.Array, obs_size: int) -> jax.Array:

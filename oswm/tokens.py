@@ -11,8 +11,6 @@ than the best in the context may be the safer extrapolation.
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -20,7 +18,7 @@ from flax import struct
 from oswm.closed_form import root_mean_square, targets_of
 from oswm.context import Context, Scale
 from oswm.prior.dataset import MAX_ACTIONS, MAX_STATES
-from oswm.selection import LeaveOneOut, choose
+from oswm.selection import choose
 
 NUM_SLOTS = MAX_STATES + 1  # targets: changes of observations, then the reward
 # What a row's features say, in this order: what it is, then for each target the base's
@@ -107,16 +105,20 @@ def slots_of(obs_size: int) -> jax.Array:
 
 
 def read_context(
-    base: LeaveOneOut, context: Context
-) -> tuple[Any, ContextScales, TokenRows, TokenRows]:
-    """Fit the models to a context and describe each row as the others leave it.
+    context: Context, residuals: jax.Array, stds: jax.Array
+) -> tuple[ContextScales, TokenRows, TokenRows]:
+    """Describe each row as the others leave it.
+
+    Args:
+        context: The rows.
+        residuals: Of each model, as of `LeaveOneOut.fit_each`, [K, N, S + 1].
+        stds: Likewise.
 
     Returns:
-        The models' fits, the scales, the rows, and the rows as queries, each as the
-        other rows predict it.
+        The scales, the rows, and the rows as queries, each as the other rows predict
+        it.
     """
     mask = context.mask
-    fits, residuals, stds = base.fit_each(context)
     choice = choose(residuals)
     residual = jnp.sum(choice[:, None] * residuals, axis=0)
     targets = targets_of(context)
@@ -152,7 +154,7 @@ def read_context(
         mask,
     )
     left_out = read_query(scales, context.obs, context.action, means, stds)
-    return fits, scales, rows, left_out
+    return scales, rows, left_out
 
 
 def read_query(

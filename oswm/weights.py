@@ -20,7 +20,7 @@ from jaxrl_runs.weight_files import (
 from oswm.model import TransformerModel
 from oswm.network import NetworkConfig, init_weights
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 PRETRAINED = Path(__file__).parent / "pretrained"
 _WHAT = "a world model"
 

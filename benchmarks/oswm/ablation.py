@@ -24,13 +24,13 @@ from tqdm import tqdm
 
 from benchmarks.shared import runtime
 from jaxrl_runs.run_folder import RunFolder, next_run_folder
+from oswm.blended import QUICK_BLENDED
 from oswm.closed_form import ClosedForm, Ridge
 from oswm.model import TransformerModel
 from oswm.network import NetworkConfig
 from oswm.prior.default import draw_batch
 from oswm.selection import LeaveOneOut
 from oswm.training import (
-    QUICK_BASE,
     STEPS_PER_CALL,
     TransformerTraining,
     make_advance,
@@ -83,7 +83,7 @@ ROWS = {
     "ours": Row("residual over blended closed forms, mixture, our prior"),
     "untrained": Row("the blend that training starts from", is_trained=False),
     "choice": Row(
-        "residual over the best model in the context", _with_base(QUICK_BASE)
+        "residual over the best model in the context", _with_base(QUICK_BLENDED)
     ),
     "bars": Row("bars instead of a mixture", config=_with_head("bars")),
     "squared error": Row(

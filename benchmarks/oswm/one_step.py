@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import scipy.stats
 from gymnax.environments.spaces import Discrete
 
 from benchmarks.oswm.data import Data
@@ -22,6 +23,7 @@ QUERIES = ("random", "half", "expert")
 HORIZONS = (1, 5, 20, 50)
 NUM_QUERIES = 1000
 CLOSED_FORMS = ("ridge", "quadratic_ridge", "kernel_ridge", "knn")
+ENSEMBLE = "mlp_ensemble"
 _NUM_STARTS = 64
 _RAW_COLUMNS = 14  # The reference averages raw squared errors over this many columns.
 
@@ -57,7 +59,9 @@ def errors(model: Any, context: Context, queries: Context) -> dict[str, Any]:
         over that column's variance in the context (over 1 where it is constant there);
         `mean` of these over the columns that are not constant; `raw`: the sum of raw
         squared errors over 14; `coverage`: shares of all live values inside the central
-        50 and 90 % of the predicted distributions.
+        50 and 90 % of the predicted distributions; `warned`: how well the predicted
+        variance tells the tenth of the queries with the largest errors from the others,
+        the area under the receiver operating characteristic, .5 if it says nothing.
     """
     found, below = predict(model, fit(model, context), queries)
     target = np.column_stack([queries.next_obs, queries.reward]).astype(np.float64)
@@ -68,12 +72,36 @@ def errors(model: Any, context: Context, queries: Context) -> dict[str, Any]:
     squared = np.square(mean - target).mean(axis=0)
     normalised = squared / np.where(is_live, variance, 1.0)
     central = np.abs(2 * np.asarray(below)[:, is_live] - 1)
+    std = np.column_stack([found.next_obs_std, found.reward_std]).astype(np.float64)
+    each, expected = (
+        (np.square(x[:, is_live]) / variance[is_live]).mean(axis=1)
+        for x in (mean - target, std)
+    )
     return {
         "mean": float(normalised[is_live].mean()),
         "per_dimension": normalised.tolist(),
         "raw": float(squared.sum() / _RAW_COLUMNS),
         "coverage": [float(np.mean(central <= level)) for level in (0.5, 0.9)],
+        "warned": area_under_curve(expected, each > np.quantile(each, 0.9)),
     }
+
+
+def area_under_curve(scores: np.ndarray, is_one: np.ndarray) -> float:
+    """Probability that one of the rows has a larger score than one of the others.
+
+    Args:
+        scores: [N]; ties count half.
+        is_one: Which rows are meant, bool [N].
+
+    Returns:
+        The area under the receiver operating characteristic; NaN if all are alike.
+    """
+    number = int(is_one.sum())
+    pairs = number * (len(scores) - number)
+    if not pairs:
+        return float("nan")
+    ranks = scipy.stats.rankdata(scores)[is_one]
+    return float((ranks.sum() - number * (number + 1) / 2) / pairs)
 
 
 def roll_outs(
@@ -202,19 +230,24 @@ def print_comparison(errors: dict[str, Any], models: tuple[str, ...]) -> None:
     if models[0] in closed or not closed:
         return
     cells = [
-        (cell[models[0]][query], min(cell[name][query] for name in closed))
+        {name: cell[name][query] for name in models}
         for kinds in errors.values()
         for cell in kinds.values()
         for query in cell[models[0]]
     ]
     if not cells:
         return
-    number = sum(ours <= 1.1 * best for ours, best in cells)
-    print(
-        f"\n{models[0]} has at most 1.1 times the error of the best of "
-        f"{', '.join(closed)}, picked in hindsight, in {number} of {len(cells)} pairs "
-        "of contexts and queries"
-    )
+    rivals = {f"the best of {', '.join(closed)}, picked in hindsight": closed}
+    if ENSEMBLE in models:
+        rivals |= {f"the {ENSEMBLE}": [ENSEMBLE], "both": [*closed, ENSEMBLE]}
+    for what, names in rivals.items():
+        number = sum(
+            cell[models[0]] <= 1.1 * min(cell[name] for name in names) for cell in cells
+        )
+        print(
+            f"{models[0]} has at most 1.1 times the error of {what} in {number} of "
+            f"{len(cells)} pairs of contexts and queries"
+        )
 
 
 def _mean(values: list[float]) -> float:
@@ -234,7 +267,7 @@ def print_table(
     print(f"\n{task}, {kind} context ({len(cells)} contexts)")
     head = "".join(f"{f'{query} queries':>18}" for query in asked)
     rolled = "".join(f"{f'{h} steps':>11}" for h in HORIZONS)
-    print(f"{'model':<17}{head}{'raw/14':>10}{rolled}  inside 50, 90 %")
+    print(f"{'model':<17}{head}{'raw/14':>10}{rolled}  inside 50, 90 %  warned")
     for model in models:
         values = [mean_errors(cells, model, query) for query in asked]
         line = "".join(f"{value:>18.2e}" for value, _ in values)
@@ -247,7 +280,11 @@ def print_table(
             [cell[model][query]["coverage"] for cell in cells for query in asked],
             axis=0,
         )
-        print(f"{model:<17}{line}{raw:>10.1e}{steps}  {inside[0]:.0%}, {inside[1]:.0%}")
+        warned = _mean(
+            [cell[model][query]["warned"] for cell in cells for query in asked]
+        )
+        shares = f"{inside[0]:.0%}, {inside[1]:.0%}"
+        print(f"{model:<17}{line}{raw:>10.1e}{steps}  {shares:>12}{warned:>8.2f}")
     if kind == "random" and asked == QUERIES and task in PUBLISHED:
         raw = np.mean(PUBLISHED[task])
         print(f"{'published':<17}{'':>{18 * len(asked)}}{raw:>10.1e}")

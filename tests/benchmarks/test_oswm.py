@@ -132,13 +132,29 @@ def test_an_agent_and_a_planner_are_tested_on_the_real_task():
     assert -17 < references["random policy"] < -11
 
 
+def test_the_area_under_the_curve():
+    """By counting pairs, of which ties count half."""
+    rng = np.random.default_rng(0)
+    scores, is_one = rng.integers(0, 9, 50), rng.random(50) < 0.3
+    pairs = scores[is_one][:, None] - scores[~is_one]
+    wanted = np.mean((pairs > 0) + 0.5 * (pairs == 0))
+    assert one_step.area_under_curve(scores, is_one) == pytest.approx(wanted)
+    assert np.isnan(one_step.area_under_curve(scores, scores < 0))
+
+
 def test_the_comparison_counts_cells_within_a_tenth_of_the_best(capsys):
     cell = {"oswm": {"random": 1.0, "half": 3.0}, "ridge": {"random": 2.0, "half": 2.8}}
     worse = {"knn": {"random": 0.95, "half": 2.0}}
     errors = {"CartPole-v0": {"random": cell | worse}}
     one_step.print_comparison(errors, ("oswm", "ridge", "knn"))
-    assert (
-        "best of ridge, knn, picked in hindsight, in 1 of 2" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "best of ridge, knn, picked in hindsight in 1 of 2" in said
+    assert "both" not in said
+    more = cell | worse | {"mlp_ensemble": {"random": 0.5, "half": 3.0}}
+    one_step.print_comparison(
+        {"CartPole-v0": {"random": more}}, ("oswm", "knn", "mlp_ensemble")
     )
+    said = capsys.readouterr().out
+    assert "of the mlp_ensemble in 1 of 2" in said and "of both in 0 of 2" in said
     one_step.print_comparison(errors, ("ridge", "knn"))
     assert not capsys.readouterr().out

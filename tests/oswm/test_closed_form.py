@@ -21,6 +21,7 @@ from oswm.landmarks import (
 )
 from oswm.linalg import inverse_factor
 from oswm.nearest_neighbours import least_rows
+from oswm.termination import Termination
 
 SMALL = oswm.KernelRidge(48, length_scales=(0.5, 1.0), penalties=(1e-4, 1e-2))
 NUM_ROWS = 200  # Of all contexts, so that each model compiles once.
@@ -319,3 +320,51 @@ def test_the_nearest_rows_are_those_of_a_full_search(num_rows):
     values = values.astype(jnp.float32).at[:, ::4].set(1e30)
     found = jax.jit(jax.vmap(lambda x: least_rows(x, 5)))(values)
     np.testing.assert_array_equal(found, jax.lax.top_k(-values, 5)[1])
+
+
+@pytest.mark.parametrize("kind", ["above", "below", "both sides"])
+def test_two_alike_ends_name_the_threshold_of_one_observation(kind):
+    """What else two ends have in common is not the rule."""
+    rng = np.random.default_rng(0)
+    obs = rng.normal(size=(400, 3)).astype(np.float32)
+    x = np.clip(obs[:, 1], -2, 2) + 5
+    if kind == "both sides":
+        x = np.clip(obs[:, 1], -2, 2)
+    obs[:, 1] = x
+    places = {"above": (7.4, 7.4), "below": (2.6, 2.6), "both sides": (2.4, -2.4)}
+    obs[[100, 300]] = [[1.5, place, 1.5] for place in places[kind]]
+    terminated = np.zeros(400, bool)
+    terminated[[100, 300]] = True
+    rows = envs.Transitions(
+        np.zeros_like(obs),
+        rng.integers(0, 2, 400),
+        np.zeros(400, np.float32),
+        obs,
+        terminated,
+        np.zeros(400, bool),
+    )
+    found = jax.jit(Termination.fit)(oswm.Context.of(rows))
+    assert found.is_rule
+    asked = np.float32([[-1.5, places[kind][0], -1.5], [1.5, 5.0, 1.5]])
+    if kind == "both sides":
+        asked = np.float32([[-1.5, -2.3, -1.5], [1.5, 0.0, 1.5]])
+    said = jax.vmap(found.probability, (0, None))(asked, np.float32([1, 0]))
+    assert said[0] > 0.8 and said[1] < 0.01
+
+
+def test_ends_that_two_observations_decide_are_no_threshold():
+    rng = np.random.default_rng(0)
+    obs = rng.normal(size=(400, 2)).astype(np.float32)
+    terminated = obs.sum(axis=1) > 2
+    rows = envs.Transitions(
+        np.zeros_like(obs),
+        rng.integers(0, 2, 400),
+        np.zeros(400, np.float32),
+        obs,
+        terminated,
+        np.zeros(400, bool),
+    )
+    found = jax.jit(Termination.fit)(oswm.Context.of(rows))
+    assert not found.is_rule
+    said = jax.vmap(found.probability, (0, None))(obs, np.float32([1, 0])) > 0.5
+    assert np.mean(said == terminated) > 0.98

@@ -95,7 +95,7 @@ def test_irrelevant_inputs_cost_nothing(rows, kind):
     settings: dict = {"length_scales": (0.5, 1.0), "penalties": (1e-4, 1e-2)}
     search = RelevanceSearch(num_steps=25, num_rows=NUM_ROWS)
     if kind == "guess":
-        search = RelevanceSearch(3, NUM_ROWS, guess=oswm.load_guess())
+        search = RelevanceSearch(3, NUM_ROWS, guess="shipped")
     plain = oswm.KernelRidge(64, 32, **settings)
     model = oswm.FastKernelRidge(64, 32, 32, **settings, search=search)
     if kind == "ard":
@@ -112,3 +112,9 @@ def test_irrelevant_inputs_cost_nothing(rows, kind):
         for m in (plain, model)
     )
     assert each < 0.1 * one
+
+
+def test_guesses_that_are_none_are_refused():
+    for wrong in ("shiped", 3, oswm.load_guess):
+        with pytest.raises(ValueError, match='guess must be "shipped"'):
+            RelevanceSearch(guess=wrong)

@@ -99,7 +99,8 @@ def test_network_ignores_the_order_of_rows_and_padding(weights, context):
 
     @jax.jit
     def read(context, obs, action):
-        fits, scales, rows, _ = read_context(BASE, context)
+        fits, *left_out = BASE.fit_each(context)
+        scales, rows, _ = read_context(context, *left_out)
         found = jax.vmap(BASE.predict_each, (None, 0, 0), 1)(fits, obs, action)
         return rows, read_query(scales, obs, action, *found)
 
@@ -193,6 +194,35 @@ def test_the_gate_closes_on_a_network_that_knows_nothing(model, context):
         found = predict_all(m, context, context.obs, context.action)
         errors.append(jnp.square(found.next_obs_mean - context.next_obs)[:60].mean())
     assert errors[0] < errors[1]
+
+
+def test_where_nothing_is_left_to_say_the_transformer_is_not_asked(model, linear):
+    """Random weights: were they asked, the answer would not be exact."""
+    cache = fit(model, linear)
+    assert not cache.is_asked
+    found = predict_each(model, cache, linear.obs, linear.action)
+    wanted = 1.1 * linear.obs + linear.action[:, :1]
+    np.testing.assert_allclose(found.next_obs_mean[:60], wanted[:60], atol=1e-4)
+    np.testing.assert_array_equal(
+        found.terminated_prob[:60] > 0.5, linear.terminated[:60] > 0
+    )
+    asked = dataclasses.replace(cache, is_asked=jnp.bool_(True))
+    other = predict_each(model, asked, linear.obs, linear.action)
+    assert np.abs(other.terminated_prob - found.terminated_prob).max() > 1e-3
+    # Ends that no half-space or ellipsoid tells apart are looked up in the rows nearby.
+    strange = linear.replace(terminated=(jnp.arange(64) % 7 == 0).astype(jnp.float32))
+    assert fit(model, strange).is_asked
+
+
+def test_of_a_large_context_attention_reads_rows_from_all_of_it(model, context):
+    few = dataclasses.replace(model, num_rows=20)
+    cache = fit(few, context)
+    assert cache.network.mask.shape == (20,)
+    rows = np.linspace(0, 63, 20).astype(int)
+    np.testing.assert_array_equal(cache.network.mask, context.mask[rows])
+    jax.tree.map(np.testing.assert_array_equal, cache.fits, fit(model, context).fits)
+    found = predict_each(few, cache, context.obs, context.action)
+    assert np.isfinite(found.next_obs_mean).all()
 
 
 class Boaster(Persistence):
