@@ -39,6 +39,7 @@ from oswm.tokens import ContextScales, TokenRows, base_of, read_context, read_qu
 
 _GATE_VARIANCE = 0.25
 _FAR_BETTER = 0.5  # Share of the squared error at which blending is given up.
+_FAR_ERROR = 1.0  # Of the next best model over the best one's, as a logarithm.
 # The transformer is asked if for any target it leaves at most this share of the blend's
 # squared error, and that is not exact: in units of the target's deviation.
 _WORTH_IT, _EXACT = 0.95, 1e-3
@@ -161,7 +162,8 @@ class TransformerModel:
         termination = Termination.fit(context)
         trial = Trial.believing(context.obs_size + 1)
         if self.num_folds:
-            trial = self._try(weights, scales, rows, queries)
+            is_alone = _is_known_alone(context, scales)
+            trial = self._try(weights, scales, rows, queries, is_alone)
             # A classifier without a mistake needs no help either.
             said = jax.vmap(termination.logit)(context.next_obs, context.action) > 0
             is_wrong = context.mask * (said != (context.terminated > 0))
@@ -181,9 +183,22 @@ class TransformerModel:
         )
 
     def _try(
-        self, weights, scales: ContextScales, rows: TokenRows, queries: TokenRows
+        self,
+        weights,
+        scales: ContextScales,
+        rows: TokenRows,
+        queries: TokenRows,
+        is_alone: jax.Array,
     ) -> Trial:
-        """Try the transformer on rows that are held out from it in turn."""
+        """Try the transformer on rows that are held out from it in turn.
+
+        Args:
+            weights: Of the network.
+            scales: Of the context.
+            rows: Its rows.
+            queries: The same as the other rows predict them.
+            is_alone: Targets that are not blended in any case, bool [S + 1].
+        """
         num_rows = len(rows.mask)
         size = -(-num_rows // self.num_folds)
 
@@ -218,7 +233,7 @@ class TransformerModel:
         shifted, blend, alone = (
             jnp.square(x).sum(0) for x in (truth - gate * guess, truth, of_base)
         )
-        is_blended = alone >= _FAR_BETTER * shifted
+        is_blended = (alone >= _FAR_BETTER * shifted) & ~is_alone
         is_worth = (shifted < _WORTH_IT * blend) & is_blended
         is_worth = is_worth & (scales.residual > _EXACT * scales.target.std)
         is_asked = jnp.any(is_worth & (scales.is_live > 0))
@@ -330,6 +345,17 @@ class Answer:
     mean: jax.Array
     std: jax.Array
     end: jax.Array
+
+
+def _is_known_alone(context: Context, scales: ContextScales) -> jax.Array:
+    """Targets of which rows left out say all that there is to say, bool [S + 1].
+
+    Between whole numbers there is nothing to be smooth. If all observations are, and
+    the best model is far better than any other on rows left out, it is everywhere.
+    """
+    is_whole = (context.obs == jnp.round(context.obs)) | (context.mask[:, None] == 0)
+    second = jnp.sort(scales.error, axis=0)[1]
+    return jnp.all(is_whole) & (second > _FAR_ERROR)
 
 
 def _end(cache: ModelCache, answer: Answer, next_obs, action) -> jax.Array:

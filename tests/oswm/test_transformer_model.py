@@ -250,6 +250,25 @@ def test_a_model_that_is_far_better_alone_predicts_alone(untrained, linear):
     assert errors[0] < 0.05 and errors[1] > 0.2
 
 
+def test_between_whole_numbers_the_model_that_is_exact_predicts_alone(untrained):
+    """Of a grid, where deviations say little of cells that no row shows."""
+    rng = np.random.default_rng(0)
+    obs = rng.integers(0, 5, (64, 2)).astype(np.float32)
+    action = np.eye(2, dtype=np.float32)[rng.integers(0, 2, 64)]
+    rows = Context(
+        obs=obs,
+        action=action,
+        next_obs=obs + action,
+        reward=obs[:, 0] - 2 * action[:, 1],
+        terminated=np.zeros(64, np.float32),
+        mask=np.ones(64, np.float32),
+    )
+    careful = dataclasses.replace(untrained, num_folds=2)
+    np.testing.assert_array_equal(fit(careful, rows).is_blended, 0.0)
+    moved = rows.replace(obs=obs + 0.5, next_obs=obs + action + 0.5)
+    np.testing.assert_array_equal(fit(careful, moved).is_blended, 1.0)
+
+
 def test_an_untrained_network_takes_the_model_that_is_exact(untrained, linear):
     obs = 3 * linear.obs  # Where the others are far off.
     found = predict_all(untrained, linear, obs, linear.action)
