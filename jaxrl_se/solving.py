@@ -195,7 +195,8 @@ def solve(
     usual, usual_steps = default_solver(spaces)
     agent = usual if agent is None else agent
     num_steps = whole_steps(num_steps or usual_steps, (agent,))
-    _say(progress, f"training {num_agents} agents ({type(agent).__name__}) inside")
+    what = f"{num_agents} agents ({type(agent).__name__}, {num_steps:,} steps each)"
+    _say(progress, f"training {what} inside, in one go: a minute or a few")
     key_train, key_play = jax.random.split(key)
     trained = train(agent, env, params, key_train, num_steps, num_agents=num_agents)
     returns = _returns(trained.policy, env, params, key_play)

@@ -9,6 +9,7 @@ import jaxrl_runs.placement  # noqa: F401  first: is `envs` ours?
 
 # isort: split
 from jaxrl_runs.keywords import explain_keywords
+from oswm.assessment import Assessment, assess
 from oswm.closed_form import Persistence, Ridge
 from oswm.conditioning import condition
 from oswm.context import Context, Prediction
@@ -30,6 +31,7 @@ from oswm.world_model import WorldModel
 from oswm.worlds import WorldsParams, condition_worlds, draw_world
 
 __all__ = [
+    "Assessment",
     "Context",
     "CrossEntropyPlanner",
     "EvolvableEnv",
@@ -49,6 +51,7 @@ __all__ = [
     "WorldModelEnv",
     "WorldModelParams",
     "WorldsParams",
+    "assess",
     "condition",
     "condition_worlds",
     "draw_world",

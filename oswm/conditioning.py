@@ -32,6 +32,7 @@ from oswm.world_model import WorldModel, check_world_model
 # A log of fewer episodes shows too little of where they start: agents that start in
 # one of five states see too few others. Measured on Pendulum, MountainCar and Acrobot.
 FEW_STARTS = 10
+_FEW_ROWS = 50
 _PLACES = ("starts", "context", "both")
 MODEL = Like(
     "a world model, such as oswm.KernelRidge()",
@@ -103,6 +104,11 @@ def condition(
     transitions = in_order(read_log(log))
     say_numbered(transitions.obs)
     say_constant(transitions.obs)
+    if len(transitions.obs) < _FEW_ROWS:
+        warn_user(
+            f"log: {len(transitions.obs)} rows are few to know a task by; a world "
+            "model is made for about a thousand"
+        )
     context = Context.of(transitions, action_space)
     starts, why = _initial_obs(context, transitions, initial_obs)
     if max_steps is None:

@@ -109,6 +109,14 @@ class WorldModelEnv(environment.Environment):
     def __hash__(self) -> int:
         return hash((type(self), *vars(self).values()))
 
+    def __repr__(self) -> str:
+        """The model and the sizes; the model's weights would fill pages."""
+        kind = "continuous" if self._num_actions is None else "discrete"
+        return (
+            f"{type(self).__name__}({type(self.model).__name__}, {self.obs_size} "
+            f"observations, {self.num_actions} {kind} actions)"
+        )
+
     @property
     def name(self) -> str:
         """Environment name."""
@@ -140,8 +148,18 @@ class WorldModelEnv(environment.Environment):
         return spaces.Box(support.low, support.high, (self.obs_size,), jnp.float32)
 
     def predict(self, params: Any, obs: jax.Array, action: jax.Array) -> Prediction:
-        """What the model says about one step, from vectors [S] and [A]."""
-        return self.model.predict(params.cache, obs, action)
+        """What the model says about one step.
+
+        Args:
+            params: Of `oswm.condition`.
+            obs: Observation [S].
+            action: As `step` takes it, or as a vector [A], one-hot if it is discrete.
+        """
+        is_vector = jnp.shape(action) == (self.num_actions,) and jnp.issubdtype(
+            jnp.result_type(action), jnp.inexact
+        )
+        vector = jnp.asarray(action) if is_vector else self._action_vector(action)
+        return self.model.predict(params.cache, jnp.asarray(obs), vector)
 
     def draw(
         self, params: Any, obs: jax.Array, action: jax.Array, key: jax.Array

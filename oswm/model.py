@@ -116,6 +116,10 @@ class TransformerModel:
     def __hash__(self) -> int:
         return hash(self._key)
 
+    def __repr__(self) -> str:
+        """Without the weights."""
+        return f"TransformerModel({self.digest[:12]}, {self.config})"
+
     @property
     def _key(self):
         return self.digest, self.config, self.base, self.num_rows, self.num_folds
