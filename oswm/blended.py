@@ -1,8 +1,8 @@
 """What the transformer blends: closed forms, and small networks trained on the rows.
 
 Kernel ridge regression has a length scale per input, which a network names that was
-trained on synthetic tasks. The ensemble goes on in its own way where no row has been,
-which is why both together are further off than the better one less often than either.
+trained on synthetic tasks. Where no row has been, the ensemble of networks is wrong in
+other ways than kernels are, so that their mean is seldom far off.
 """
 
 from __future__ import annotations

@@ -164,11 +164,12 @@ def _fit(model: Any, context: Context, shapes_alone: bool = False) -> Any:
         return run(*arguments)
 
     if not isinstance(model, TransformerModel):
-        return call(_fitter(_level(model)), model, context)
+        return call(_fitter("fit", _level(model)), model, context)
     check_sizes(context)
     # Each model underneath is a program of its own, compiled as suits it.
     found = [
-        call(_target_fitter(_level(part)), part, context) for part in model.base.models
+        call(_fitter("fit_targets", _level(part)), part, context)
+        for part in model.base.models
     ]
     return call(_reader(), model, context, found)
 
@@ -183,20 +184,10 @@ def _level(model: Any) -> int:
 
 
 @functools.cache
-def _fitter(level: int) -> Any:
-    """`model.fit`."""
+def _fitter(method: str, level: int) -> Any:
+    """`fit` or `fit_targets` of a model."""
     return jax.jit(
-        lambda model, context: model.fit(context),
-        static_argnums=0,
-        compiler_options=quick_options(level),
-    )
-
-
-@functools.cache
-def _target_fitter(level: int) -> Any:
-    """`model.fit_targets`."""
-    return jax.jit(
-        lambda model, context: model.fit_targets(context),
+        lambda model, context: getattr(model, method)(context),
         static_argnums=0,
         compiler_options=quick_options(level),
     )

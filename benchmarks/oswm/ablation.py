@@ -80,7 +80,7 @@ def _with_base(model: ClosedForm) -> TransformerTraining:
 
 
 ROWS = {
-    "ours": Row("residual over blended closed forms, mixture, our prior"),
+    "ours": Row("residual over the blended models, mixture, our prior"),
     "untrained": Row("the blend that training starts from", is_trained=False),
     "choice": Row(
         "residual over the best model in the context", _with_base(QUICK_BLENDED)

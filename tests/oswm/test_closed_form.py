@@ -322,6 +322,20 @@ def test_the_nearest_rows_are_those_of_a_full_search(num_rows):
     np.testing.assert_array_equal(found, jax.lax.top_k(-values, 5)[1])
 
 
+def ends_of(next_obs, terminated):
+    """What is learned of rows that reach these observations and end there or not."""
+    number = len(next_obs)
+    rows = envs.Transitions(
+        obs=np.zeros_like(next_obs),
+        action=np.arange(number) % 2,
+        reward=np.zeros(number, np.float32),
+        next_obs=next_obs,
+        terminated=terminated,
+        truncated=np.zeros(number, bool),
+    )
+    return jax.jit(Termination.fit)(oswm.Context.of(rows))
+
+
 @pytest.mark.parametrize("kind", ["above", "below", "both sides"])
 def test_two_alike_ends_name_the_threshold_of_one_observation(kind):
     """What else two ends have in common is not the rule."""
@@ -335,15 +349,7 @@ def test_two_alike_ends_name_the_threshold_of_one_observation(kind):
     obs[[100, 300]] = [[1.5, place, 1.5] for place in places[kind]]
     terminated = np.zeros(400, bool)
     terminated[[100, 300]] = True
-    rows = envs.Transitions(
-        np.zeros_like(obs),
-        rng.integers(0, 2, 400),
-        np.zeros(400, np.float32),
-        obs,
-        terminated,
-        np.zeros(400, bool),
-    )
-    found = jax.jit(Termination.fit)(oswm.Context.of(rows))
+    found = ends_of(obs, terminated)
     assert found.is_rule
     asked = np.float32([[-1.5, places[kind][0], -1.5], [1.5, 5.0, 1.5]])
     if kind == "both sides":
@@ -356,15 +362,7 @@ def test_ends_that_two_observations_decide_are_no_threshold():
     rng = np.random.default_rng(0)
     obs = rng.normal(size=(400, 2)).astype(np.float32)
     terminated = obs.sum(axis=1) > 2
-    rows = envs.Transitions(
-        np.zeros_like(obs),
-        rng.integers(0, 2, 400),
-        np.zeros(400, np.float32),
-        obs,
-        terminated,
-        np.zeros(400, bool),
-    )
-    found = jax.jit(Termination.fit)(oswm.Context.of(rows))
+    found = ends_of(obs, terminated)
     assert not found.is_rule
     said = jax.vmap(found.probability, (0, None))(obs, np.float32([1, 0])) > 0.5
     assert np.mean(said == terminated) > 0.98
