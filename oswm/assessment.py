@@ -50,9 +50,8 @@ class Assessment:
         ):
             shown = f"{error:.2g}, {half:.0%} and {most:.0%}"
             lines.append(f"{name}: {'constant' if np.isnan(error) else shown}")
-        lines.append(
-            f"ends found: {self.ends_found:.0%}; made up: {self.ends_made_up:.1%}"
-        )
+        found = "none here" if np.isnan(self.ends_found) else f"{self.ends_found:.0%}"
+        lines.append(f"ends found: {found}; made up: {self.ends_made_up:.1%}")
         return "\n".join(lines)
 
 

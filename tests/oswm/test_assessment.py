@@ -49,6 +49,7 @@ def test_noise_of_the_predicted_size_is_inside_as_often_as_it_should(task):
     np.testing.assert_allclose(found.inside, [[0.5, 0.9]] * 2, atol=0.06)
     np.testing.assert_allclose(found.error, 1.0, atol=0.05)
     assert np.isnan(found.ends_found) and found.ends_made_up == 0
+    assert "ends found: none here; made up: 0.0%" in str(found)
 
 
 def test_rows_of_another_task_are_refused(model):
