@@ -9,7 +9,8 @@ function of masked arrays: ``jax.vmap`` does the rest.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +24,7 @@ from oswm.linalg import inverse_factor, matmul
 from oswm.tails import Tails
 from oswm.termination import Termination
 
-_LEAST_STD = 1e-12
+LEAST_STD = 1e-12
 
 
 @struct.dataclass
@@ -46,6 +47,36 @@ class Cache:
     tails: Tails
 
 
+class Fitted(NamedTuple):
+    """A fit of the targets: the change of each observation, then the reward.
+
+    Attributes:
+        fit: What ``predict_targets`` needs.
+        residual: Of each row as the others predict it, float32 [N, S + 1].
+        std: Its standard deviation, float32 [N, S + 1].
+        scores: Errors of rows that the fit does not know, over their deviations,
+            float32 [N, S + 1].
+    """
+
+    fit: Any
+    residual: jax.Array
+    std: jax.Array
+    scores: jax.Array
+
+
+class Stage(NamedTuple):
+    """A step of a fit, which `oswm.condition` compiles as a program of its own.
+
+    Attributes:
+        function: Of the context and of what the stages before it have returned.
+        level: How far XLA optimises it, 0 to 3: a context is fitted once, so that most
+            of a fit runs longer for less than it would take to compile.
+    """
+
+    function: Callable[..., Any]
+    level: int = 0
+
+
 class ClosedForm:
     """What closed-form world models share; subclasses are frozen dataclasses."""
 
@@ -58,29 +89,43 @@ class ClosedForm:
         """
         raise NotImplementedError
 
-    def fit_scored(self, context: Context) -> tuple[Any, jax.Array, jax.Array]:
-        """Fit, and say how far off rows are that the fit does not know.
-
-        Returns:
-            What ``predict_targets`` needs; residuals as of ``fit_targets`` [N, S + 1];
-            and errors of rows that are left out, over their deviations [N, S + 1].
-        """
+    def fit_scored(self, context: Context) -> Fitted:
+        """Fit, and say how far off rows are that the fit does not know."""
         fit, residual, std = self.fit_targets(context)
-        return fit, residual, residual / jnp.maximum(std, _LEAST_STD)
+        return Fitted(fit, residual, std, residual / jnp.maximum(std, LEAST_STD))
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """What `fit_scored` does, step by step; the last one returns what it does."""
+        return (Stage(self.fit_scored),)
+
+    @property
+    def parts(self) -> tuple[ClosedForm, ...]:
+        """Models that are fitted one by one before `read` puts them together."""
+        return (self,)
+
+    def fit(self, context: Context) -> Cache:
+        """Compute all that depends on the context alone."""
+        return self.read(context, [part.fit_scored(context) for part in self.parts])
+
+    def read(self, context: Context, found: Sequence[Fitted]) -> Cache:
+        """The cache, from the fits of all `parts`."""
+        fitted = self._combined(context, found)
+        residual = fitted.residual * context.mask[:, None]
+        # Rows that are landmarks, or chose a kernel, flatter it.
+        tails = Tails.fit(fitted.scores, context.mask).no_narrower()
+        return Cache(fitted.fit, residual, Termination.fit(context), tails)
+
+    def _combined(self, context: Context, found: Sequence[Fitted]) -> Fitted:
+        """One fit, from those of all `parts`."""
+        del context
+        return found[0]
 
     def predict_targets(
         self, fit: Any, obs: jax.Array, action: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         """Mean and standard deviation of the targets [S + 1] of one query."""
         raise NotImplementedError
-
-    def fit(self, context: Context) -> Cache:
-        """Compute all that depends on the context alone."""
-        fit, residual, scores = self.fit_scored(context)
-        residual = residual * context.mask[:, None]
-        # Rows that are landmarks, or chose a kernel, flatter it.
-        tails = Tails.fit(scores, context.mask).no_narrower()
-        return Cache(fit, residual, Termination.fit(context), tails)
 
     def predict(self, cache: Cache, obs: jax.Array, action: jax.Array) -> Prediction:
         """Predict one step.

@@ -16,18 +16,14 @@ import numpy as np
 from gymnax.environments import spaces
 
 from envs import Transitions, episodes_of, in_order
-from jaxrl_runs.compilation import quick_options
 from jaxrl_runs.values import FLAG, NOT_NEGATIVE, Function, Integer, Like
 from jaxrl_runs.warn import warn_user
 from oswm.context import Context
 from oswm.environment import DEFAULT_MAX_STEPS, WorldModelEnv, WorldModelParams
+from oswm.fitting import fit, support_of
 from oswm.inputs import Log, read_log, say_constant, say_numbered
-from oswm.mlp_ensemble import MLPEnsemble
-from oswm.model import TransformerModel, check_sizes
-from oswm.selection import gather
-from oswm.support import Support
 from oswm.weights import load_model
-from oswm.world_model import WorldModel, check_world_model
+from oswm.world_model import WorldModel
 
 # A log of fewer episodes shows too little of where they start: agents that start in
 # one of five states see too few others. Measured on Pendulum, MountainCar and Acrobot.
@@ -128,7 +124,7 @@ def condition(
     )
     with _told(_summary(context, model, why), progress):
         cache = jax.block_until_ready(fit(model, context))
-    support = _support(context, margin).including(starts)
+    support = support_of(context, margin).including(jnp.asarray(starts))
     num_rows = max(len(starts), context.num_rows)
     return env, WorldModelParams(
         cache=cache,
@@ -137,69 +133,6 @@ def condition(
         num_initial_obs=jnp.int32(len(starts)),
         uncertainty_penalty=jnp.float32(uncertainty_penalty),
         max_steps_in_episode=max_steps,
-    )
-
-
-@jax.jit
-def _support(context: Context, margin: jax.Array | float) -> Support:
-    return Support.of(context, margin)
-
-
-def fit(model: WorldModel[Any], context: Context) -> Any:
-    """A model's cache of a context, compiled once for each model and shape.
-
-    Raises:
-        TypeError: The model is no world model.
-        ValueError: What it predicts has another shape than a step.
-    """
-    check_world_model(model, context, functools.partial(_fit, shapes_alone=True))
-    return _fit(model, context)
-
-
-def _fit(model: Any, context: Context, shapes_alone: bool = False) -> Any:
-    """A cache, or its shapes, which are traced once for both."""
-
-    def call(program, *arguments):
-        run = program.eval_shape if shapes_alone else program
-        return run(*arguments)
-
-    if not isinstance(model, TransformerModel):
-        return call(_fitter("fit", _level(model)), model, context)
-    check_sizes(context)
-    # Each model underneath is a program of its own, compiled as suits it.
-    found = [
-        call(_fitter("fit_targets", _level(part)), part, context)
-        for part in model.base.models
-    ]
-    return call(_reader(), model, context, found)
-
-
-def _level(model: Any) -> int:
-    """How far the fit of a model is optimised: see `quick_options`.
-
-    A context is fitted once. Closed forms compile for 12 seconds less without any
-    optimisation and run for two seconds longer; gradient descent runs for three.
-    """
-    return 1 if isinstance(model, MLPEnsemble) else 0
-
-
-@functools.cache
-def _fitter(method: str, level: int) -> Any:
-    """`fit` or `fit_targets` of a model."""
-    return jax.jit(
-        lambda model, context: getattr(model, method)(context),
-        static_argnums=0,
-        compiler_options=quick_options(level),
-    )
-
-
-@functools.cache
-def _reader() -> Any:
-    """`TransformerModel.read`, from what each model underneath has found."""
-    return jax.jit(
-        lambda model, context, found: model.read(context, gather(context, found)),
-        static_argnums=0,
-        compiler_options=quick_options(0),
     )
 
 

@@ -20,7 +20,7 @@ from envs import Transitions
 from oswm.closed_form import targets_of
 from oswm.context import Context, Prediction, Scale
 from oswm.environment import WorldModelEnv, WorldModelParams
-from oswm.kernel_ridge import choose_landmarks, kernel
+from oswm.landmarks import choose_landmarks, kernel
 from oswm.linalg import matmul
 
 

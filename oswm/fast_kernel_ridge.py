@@ -34,17 +34,11 @@ from jaxrl_runs import values
 from jaxrl_runs.values import MANY, SCALES, setting
 from oswm.closed_form import ClosedForm, least, left_over, noise_of
 from oswm.context import Scale
+from oswm.expansion import Kernel, kernel_features
 from oswm.features import apply_form, form_of, pairs
-from oswm.kernel_ridge import (
-    Kernel,
-    Polynomial,
-    Standardised,
-    fit_polynomials,
-    kernel_features,
-    reward_pairs,
-    solve_kernel,
-)
+from oswm.kernel_ridge import Standardised
 from oswm.linalg import matmul
+from oswm.polynomials import Polynomial, fit_polynomials, reward_pairs, solve_kernel
 from oswm.relevance import RelevanceSearch
 
 _HELPED = 0.5  # Share of a polynomial's error below which a kernel is worth having.
@@ -211,7 +205,9 @@ class FastKernelRidge(ClosedForm):
         first, second = products
         terms = jnp.concatenate([inputs, inputs[:, first] * inputs[:, second]], axis=1)
         features = mask[:, None] * jnp.insert(terms, 0, 1.0, axis=1)
-        polynomials = fit_polynomials(features, targets, mask, inputs.shape[1])
+        is_linear = jnp.arange(features.shape[1]) <= inputs.shape[1]
+        allowed = jnp.stack([is_linear, jnp.ones_like(is_linear)]).astype(float)
+        polynomials = fit_polynomials(features, targets, mask, allowed)
         relevances = self._relevances(inputs, views)
         few = min(size, 48)
 
@@ -229,7 +225,6 @@ class FastKernelRidge(ClosedForm):
         candidate, degree = jnp.divmod(least(total.ravel()), total.shape[1])
         polynomial = jax.tree.map(lambda x: x[degree], polynomials)
         start = relevances[candidate]
-        is_linear = jnp.arange(features.shape[1]) <= inputs.shape[1]
         basis = jnp.where(degree == 0, is_linear, 1.0) * features
         asked = polynomial.residual * weights
         found = self.search(inputs, basis, asked, mask, start)

@@ -15,7 +15,7 @@ Source: Rasmussen and Williams, Gaussian Processes for Machine Learning (2006), 
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,148 +26,32 @@ from jaxrl_runs import values
 from jaxrl_runs.values import FLAG, MANY, SCALES, OneOf, TupleOf, setting
 from oswm.closed_form import (
     ClosedForm,
+    Fitted,
+    Stage,
     least,
     left_over,
     noise_of,
-    solve,
     targets_of,
 )
 from oswm.context import Context, Scale
+from oswm.expansion import Expansion, Kernel, KernelFit, kernel_features
 from oswm.features import pairs, quadratic
-from oswm.landmarks import PROFILES, choose_landmarks, kernel
-from oswm.linalg import inverse_factor, matmul
+from oswm.landmarks import PROFILES
+from oswm.linalg import matmul
+from oswm.polynomials import (
+    Polynomial,
+    blocks_left_out,
+    fit_polynomials,
+    reward_features,
+    solve_kernel,
+)
 from oswm.relevance import RelevanceSearch
 
-_PENALTY = 1e-5  # Of the base, per row; one-hot actions add up to a constant.
 # Observations whose kernels are evaluated one by one, which skips those that no target
 # chose, and takes long to compile.
 _MOST_UNROLLED = 12
-_BLOCK = 25  # Rows that are left out together.
-_LEAST_LEFT = 1e-4
+_SHARES = (0.0, 0.5)  # Of the reward's kernel that is a sum over inputs.
 _SMOOTHNESS = TupleOf(OneOf(tuple(PROFILES)), min_size=1)
-
-
-class Kernel(NamedTuple):
-    """Which kernel a target has.
-
-    Attributes:
-        relevance: float32 [D], factor of each standardised input.
-        additive: float32 scalar, see `oswm.landmarks.kernel`; None without such a part.
-        profile: float32 [3], its smoothness, see `oswm.landmarks.radial`; None where
-            all are Gaussian.
-    """
-
-    relevance: jax.Array
-    additive: jax.Array | None = None
-    profile: jax.Array | None = None
-
-    def __call__(self, x: jax.Array, landmarks: jax.Array) -> jax.Array:
-        """Of a standardised input [D] and landmarks [M, D], in its units, [M]."""
-        used = self.relevance > 0
-        return kernel(self.relevance * x, landmarks, used, self.additive, self.profile)
-
-
-@struct.dataclass
-class Expansion:
-    """One target's function: a polynomial and a sum over landmarks.
-
-    Attributes:
-        base: float32 [1 + P], of the intercept and the base's features.
-        kernel: Its kernel.
-        landmarks: float32 [D, M], in units of the kernel.
-        weights: float32 [M].
-        whitening: float32 [M, M], from kernel values to features.
-        tilt: float32 [1 + P, M], what the base explains of each feature.
-        half: float32 [M, M], inverse factor of the features' penalised Gram matrix.
-        base_half: float32 [1 + P, 1 + P], the same for the base.
-        penalty: float32 scalar.
-        noise: float32 scalar, standard deviation of the target's noise.
-    """
-
-    base: jax.Array
-    kernel: Kernel
-    landmarks: jax.Array
-    weights: jax.Array
-    whitening: jax.Array
-    tilt: jax.Array
-    half: jax.Array
-    base_half: jax.Array
-    penalty: jax.Array
-    noise: jax.Array
-
-    def __call__(
-        self, x: jax.Array, features: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-        """Mean and standard deviation, from inputs [D] and the base's features [P]."""
-        features = jnp.insert(features, 0, 1.0)
-        mean = matmul(features, self.base)
-        leverage = jnp.sum(jnp.square(matmul(self.base_half, features)))
-
-        def with_kernel():
-            values = self.kernel(x, self.landmarks.T)
-            columns = matmul(self.whitening, values)
-            unexplained = jnp.maximum(1.0 - jnp.sum(jnp.square(columns)), 0.0)
-            columns = matmul(self.half, columns - matmul(features, self.tilt))
-            return (
-                mean + matmul(values, self.weights),
-                leverage + jnp.sum(jnp.square(columns)) + unexplained / self.penalty,
-            )
-
-        # Most of a query's time, which targets without a kernel need not spend.
-        mean, variance = jax.lax.cond(
-            jnp.isfinite(self.penalty), with_kernel, lambda: (mean, leverage)
-        )
-        return mean, self.noise * jnp.sqrt(1.0 + variance)
-
-
-@struct.dataclass
-class KernelFit:
-    """A fitted kernel ridge regression.
-
-    Attributes:
-        change_scale: Of observation and action.
-        reward_scale: Of observation, action and next observation.
-        target_scale: Of the targets.
-        change: An `Expansion` for each observation, or one with a leading axis [S] if
-            they are many.
-        reward: The reward's.
-    """
-
-    change_scale: Scale
-    reward_scale: Scale
-    target_scale: Scale
-    change: tuple[Expansion, ...] | Expansion
-    reward: Expansion
-
-
-@struct.dataclass
-class Polynomial:
-    """Ridge regression on a polynomial's terms, all targets at once.
-
-    Attributes:
-        weights: float32 [1 + P, O].
-        half: float32 [1 + P, 1 + P], inverse factor of the penalised Gram matrix; 0 for
-            terms above the polynomial's degree.
-        basis: Its terms made orthonormal, up to the penalty, float32 [N, 1 + P].
-        residual: float32 [N, O].
-        left_out: The same of each row by the fit to the others, float32 [N, O].
-    """
-
-    weights: jax.Array
-    half: jax.Array
-    basis: jax.Array
-    residual: jax.Array
-    left_out: jax.Array
-
-    @property
-    def leverage(self) -> jax.Array:
-        """Of each row, [N]."""
-        return jnp.sum(jnp.square(self.basis), axis=-1)
-
-    def flatten(self, columns: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """What the polynomial leaves of columns [N, M], and its Gram matrix [M, M]."""
-        flat = columns - matmul(self.basis, matmul(self.basis.T, columns))
-        return flat, matmul(flat.T, flat)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,127 +95,169 @@ class KernelRidge(ClosedForm):
 
     def fit_targets(self, context):
         """Fit changes from observation and action; the reward from all."""
-        return self._fit_all(context)[:3]
+        return self.fit_scored(context)[:3]
 
     def fit_scored(self, context):
         """The same, with errors of blocks of rows that are left out together."""
-        fit, residual, _, scores = self._fit_all(context)
-        return fit, residual, scores
+        found = []
+        for stage in self.stages:
+            found.append(stage.function(context, *found))
+        return found[-1]
 
-    def _fit_all(self, context):
-        """What `fit_targets` returns, and the scores [N, S + 1] of `fit_scored`."""
-        mask, data = context.mask, Standardised.of(context)
-        inputs, every = data.inputs, data.every
-        views = jnp.ones((1, inputs.shape[1]))
-        change, *of_change = self._fit(
-            inputs, jax.vmap(quadratic)(inputs), data.targets[:, :-1], mask, views, None
+    @property
+    def stages(self):
+        """Where rows are compared with landmarks one by one, XLA has most to gain."""
+        return (
+            Stage(Problem.of),
+            Stage(self._screen, level=1),
+            Stage(self._most_promising),
+            Stage(self._fit_on_all_landmarks, level=1),
+            Stage(_finish),
         )
-        features = jax.vmap(reward_features, (0, None))(every, context.obs_size)
-        additive = jnp.array([0.0, 0.5])
-        reward, *of_reward = self._fit(
-            every, features, data.targets[:, -1:], mask, data.views, additive
-        )
-        residual, std, scores = (
-            jnp.concatenate(parts, axis=0).T
-            for parts in zip(of_change, of_reward, strict=True)
-        )
-        residual, std = (data.target_scale.std * x for x in (residual, std))
-        if context.obs_size <= _MOST_UNROLLED:
-            change = tuple(
-                jax.tree.map(lambda x, i=i: x[i], change)
-                for i in range(context.obs_size)
-            )
-        reward = jax.tree.map(lambda x: x[0], reward)
-        fit = KernelFit(*data.scales, change, reward)
-        return fit, residual, std, scores
 
-    def _fit(
-        self, inputs, features, targets, mask, views, additive
-    ) -> tuple[Expansion, jax.Array, jax.Array, jax.Array]:
-        """Choose for each target among degrees, length scales, penalties and views.
+    def _candidates(self, problem: Problem) -> Candidates:
+        """Smoothness, scale, view and share in all combinations.
 
-        Args:
-            inputs: Standardised, [N, D], 0 in rows that are not in use.
-            features: The inputs, then terms of degree 2, [N, P].
-            targets: Standardised, [N, O], 0 in rows that are not in use.
-            mask: [N].
-            views: 0 or 1 [V, D], inputs that the kernel sees.
-            additive: Additive shares of the kernel [K], or None.
-
-        Returns:
-            Expansions with a leading axis [O], and leave-one-out residuals, standard
-            deviations, and scores of blocks of rows [O, N].
+        Of changes, which see the first of the views, then of the reward.
         """
-        features = mask[:, None] * jnp.insert(features, 0, 1.0, axis=1)
-        polynomials = fit_polynomials(features, targets, mask, inputs.shape[1])
-        penalties = jnp.asarray(self.penalties)
-        size = min(self.num_landmarks, len(inputs))
-        data = inputs, mask
+        views = problem.data.views
+        is_live = jnp.any(problem.inputs != 0, axis=0)
+        num_live = jnp.maximum(jnp.sum(views * is_live, axis=1, keepdims=True), 1.0)
+        relevances = views / jnp.sqrt(num_live) * is_live
+        sizes = len(self.smoothness), len(self.length_scales)
+        rows, groups, number = [], [], 0
+        for num_views, shares in ((1, _SHARES[:1]), (len(views), _SHARES)):
+            shape = (*sizes, num_views, len(shares))
+            rows.append(np.indices(shape).reshape(4, -1))
+            order = number + np.arange(np.prod(shape)).reshape(shape).swapaxes(1, 2)
+            groups.append(order.reshape(sizes[0] * num_views, -1))
+            number += order.size
+        smoothness, scale, view, share = np.concatenate(rows, axis=1)
+        scales, profiles = (
+            np.array(self.length_scales),
+            np.array([PROFILES[name] for name in self.smoothness]),
+        )
+        is_gaussian = self.smoothness == ("gaussian",)
+        return Candidates(
+            kernels=Kernel(
+                relevance=relevances[view] / scales[scale][:, None],
+                additive=jnp.array(_SHARES)[share],
+                profile=None if is_gaussian else jnp.asarray(profiles)[smoothness],
+            ),
+            is_reward=(jnp.arange(number) >= groups[0].size).astype(jnp.int32),
+            of_change=groups[0],
+            of_reward=groups[1],
+        )
 
-        def screen(candidate):
-            few = min(self.num_screening, size)
-            columns, _ = kernel_features(inputs, mask, candidate, few)
+    def _screen(self, context: Context, problem: Problem) -> jax.Array:
+        """Leave-one-out errors on few landmarks [C, 2, T], inf where none is asked."""
+        inputs, mask, candidates = (
+            problem.inputs,
+            context.mask,
+            self._candidates(problem),
+        )
+        few = min(self.num_screening, len(inputs))
+        penalties = jnp.asarray(self.penalties)[::2]
 
-            def errors(polynomial):
+        def one_candidate(candidate):
+            kernel, is_reward = candidate
+            columns, _ = kernel_features(inputs, mask, kernel, few)
+
+            def errors(degree):
+                polynomial = problem.polynomial(is_reward, degree)
                 flat = polynomial.flatten(columns)
                 tried = jax.vmap(solve_kernel, (None, None, None, 0))(
-                    flat, polynomial.residual, polynomial.leverage, penalties[::2]
+                    flat, polynomial.residual, polynomial.leverage, penalties
                 )
                 return jnp.nanmin(jnp.sum(jnp.square(tried.left_out), axis=1), axis=0)
 
-            return jax.vmap(errors)(polynomials)
+            return jax.lax.map(errors, jnp.arange(2))
 
-        kernels = self._kernels(inputs, views, additive)
-        errors = jax.lax.map(screen, kernels)  # [candidates, degrees, O]
-        choice = least(errors.reshape(-1, errors.shape[-1]))
-        groups = self._groups(len(views), 1 if additive is None else len(additive))
+        errors = jax.lax.map(one_candidate, (candidates.kernels, candidates.is_reward))
+        is_asked = candidates.is_reward[:, None] == problem.is_reward
+        return jnp.where(is_asked[:, None], errors, jnp.inf)
 
-        def fit_one(target):
-            candidate, degree = jnp.divmod(choice[target], errors.shape[1])
-            best = jax.tree.map(lambda x: x[candidate], kernels)
-            # Few landmarks favour long scales, so the next shorter one is tried, too,
-            # and smooth kernels of few inputs, so the best of each group is.
-            more = [best._replace(relevance=2.0 * best.relevance)]
-            if self.ard:
-                terms = jnp.where(degree == 0, is_linear, 1.0) * features
-                residual = polynomials.residual[degree, :, target, None]
-                found = self.search(inputs, terms, residual, mask, *best)
-                more.append(best._replace(relevance=found))
-            place = least(errors[groups, degree, target].T)
-            rows = jnp.take_along_axis(groups, place[:, None], axis=1)[:, 0]
-            each = jax.tree.map(lambda x: x[rows], kernels)
-            tried = jax.tree.map(lambda x, *y: jnp.stack([*x, *y]), each, *more)
-            return _fit_one(data, polynomials, target, degree, tried, penalties, size)
+    def _most_promising(self, context, problem, errors) -> Tried:
+        """Of each target the best of every group, and what is near the best of all.
 
-        is_linear = jnp.arange(features.shape[1]) <= inputs.shape[1]
+        Few landmarks favour long scales, so the next shorter one is tried, too, and
+        smooth kernels of few inputs, so the best of each group is.
+        """
+        candidates, number = self._candidates(problem), errors.shape[-1]
+        best, degree = jnp.divmod(
+            least(errors.reshape(-1, number)), errors.shape[1]
+        )  # [T]
+        kernels = jax.tree.map(lambda x: x[best], candidates.kernels)
+        near = [kernels._replace(relevance=2.0 * kernels.relevance)]
+        if self.ard:
+            near.append(self._named(context.mask, problem, kernels, degree))
 
-        return jax.lax.map(fit_one, jnp.arange(targets.shape[1]))
+        def tried(targets, groups):
+            """Of some targets, their number times that of the groups and of `near`."""
+            of_target = errors[:, degree[targets], targets].T  # [targets, C]
+            place = least(jnp.moveaxis(of_target[:, groups], -1, 0))
+            rows = jnp.asarray(groups)[np.arange(len(groups)), place]
+            each = [jax.tree.map(lambda x: x[rows], candidates.kernels)]
+            each += [jax.tree.map(lambda x: x[targets][:, None], x) for x in near]
+            each = jax.tree.map(lambda *x: jnp.concatenate(x, axis=1), *each)
+            targets = jnp.repeat(targets, each.relevance.shape[1])
+            return targets, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), each)
 
-    def _groups(self, num_views: int, num_shares: int) -> jax.Array:
-        """Candidates by smoothness and view [G, ...], in the order of `_kernels`."""
-        sizes = len(self.smoothness), len(self.length_scales), num_views, num_shares
-        order = np.arange(np.prod(sizes)).reshape(sizes).swapaxes(1, 2)
-        return jnp.asarray(order.reshape(len(self.smoothness) * num_views, -1))
-
-    def _kernels(self, inputs, views, additive) -> Kernel:
-        """Candidates, with a leading axis [C]: smoothness, scale, view, share."""
-        is_live = jnp.any(inputs != 0, axis=0)
-        num_live = jnp.maximum(jnp.sum(views * is_live, axis=1, keepdims=True), 1.0)
-        relevances = views / jnp.sqrt(num_live) * is_live
-        scales = jnp.asarray(self.length_scales)[:, None, None]
-        relevances = (relevances / scales).reshape(-1, inputs.shape[1])
-        if additive is not None:
-            number = len(relevances)
-            relevances = jnp.repeat(relevances, len(additive), axis=0)
-            additive = jnp.tile(additive, number)
-        if self.smoothness == ("gaussian",):
-            return Kernel(relevances, additive)
-        profiles = jnp.array([PROFILES[name] for name in self.smoothness])
-        return Kernel(
-            relevance=jnp.tile(relevances, (len(profiles), 1)),
-            additive=None if additive is None else jnp.tile(additive, len(profiles)),
-            profile=jnp.repeat(profiles, len(relevances), axis=0),
+        targets = jnp.arange(number)
+        parts = (
+            tried(targets[:-1], candidates.of_change),
+            tried(targets[-1:], candidates.of_reward),
         )
+        return Tried(
+            *jax.tree.map(lambda *x: jnp.concatenate(x), *parts), degree=degree
+        )
+
+    def _named(self, mask, problem: Problem, kernels: Kernel, degree) -> Kernel:
+        """A kernel with a length scale per input, of each target."""
+
+        def one_target(target):
+            is_reward = problem.is_reward[target]
+            polynomial = problem.polynomial(is_reward, degree[target])
+            terms = problem.allowed[2 * is_reward + degree[target]] * problem.features
+            start = jax.tree.map(lambda x: x[target], kernels)
+            residual = polynomial.residual[:, target, None]
+            return self.search(problem.inputs, terms, residual, mask, *start)
+
+        found = jax.lax.map(one_target, jnp.arange(len(degree)))
+        return kernels._replace(relevance=found)
+
+    def _fit_on_all_landmarks(self, context, problem, errors, tried) -> Found:
+        """Of each target the kernel that predicts blocks of rows best, [T]."""
+        del errors
+        mask, penalties = context.mask, jnp.asarray(self.penalties)
+        size = min(self.num_landmarks, len(problem.inputs))
+
+        @jax.jit  # Traced once for the shapes and for the scan.
+        def fit_one(target, kernel):
+            degree = tried.degree[target]
+            return _fit_one(mask, problem, target, degree, kernel, penalties, size)
+
+        def one_kernel(best, row):
+            target, kernel = row
+            found = fit_one(target, kernel)
+            is_better = found.error < best.error[target]
+            best = jax.tree.map(
+                lambda new, old: old.at[target].set(
+                    jnp.where(is_better, new, old[target])
+                ),
+                found,
+                best,
+            )
+            return best, None
+
+        rows = tried.target, tried.kernels
+        first = jax.tree.map(lambda x: x[0], rows)
+        none = jax.tree.map(
+            lambda x: jnp.zeros((len(tried.degree), *x.shape), x.dtype),
+            jax.eval_shape(fit_one, *first),
+        )
+        none = dataclasses.replace(none, error=jnp.full_like(none.error, jnp.inf))
+        return jax.lax.scan(one_kernel, none, rows)[0]
 
     def predict_targets(self, fit, obs, action):
         """Changes first, then the reward given the next observation they lead to."""
@@ -402,180 +328,223 @@ class Standardised(NamedTuple):
         return jnp.asarray(np.stack([~is_next, is_next, is_next | True]), float)
 
 
-def reward_features(inputs: jax.Array, obs_size: int) -> jax.Array:
-    """All inputs, then products within observation and action, and within the next."""
-    first, second = reward_pairs(len(inputs), obs_size)
-    return jnp.concatenate([inputs, inputs[first] * inputs[second]])
+@struct.dataclass
+class Problem:
+    """What is fitted: T targets, the changes of observations and then the reward.
 
+    Attributes:
+        inputs: Of which changes see the first ones, float32 [N, E].
+        features: An intercept and terms of a polynomial of degree 2, [N, 1 + P].
+        data: The columns.
+        allowed: Which terms linear and quadratic polynomials of changes have, then
+            those of the reward, 0 or 1 [4, 1 + P].
+        polynomials: Ridge regressions on these, a leading axis [4].
+    """
 
-def reward_pairs(num_inputs: int, obs_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which inputs of the reward are multiplied."""
-    num_before = num_inputs - obs_size
-    before, after = pairs(num_before), pairs(obs_size)
-    first, second = (
-        np.concatenate([x, num_before + y]) for x, y in zip(before, after, strict=True)
-    )
-    return first, second
+    inputs: jax.Array
+    features: jax.Array
+    data: Standardised
+    allowed: jax.Array
+    polynomials: Polynomial
 
-
-def fit_polynomials(features, targets, mask, num_inputs: int) -> Polynomial:
-    """Of degree 1 and 2, a leading axis [2]."""
-    penalty = _PENALTY * jnp.maximum(jnp.sum(mask), 1.0)
-    size = features.shape[1]
-
-    def fit_terms(number):
-        terms = features[:, :number]
-        weights, half, residual, left_out = solve(terms, targets, penalty)
-        return Polynomial(
-            weights=jnp.pad(weights, ((0, size - number), (0, 0))),
-            half=jnp.pad(half, (0, size - number)),
-            basis=jnp.pad(matmul(terms, half.T), ((0, 0), (0, size - number))),
-            residual=residual,
-            left_out=left_out,
+    @classmethod
+    def of(cls, context: Context) -> Problem:
+        """With polynomials fitted."""
+        data = Standardised.of(context)
+        mask, every = context.mask, data.every
+        features = jax.vmap(reward_features, (0, None))(every, context.obs_size)
+        features = mask[:, None] * jnp.insert(features, 0, 1.0, axis=1)
+        term = np.arange(features.shape[1])
+        num_before, num_inputs = data.inputs.shape[1], every.shape[1]
+        of_change = 1 + _terms_of_change(num_before, num_inputs)
+        is_change = (term == 0) | np.isin(term, of_change)
+        allowed = jnp.asarray(
+            np.stack([term <= num_before, is_change, term <= num_inputs, term >= 0]),
+            jnp.float32,
         )
+        polynomials = fit_polynomials(features, data.targets, mask, allowed)
+        return cls(every, features, data, allowed, polynomials)
 
-    each = fit_terms(1 + num_inputs), fit_terms(size)
-    return jax.tree.map(lambda *x: jnp.stack(x), *each)
+    @property
+    def is_reward(self) -> jax.Array:
+        """Of each target, int32 [T]."""
+        number = self.polynomials.residual.shape[-1]
+        return (jnp.arange(number) == number - 1).astype(jnp.int32)
+
+    def polynomial(self, is_reward, degree) -> Polynomial:
+        """That of a kind of target; degree 0 is linear, 1 quadratic."""
+        return jax.tree.map(lambda x: x[2 * is_reward + degree], self.polynomials)
 
 
-def kernel_features(inputs, mask, kernel: Kernel, num_landmarks: int):
-    """Orthonormal features [N, M] of a kernel; the landmarks and their whitening."""
-    relevance, additive, profile = kernel
-    points = relevance * inputs
-    rows, whitening = choose_landmarks(
-        points, mask, num_landmarks, relevance > 0, additive, profile
-    )
-    values = jax.vmap(kernel, (0, None))(inputs, points[rows])
-    return mask[:, None] * matmul(values, whitening.T), (points[rows], whitening)
+def _terms_of_change(num_before: int, num_inputs: int) -> np.ndarray:
+    """Where among `reward_features` those of observation and action alone are."""
+    products = num_inputs + np.arange(len(pairs(num_before)[0]))
+    return np.concatenate([np.arange(num_before), products])
+
+
+class Candidates(NamedTuple):
+    """Kernels to choose from.
+
+    Attributes:
+        kernels: A leading axis [C].
+        is_reward: Whether for the reward, or for changes, int32 [C].
+        of_change: Those of changes by smoothness, int [G, ...].
+        of_reward: Those of the reward by smoothness and view, int [G, ...].
+    """
+
+    kernels: Kernel
+    is_reward: jax.Array
+    of_change: np.ndarray
+    of_reward: np.ndarray
+
+
+class Tried(NamedTuple):
+    """Kernels that are fitted on all landmarks.
+
+    Attributes:
+        target: Whose, int32 [K].
+        kernels: A leading axis [K].
+        degree: Of each target's polynomial, 0 or 1 [T].
+    """
+
+    target: jax.Array
+    kernels: Kernel
+    degree: jax.Array
 
 
 @struct.dataclass
-class Solution:
-    """Of one penalty: weights [M, O], and for rows leverage [N], residuals [N, O]."""
+class Found:
+    """A fit of one target.
 
-    weights: jax.Array
-    half: jax.Array
-    leverage: jax.Array
-    residual: jax.Array
+    Attributes:
+        expansion: Its function; weights are those of landmarks' features until
+            `_finish`.
+        left_out: Residuals of rows that are left out one by one, float32 [N].
+        std: Their standard deviations, float32 [N].
+        scores: Errors over deviations of rows that are left out in blocks, [N].
+        error: By which kernels are compared, float32 scalar.
+    """
+
+    expansion: Expansion
     left_out: jax.Array
+    std: jax.Array
+    scores: jax.Array
+    error: jax.Array
 
 
-def solve_kernel(flat, residual, leverage, penalty) -> Solution:
-    """Fit what a polynomial leaves by flat columns, given with their Gram matrix."""
-    flat, gram = flat
-    half = inverse_factor(gram + penalty * jnp.eye(len(gram)))
-    shift = matmul(flat.T, residual)
-
-    def correct(weights):
-        gradient = shift - matmul(gram, weights) - penalty * weights
-        return weights + matmul(half.T, matmul(half, gradient))
-
-    weights = correct(correct(jnp.zeros_like(shift)))
-    leverage = leverage + jnp.sum(jnp.square(matmul(flat, half.T)), axis=1)
-    residual = residual - matmul(flat, weights)
-    left_out = residual / left_over(leverage)[:, None]
-    return Solution(weights, half, leverage, residual, left_out)
-
-
-def blocks_left_out(
-    rows: jax.Array, residual: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """Rows as all others but their neighbours in time predict them.
-
-    What follows each other in an episode is alike: left out one by one, rows say little
-    about what the kernel makes of places where no episode has been.
-
-    Args:
-        rows: [N, K], of which the products of pairs are what predictions weigh targets
-            with; 0 for rows that are not in use.
-        residual: Of the fit to all rows, [N].
-
-    Returns:
-        Residuals [N], and their variances over that of the noise [N].
-    """
-    number, missing = len(rows), -len(rows) % _BLOCK
-    rows = jnp.pad(rows, ((0, missing), (0, 0))).reshape(-1, _BLOCK, rows.shape[1])
-    residual = jnp.pad(residual, (0, missing)).reshape(-1, _BLOCK)
-
-    def one_block(rows, residual):
-        left = (1.0 + _LEAST_LEFT) * jnp.eye(_BLOCK) - matmul(rows, rows.T)
-        half = inverse_factor(left)
-        return matmul(half.T, matmul(half, residual)), jnp.sum(jnp.square(half), axis=0)
-
-    found = jax.vmap(one_block)(rows, residual)
-    residual, variance = (x.ravel()[:number] for x in found)
-    return residual, variance
+def _fit_one(mask, problem, target, degree, kernel, penalties, size) -> Found:
+    """Fit a target by a polynomial and a kernel, with the best of the penalties."""
+    polynomial = problem.polynomial(problem.is_reward[target], degree)
+    columns, (landmarks, whitening) = kernel_features(
+        problem.inputs, mask, kernel, size
+    )
+    flat = polynomial.flatten(columns)
+    residual = polynomial.residual[:, target, None]
+    tried = jax.lax.map(
+        lambda penalty: solve_kernel(flat, residual, polynomial.leverage, penalty),
+        penalties,
+    )
+    best = least(jnp.sum(jnp.square(tried.left_out), axis=(1, 2)))
+    found = jax.tree.map(lambda x: x[best], tried)
+    noise = noise_of(found.residual, found.left_out, mask)[0]
+    unexplained = jnp.maximum(1.0 - jnp.sum(jnp.square(columns), axis=1), 0.0)
+    variance = 1.0 / left_over(found.leverage) + unexplained / penalties[best]
+    expansion = Expansion(
+        base=polynomial.weights[:, target],
+        kernel=kernel,
+        landmarks=landmarks.T,
+        weights=found.weights[:, 0],
+        whitening=whitening,
+        tilt=matmul(polynomial.basis.T, columns),
+        half=found.half,
+        base_half=polynomial.half,
+        penalty=penalties[best],
+        noise=noise,
+    )
+    rows = jnp.concatenate([polynomial.basis, matmul(flat[0], found.half.T)], axis=1)
+    error, spread = blocks_left_out(rows, found.residual[:, 0])
+    return Found(
+        expansion=expansion,
+        left_out=found.left_out[:, 0],
+        std=noise * jnp.sqrt(variance),
+        scores=error / (noise * jnp.sqrt(spread + unexplained / penalties[best])),
+        error=jnp.sum(jnp.square(error)),
+    )
 
 
-def _fit_one(data, polynomials, target, degree, kernels, penalties, num_landmarks):
-    """Fit the best of a target's kernels on all landmarks, unless polynomials win.
+def _finish(context, problem: Problem, errors, tried, found: Found) -> Fitted:
+    """All targets in their units, by a polynomial alone where that is better."""
+    del errors, tried
+    targets = jnp.arange(len(found.error))
+    found = jax.lax.map(
+        lambda row: _finish_one(context.mask, problem, *row), (targets, found)
+    )
+    data = problem.data
+    std = data.target_scale.std
+    fit = KernelFit(*data.scales, *_unpacked(found.expansion, context))
+    return Fitted(fit, std * found.left_out.T, std * found.std.T, found.scores.T)
 
-    Returns:
-        An `Expansion`, leave-one-out residuals [N] and standard deviations [N], and
-        errors over deviations of rows that are left out in blocks [N].
-    """
-    inputs, mask = data
-    chosen = jax.tree.map(lambda x: x[degree], polynomials)
-    residual = chosen.residual[:, target, None]
 
-    def try_kernel(kernel):
-        columns, (landmarks, whitening) = kernel_features(
-            inputs, mask, kernel, num_landmarks
-        )
-        flat = chosen.flatten(columns)
-        tried = jax.lax.map(
-            lambda penalty: solve_kernel(flat, residual, chosen.leverage, penalty),
-            penalties,
-        )
-        best = least(jnp.sum(jnp.square(tried.left_out), axis=(1, 2)))
-        found = jax.tree.map(lambda x: x[best], tried)
-        noise = noise_of(found.residual, found.left_out, mask)[0]
-        unexplained = jnp.maximum(1.0 - jnp.sum(jnp.square(columns), axis=1), 0.0)
-        variance = 1.0 / left_over(found.leverage) + unexplained / penalties[best]
-        expansion = Expansion(
-            base=chosen.weights[:, target],
-            kernel=kernel,
-            landmarks=landmarks.T,
-            weights=found.weights[:, 0],
-            whitening=whitening,
-            tilt=matmul(chosen.basis.T, columns),
-            half=found.half,
-            base_half=chosen.half,
-            penalty=penalties[best],
-            noise=noise,
-        )
-        rows = jnp.concatenate([chosen.basis, matmul(flat[0], found.half.T)], axis=1)
-        error, spread = blocks_left_out(rows, found.residual[:, 0])
-        scores = error / (noise * jnp.sqrt(spread + unexplained / penalties[best]))
-        std = noise * jnp.sqrt(variance)
-        error = jnp.sum(jnp.square(error))
-        return (expansion, found.left_out[:, 0], std, scores), error
-
-    tried, errors = jax.lax.map(try_kernel, kernels)
-    best = least(errors)
-    expansion, left_out, std, scores = jax.tree.map(lambda x: x[best], tried)
-    weights, tilt = expansion.weights, matmul(chosen.half.T, expansion.tilt)
+def _finish_one(mask, problem: Problem, target, found: Found) -> Found:
+    """Weights of kernel values rather than of features, or a polynomial alone."""
+    is_reward, expansion = problem.is_reward[target], found.expansion
+    polynomials = jax.tree.map(
+        lambda *x: jnp.stack(x),
+        *(problem.polynomial(is_reward, degree) for degree in (0, 1)),
+    )
+    weights = expansion.weights
+    tilt = matmul(expansion.base_half.T, expansion.tilt)
     expansion = dataclasses.replace(
         expansion,
         base=expansion.base - matmul(tilt, weights),
         weights=matmul(expansion.whitening.T, weights),
         tilt=tilt,
     )
-    with_kernel = expansion, left_out, std, scores
-
+    with_kernel = dataclasses.replace(found, expansion=expansion)
     errors = jnp.sum(jnp.square(polynomials.left_out[..., target]), axis=1)
     simple = jax.tree.map(lambda x: x[least(errors)], polynomials)
-    noise = noise_of(simple.residual, simple.left_out, mask)[target]
-    without = dataclasses.replace(
-        jax.tree.map(jnp.zeros_like, with_kernel[0]),
-        base=simple.weights[:, target],
-        base_half=simple.half,
-        penalty=jnp.float32(jnp.inf),
-        noise=noise,
-    )
-    std = noise / jnp.sqrt(left_over(simple.leverage))
-    error, spread = blocks_left_out(simple.basis, simple.residual[:, target])
-    scores = error / (noise * jnp.sqrt(spread))
-    without = without, simple.left_out[:, target], std, scores
-    is_better = jnp.sum(jnp.square(with_kernel[1])) < jnp.nanmin(errors)
+    without = _without_kernel(with_kernel, simple, target, mask)
+    is_better = jnp.sum(jnp.square(found.left_out)) < jnp.nanmin(errors)
     return jax.tree.map(lambda a, b: jnp.where(is_better, a, b), with_kernel, without)
+
+
+def _without_kernel(found: Found, simple: Polynomial, target, mask) -> Found:
+    """A fit of a polynomial alone, shaped as one with a kernel."""
+    residual, left_out = simple.residual[:, target], simple.left_out[:, target]
+    noise = noise_of(residual[:, None], left_out[:, None], mask)[0]
+    error, spread = blocks_left_out(simple.basis, residual)
+    return Found(
+        expansion=dataclasses.replace(
+            jax.tree.map(jnp.zeros_like, found.expansion),
+            base=simple.weights[:, target],
+            base_half=simple.half,
+            penalty=jnp.float32(jnp.inf),
+            noise=noise,
+        ),
+        left_out=left_out,
+        std=noise / jnp.sqrt(left_over(simple.leverage)),
+        scores=error / (noise * jnp.sqrt(spread)),
+        error=found.error,
+    )
+
+
+def _unpacked(expansion: Expansion, context: Context) -> tuple[Any, Expansion]:
+    """Changes rid of what they do not see, and the reward, from all targets [T]."""
+    reward = jax.tree.map(lambda x: x[-1], expansion)
+    change = jax.tree.map(lambda x: x[:-1], expansion)
+    num_before = context.obs_size + context.action_size
+    terms = _terms_of_change(num_before, num_before + context.obs_size)
+    terms = np.insert(1 + terms, 0, 0)
+    kernel = change.kernel
+    change = dataclasses.replace(
+        change,
+        base=change.base[:, terms],
+        kernel=Kernel(kernel.relevance[:, :num_before], None, kernel.profile),
+        landmarks=change.landmarks[:, :num_before],
+        tilt=change.tilt[:, terms],
+        base_half=change.base_half[:, terms][:, :, terms],
+    )
+    if context.obs_size > _MOST_UNROLLED:
+        return change, reward
+    each = range(context.obs_size)
+    return tuple(jax.tree.map(lambda x, i=i: x[i], change) for i in each), reward

@@ -1,13 +1,16 @@
 """Small dense linear algebra that is safe under ``jax.vmap``, in float32.
 
 Batched LAPACK calls may deadlock in the thread pool of a two-core CPU (seen with jaxlib
-0.10), and accelerators round matrix products to bfloat16 or TF32 unless told not to.
+0.10), so that LAPACK is called for one matrix at a time; accelerators round matrix
+products to bfloat16 or TF32 unless told not to.
 """
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jax.custom_batching import custom_vmap
+from jax.scipy.linalg import solve_triangular
 
 _LEAF = 32  # Below this size columns are eliminated one at a time.
 
@@ -17,19 +20,53 @@ def matmul(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
 
 
+@jax.custom_jvp
 def inverse_factor(matrix: jax.Array) -> jax.Array:
     """The inverse of the lower Cholesky factor of a positive definite matrix [D, D].
 
-    With ``half = inverse_factor(matrix)`` the inverse is ``half.T @ half``. The matrix
-    is halved until columns are eliminated one at a time; all else are products.
+    With ``half = inverse_factor(matrix)`` the inverse is ``half.T @ half``. One matrix
+    on a CPU is left to LAPACK, which takes a tenth of the time to compile; many at once
+    and accelerators take products of halves.
     """
+    return _one(matrix)
+
+
+@inverse_factor.defjvp
+def _derivative(primals, tangents):
+    """Murray (2016), Differentiation of the Cholesky decomposition."""
+    half = inverse_factor(*primals)
+    change = matmul(matmul(half, tangents[0]), half.T)
+    change = jnp.tril(change) - 0.5 * jnp.diag(jnp.diag(change))
+    return half, -matmul(change, half)
+
+
+@custom_vmap
+def _one(matrix: jax.Array) -> jax.Array:
+    return jax.lax.platform_dependent(matrix, cpu=_lapack, default=_halved)
+
+
+@_one.def_vmap
+def _many(axis_size, is_batched, matrix):
+    del axis_size, is_batched
+    return jax.vmap(_halved)(matrix), True
+
+
+def _lapack(matrix: jax.Array) -> jax.Array:
+    factor = jnp.linalg.cholesky(matrix)
+    return solve_triangular(
+        factor, jnp.eye(len(matrix), dtype=matrix.dtype), lower=True
+    )
+
+
+def _halved(matrix: jax.Array) -> jax.Array:
+    """Halves it until columns are eliminated one at a time; all else are products."""
     size = len(matrix)
     if size <= _LEAF:
         return _eliminate(matrix)
     middle = size // 2
-    first = inverse_factor(matrix[:middle, :middle])
+    first = _halved(matrix[:middle, :middle])
     below = matmul(matrix[middle:, :middle], first.T)
-    last = inverse_factor(matrix[middle:, middle:] - matmul(below, below.T))
+    last = _halved(matrix[middle:, middle:] - matmul(below, below.T))
     corner = -matmul(matmul(last, below), first)
     zeros = jnp.zeros((middle, size - middle), matrix.dtype)
     return jnp.block([[first, zeros], [corner, last]])

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, cast
 
@@ -21,6 +22,7 @@ import numpy as np
 from flax import struct
 
 from oswm.blended import BLENDED
+from oswm.closed_form import ClosedForm, Fitted
 from oswm.context import Context, Prediction
 from oswm.heads import HEADS, Bars, Mixture
 from oswm.network import (
@@ -32,7 +34,7 @@ from oswm.network import (
     trust_of,
 )
 from oswm.prior.dataset import MAX_ACTIONS, MAX_STATES
-from oswm.selection import LeaveOneOut
+from oswm.selection import LeaveOneOut, gather
 from oswm.tails import Tails
 from oswm.termination import Termination
 from oswm.tokens import ContextScales, TokenRows, base_of, read_context, read_query
@@ -139,26 +141,32 @@ class TransformerModel:
         output = network.apply({"params": weights}, cache, query, method="decode")
         return cast(Output, output)
 
+    @property
+    def parts(self) -> tuple[ClosedForm, ...]:
+        """Models that are fitted one by one before `read` puts them together."""
+        return self.base.models
+
     def fit(self, context: Context) -> ModelCache:
         """Read a context.
 
         Raises:
             ValueError: If it has more dimensions than the model holds.
         """
-        check_sizes(context)
-        return self.read(context, self.base.fit_each(context))
+        return self.read(context, [part.fit_scored(context) for part in self.parts])
 
-    def read(
-        self, context: Context, fitted: tuple[Any, jax.Array, jax.Array]
-    ) -> ModelCache:
+    def read(self, context: Context, found: Sequence[Fitted]) -> ModelCache:
         """Read a context to which the models underneath have been fitted.
 
         Args:
             context: The rows.
-            fitted: What `LeaveOneOut.fit_each` of the base returns for them.
+            found: The fits of all `parts`.
+
+        Raises:
+            ValueError: If it has more dimensions than the model holds.
         """
+        check_sizes(context)
         weights = jax.tree.map(jnp.asarray, self.weights)
-        fits, *left_out = fitted
+        fits, *left_out = gather(context, found)
         scales, rows, queries = read_context(context, *left_out)
         if context.num_rows > self.num_rows:
             kept = np.linspace(0, context.num_rows - 1, self.num_rows).astype(int)

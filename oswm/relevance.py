@@ -209,13 +209,17 @@ def kernel_matrix(
         return joint
     num_used = jnp.maximum(jnp.sum(is_used), 1.0)
 
-    def one_input(total, column):
-        x, used = column
-        each = radial(num_used * jnp.square(x[:, None] - x), profile)
-        return total + used * each / num_used, None
+    def with_sum():
+        def one_input(total, column):
+            x, used = column
+            each = radial(num_used * jnp.square(x[:, None] - x), profile)
+            return total + used * each / num_used, None
 
-    each, _ = jax.lax.scan(one_input, jnp.zeros_like(joint), (points.T, is_used))
-    return joint + additive * (each - joint)
+        columns = points.T, is_used
+        each, _ = jax.lax.scan(one_input, jnp.zeros_like(joint), columns)
+        return joint + additive * (each - joint)
+
+    return jax.lax.cond(additive > 0, with_sum, lambda: joint)
 
 
 def _squares(points: jax.Array) -> jax.Array:
@@ -230,11 +234,7 @@ def likelihood(inputs, flat: Flattened, place, is_used, additive, profile=None):
     noise = jnp.exp(place[-1])
     outer = flat.mask[:, None] * flat.mask
     points = is_used * jnp.exp(place[:-1]) * inputs
-
-    def matrix(points, is_used, additive):
-        return kernel_matrix(points, is_used, additive, profile)
-
-    values = _by_share(additive, points, is_used, matrix)
+    values = kernel_matrix(points, is_used, additive, profile)
     size = len(inputs)
     covariance = flat.project(outer * values) + noise * jnp.eye(size)
     half = inverse_factor(covariance)
@@ -253,32 +253,40 @@ def likelihood(inputs, flat: Flattened, place, is_used, additive, profile=None):
     of_noise = noise * jnp.trace(of_matrix)
     of_noise = of_noise + 0.5 * num_targets * (size - flat.num_free)
     of_values = outer * flat.project(of_matrix)
-
-    def of_relevance(points, is_used, additive):
-        if additive is None:
-            steepness = values
-            if profile is not None:
-                steepness = -2 * radial_slope(_squares(points), profile)
-            return _joint_gradient(points, of_values * steepness)
-        _, pull_back = jax.vjp(
-            lambda log: matrix(jnp.exp(log) * points, is_used, additive),
-            jnp.zeros(points.shape[1]),
-        )
-        return pull_back(of_values)[0]
-
-    slope = is_used * _by_share(additive, points, is_used, of_relevance)
-    return value, jnp.append(slope, of_noise)
+    slope = _gradient(points, is_used, of_values, additive, profile)
+    return value, jnp.append(is_used * slope, of_noise)
 
 
-def _by_share(additive, points, is_used, function):
-    """`function` with the additive share, or, to save time, without one that is 0."""
+def _gradient(points, is_used, weights, additive, profile) -> jax.Array:
+    """Of a weighted sum of `kernel_matrix`'s values, by logarithms of relevances, [D].
+
+    Args:
+        points: In units of the kernel, [N, D].
+        is_used: [D].
+        weights: Symmetric, [N, N].
+        additive: As for the matrix.
+        profile: Likewise.
+    """
+
+    def slope(squares):
+        if profile is None:
+            return -0.5 * radial(squares, None)
+        return radial_slope(squares, profile)
+
+    joint = _joint_gradient(points, -2 * weights * slope(_squares(points)))
     if additive is None:
-        return function(points, is_used, None)
-    return jax.lax.cond(
-        additive > 0,
-        lambda: function(points, is_used, additive),
-        lambda: function(points, is_used, None),
-    )
+        return joint
+    num_used = jnp.maximum(jnp.sum(is_used), 1.0)
+
+    def one_input(column):
+        squares = num_used * jnp.square(column[:, None] - column)
+        return jnp.sum(2 * weights * slope(squares) * squares) / num_used
+
+    def with_sum():
+        each = jax.lax.map(one_input, points.T)
+        return joint + additive * (each - joint)
+
+    return jax.lax.cond(additive > 0, with_sum, lambda: joint)
 
 
 def _joint_gradient(points: jax.Array, weights: jax.Array) -> jax.Array:

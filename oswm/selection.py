@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from oswm.closed_form import ClosedForm, Ridge, least
+from oswm.closed_form import LEAST_STD, ClosedForm, Fitted, Ridge, least
 from oswm.context import Context
 from oswm.kernel_ridge import KernelRidge
 from oswm.nearest_neighbours import NearestNeighbours
@@ -30,6 +30,11 @@ class LeaveOneOut(ClosedForm):
         NearestNeighbours(),
     )
 
+    @property
+    def parts(self):
+        """The models, which are fitted one by one."""
+        return self.models
+
     def fit_each(self, context) -> tuple[Any, jax.Array, jax.Array]:
         """Fit all models.
 
@@ -37,7 +42,7 @@ class LeaveOneOut(ClosedForm):
             What `predict_each` needs, and leave-one-out residuals and standard
             deviations [K, N, S + 1], 0 in rows that are not in use.
         """
-        return gather(context, [model.fit_targets(context) for model in self.models])
+        return gather(context, [model.fit_scored(context) for model in self.models])
 
     def predict_each(self, fits, obs, action) -> tuple[jax.Array, jax.Array]:
         """Means and standard deviations of all models, [K, S + 1]."""
@@ -50,10 +55,16 @@ class LeaveOneOut(ClosedForm):
 
     def fit_targets(self, context):
         """Fit all models and choose."""
-        fits, residuals, stds = self.fit_each(context)
+        found = [model.fit_scored(context) for model in self.models]
+        return self._combined(context, found)[:3]
+
+    def _combined(self, context, found):
+        """Of each target the model of the least error."""
+        fits, residuals, stds = gather(context, found)
         choice = choose(residuals)
         residual, std = (jnp.sum(choice[:, None] * x, 0) for x in (residuals, stds))
-        return (fits, choice), residual, std
+        scores = residual / jnp.maximum(std, LEAST_STD)
+        return Fitted((fits, choice), residual, std, scores)
 
     def predict_targets(self, fit, obs, action):
         """Every model predicts; those not chosen weigh nothing."""
@@ -63,10 +74,10 @@ class LeaveOneOut(ClosedForm):
 
 
 def gather(
-    context: Context, found: Iterable[tuple[Any, jax.Array, jax.Array]]
+    context: Context, found: Iterable[Fitted]
 ) -> tuple[Any, jax.Array, jax.Array]:
-    """What `LeaveOneOut.fit_each` returns, from `fit_targets` of each model."""
-    fits, residuals, stds = zip(*found, strict=True)
+    """What `LeaveOneOut.fit_each` returns, from the fits of all models."""
+    fits, residuals, stds, _ = zip(*found, strict=True)
     mask = context.mask[:, None]
     return fits, mask * jnp.stack(residuals), mask * jnp.stack(stds)
 

@@ -115,9 +115,11 @@ def check_world_model(
             "model must be hashable, as a frozen dataclass of numbers and tuples is "
             f"({error})"
         ) from error
+    cache = shape_of_fit(model, context)
+    if _is_own(model):
+        return
     size = context.obs_size
     obs, action, key = context.obs[0], context.action[0], jax.random.key(0)
-    cache = shape_of_fit(model, context)
     found = jax.eval_shape(model.predict, cache, obs, action)
     for name, wanted in (
         ("next_obs_mean", (size,)),
@@ -132,6 +134,12 @@ def check_world_model(
         ("next_obs", "reward", "terminated"), drawn, ((size,), (), ()), strict=True
     ):
         _check_shape(f"sample: {name}", each, wanted)
+
+
+def _is_own(model: Any) -> bool:
+    """Whether this package's tests have seen the shapes of what it predicts."""
+    parts = (model, *getattr(model, "parts", ()))
+    return all(type(part).__module__.startswith("oswm.") for part in parts)
 
 
 def _check_shape(name: str, found: Any, wanted: tuple[int, ...]) -> None:

@@ -14,9 +14,10 @@ import jax.numpy as jnp
 from flax import struct
 
 from jaxrl_runs.values import INDEX, RATE, Integer
-from oswm.conditioning import condition, fit
+from oswm.conditioning import condition
 from oswm.context import Context
 from oswm.environment import WorldModelEnv, WorldModelParams
+from oswm.fitting import fit
 from oswm.inputs import Log, read_log
 from oswm.sub_contexts import SubContexts
 from oswm.world_model import WorldModel

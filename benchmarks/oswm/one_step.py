@@ -16,7 +16,8 @@ from benchmarks.oswm.tasks import NUM_ROWS, WorldModelTask
 from envs import Transitions
 from oswm import Context
 from oswm.actions import num_discrete_actions
-from oswm.conditioning import first_rows, fit
+from oswm.conditioning import first_rows
+from oswm.fitting import fit
 from oswm.support import Support
 
 QUERIES = ("random", "half", "expert")

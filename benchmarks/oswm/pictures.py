@@ -14,7 +14,8 @@ from benchmarks.oswm.one_step import HORIZONS
 from benchmarks.oswm.tasks import NUM_ROWS, WorldModelTask
 from benchmarks.shared import figures
 from oswm import Context
-from oswm.conditioning import first_rows, fit
+from oswm.conditioning import first_rows
+from oswm.fitting import fit
 from oswm.support import Support
 
 _NUM_STEPS, _NUM_SAMPLES = 50, 40

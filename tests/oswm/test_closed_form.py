@@ -10,8 +10,7 @@ import pytest
 
 import envs
 import oswm
-from oswm.conditioning import fit
-from oswm.kernel_ridge import blocks_left_out
+from oswm.fitting import fit
 from oswm.landmarks import (
     PROFILES,
     choose_landmarks,
@@ -21,6 +20,7 @@ from oswm.landmarks import (
 )
 from oswm.linalg import inverse_factor
 from oswm.nearest_neighbours import least_rows
+from oswm.polynomials import blocks_left_out
 from oswm.termination import Termination
 
 SMALL = oswm.KernelRidge(48, length_scales=(0.5, 1.0), penalties=(1e-4, 1e-2))

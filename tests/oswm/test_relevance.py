@@ -9,7 +9,7 @@ import pytest
 
 import envs
 import oswm
-from oswm.conditioning import fit
+from oswm.fitting import fit
 from oswm.landmarks import PROFILES
 from oswm.relevance import Flattened, RelevanceSearch, likelihood
 

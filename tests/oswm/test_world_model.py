@@ -11,7 +11,7 @@ from flax import struct
 import envs
 import jaxrl_se
 import oswm
-from oswm.conditioning import fit
+from oswm.fitting import fit
 
 CARTPOLE = envs.make("CartPole-v0")
 
