@@ -196,9 +196,18 @@ def solve(
     agent = usual if agent is None else agent
     num_steps = whole_steps(num_steps or usual_steps, (agent,))
     what = f"{num_agents} agents ({type(agent).__name__}, {num_steps:,} steps each)"
-    _say(progress, f"training {what} inside, in one go: a minute or a few")
+    _say(progress, f"training {what} inside")
     key_train, key_play = jax.random.split(key)
-    trained = train(agent, env, params, key_train, num_steps, num_agents=num_agents)
+    trained = train(
+        agent,
+        env,
+        params,
+        key_train,
+        num_steps,
+        num_agents=num_agents,
+        progress=progress,
+    )
+    _say(progress, f"testing them in models of {num_worlds} parts of the log")
     returns = _returns(trained.policy, env, params, key_play)
     chosen = int(np.argmax(returns[:, 1:].mean(axis=1)))
     return Solution(

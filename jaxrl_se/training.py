@@ -24,7 +24,7 @@ from jaxrl_se.policies import HoldsPolicy
 from jaxrl_se.reward_network import check_shaping
 from jaxrl_se.rounds import begin, check_rounds, check_training, proceed, rounded_up
 from jaxrl_se.task_tests import Record, TaskTest
-from jaxrl_se.watched import Watch, train_watched
+from jaxrl_se.watched import Watch, train_watched, train_with_bar
 
 Key = int | jax.Array
 
@@ -162,7 +162,7 @@ def train(
       stop: A rule that ends training earlier, `jaxrl_se.Solved` or `jaxrl_se.Plateau`.
       test: `jaxrl_se.TaskTest.of(task, ...)`: tests on the real task after every
         training episode, which give learning curves and can end training.
-      on_progress: Called with a row of metrics every `log_every` steps of one agent: a
+      on_progress: Called with a row of metrics every `log_every` steps, of one agent: a
         dictionary with `steps`, `episodes`, `episode_return` (the mean of the episodes
         since the last row, NaN without any), the agent's losses by name, `test_return`
         if there is a `test_task`, and `seconds`. See `jaxrl_se.sinks`.
@@ -205,18 +205,13 @@ def train(
     check_agent(agent, spaces)
     num_steps = rounded_up(agent, num_steps, num_snapshots, test)
     keys = jax.random.split(key, num_agents or 1)
+    rules: dict[str, Any] = {"num_snapshots": num_snapshots, "stop": stop, "test": test}
     if watch.is_on:
-        weights, state = train_watched(
-            agent,
-            env,
-            params,
-            keys[0],
-            num_steps,
-            watch,
-            num_snapshots=num_snapshots,
-            stop=stop,
-            test=test,
-        )
+        task = agent, env, params
+        if num_agents is None:
+            weights, state = train_watched(*task, keys[0], num_steps, watch, **rules)
+        else:
+            weights, state = train_with_bar(*task, keys, num_steps, **rules)
         trained = Trained(weights, state.steps, state.episodes, state.tests)
     else:
         trained = _train(

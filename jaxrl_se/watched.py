@@ -13,16 +13,18 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from tqdm import tqdm
 
 from envs.spaces import Spaces
 from envs.task import as_pair
+from jaxrl_runs.devices import map_agents
 from jaxrl_runs.values import MANY, Flag, Function, Integer
 from jaxrl_se.agents.agent import Agent
 from jaxrl_se.agents.stopping import StopRule
 from jaxrl_se.evaluation import play
 from jaxrl_se.loop import advance, begin_jitted
-from jaxrl_se.rounds import TrainState
+from jaxrl_se.rounds import TrainState, proceed
 from jaxrl_se.task_tests import TaskTest
 
 _SECONDS_BEFORE_BAR = 3.0
@@ -68,10 +70,10 @@ class Watch:
             given = "log_every" if self.log_every is not None else "test_task"
             if self.log_every is not None or self.test_task is not None:
                 raise ValueError(f"{given} must come with on_progress, got none")
-        elif num_agents is not None:
+        elif num_agents is not None and self.on_progress is not None:
             raise ValueError(
-                "on_progress and progress must be left out where num_agents is given, "
-                f"got num_agents={num_agents}; jaxrl_se.learning_curve is for several"
+                "on_progress must be left out where num_agents is given, got "
+                f"num_agents={num_agents}; jaxrl_se.learning_curve is for several"
             )
 
 
@@ -98,18 +100,10 @@ def train_watched(
         agent, params, key, stop, test, env, spaces, num_steps, num_snapshots
     )
     judge = _judge(agent, state.spaces, watch, jax.random.fold_in(key, _TEST))
-    round_steps = max(agent.num_envs * agent.rollout_steps, 1)
-    every = watch.log_every or -(-num_steps // _DEFAULT_ROWS)
-    every = -(-every // round_steps) * round_steps
+    every = _piece(agent, watch.log_every or -(-num_steps // _DEFAULT_ROWS))
     snapshot_every = num_steps // num_snapshots
     kept, asked, began = [], 0, time.perf_counter()
-    bar = tqdm(
-        total=num_steps,
-        unit="step",
-        unit_scale=True,
-        delay=_SECONDS_BEFORE_BAR,
-        disable=watch.progress is False,
-    )
+    bar = _bar(num_steps, watch.progress is False)
     while asked < num_steps:
         next_row, next_snapshot = (
             (asked // size + 1) * size for size in (every, snapshot_every)
@@ -130,6 +124,92 @@ def train_watched(
     bar.close()
     kept += [_weights(agent, state)] * (num_snapshots - len(kept))
     return jax.tree.map(lambda *x: jnp.stack(x), *kept), state
+
+
+def train_with_bar(
+    agent: Agent,
+    env: Any,
+    params: Any,
+    keys: jax.Array,
+    num_steps: int,
+    *,
+    num_snapshots: int,
+    stop: StopRule | None,
+    test: TaskTest | None,
+) -> tuple[Any, TrainState]:
+    """Trains several agents at once in pieces, with a bar.
+
+    Returns:
+      Their weights with leading axes `[num_agents, num_snapshots]`, and last states.
+    """
+    spaces = Spaces.of(env, params)
+    sizes: Any = (env, spaces, num_steps, num_snapshots)
+    states = _begin_all(agent, params, keys, stop, test, *sizes)
+    every = _piece(agent, -(-num_steps // _DEFAULT_ROWS))
+    snapshot_every, kept, bar = num_steps // num_snapshots, [], _bar(num_steps)
+    round_steps, asked = max(agent.num_envs * agent.rollout_steps, 1), 0
+    while asked < num_steps:
+        next_snapshot = (asked // snapshot_every + 1) * snapshot_every
+        to = min(asked + every, next_snapshot)
+        num_rounds = (to - asked) // round_steps
+        states, found = _advance_all(agent, params, states, stop, test, num_rounds, env)
+        asked = to
+        if to == next_snapshot:
+            kept.append(_weights_of_all(agent, states))
+        returns = np.asarray(found)  # which waits for the piece
+        bar.update(asked - bar.n)
+        if not np.isnan(returns).all():
+            bar.set_postfix({"return": f"{np.nanmean(returns):.4g}"})
+    bar.close()
+    return jax.tree.map(lambda *x: jnp.stack(x, axis=1), *kept), states
+
+
+@partial(jax.jit, static_argnames=("env", "spaces", "num_steps", "num_snapshots"))
+def _begin_all(agent, params, keys, stop, test, env, spaces, num_steps, num_snapshots):
+    sizes = (env, spaces, num_steps, num_snapshots)
+
+    def one(key, agent, params, stop, test):
+        return begin_jitted(agent, params, key, stop, test, *sizes)
+
+    return map_agents(one, keys, agent, params, stop, test)
+
+
+@partial(jax.jit, static_argnames="env")
+def _advance_all(agent, params, states, stop, test, num_rounds, env):
+    """The states, and the mean return of what episodes each agent has finished."""
+
+    def one(state, agent, params, stop, test, num_rounds):
+        before = state.replace(finished_return=jnp.float32(0.0))
+        rules = {"stop": stop, "test": test}
+        after = proceed(agent, env, params, before, num_rounds, **rules)
+        number = after.episodes - before.episodes
+        return after, after.finished_return / number
+
+    # Agents that stop or test at different times are not worth vectorising on a CPU.
+    batch_size = 1 if stop is not None or test is not None else None
+    shared = agent, params, stop, test, num_rounds
+    return map_agents(one, states, *shared, batch_size=batch_size)
+
+
+@jax.jit
+def _weights_of_all(agent: Agent, states: TrainState) -> Any:
+    return jax.vmap(_weights, (None, 0))(agent, states)
+
+
+def _piece(agent: Agent, num_steps: int) -> int:
+    """Steps of whole rounds, at least these."""
+    round_steps = max(agent.num_envs * agent.rollout_steps, 1)
+    return -(-num_steps // round_steps) * round_steps
+
+
+def _bar(num_steps: int, is_hidden: bool = False) -> Any:
+    return tqdm(
+        total=num_steps,
+        unit="step",
+        unit_scale=True,
+        delay=_SECONDS_BEFORE_BAR,
+        disable=is_hidden,
+    )
 
 
 def _weights(agent: Agent, state: TrainState) -> Any:

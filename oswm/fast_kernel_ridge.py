@@ -250,9 +250,7 @@ class FastKernelRidge(ClosedForm):
         """Solutions of all penalties, and leave-one-out errors [O] of the best ones."""
         flat = polynomial.flatten(columns)
         tried = jax.lax.map(
-            lambda penalty: solve_kernel(
-                flat, polynomial.residual, polynomial.leverage, penalty
-            ),
+            lambda penalty: solve_kernel(flat, polynomial, penalty),
             jnp.asarray(self.penalties),
         )
         errors = jnp.sum(jnp.square(tried.left_out), axis=1)

@@ -166,8 +166,8 @@ class KernelRidge(ClosedForm):
             def errors(degree):
                 polynomial = problem.polynomial(is_reward, degree)
                 flat = polynomial.flatten(columns)
-                tried = jax.vmap(solve_kernel, (None, None, None, 0))(
-                    flat, polynomial.residual, polynomial.leverage, penalties
+                tried = jax.vmap(solve_kernel, (None, None, 0))(
+                    flat, polynomial, penalties
                 )
                 return jnp.nanmin(jnp.sum(jnp.square(tried.left_out), axis=1), axis=0)
 
@@ -435,14 +435,13 @@ class Found:
 def _fit_one(mask, problem, target, degree, kernel, penalties, size) -> Found:
     """Fit a target by a polynomial and a kernel, with the best of the penalties."""
     polynomial = problem.polynomial(problem.is_reward[target], degree)
+    polynomial = polynomial.of_target(target)
     columns, (landmarks, whitening) = kernel_features(
         problem.inputs, mask, kernel, size
     )
     flat = polynomial.flatten(columns)
-    residual = polynomial.residual[:, target, None]
     tried = jax.lax.map(
-        lambda penalty: solve_kernel(flat, residual, polynomial.leverage, penalty),
-        penalties,
+        lambda penalty: solve_kernel(flat, polynomial, penalty), penalties
     )
     best = least(jnp.sum(jnp.square(tried.left_out), axis=(1, 2)))
     found = jax.tree.map(lambda x: x[best], tried)
@@ -450,7 +449,7 @@ def _fit_one(mask, problem, target, degree, kernel, penalties, size) -> Found:
     unexplained = jnp.maximum(1.0 - jnp.sum(jnp.square(columns), axis=1), 0.0)
     variance = 1.0 / left_over(found.leverage) + unexplained / penalties[best]
     expansion = Expansion(
-        base=polynomial.weights[:, target],
+        base=polynomial.weights[:, 0],
         kernel=kernel,
         landmarks=landmarks.T,
         weights=found.weights[:, 0],
@@ -461,7 +460,8 @@ def _fit_one(mask, problem, target, degree, kernel, penalties, size) -> Found:
         penalty=penalties[best],
         noise=noise,
     )
-    rows = jnp.concatenate([polynomial.basis, matmul(flat[0], found.half.T)], axis=1)
+    rows = matmul(flat.columns, found.half.T)
+    rows = jnp.concatenate([polynomial.basis, rows], axis=1)
     error, spread = blocks_left_out(rows, found.residual[:, 0])
     return Found(
         expansion=expansion,

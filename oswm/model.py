@@ -25,6 +25,8 @@ from oswm.blended import BLENDED
 from oswm.closed_form import ClosedForm, Fitted
 from oswm.context import Context, Prediction
 from oswm.heads import HEADS, Bars, Mixture
+from oswm.kernel_ridge import KernelRidge
+from oswm.mlp_ensemble import MLPEnsemble
 from oswm.network import (
     Network,
     NetworkCache,
@@ -42,6 +44,8 @@ from oswm.tokens import ContextScales, TokenRows, base_of, read_context, read_qu
 _GATE_VARIANCE = 0.25
 _FAR_BETTER = 0.5  # Share of the squared error at which blending is given up.
 _FAR_ERROR = 1.0  # Of the next best model over the best one's, as a logarithm.
+# How far a deviation grows with what a kernel and an ensemble of networks disagree by.
+_DOUBT = 5.0
 # The transformer is asked if for any target it leaves at most this share of the blend's
 # squared error, and that is not exact: in units of the target's deviation.
 _WORTH_IT, _EXACT = 0.95, 1e-3
@@ -62,8 +66,9 @@ class ModelCache:
         is_asked: Whether the transformer is asked at all, or held-out rows say that it
             changes nothing, bool scalar.
         termination: The closed-form classifier.
-        tails: How rows that are held out are spread around what is predicted, in units
-            of the network's deviations.
+        unit: What deviations are multiplied with to be those of rows that are held out,
+            [S + 1].
+        tails: How these are spread around what is predicted, in deviations.
     """
 
     weights: Any
@@ -74,6 +79,7 @@ class ModelCache:
     is_blended: jax.Array
     is_asked: jax.Array
     termination: Termination
+    unit: jax.Array
     tails: Tails
 
 
@@ -191,6 +197,7 @@ class TransformerModel:
             is_blended=trial.is_blended,
             is_asked=trial.is_asked,
             termination=termination,
+            unit=trial.unit,
             tails=trial.tails,
         )
 
@@ -230,7 +237,9 @@ class TransformerModel:
             of_base = rows.residual[index]
             left = of_base - output.blend
             found = tuple(in_use * x for x in (self._shift(output), left, of_base))
-            return *found, self._spread(output), simple, in_use
+            doubt = self._doubt(asked)
+            stds = (jnp.hypot(x, doubt) for x in (self._spread(output), simple))
+            return *found, *stds, in_use
 
         found = jax.lax.map(one_fold, jnp.arange(self.num_folds))
         found = (x.reshape(-1, x.shape[-1]) for x in found)
@@ -252,11 +261,13 @@ class TransformerModel:
         gate = jnp.where(is_asked, gate, 0.0)
         std = jnp.where(is_asked, std, simple)
         error = jnp.where(is_blended, truth - gate * guess, of_base)
+        tails, unit = Tails.fit(error / std, in_use[:, 0]).standardised()
         return Trial(
             gate=gate,
             is_blended=is_blended.astype(jnp.float32),
             is_asked=is_asked,
-            tails=Tails.fit(error / std, in_use[:, 0]),
+            unit=unit,
+            tails=tails,
         )
 
     def _shift(self, output: Output) -> jax.Array:
@@ -266,6 +277,24 @@ class TransformerModel:
     def _spread(self, output: Output) -> jax.Array:
         """Standard deviation of what is predicted."""
         return output.scale * self.head.std(output.params)
+
+    @cached_property
+    def _unlike(self) -> tuple[int, int] | None:
+        """Places of a kernel and an ensemble of networks in the base, if it has both.
+
+        Where no row has been they go on in different ways.
+        """
+        kinds = [type(model) for model in self.base.models]
+        if KernelRidge in kinds and MLPEnsemble in kinds:
+            return kinds.index(KernelRidge), kinds.index(MLPEnsemble)
+        return None
+
+    def _doubt(self, query: TokenRows) -> jax.Array:
+        """What is added to a deviation where models disagree, [M, S + 1]."""
+        if self._unlike is None:
+            return jnp.zeros_like(query.models[:, 0])
+        one, other = (query.models[:, place] for place in self._unlike)
+        return _DOUBT * (one - other)
 
     def _ask(self, cache: ModelCache, obs, action) -> Answer:
         """What models and network say about one query."""
@@ -285,6 +314,7 @@ class TransformerModel:
 
         shift, spread, end = jax.lax.cond(cache.is_asked, with_network, without)
         scales = cache.scales
+        spread = cache.unit * jnp.hypot(spread, self._doubt(query)[0])
         moved = cache.is_blended * blend + shift
         return Answer(
             mean=base_of(scales, means)[0] + scales.residual * moved,
@@ -329,19 +359,21 @@ class Trial:
         gate: How far its shifts are believed, 0 to 1, [S + 1].
         is_blended: As in `ModelCache`.
         is_asked: Likewise.
-        tails: The spread of errors, in units of the deviations that are predicted.
+        unit: Likewise.
+        tails: Likewise.
     """
 
     gate: jax.Array
     is_blended: jax.Array
     is_asked: jax.Array
+    unit: jax.Array
     tails: Tails
 
     @classmethod
     def believing(cls, num_targets: int) -> Trial:
         """Without asking: the transformer is right, and errors are Gaussian."""
         ones = jnp.ones(num_targets)
-        return cls(ones, ones, jnp.bool_(True), Tails.gaussian(num_targets))
+        return cls(ones, ones, jnp.bool_(True), ones, Tails.gaussian(num_targets))
 
 
 @struct.dataclass

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,7 +25,8 @@ class Polynomial:
     Attributes:
         weights: float32 [1 + P, O].
         half: float32 [1 + P, 1 + P], inverse factor of the penalised Gram matrix; 0 for
-            terms above the polynomial's degree.
+            terms that the polynomial does not have.
+        penalty: Of its squared coefficients, float32 scalar.
         basis: Its terms made orthonormal, up to the penalty, float32 [N, 1 + P].
         residual: float32 [N, O].
         left_out: The same of each row by the fit to the others, float32 [N, O].
@@ -31,19 +34,50 @@ class Polynomial:
 
     weights: jax.Array
     half: jax.Array
+    penalty: jax.Array
     basis: jax.Array
     residual: jax.Array
     left_out: jax.Array
+
+    def of_target(self, target: jax.Array) -> Polynomial:
+        """With one target alone."""
+        weights, residual, left_out = (
+            x[:, target, None] for x in (self.weights, self.residual, self.left_out)
+        )
+        return dataclasses.replace(
+            self, weights=weights, residual=residual, left_out=left_out
+        )
 
     @property
     def leverage(self) -> jax.Array:
         """Of each row, [N]."""
         return jnp.sum(jnp.square(self.basis), axis=-1)
 
-    def flatten(self, columns: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """What the polynomial leaves of columns [N, M], and its Gram matrix [M, M]."""
-        flat = columns - matmul(self.basis, matmul(self.basis.T, columns))
-        return flat, matmul(flat.T, flat)
+    def flatten(self, columns: jax.Array) -> Flat:
+        """What the polynomial leaves of columns [N, M]."""
+        inner = matmul(self.basis.T, columns)
+        flat = columns - matmul(self.basis, inner)
+        # A penalised fit is no projection: where terms are nearly alike, as those of an
+        # observation and of the next are, products with what is left are not enough.
+        terms = matmul(self.half.T, inner)
+        gram = matmul(flat.T, flat) + self.penalty * matmul(terms.T, terms)
+        shift = matmul(flat.T, self.residual)
+        return Flat(flat, gram, shift + self.penalty * matmul(terms.T, self.weights))
+
+
+@struct.dataclass
+class Flat:
+    """Columns rid of a polynomial, whose coefficients are fitted with theirs.
+
+    Attributes:
+        columns: float32 [N, M].
+        gram: Products of what is left with the columns as they were, float32 [M, M].
+        shift: And of the targets with these, float32 [M, O].
+    """
+
+    columns: jax.Array
+    gram: jax.Array
+    shift: jax.Array
 
 
 def reward_features(inputs: jax.Array, obs_size: int) -> jax.Array:
@@ -79,6 +113,7 @@ def fit_polynomials(features, targets, mask, allowed) -> Polynomial:
         return Polynomial(
             weights=weights,
             half=allowed * half,
+            penalty=penalty,
             basis=matmul(terms, half.T),
             residual=residual,
             left_out=left_out,
@@ -98,25 +133,25 @@ class Solution:
     left_out: jax.Array
 
 
-def solve_kernel(flat, residual, leverage, penalty) -> Solution:
-    """Fit what a polynomial leaves by flat columns, given with their Gram matrix."""
-    flat, gram = flat
+def solve_kernel(flat: Flat, polynomial: Polynomial, penalty: jax.Array) -> Solution:
+    """Fit what a polynomial leaves by columns that it has flattened."""
+    gram, shift = flat.gram, flat.shift
     half = inverse_factor(gram + penalty * jnp.eye(len(gram)))
-    shift = matmul(flat.T, residual)
 
     def correct(weights):
         gradient = shift - matmul(gram, weights) - penalty * weights
         return weights + matmul(half.T, matmul(half, gradient))
 
     weights = correct(correct(jnp.zeros_like(shift)))
-    leverage = leverage + jnp.sum(jnp.square(matmul(flat, half.T)), axis=1)
-    residual = residual - matmul(flat, weights)
+    leverage = jnp.sum(jnp.square(matmul(flat.columns, half.T)), axis=1)
+    leverage = polynomial.leverage + leverage
+    residual = polynomial.residual - matmul(flat.columns, weights)
     left_out = residual / left_over(leverage)[:, None]
     return Solution(weights, half, leverage, residual, left_out)
 
 
 def blocks_left_out(
-    rows: jax.Array, residual: jax.Array
+    rows: jax.Array, residual: jax.Array, size: int = _BLOCK
 ) -> tuple[jax.Array, jax.Array]:
     """Rows as all others but their neighbours in time predict them.
 
@@ -127,16 +162,17 @@ def blocks_left_out(
         rows: [N, K], of which the products of pairs are what predictions weigh targets
             with; 0 for rows that are not in use.
         residual: Of the fit to all rows, [N].
+        size: Rows of a block.
 
     Returns:
         Residuals [N], and their variances over that of the noise [N].
     """
-    number, missing = len(rows), -len(rows) % _BLOCK
-    rows = jnp.pad(rows, ((0, missing), (0, 0))).reshape(-1, _BLOCK, rows.shape[1])
-    residual = jnp.pad(residual, (0, missing)).reshape(-1, _BLOCK)
+    number, missing = len(rows), -len(rows) % size
+    rows = jnp.pad(rows, ((0, missing), (0, 0))).reshape(-1, size, rows.shape[1])
+    residual = jnp.pad(residual, (0, missing)).reshape(-1, size)
 
     def one_block(rows, residual):
-        left = (1.0 + _LEAST_LEFT) * jnp.eye(_BLOCK) - matmul(rows, rows.T)
+        left = (1.0 + _LEAST_LEFT) * jnp.eye(size) - matmul(rows, rows.T)
         half = inverse_factor(left)
         return matmul(half.T, matmul(half, residual)), jnp.sum(jnp.square(half), axis=0)
 

@@ -77,6 +77,11 @@ class Tails:
         """Root mean square error over the predicted deviation, [T]."""
         return jnp.sqrt(jnp.sum(self.weights * jnp.square(self.scales), axis=-1))
 
+    def standardised(self) -> tuple[Tails, jax.Array]:
+        """The same with a deviation of 1, and what it was [T]."""
+        deviation = self.deviation
+        return Tails(self.weights, self.scales / deviation[..., None]), deviation
+
     def no_narrower(self) -> Tails:
         """The same, wider where errors are smaller than predicted."""
         narrow = jnp.minimum(self.deviation, 1.0)

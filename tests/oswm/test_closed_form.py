@@ -20,7 +20,7 @@ from oswm.landmarks import (
 )
 from oswm.linalg import inverse_factor
 from oswm.nearest_neighbours import least_rows
-from oswm.polynomials import blocks_left_out
+from oswm.polynomials import blocks_left_out, fit_polynomials, solve_kernel
 from oswm.termination import Termination
 
 SMALL = oswm.KernelRidge(48, length_scales=(0.5, 1.0), penalties=(1e-4, 1e-2))
@@ -78,6 +78,62 @@ def test_inverse_factor_batches():
     matrix = jnp.asarray(matrix @ matrix.transpose(0, 2, 1))
     each = jax.jit(jax.vmap(inverse_factor))(matrix)
     np.testing.assert_allclose(each[3], jax.jit(inverse_factor)(matrix[3]), atol=1e-5)
+
+
+def test_inverse_factor_has_derivatives():
+    matrix = np.random.default_rng(0).normal(size=(3, 6, 12)).astype(np.float32)
+    matrix = jnp.asarray(matrix @ matrix.transpose(0, 2, 1)) / 12
+    change = jnp.asarray(np.diag(np.arange(6.0)) + 0.1, jnp.float32)
+    one = jax.jvp(inverse_factor, (matrix[0],), (change,))[1]
+    ahead, behind = (inverse_factor(matrix[0] + x * change) for x in (1e-3, -1e-3))
+    np.testing.assert_allclose(one, (ahead - behind) / 2e-3, rtol=0.02, atol=0.02)
+
+    def total(matrix):
+        return jnp.sum(jnp.square(inverse_factor(matrix)))
+
+    # Of log-determinants and traces it is known: here of the inverse's trace.
+    inverse = jnp.linalg.inv(matrix[1])
+    found = jax.jit(jax.vmap(jax.grad(total)))(matrix)[1]
+    np.testing.assert_allclose(
+        (found + found.T) / 2, -inverse @ inverse, rtol=1e-3, atol=1e-3
+    )
+
+
+@pytest.mark.parametrize("likeness", [1e-1, 4e-3, 1e-4])
+def test_a_polynomial_and_a_kernel_are_fitted_together(likeness):
+    """However much alike two of its terms are, as those before and after a step."""
+    rng = np.random.default_rng(0)
+    terms = rng.normal(size=(80, 4))
+    terms[:, 3] = terms[:, 2] + likeness * rng.normal(size=80)
+    columns = np.sin(terms @ rng.normal(size=(4, 5)))
+    columns[:, 4] = (terms[:, 3] - terms[:, 2]) / likeness
+    target = rng.normal(size=(80, 1))
+    polynomials = fit_polynomials(
+        *(jnp.asarray(x, jnp.float32) for x in (terms, target)),
+        jnp.ones(80),
+        jnp.ones((1, 4)),
+    )
+    polynomial = jax.tree.map(lambda x: x[0], polynomials)
+    flat = polynomial.flatten(jnp.asarray(columns, jnp.float32))
+    found = jax.jit(solve_kernel)(flat, polynomial, 1e-2)
+    every = np.concatenate([terms, columns], axis=1)
+    penalties = np.diag([float(polynomial.penalty)] * 4 + [1e-2] * 5)
+    smoother = every @ np.linalg.solve(every.T @ every + penalties, every.T)
+    leverage, residual = np.diag(smoother), target - smoother @ target
+    np.testing.assert_allclose(found.leverage, leverage, atol=2e-3)
+    np.testing.assert_allclose(found.residual, residual, atol=2e-3)
+    left_out = residual[:, 0] / (1 - leverage)
+    np.testing.assert_allclose(found.left_out[:, 0], left_out, atol=5e-3)
+
+
+def test_a_fit_step_by_step_is_the_fit():
+    """`condition` compiles `stages` one by one, each as suits it."""
+    context = oswm.Context.of(transitions())
+    stepwise, whole = fit(SMALL, context), jax.jit(SMALL.fit)(context)
+    close = functools.partial(np.testing.assert_allclose, atol=2e-3, rtol=2e-3)
+    close(stepwise.residual, whole.residual)
+    found = [predict(SMALL, cache, context) for cache in (stepwise, whole)]
+    jax.tree.map(close, *found)
 
 
 @pytest.mark.parametrize("additive", [None, 0.5])
