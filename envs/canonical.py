@@ -221,6 +221,7 @@ def _check_rows(arrays: dict[str, np.ndarray]) -> None:
     elif obs.shape == (*next_obs.shape, 1):
         arrays["next_obs"] = next_obs[..., None]
     num_rows = len(obs)
+    _check_most(arrays)
     expected = {name: (num_rows,) for name in arrays}
     expected |= {
         "obs": obs.shape,
@@ -228,11 +229,33 @@ def _check_rows(arrays: dict[str, np.ndarray]) -> None:
         "action": (num_rows, *arrays["action"].shape[1:]),
     }
     for name, shape in expected.items():
-        if arrays[name].shape != shape:
+        found = arrays[name].shape
+        if name == "next_obs" and found != shape and found[:1] == shape[:1]:
+            raise ValueError(
+                "obs and next_obs must be of the same shape, got "
+                f"{obs.shape} and {found}"
+            )
+        if found != shape:
             raise ValueError(
                 f"{name} must be of shape {shape} to go with obs of shape {obs.shape}, "
-                f"got {arrays[name].shape}"
+                f"got {found}"
             )
+
+
+def _check_most(arrays: dict[str, np.ndarray]) -> None:
+    """Raises ValueError where obs alone has another number of rows, or is turned."""
+    obs = arrays["obs"].shape
+    others = {name: np.shape(x) for name, x in arrays.items() if name != "obs"}
+    number = {shape[0] if shape else 0 for shape in others.values()}
+    if len(number) > 1 or number == {obs[0]}:
+        return
+    (number,) = number
+    is_turned = len(obs) == 2 and obs[1] == number
+    hint = f"; pass its transpose, [{number}, {obs[0]}]" if is_turned else ""
+    raise ValueError(
+        f"obs must have {number} rows, as {', '.join(others)} have, got an array of "
+        f"shape {obs}{hint}"
+    )
 
 
 def as_flags(name: str, values: Any) -> np.ndarray:

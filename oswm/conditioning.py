@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ from oswm.world_model import WorldModel
 # one of five states see too few others. Measured on Pendulum, MountainCar and Acrobot.
 FEW_STARTS = 10
 _FEW_ROWS = 50
+_SECONDS_BEFORE_WORDS = 3.0
 _PLACES = ("starts", "context", "both")
 MODEL = Like(
     "a world model, such as oswm.KernelRidge()",
@@ -79,7 +81,7 @@ def condition(
         margin: How far predictions may leave the range of the context's observations,
             as a share of that range.
         progress: Whether to say on stderr what is done; by default in a terminal or a
-            notebook.
+            notebook, and elsewhere after three seconds.
 
     Returns:
         A gymnax pair `(env, params)`. Context and fit are in params, so those of
@@ -275,16 +277,28 @@ def _summary(context: Context, model: WorldModel[Any], starts: str) -> str:
 
 @contextmanager
 def _told(text: str, progress: bool | None) -> Iterator[None]:
-    """Says on stderr what is going on, and then how long it took."""
-    if progress is None:
-        progress = sys.stderr.isatty() or "ipykernel" in sys.modules
-    if not progress:
+    """Says on stderr what is going on, and then how long it took.
+
+    A terminal or a notebook is told at once, a script where it takes long.
+    """
+    if progress is False:
         yield
         return
-    started = time.monotonic()
-    sys.stderr.write(f"{text} (the first of its kind compiles) ... ")
-    sys.stderr.flush()
+    is_watched = sys.stderr.isatty() or "ipykernel" in sys.modules
+    seconds = 0.0 if progress or is_watched else _SECONDS_BEFORE_WORDS
+    is_said = threading.Event()
+
+    def say() -> None:
+        is_said.set()
+        sys.stderr.write(f"{text} (the first of its kind compiles) ... ")
+        sys.stderr.flush()
+
+    started, later = time.monotonic(), threading.Timer(seconds, say)
+    later.daemon = True
+    later.start() if seconds else say()
     try:
         yield
     finally:
-        sys.stderr.write(f"{time.monotonic() - started:.1f} s\n")
+        later.cancel()
+        if is_said.is_set():
+            sys.stderr.write(f"{time.monotonic() - started:.1f} s\n")

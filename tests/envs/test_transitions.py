@@ -139,7 +139,13 @@ BAD = {
     r"reward must be of shape \(4,\) to go with obs .* got \(4, 2\)": batch(
         reward=np.ones((4, 2), np.float32)
     ),
-    r"next_obs must be of shape \(4, 3\)": batch(next_obs=np.zeros((4, 2), np.float32)),
+    r"obs and next_obs must be of the same shape, .* and \(4, 2\)": batch(
+        next_obs=np.zeros((4, 2), np.float32)
+    ),
+    "obs must have 4 rows, as action, .* have": batch(obs=np.zeros((3, 3), np.float32)),
+    r"obs must have 4 rows, .*; pass its transpose, \[4, 3\]": batch(
+        obs=np.zeros((3, 4), np.float32)
+    ),
     r"action must be of shape \(4,\) .* got \(3,\)": batch(
         action=np.zeros(3, np.int32)
     ),

@@ -80,6 +80,18 @@ def test_bad_watches_are_named():
         jaxrl_se.train(AGENT, *TASK, 0, 60, on_progress=5)
 
 
+def test_several_agents_with_a_bar_learn_as_without(monkeypatch, capsys):
+    monkeypatch.setattr("jaxrl_se.watched._SECONDS_BEFORE_BAR", 0.0)
+    asked: dict = {"num_agents": 4, "num_snapshots": 3}
+    quiet = jaxrl_se.train(AGENT, *TASK, 0, 60, **asked)
+    assert not capsys.readouterr().err
+    shown = jaxrl_se.train(AGENT, *TASK, 0, 60, **asked, progress=True)
+    jax.tree.map(np.testing.assert_array_equal, quiet.snapshots, shown.snapshots)
+    np.testing.assert_array_equal(quiet.steps_taken, shown.steps_taken)
+    said = capsys.readouterr().err
+    assert "60.0/60.0" in said and "return=" in said
+
+
 def test_one_agent_has_no_interval():
     from matplotlib.figure import Figure
 
