@@ -72,16 +72,43 @@ def _halved(matrix: jax.Array) -> jax.Array:
     return jnp.block([[first, zeros], [corner, last]])
 
 
-def _eliminate(matrix: jax.Array) -> jax.Array:
-    """Cholesky of ``[matrix | identity]``, column by column."""
+def independent_factor(features: jax.Array, tolerance: float = 1e-4) -> jax.Array:
+    """What makes columns orthonormal, one after the other, float32 [D, D].
+
+    Args:
+        features: [N, D].
+        tolerance: Share of a column's square that those before it have to leave of it.
+
+    Returns:
+        `half`, of which `features @ half.T` has orthonormal columns, and 0 for those
+        that are next to combinations of the ones before them.
+    """
+    half = jnp.eye(features.shape[1], dtype=features.dtype)
+    # The second time removes what float32 lost in the first.
+    for _ in range(2):
+        columns = matmul(features, half.T)
+        half = matmul(_eliminate(matmul(columns.T, columns), tolerance), half)
+    return half
+
+
+def _eliminate(matrix: jax.Array, tolerance: float | None = None) -> jax.Array:
+    """Cholesky of ``[matrix | identity]``, column by column.
+
+    Args:
+        matrix: [D, D].
+        tolerance: Of a diagonal element, the share below which its row is left out.
+    """
     size = len(matrix)
-    rows = jnp.arange(size)
+    rows, diagonal = jnp.arange(size), jnp.diag(matrix)
     both = jnp.concatenate([matrix, jnp.eye(size, dtype=matrix.dtype)], axis=1)
 
     def one_column(j, both):
-        root = jnp.sqrt(jnp.maximum(both[j, j], jnp.finfo(matrix.dtype).tiny))
-        row = both[j] / root
-        below = jnp.where(rows > j, both[:, j] / root, 0.0)
+        left = jnp.maximum(both[j, j], jnp.finfo(matrix.dtype).tiny)
+        scale = jax.lax.rsqrt(left)
+        if tolerance is not None:
+            scale = jnp.where(both[j, j] > tolerance * diagonal[j], scale, 0.0)
+        row = scale * both[j]
+        below = jnp.where(rows > j, scale * both[:, j], 0.0)
         return (both - below[:, None] * row[None]).at[j].set(row)
 
     return jax.lax.fori_loop(0, size, one_column, both)[:, size:]

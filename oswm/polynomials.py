@@ -9,32 +9,29 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from oswm.closed_form import left_over, solve
+from oswm.closed_form import left_over
 from oswm.features import pairs
-from oswm.linalg import inverse_factor, matmul
+from oswm.linalg import independent_factor, inverse_factor, matmul
 
-_PENALTY = 1e-5  # Per row; one-hot actions add up to a constant.
 _BLOCK = 25  # Rows that are left out together.
 _LEAST_LEFT = 1e-4
 
 
 @struct.dataclass
 class Polynomial:
-    """Ridge regression on a polynomial's terms, all targets at once.
+    """Least squares on a polynomial's terms, all targets at once.
 
     Attributes:
         weights: float32 [1 + P, O].
-        half: float32 [1 + P, 1 + P], inverse factor of the penalised Gram matrix; 0 for
-            terms that the polynomial does not have.
-        penalty: Of its squared coefficients, float32 scalar.
-        basis: Its terms made orthonormal, up to the penalty, float32 [N, 1 + P].
+        half: float32 [1 + P, 1 + P], from terms to the basis.
+        basis: Its terms made orthonormal, 0 for those that it does not have and for
+            combinations of others, float32 [N, 1 + P].
         residual: float32 [N, O].
         left_out: The same of each row by the fit to the others, float32 [N, O].
     """
 
     weights: jax.Array
     half: jax.Array
-    penalty: jax.Array
     basis: jax.Array
     residual: jax.Array
     left_out: jax.Array
@@ -55,24 +52,23 @@ class Polynomial:
 
     def flatten(self, columns: jax.Array) -> Flat:
         """What the polynomial leaves of columns [N, M]."""
-        inner = matmul(self.basis.T, columns)
-        flat = columns - matmul(self.basis, inner)
-        # A penalised fit is no projection: where terms are nearly alike, as those of an
-        # observation and of the next are, products with what is left are not enough.
-        terms = matmul(self.half.T, inner)
-        gram = matmul(flat.T, flat) + self.penalty * matmul(terms.T, terms)
-        shift = matmul(flat.T, self.residual)
-        return Flat(flat, gram, shift + self.penalty * matmul(terms.T, self.weights))
+        flat = _project(self.basis, columns)
+        return Flat(flat, matmul(flat.T, flat), matmul(flat.T, self.residual))
+
+
+def _project(basis: jax.Array, columns: jax.Array) -> jax.Array:
+    """What is orthogonal to a basis of columns."""
+    return columns - matmul(basis, matmul(basis.T, columns))
 
 
 @struct.dataclass
 class Flat:
-    """Columns rid of a polynomial, whose coefficients are fitted with theirs.
+    """Columns rid of a polynomial.
 
     Attributes:
         columns: float32 [N, M].
-        gram: Products of what is left with the columns as they were, float32 [M, M].
-        shift: And of the targets with these, float32 [M, O].
+        gram: Their products, float32 [M, M].
+        shift: And those with the targets, float32 [M, O].
     """
 
     columns: jax.Array
@@ -96,27 +92,35 @@ def reward_pairs(num_inputs: int, obs_size: int) -> tuple[np.ndarray, np.ndarray
     return first, second
 
 
-def fit_polynomials(features, targets, mask, allowed) -> Polynomial:
-    """Ridge regressions on some of the terms, a leading axis [K].
+def fit_polynomials(features, targets, allowed) -> Polynomial:
+    """Least squares on some of the terms, a leading axis [K].
+
+    A penalty would shrink them, which a task that is all but a polynomial shows, and
+    leave no projection where terms are alike, as those before and after a step are:
+    terms that others make up but for a rest are left out.
 
     Args:
         features: Of an intercept and P terms, [N, 1 + P], 0 in rows not in use.
         targets: [N, O], likewise.
-        mask: [N].
         allowed: Which terms each regression has, 0 or 1 [K, 1 + P].
     """
-    penalty = _PENALTY * jnp.maximum(jnp.sum(mask), 1.0)
 
     def fit_terms(allowed):
         terms = allowed * features
-        weights, half, residual, left_out = solve(terms, targets, penalty)
+        half = independent_factor(terms)
+        basis = matmul(terms, half.T)
+        inner = matmul(basis.T, targets)
+        residual = targets - matmul(basis, inner)
+        # The second step removes what float32 lost in the first.
+        more = matmul(basis.T, residual)
+        residual = residual - matmul(basis, more)
+        leverage = jnp.sum(jnp.square(basis), axis=1)
         return Polynomial(
-            weights=weights,
-            half=allowed * half,
-            penalty=penalty,
-            basis=matmul(terms, half.T),
+            weights=matmul(half.T, inner + more),
+            half=half,
+            basis=basis,
             residual=residual,
-            left_out=left_out,
+            left_out=residual / left_over(leverage)[:, None],
         )
 
     return jax.lax.map(fit_terms, allowed)

@@ -99,31 +99,39 @@ def test_inverse_factor_has_derivatives():
     )
 
 
-@pytest.mark.parametrize("likeness", [1e-1, 4e-3, 1e-4])
-def test_a_polynomial_and_a_kernel_are_fitted_together(likeness):
+@pytest.mark.parametrize(("likeness", "is_kept"), [(0.1, True), (4e-3, False)])
+def test_a_polynomial_and_a_kernel_are_fitted_together(likeness, is_kept):
     """However much alike two of its terms are, as those before and after a step."""
     rng = np.random.default_rng(0)
     terms = rng.normal(size=(80, 4))
     terms[:, 3] = terms[:, 2] + likeness * rng.normal(size=80)
     columns = np.sin(terms @ rng.normal(size=(4, 5)))
     columns[:, 4] = (terms[:, 3] - terms[:, 2]) / likeness
-    target = rng.normal(size=(80, 1))
-    polynomials = fit_polynomials(
-        *(jnp.asarray(x, jnp.float32) for x in (terms, target)),
-        jnp.ones(80),
-        jnp.ones((1, 4)),
-    )
+    target = rng.normal(size=(80, 1)) + terms[:, :1]
+    arrays = (jnp.asarray(x, jnp.float32) for x in (terms, target))
+    polynomials = fit_polynomials(*arrays, jnp.ones((1, 4)))
     polynomial = jax.tree.map(lambda x: x[0], polynomials)
     flat = polynomial.flatten(jnp.asarray(columns, jnp.float32))
     found = jax.jit(solve_kernel)(flat, polynomial, 1e-2)
-    every = np.concatenate([terms, columns], axis=1)
-    penalties = np.diag([float(polynomial.penalty)] * 4 + [1e-2] * 5)
+    size = 4 if is_kept else 3
+    every = np.concatenate([terms[:, :size], columns], axis=1)
+    penalties = np.diag([0.0] * size + [1e-2] * 5)
     smoother = every @ np.linalg.solve(every.T @ every + penalties, every.T)
     leverage, residual = np.diag(smoother), target - smoother @ target
-    np.testing.assert_allclose(found.leverage, leverage, atol=2e-3)
-    np.testing.assert_allclose(found.residual, residual, atol=2e-3)
+    np.testing.assert_allclose(found.leverage, leverage, atol=1e-4)
+    np.testing.assert_allclose(found.residual, residual, atol=1e-4)
     left_out = residual[:, 0] / (1 - leverage)
-    np.testing.assert_allclose(found.left_out[:, 0], left_out, atol=5e-3)
+    np.testing.assert_allclose(found.left_out[:, 0], left_out, atol=1e-3)
+
+
+def test_a_task_that_is_a_polynomial_is_predicted_to_the_last_bits():
+    data = transitions()
+    reward = 2 * data.obs[:, 0] * data.obs[:, 1] - 1
+    next_obs = data.obs @ np.array([[1, 0.1], [-0.2, 0.9]]) + data.action
+    data = dataclasses.replace(data, reward=reward, next_obs=next_obs.astype("f4"))
+    residual = fit(SMALL, oswm.Context.of(data)).residual
+    assert np.abs(residual[:, :2]).max() < 2e-6
+    assert np.abs(residual[:, 2]).max() < 1e-5
 
 
 def test_a_fit_step_by_step_is_the_fit():
