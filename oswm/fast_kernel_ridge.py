@@ -207,7 +207,7 @@ class FastKernelRidge(ClosedForm):
         features = mask[:, None] * jnp.insert(terms, 0, 1.0, axis=1)
         is_linear = jnp.arange(features.shape[1]) <= inputs.shape[1]
         allowed = jnp.stack([is_linear, jnp.ones_like(is_linear)]).astype(float)
-        polynomials = fit_polynomials(features, targets, allowed)
+        polynomials = fit_polynomials(features, targets, allowed, inputs.shape[1])
         relevances = self._relevances(inputs, views)
         few = min(size, 48)
 

@@ -362,7 +362,7 @@ class Problem:
             np.stack([term <= num_before, is_change, term <= num_inputs, term >= 0]),
             jnp.float32,
         )
-        polynomials = fit_polynomials(features, data.targets, allowed)
+        polynomials = fit_polynomials(features, data.targets, allowed, num_inputs)
         return cls(every, features, data, allowed, polynomials)
 
     @property

@@ -72,12 +72,13 @@ def _halved(matrix: jax.Array) -> jax.Array:
     return jnp.block([[first, zeros], [corner, last]])
 
 
-def independent_factor(features: jax.Array, tolerance: float = 1e-4) -> jax.Array:
+def independent_factor(features: jax.Array, tolerance: jax.Array) -> jax.Array:
     """What makes columns orthonormal, one after the other, float32 [D, D].
 
     Args:
         features: [N, D].
-        tolerance: Share of a column's square that those before it have to leave of it.
+        tolerance: Share of a column's square that those before it have to leave of it,
+            [D].
 
     Returns:
         `half`, of which `features @ half.T` has orthonormal columns, and 0 for those
@@ -91,22 +92,24 @@ def independent_factor(features: jax.Array, tolerance: float = 1e-4) -> jax.Arra
     return half
 
 
-def _eliminate(matrix: jax.Array, tolerance: float | None = None) -> jax.Array:
+def _eliminate(matrix: jax.Array, tolerance: jax.Array | None = None) -> jax.Array:
     """Cholesky of ``[matrix | identity]``, column by column.
 
     Args:
         matrix: [D, D].
-        tolerance: Of a diagonal element, the share below which its row is left out.
+        tolerance: Of a diagonal element, the share below which its row is left out,
+            [D].
     """
     size = len(matrix)
     rows, diagonal = jnp.arange(size), jnp.diag(matrix)
     both = jnp.concatenate([matrix, jnp.eye(size, dtype=matrix.dtype)], axis=1)
+    least = None if tolerance is None else tolerance * diagonal
 
     def one_column(j, both):
         left = jnp.maximum(both[j, j], jnp.finfo(matrix.dtype).tiny)
         scale = jax.lax.rsqrt(left)
-        if tolerance is not None:
-            scale = jnp.where(both[j, j] > tolerance * diagonal[j], scale, 0.0)
+        if least is not None:
+            scale = jnp.where(both[j, j] > least[j], scale, 0.0)
         row = scale * both[j]
         below = jnp.where(rows > j, scale * both[:, j], 0.0)
         return (both - below[:, None] * row[None]).at[j].set(row)

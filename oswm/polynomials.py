@@ -13,6 +13,9 @@ from oswm.closed_form import left_over
 from oswm.features import pairs
 from oswm.linalg import independent_factor, inverse_factor, matmul
 
+# Share of a term's variance that terms before it must leave, of inputs and of products:
+# where rows are next to a line, a product's coefficient says nothing of places off it.
+_LEAST_REST, _LEAST_REST_OF_PRODUCT = 1e-4, 1e-2
 _BLOCK = 25  # Rows that are left out together.
 _LEAST_LEFT = 1e-4
 
@@ -92,7 +95,7 @@ def reward_pairs(num_inputs: int, obs_size: int) -> tuple[np.ndarray, np.ndarray
     return first, second
 
 
-def fit_polynomials(features, targets, allowed) -> Polynomial:
+def fit_polynomials(features, targets, allowed, num_inputs: int) -> Polynomial:
     """Least squares on some of the terms, a leading axis [K].
 
     A penalty would shrink them, which a task that is all but a polynomial shows, and
@@ -103,11 +106,14 @@ def fit_polynomials(features, targets, allowed) -> Polynomial:
         features: Of an intercept and P terms, [N, 1 + P], 0 in rows not in use.
         targets: [N, O], likewise.
         allowed: Which terms each regression has, 0 or 1 [K, 1 + P].
+        num_inputs: How many of the terms are inputs; products follow.
     """
+    is_product = jnp.arange(features.shape[1]) > num_inputs
+    tolerance = jnp.where(is_product, _LEAST_REST_OF_PRODUCT, _LEAST_REST)
 
     def fit_terms(allowed):
         terms = allowed * features
-        half = independent_factor(terms)
+        half = independent_factor(terms, tolerance)
         basis = matmul(terms, half.T)
         inner = matmul(basis.T, targets)
         residual = targets - matmul(basis, inner)

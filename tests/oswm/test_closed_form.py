@@ -109,7 +109,7 @@ def test_a_polynomial_and_a_kernel_are_fitted_together(likeness, is_kept):
     columns[:, 4] = (terms[:, 3] - terms[:, 2]) / likeness
     target = rng.normal(size=(80, 1)) + terms[:, :1]
     arrays = (jnp.asarray(x, jnp.float32) for x in (terms, target))
-    polynomials = fit_polynomials(*arrays, jnp.ones((1, 4)))
+    polynomials = fit_polynomials(*arrays, jnp.ones((1, 4)), 3)
     polynomial = jax.tree.map(lambda x: x[0], polynomials)
     flat = polynomial.flatten(jnp.asarray(columns, jnp.float32))
     found = jax.jit(solve_kernel)(flat, polynomial, 1e-2)
