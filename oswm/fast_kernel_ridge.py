@@ -36,7 +36,7 @@ from oswm.closed_form import ClosedForm, least, left_over, noise_of
 from oswm.context import Scale
 from oswm.expansion import Kernel, kernel_features
 from oswm.features import apply_form, form_of, pairs
-from oswm.kernel_ridge import Standardised
+from oswm.kernel_problem import Standardised
 from oswm.linalg import matmul
 from oswm.polynomials import Polynomial, fit_polynomials, reward_pairs, solve_kernel
 from oswm.relevance import RelevanceSearch

@@ -134,6 +134,21 @@ def test_a_task_that_is_a_polynomial_is_predicted_to_the_last_bits():
     assert np.abs(residual[:, 2]).max() < 1e-5
 
 
+@pytest.mark.parametrize("kind", ["one place", "two places", "a line"])
+def test_where_rows_show_next_to_nothing_predictions_are_finite(kind):
+    data = transitions()
+    obs = np.ones_like(data.obs)
+    if kind == "two places":
+        obs[NUM_ROWS // 2 :] = 2.0
+    elif kind == "a line":
+        obs = obs * np.linspace(-1, 1, NUM_ROWS, dtype=np.float32)[:, None]
+    data = dataclasses.replace(data, obs=obs, next_obs=obs + 0.1 * data.action)
+    context = oswm.Context.of(data)
+    found = predict(SMALL, fit(SMALL, context), context)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
+    np.testing.assert_allclose(found.next_obs_mean, data.next_obs, atol=2e-3)
+
+
 def test_a_fit_step_by_step_is_the_fit():
     """`condition` compiles `stages` one by one, each as suits it."""
     context = oswm.Context.of(transitions())
