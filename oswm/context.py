@@ -144,6 +144,9 @@ class Prediction:
         terminated_prob: Probability that the step ends the episode, float32 scalar.
         tails: How errors of the S observations and the reward are spread, in units of
             these deviations; None for Gaussians.
+        own_std: Standard deviations before what models disagree by is added, float32
+            [S]: what `uncertainty_penalty` looks at. At a kink, which agents may have
+            to cross, models disagree although rows are near. None for `next_obs_std`.
     """
 
     next_obs_mean: jax.Array
@@ -152,6 +155,7 @@ class Prediction:
     reward_std: jax.Array
     terminated_prob: jax.Array
     tails: Tails | None = None
+    own_std: jax.Array | None = None
 
     def sample(self, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Draw next observation, reward and termination, independent of each other."""

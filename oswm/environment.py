@@ -207,7 +207,9 @@ class WorldModelEnv(environment.Environment):
         if self.reward is not None:
             reward = self.reward(state.obs, action, next_obs)
         if self.penalized:
-            spread = jnp.max(prediction.next_obs_std / params.support.std)
+            std = prediction.own_std
+            std = prediction.next_obs_std if std is None else std
+            spread = jnp.max(std / params.support.std)
             unknown = jnp.where(is_inside, jnp.minimum(spread, 1.0), 1.0)
             cost = params.uncertainty_penalty * params.support.reward_unit
             reward = reward - cost * unknown

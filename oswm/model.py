@@ -314,11 +314,13 @@ class TransformerModel:
 
         shift, spread, end = jax.lax.cond(cache.is_asked, with_network, without)
         scales = cache.scales
-        spread = cache.unit * jnp.hypot(spread, self._doubt(query)[0])
         moved = cache.is_blended * blend + shift
+        live = scales.residual * scales.is_live
+        doubted = cache.unit * jnp.hypot(spread, self._doubt(query)[0])
         return Answer(
             mean=base_of(scales, means)[0] + scales.residual * moved,
-            std=scales.residual * scales.is_live * spread,
+            std=live * doubted,
+            own_std=live * spread,
             end=end,
         )
 
@@ -339,6 +341,7 @@ class TransformerModel:
             reward_std=answer.std[-1],
             terminated_prob=_end(cache, answer, next_obs, action),
             tails=cache.tails,
+            own_std=answer.own_std[:-1],
         )
 
     def sample(self, cache: ModelCache, obs, action, key: jax.Array):
@@ -383,11 +386,13 @@ class Answer:
     Attributes:
         mean: Of the targets, [S + 1].
         std: Their standard deviations, [S + 1].
+        own_std: Before what models disagree by is added, [S + 1].
         end: The network's logit of an end; without meaning if it was not asked.
     """
 
     mean: jax.Array
     std: jax.Array
+    own_std: jax.Array
     end: jax.Array
 
 
