@@ -7,7 +7,8 @@ python -m benchmarks.oswm --context mine.npz --queries held_out.npz
 trained in the model of 1,000 transitions and see the real task only to be tested, at
 the end of training, with one context and one agent per seed; (c) speed; and
 errors on synthetic tasks that are held out from training (of single kernels with
-"--parts kernels"). With --context
+"--parts kernels"). "--parts unseen" trains agents at their defaults in models of four
+tasks that nothing was chosen on. With --context
 and --queries, both written by `envs.Transitions.save`, only (a), on these.
 """
 
@@ -28,6 +29,7 @@ from benchmarks.oswm import (
     one_step,
     pictures,
     speed,
+    unseen,
 )
 from benchmarks.oswm.data import Data
 from benchmarks.oswm.models import MODELS, OTHER_MODELS
@@ -45,6 +47,7 @@ Part = Literal[
     "planning",
     "speed",
     "evolved",
+    "unseen",
     "pictures",
 ]
 
@@ -58,7 +61,7 @@ class Options:
       tasks: On which tasks; Reacher-v5 needs the extra "mujoco".
       models: World models of part (a) and of agents; those that are not in the tables
         by default are held-out tasks' too.
-      contexts: Contexts per task and kind in part (a).
+      contexts: Contexts per task and kind in part (a), and per unseen task.
       kinds: Policies of the contexts' rows in part (a).
       asked: Policies of the rows that are predicted in part (a).
       synthetic: Synthetic tasks that are held out from training.
@@ -210,7 +213,30 @@ def all_tasks(options: Options, folder: RunFolder, cells: Cells) -> dict[str, An
             "evolved", lambda: evolved.measure(options.seeds, options.quick)
         )
         evolved.print_table(summary["evolved"])
+    if "unseen" in options.parts:
+        summary["unseen"] = unseen_of(options, cells)
     return summary
+
+
+def unseen_of(options: Options, cells: Cells) -> dict[str, Any]:
+    """Agents at their defaults in models of tasks that nothing was chosen on."""
+    seeds = range(options.first_seed, options.first_seed + options.contexts)
+    found = {
+        model: {
+            task: [
+                cells.fill(
+                    f"unseen/{task}/{model}/{seed}",
+                    lambda task=task, model=model, seed=seed: unseen.measure(
+                        task, model, seed, options.quick
+                    ),
+                )
+                for seed in seeds
+            ]
+            for task in unseen.TASKS
+        }
+        for model in options.models
+    }
+    return unseen.print_table(found)
 
 
 def one_step_of(

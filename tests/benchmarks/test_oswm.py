@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import envs
-from benchmarks.oswm import agents, one_step
+from benchmarks.oswm import agents, one_step, unseen
 from benchmarks.oswm import benchmark as oswm
 from benchmarks.oswm.data import Data
 from benchmarks.oswm.models import BASELINES, make_model
@@ -140,6 +140,19 @@ def test_the_area_under_the_curve():
     wanted = np.mean((pairs > 0) + 0.5 * (pairs == 0))
     assert one_step.area_under_curve(scores, is_one) == pytest.approx(wanted)
     assert np.isnan(one_step.area_under_curve(scores, scores < 0))
+
+
+@pytest.mark.slow
+def test_an_agent_at_its_defaults_closes_some_of_an_unseen_task(capsys, monkeypatch):
+    monkeypatch.setattr(unseen, "STEPS", 100)
+    cell = unseen.measure("two_queues", "ridge", 0)
+    assert list(cell["closed"]) == ["DDQN"] and cell["closed"]["DDQN"] < 1.2
+    other = {"closed": {"DDQN": 0.5}}
+    found = unseen.print_table({"ridge": {"two_queues": [other, other]}})
+    assert found["ridge/two_queues/DDQN"]["ci95"] == [0.5, 0.5]
+    assert (
+        "two_queues         ridge            DDQN     0.50" in capsys.readouterr().out
+    )
 
 
 def test_the_comparison_counts_cells_within_a_tenth_of_the_best(capsys):
