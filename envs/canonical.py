@@ -243,17 +243,19 @@ def _check_rows(arrays: dict[str, np.ndarray]) -> None:
 
 
 def _check_most(arrays: dict[str, np.ndarray]) -> None:
-    """Raises ValueError where obs alone has another number of rows, or is turned."""
+    """Raises ValueError where observations alone have other rows, or are turned."""
     obs = arrays["obs"].shape
-    others = {name: np.shape(x) for name, x in arrays.items() if name != "obs"}
-    number = {shape[0] if shape else 0 for shape in others.values()}
-    if len(number) > 1 or number == {obs[0]}:
+    names = [name for name in arrays if name not in ("obs", "next_obs")]
+    if arrays["next_obs"].shape != obs:
+        names.append("next_obs")
+    numbers = {len(arrays[name]) if arrays[name].ndim else 0 for name in names}
+    if len(numbers) > 1 or numbers == {obs[0]}:
         return
-    (number,) = number
+    (number,) = numbers
     is_turned = len(obs) == 2 and obs[1] == number
     hint = f"; pass its transpose, [{number}, {obs[0]}]" if is_turned else ""
     raise ValueError(
-        f"obs must have {number} rows, as {', '.join(others)} have, got an array of "
+        f"obs must have {number} rows, as {', '.join(names)} have, got an array of "
         f"shape {obs}{hint}"
     )
 

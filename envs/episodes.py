@@ -31,6 +31,10 @@ class SwappedError(OrderError):
     """Rows are in order once `obs` and `next_obs` change places."""
 
 
+class LateError(ValueError):
+    """`obs` is a row late, so that no row is a step."""
+
+
 @dataclasses.dataclass(frozen=True)
 class LogEpisodes:
     """The episodes of a log, of which the last may be cut.
@@ -116,6 +120,7 @@ def episodes_of(transitions: Transitions) -> LogEpisodes:
     Raises:
         OrderError: The rows are not in order of time, or `obs` and `next_obs` are
             swapped.
+        LateError: `obs` is a row late.
         ValueError: The transitions are not valid.
     """
     rows = only_steps(transitions)
@@ -199,6 +204,12 @@ def _check_order(rows: Transitions, trace: Trace, breaks: np.ndarray) -> int | N
         for distance in range(2, min(_MOST_ENVIRONMENTS, num_rows // 2) + 1):
             goes_on = ~ended[:-distance]
             if goes_on.any() and first.follows(distance)[goes_on].mean() >= 0.5:
+                if distance == 2 and _is_late(first, goes_on):
+                    raise LateError(
+                        f"transitions: {told}, but that of the row after it, with a "
+                        "step between them: obs is one row late; give obs[1:] with all "
+                        "other columns without their last row"
+                    )
                 warn_user(
                     f"transitions: {told}; each continues {distance} rows later, so "
                     f"they are taken for {distance} environments in turn. To say so, "
@@ -226,6 +237,18 @@ def _check_order(rows: Transitions, trace: Trace, breaks: np.ndarray) -> int | N
         "initial_obs if that is not so",
     )
     return _ALONE
+
+
+def _is_late(trace: Trace, goes_on: np.ndarray) -> bool:
+    """Whether each observation lies halfway to what a row is said to lead to.
+
+    Of two environments in turn, every other row is another's: as far as any, or, where
+    both do the same, next to none.
+    """
+    moves = size_of((trace.obs[1:] - trace.obs[:-1]) / trace.spread)[: len(goes_on)]
+    whole = np.median(size_of((trace.next_obs - trace.obs) / trace.spread))
+    halves = [np.median(moves[i::2][goes_on[i::2]]) for i in (0, 1)]
+    return all(0.25 * whole < half < 0.75 * whole for half in halves)
 
 
 def _is_shuffled(trace: Trace) -> bool:

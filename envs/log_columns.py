@@ -144,6 +144,8 @@ def lacks(field: str, given: Mapping[Any, Any]) -> ValueError:
     shown = ", ".join(found[:30]) + (", ..." if len(found) > 30 else "")
     example = f'{{"{field}": "NAME"}}'
     remedy = f"; else say where: envs.read_transitions(log, columns={example})"
+    if field in ("obs", "next_obs", "action"):
+        remedy += ", or a list of names for several columns"
     return ValueError(
         f"lacks the field {field!r} (also called {', '.join(NAMES[field][1:])}); it "
         f"has {shown or 'none'}{remedy}"

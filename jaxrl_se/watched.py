@@ -103,7 +103,7 @@ def train_watched(
     every = _piece(agent, watch.log_every or -(-num_steps // _DEFAULT_ROWS))
     snapshot_every = num_steps // num_snapshots
     kept, asked, began = [], 0, time.perf_counter()
-    bar = _bar(num_steps, watch.progress is False)
+    bar = Bar(num_steps, is_hidden=watch.progress is False)
     while asked < num_steps:
         next_row, next_snapshot = (
             (asked // size + 1) * size for size in (every, snapshot_every)
@@ -116,7 +116,7 @@ def train_watched(
         if to in (next_row, num_steps):
             row = _row(state, metrics) | judge(state)
             row["seconds"] = time.perf_counter() - began
-            _show(bar, row)
+            bar.show(asked, row.get("test_return", row["episode_return"]))
             if watch.on_progress is not None:
                 watch.on_progress(row)
         if int(metrics.steps) < 1 and agent.rollout_steps:  # A rule has ended it.
@@ -146,7 +146,7 @@ def train_with_bar(
     sizes: Any = (env, spaces, num_steps, num_snapshots)
     states = _begin_all(agent, params, keys, stop, test, *sizes)
     every = _piece(agent, -(-num_steps // _DEFAULT_ROWS))
-    snapshot_every, kept, bar = num_steps // num_snapshots, [], _bar(num_steps)
+    snapshot_every, kept, bar = num_steps // num_snapshots, [], Bar(num_steps)
     round_steps, asked = max(agent.num_envs * agent.rollout_steps, 1), 0
     while asked < num_steps:
         next_snapshot = (asked // snapshot_every + 1) * snapshot_every
@@ -157,9 +157,8 @@ def train_with_bar(
         if to == next_snapshot:
             kept.append(_weights_of_all(agent, states))
         returns = np.asarray(found)  # which waits for the piece
-        bar.update(asked - bar.n)
-        if not np.isnan(returns).all():
-            bar.set_postfix({"return": f"{np.nanmean(returns):.4g}"})
+        is_known = not np.isnan(returns).all()
+        bar.show(asked, float(np.nanmean(returns)) if is_known else float("nan"))
     bar.close()
     return jax.tree.map(lambda *x: jnp.stack(x, axis=1), *kept), states
 
@@ -202,14 +201,39 @@ def _piece(agent: Agent, num_steps: int) -> int:
     return -(-num_steps // round_steps) * round_steps
 
 
-def _bar(num_steps: int, is_hidden: bool = False) -> Any:
-    return tqdm(
-        total=num_steps,
-        unit="step",
-        unit_scale=True,
-        delay=_SECONDS_BEFORE_BAR,
-        disable=is_hidden,
-    )
+class Bar:
+    """A progress bar that begins after the first piece, in which all is compiled.
+
+    Args:
+      num_steps: Steps of the whole training.
+      is_hidden: Whether there is to be none.
+    """
+
+    def __init__(self, num_steps: int, is_hidden: bool = False):
+        self._num_steps, self._is_hidden = num_steps, is_hidden
+        self._began = time.perf_counter()
+        self._bar: Any = None
+
+    def show(self, steps: int, mean_return: float) -> None:
+        """How far it is, and what episodes return."""
+        if self._bar is None:
+            left = _SECONDS_BEFORE_BAR - (time.perf_counter() - self._began)
+            self._bar = tqdm(
+                total=self._num_steps,
+                initial=steps,
+                unit="step",
+                unit_scale=True,
+                delay=max(left, 0.0),
+                disable=self._is_hidden,
+            )
+        self._bar.update(steps - self._bar.n)
+        if not np.isnan(mean_return):
+            self._bar.set_postfix({"return": f"{mean_return:.4g}"})
+
+    def close(self) -> None:
+        """Ends it."""
+        if self._bar is not None:
+            self._bar.close()
 
 
 def _weights(agent: Agent, state: TrainState) -> Any:
@@ -226,12 +250,6 @@ def _row(state: TrainState, metrics: Any) -> dict[str, Any]:
         "episode_return": float(metrics.episode_return),
         **losses,
     }
-
-
-def _show(bar: Any, row: dict[str, Any]) -> None:
-    bar.update(row["steps"] - bar.n)
-    shown = row.get("test_return", row["episode_return"])
-    bar.set_postfix({"return": f"{shown:.4g}"})
 
 
 def _judge(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import warnings
 from typing import Any
 
 import jax
@@ -14,6 +15,7 @@ from envs import in_order
 from oswm.context import Context
 from oswm.environment import WorldModelEnv, WorldModelParams
 from oswm.inputs import Log, read_log
+from oswm.progress import told
 
 LEVELS = (0.5, 0.9)
 
@@ -43,25 +45,33 @@ class Assessment:
         """A line for each observation, the reward and the ends."""
         names = [f"observation {i}" for i in range(len(self.error) - 1)] + ["reward"]
         lines = [
-            f"{self.num_rows:,} rows; error over variance, shares inside 50 and 90 %"
+            f"{self.num_rows:,} rows; squared error of what changes over its variance, "
+            "shares inside the central 50 and 90 %"
         ]
         for name, error, (half, most) in zip(
             names, self.error, self.inside, strict=True
         ):
             shown = f"{error:.2g}, {half:.0%} and {most:.0%}"
-            lines.append(f"{name}: {'constant' if np.isnan(error) else shown}")
+            lines.append(f"{name}: {'never changes' if np.isnan(error) else shown}")
         found = "none here" if np.isnan(self.ends_found) else f"{self.ends_found:.0%}"
         lines.append(f"ends found: {found}; made up: {self.ends_made_up:.1%}")
         return "\n".join(lines)
 
 
-def assess(env: WorldModelEnv, params: WorldModelParams, log: Log) -> Assessment:
+def assess(
+    env: WorldModelEnv,
+    params: WorldModelParams,
+    log: Log,
+    *,
+    progress: bool | None = None,
+) -> Assessment:
     """Compare a world model's predictions with rows that it was not made of.
 
     Args:
         env: Of `condition`.
         params: Likewise.
         log: Rows of the same task, in any form that `condition` takes.
+        progress: As for `condition`.
 
     Raises:
         ValueError: The rows are not of the environment's task.
@@ -69,14 +79,19 @@ def assess(env: WorldModelEnv, params: WorldModelParams, log: Log) -> Assessment
     space = env.action_space(params)
     # The bounds of continuous ones may be those of the log that the model was made of.
     is_discrete = isinstance(space, spaces.Discrete)
-    rows = Context.of(in_order(read_log(log)), space if is_discrete else None)
+    with warnings.catch_warnings():
+        # They are about logs that a model is made of.
+        warnings.simplefilter("ignore", UserWarning)
+        rows = Context.of(in_order(read_log(log)), space if is_discrete else None)
     size = rows.obs_size
     if size != env.obs_size:
         raise ValueError(
             f"log must have observations of size {env.obs_size}, as the environment, "
             f"got {size}"
         )
-    found, below = _predict(env, params, rows)
+    what = f"oswm: asking {type(env.model).__name__} about {rows.num_rows:,} rows"
+    with told(what, progress):
+        found, below = jax.block_until_ready(_predict(env, params, rows))
     changes = np.column_stack([rows.next_obs - rows.obs, rows.reward])
     mean = np.column_stack([found.next_obs_mean, found.reward_mean])
     happened = np.column_stack([rows.next_obs, rows.reward]).astype(np.float64)

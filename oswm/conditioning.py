@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import functools
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium
@@ -23,6 +19,7 @@ from oswm.context import Context
 from oswm.environment import DEFAULT_MAX_STEPS, WorldModelEnv, WorldModelParams
 from oswm.fitting import fit, support_of
 from oswm.inputs import Log, read_log, say_constant, say_numbered
+from oswm.progress import told
 from oswm.weights import load_model
 from oswm.world_model import WorldModel
 
@@ -30,7 +27,6 @@ from oswm.world_model import WorldModel
 # one of five states see too few others. Measured on Pendulum, MountainCar and Acrobot.
 FEW_STARTS = 10
 _FEW_ROWS = 50
-_SECONDS_BEFORE_WORDS = 3.0
 _PLACES = ("starts", "context", "both")
 MODEL = Like(
     "a world model, such as oswm.KernelRidge()",
@@ -124,7 +120,7 @@ def condition(
         reward=reward,
         penalized=uncertainty_penalty > 0,
     )
-    with _told(_summary(context, model, why), progress):
+    with told(_summary(context, model, why), progress):
         cache = jax.block_until_ready(fit(model, context))
     support = support_of(context, margin).including(jnp.asarray(starts))
     num_rows = max(len(starts), context.num_rows)
@@ -273,32 +269,3 @@ def _summary(context: Context, model: WorldModel[Any], starts: str) -> str:
         f"oswm: a context of {context.num_rows:,} rows, {context.obs_size} observations"
         f" and {actions}; {starts}; fitting {type(model).__name__}"
     )
-
-
-@contextmanager
-def _told(text: str, progress: bool | None) -> Iterator[None]:
-    """Says on stderr what is going on, and then how long it took.
-
-    A terminal or a notebook is told at once, a script where it takes long.
-    """
-    if progress is False:
-        yield
-        return
-    is_watched = sys.stderr.isatty() or "ipykernel" in sys.modules
-    seconds = 0.0 if progress or is_watched else _SECONDS_BEFORE_WORDS
-    is_said = threading.Event()
-
-    def say() -> None:
-        is_said.set()
-        sys.stderr.write(f"{text} (the first of its kind compiles) ... ")
-        sys.stderr.flush()
-
-    started, later = time.monotonic(), threading.Timer(seconds, say)
-    later.daemon = True
-    later.start() if seconds else say()
-    try:
-        yield
-    finally:
-        later.cancel()
-        if is_said.is_set():
-            sys.stderr.write(f"{time.monotonic() - started:.1f} s\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from gymnax.environments import environment, spaces
+from jax.core import Tracer
 
 from envs.spaces import action_vector
 from oswm.context import Prediction
@@ -148,18 +150,45 @@ class WorldModelEnv(environment.Environment):
         return spaces.Box(support.low, support.high, (self.obs_size,), jnp.float32)
 
     def predict(self, params: Any, obs: jax.Array, action: jax.Array) -> Prediction:
-        """What the model says about one step.
+        """What the model says about one step, or about several at once.
+
+        Deviations are not those of Gaussians: `prediction.cdf` and `prediction.sample`
+        know how errors are spread, as `oswm.assess` does.
 
         Args:
             params: Of `oswm.condition`.
-            obs: Observation [S].
-            action: As `step` takes it, or as a vector [A], one-hot if it is discrete.
+            obs: Observation [S], or K of them [K, S].
+            action: As `step` takes it, or as a vector [A], one-hot if it is discrete;
+                with a leading axis [K] for K observations.
+
+        Raises:
+            ValueError: They are not of the context's task.
         """
+        obs = jnp.asarray(obs)
+        if obs.ndim not in (1, 2) or obs.shape[-1] != self.obs_size:
+            raise ValueError(
+                f"obs must be of shape ({self.obs_size},), or (K, {self.obs_size}) for "
+                f"several, got {obs.shape}"
+            )
+        if obs.ndim == 1:
+            vector = self._any_action(action)
+        else:
+            vector = jax.vmap(self._any_action)(jnp.asarray(action))
+            if len(vector) != len(obs):
+                raise ValueError(
+                    f"action must be {len(obs)}, one for each obs, got {len(vector)}"
+                )
+        leaves = (obs, vector, *jax.tree.leaves(params.cache))
+        if obs.ndim == 1 and any(isinstance(x, Tracer) for x in leaves):
+            return self.model.predict(params.cache, obs, vector)
+        return _predicted(self.model, params.cache, obs, vector)
+
+    def _any_action(self, action: Any) -> jax.Array:
+        """As a vector [A], whichever way it is given."""
         is_vector = jnp.shape(action) == (self.num_actions,) and jnp.issubdtype(
             jnp.result_type(action), jnp.inexact
         )
-        vector = jnp.asarray(action) if is_vector else self._action_vector(action)
-        return self.model.predict(params.cache, jnp.asarray(obs), vector)
+        return jnp.asarray(action) if is_vector else self._action_vector(action)
 
     def draw(
         self, params: Any, obs: jax.Array, action: jax.Array, key: jax.Array
@@ -238,6 +267,11 @@ class WorldModelEnv(environment.Environment):
                     f"action must be one of the integers 0 ... {self.num_actions - 1} "
                     f"of the context's task, got {action.dtype} of shape {action.shape}"
                 )
+            if not isinstance(action, Tracer) and not 0 <= action < self.num_actions:
+                raise ValueError(
+                    f"action must be one of the integers 0 ... {self.num_actions - 1} "
+                    f"of the context's task, got {action}"
+                )
             return action_vector(action, self._num_actions, 0)
         if action.size != self.num_actions:
             raise ValueError(
@@ -247,3 +281,13 @@ class WorldModelEnv(environment.Environment):
         low = np.asarray(self.action_low, np.float32)
         high = np.asarray(self.action_high, np.float32)
         return jnp.clip(action.reshape(-1).astype(jnp.float32), low, high)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _predicted(model, cache, obs, vector) -> Prediction:
+    """Of one query, or of several with a leading axis; op by op it would take long."""
+    if obs.ndim == 1:
+        return model.predict(cache, obs, vector)
+    return jax.lax.map(
+        lambda query: model.predict(cache, *query), (obs, vector), batch_size=100
+    )

@@ -53,7 +53,8 @@ def measure(name: str, model: str, seed: int, quick: bool = False) -> dict[str, 
     key = jax.random.key(seed)
 
     def score(policy):
-        return float(jaxrl_se.evaluate(policy, *task, key, _EPISODES).returns.mean())
+        found = jaxrl_se.evaluate(policy, task, key, _EPISODES)
+        return float(np.mean(found.returns))
 
     low, high = score(jaxrl_se.RandomPolicy(spaces)), score(module.controller)
     agents = (TD3(), SAC()) if spaces.num_actions is None else (DDQN(),)

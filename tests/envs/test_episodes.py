@@ -197,6 +197,21 @@ def test_observations_that_are_swapped(how):
         assert envs.in_order(log()).action.tolist() == log().action.tolist()
 
 
+@pytest.mark.parametrize("terminates", [True, False])
+def test_observations_that_are_a_row_late(terminates):
+    """They are those of two environments in turn, but for lying halfway."""
+    rows = log(terminates=terminates)
+    late = changed(rows, obs=np.roll(rows.obs, 1, axis=0))
+    for function in (envs.episodes_of, envs.in_order):
+        with pytest.raises(ValueError, match=r"obs is one row late; give obs\[1:\]"):
+            function(late)
+    mended = taken(late, slice(None, -1))
+    mended = changed(mended, obs=np.asarray(late.obs)[1:])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(envs.episodes_of(mended).starts) > 10
+
+
 def test_one_step_episodes_need_no_order():
     rows = taken(log(), np.random.default_rng(2).permutation(NUM_ROWS))
     rows = changed(rows, terminated=np.ones(NUM_ROWS, bool))

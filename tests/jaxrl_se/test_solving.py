@@ -51,6 +51,7 @@ def test_disagreement_is_said(solution):
     assert "disagree" in _with(solution, agreeing).doubt()
     agreeing[solution.chosen, -1] = 1.0
     assert "no better than" in _with(solution, agreeing).doubt()
+    assert "Train longer" in _with(solution, agreeing * 0).doubt()
 
 
 def _with(solution, returns):

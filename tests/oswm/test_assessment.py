@@ -27,7 +27,34 @@ def test_a_linear_task_is_known_to_a_linear_model(task, model):
     assert found.error[:4].max() < 1e-3 and np.isnan(found.error[4])
     assert found.ends_found > 0.8 and found.ends_made_up < 0.05
     assert (found.inside[:4, 0] < found.inside[:4, 1]).all()
-    assert "reward: constant" in str(found) and "ends found" in str(found)
+    assert "reward: never changes" in str(found) and "ends found" in str(found)
+
+
+def test_rows_of_one_action_are_asked_about_without_a_warning(task, model, recwarn):
+    always = envs.collect(task, 200, 1)
+    kept = np.asarray(always.action) == 1
+    always = jax.tree.map(lambda x: np.asarray(x)[kept], always)
+    assert 50 < oswm.assess(*model, always).num_rows < 150
+    assert not [x for x in recwarn if issubclass(x.category, UserWarning)]
+
+
+def test_several_queries_at_once_are_each_as_alone(task, model):
+    env, params = model
+    kept = envs.collect(task, 150, 1)
+    found = env.predict(params, kept.obs, kept.action)
+    one = env.predict(params, kept.obs[120], kept.action[120])
+    jax.tree.map(
+        lambda many, one: np.testing.assert_allclose(many[120], one, atol=1e-5),
+        dataclasses.replace(found, tails=None),
+        dataclasses.replace(one, tails=None),
+    )
+    for obs, action, message in (
+        (np.zeros(3), 1, r"obs must be of shape \(4,\), .* got \(3,\)"),
+        (np.zeros(4), 7, "action must be one of the integers 0 ... 1 .* got 7"),
+        (kept.obs, kept.action[:9], "action must be 150, one for each obs, got 9"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            env.predict(params, obs, action)
 
 
 def test_noise_of_the_predicted_size_is_inside_as_often_as_it_should(task):
@@ -65,7 +92,7 @@ def test_actions_are_asked_for_as_they_are_taken(model):
     by_vector = env.predict(params, obs, np.float32([0, 1]))
     jax.tree.map(np.testing.assert_array_equal, by_number, by_vector)
     with pytest.raises(ValueError, match="one of the integers"):
-        env.predict(params, np.zeros((3, 4)), np.zeros(3, int))
+        env.predict(params, obs, np.zeros(3, int))
 
 
 def test_an_environment_is_shown_in_a_line(model):

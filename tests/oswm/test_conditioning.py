@@ -80,11 +80,11 @@ def test_few_starts_are_replaced_by_the_context_and_it_says_so(rows, wanted, cap
 
 
 def test_a_script_is_told_what_takes_long(rows, monkeypatch, capsys):
-    monkeypatch.setattr("oswm.conditioning._SECONDS_BEFORE_WORDS", 60.0)
+    monkeypatch.setattr("oswm.progress._SECONDS_BEFORE_WORDS", 60.0)
     oswm.condition(rows, model=oswm.Ridge())
     oswm.condition(rows, model=oswm.Ridge(), progress=False)
     assert not capsys.readouterr().err
-    monkeypatch.setattr("oswm.conditioning._SECONDS_BEFORE_WORDS", 1e-3)
+    monkeypatch.setattr("oswm.progress._SECONDS_BEFORE_WORDS", 1e-3)
     oswm.condition(rows, model=oswm.Ridge())
     said = capsys.readouterr().err
     assert "300 rows" in said and said.endswith("s\n")
