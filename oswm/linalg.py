@@ -1,18 +1,16 @@
 """Small dense linear algebra that is safe under ``jax.vmap``, in float32.
 
-Batched LAPACK calls may deadlock in the thread pool of a two-core CPU (seen with jaxlib
-0.10), so that LAPACK is called for one matrix at a time; accelerators round matrix
-products to bfloat16 or TF32 unless told not to.
+LAPACK is not called: of many matrices at once it may deadlock in the thread pool of a
+two-core CPU (seen with jaxlib 0.10), and of one its threads spin on every core.
+Accelerators round matrix products to bfloat16 or TF32 unless told not to.
 """
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jax.custom_batching import custom_vmap
-from jax.scipy.linalg import solve_triangular
 
-_LEAF = 32  # Below this size columns are eliminated one at a time.
+_BLOCK = 32  # Columns that are eliminated one at a time.
 
 
 def matmul(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -24,11 +22,30 @@ def matmul(a: jax.Array, b: jax.Array) -> jax.Array:
 def inverse_factor(matrix: jax.Array) -> jax.Array:
     """The inverse of the lower Cholesky factor of a positive definite matrix [D, D].
 
-    With ``half = inverse_factor(matrix)`` the inverse is ``half.T @ half``. One matrix
-    on a CPU is left to LAPACK, which takes a tenth of the time to compile; many at once
-    and accelerators take products of halves.
+    With ``half = inverse_factor(matrix)`` the inverse is ``half.T @ half``. A block of
+    rows after the other is eliminated from ``[matrix | identity]``, in a loop, so that
+    the program is as small for large matrices; all but the blocks are products.
     """
-    return _one(matrix)
+    size = len(matrix)
+    if size <= _BLOCK:
+        return _eliminate(matrix)
+    missing = -size % _BLOCK
+    full = size + missing
+    rows = jnp.arange(full)
+    filled = jnp.pad(matrix, (0, missing)) + jnp.diag((rows >= size) * 1.0)
+    both = jnp.concatenate([filled, jnp.eye(full)], axis=1).astype(matrix.dtype)
+
+    def one_block(block, both):
+        start = block * _BLOCK
+        panel = jax.lax.dynamic_slice_in_dim(both, start, _BLOCK)
+        pivot = jax.lax.dynamic_slice_in_dim(panel, start, _BLOCK, axis=1)
+        panel = matmul(_eliminate(pivot), panel)
+        below = jnp.where(rows >= start + _BLOCK, panel[:, :full], 0.0)
+        both = both - matmul(below.T, panel)
+        return jax.lax.dynamic_update_slice_in_dim(both, panel, start, axis=0)
+
+    both = jax.lax.fori_loop(0, full // _BLOCK, one_block, both)
+    return both[:size, full : full + size]
 
 
 @inverse_factor.defjvp
@@ -38,38 +55,6 @@ def _derivative(primals, tangents):
     change = matmul(matmul(half, tangents[0]), half.T)
     change = jnp.tril(change) - 0.5 * jnp.diag(jnp.diag(change))
     return half, -matmul(change, half)
-
-
-@custom_vmap
-def _one(matrix: jax.Array) -> jax.Array:
-    return jax.lax.platform_dependent(matrix, cpu=_lapack, default=_halved)
-
-
-@_one.def_vmap
-def _many(axis_size, is_batched, matrix):
-    del axis_size, is_batched
-    return jax.vmap(_halved)(matrix), True
-
-
-def _lapack(matrix: jax.Array) -> jax.Array:
-    factor = jnp.linalg.cholesky(matrix)
-    return solve_triangular(
-        factor, jnp.eye(len(matrix), dtype=matrix.dtype), lower=True
-    )
-
-
-def _halved(matrix: jax.Array) -> jax.Array:
-    """Halves it until columns are eliminated one at a time; all else are products."""
-    size = len(matrix)
-    if size <= _LEAF:
-        return _eliminate(matrix)
-    middle = size // 2
-    first = _halved(matrix[:middle, :middle])
-    below = matmul(matrix[middle:, :middle], first.T)
-    last = _halved(matrix[middle:, middle:] - matmul(below, below.T))
-    corner = -matmul(matmul(last, below), first)
-    zeros = jnp.zeros((middle, size - middle), matrix.dtype)
-    return jnp.block([[first, zeros], [corner, last]])
 
 
 def independent_factor(features: jax.Array, tolerance: jax.Array) -> jax.Array:
