@@ -56,7 +56,10 @@ def test_numbers_that_are_not_finite(field, value):
     ("changes", "message"),
     [
         ({"reward": np.ones(19, np.float32)}, "reward must be of shape"),
-        ({"next_obs": np.ones((20, 2), np.float32)}, "next_obs must be of shape"),
+        (
+            {"next_obs": np.ones((20, 2), np.float32)},
+            "obs and next_obs must be of the same shape",
+        ),
         ({"action": np.ones(7, int)}, "action must be of shape"),
     ],
 )
