@@ -28,6 +28,7 @@ def fit(model: WorldModel[Any], context: Context) -> Any:
     """
     check_world_model(model, context, functools.partial(_fit, call=_shapes))
     # XLA compiles outside of Python's lock: what one thread traces another compiles.
+    # The calls that follow find the programs that were compiled here.
     with ThreadPoolExecutor(_NUM_THREADS) as pool:
         started = []
 
@@ -53,10 +54,10 @@ def _shapes(program: Any, *arguments: Any) -> Any:
 
 def _fit(model: Any, context: Context, call: Callable[..., Any]) -> Any:
     """A cache, by whatever `call` makes of the programs and their arguments."""
+    if type(model).fit not in (ClosedForm.fit, TransformerModel.fit):
+        return call(_method("fit"), model, context)
     if isinstance(model, TransformerModel):
         check_sizes(context)
-    elif type(model).fit is not ClosedForm.fit:
-        return call(_method("fit"), model, context)
     found = []
     for part in model.parts:
         steps: list[Any] = []

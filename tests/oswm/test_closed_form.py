@@ -159,6 +159,22 @@ def test_a_fit_step_by_step_is_the_fit():
     jax.tree.map(close, *found)
 
 
+@dataclasses.dataclass(frozen=True)
+class Doubled(oswm.KernelRidge):
+    """Twice as unsure."""
+
+    def fit_scored(self, context):
+        fitted = super().fit_scored(context)
+        return fitted._replace(std=2 * fitted.std, residual=2 * fitted.residual)
+
+
+def test_a_subclass_fits_in_its_own_way():
+    context = oswm.Context.of(transitions())
+    doubled = Doubled(**dataclasses.asdict(SMALL) | {"search": SMALL.search})
+    wanted = 2 * fit(SMALL, context).residual
+    np.testing.assert_allclose(fit(doubled, context).residual, wanted, atol=4e-3)
+
+
 @pytest.mark.parametrize("additive", [None, 0.5])
 def test_landmarks_reproduce_the_kernel_matrix(additive):
     points = jnp.asarray(np.random.default_rng(0).normal(size=(60, 2)), jnp.float32)
