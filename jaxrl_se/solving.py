@@ -24,7 +24,6 @@ from jaxrl_se.training import train
 
 _EPISODES = 16
 _AGREED = "models of parts agree; a test in the task itself is still due"
-_TOO_SHORT = "not trained enough"
 # Kernels fit what is smooth. Where more than this share of a target's variance is left
 # out of reach, walls or grids are likely, for which the transformer was trained.
 _SMOOTH = 0.1
@@ -104,9 +103,9 @@ class Solution:
         low, high = self.range_of_worlds
         if max(self.inside, high) < self.logged_return:
             return (
-                f"{_TOO_SHORT}: in every one of these models, that of all rows too, "
-                "the policy does worse than the log did. Train longer (num_steps=...), "
-                "or give another agent"
+                "not trained enough: in every one of these models, that of all rows "
+                "too, the policy does worse than the log did. Train longer "
+                "(num_steps=...), or give another agent"
             )
         if low < self.logged_return:
             return (

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import warnings
-from typing import Any
 
 import jax
 import numpy as np
@@ -91,7 +89,8 @@ def assess(
         )
     what = f"oswm: asking {type(env.model).__name__} about {rows.num_rows:,} rows"
     with told(what, progress):
-        found, below = jax.block_until_ready(_predict(env, params, rows))
+        found = jax.block_until_ready(env.predict(params, rows.obs, rows.action))
+    below = found.cdf(rows.next_obs, rows.reward)
     changes = np.column_stack([rows.next_obs - rows.obs, rows.reward])
     mean = np.column_stack([found.next_obs_mean, found.reward_mean])
     happened = np.column_stack([rows.next_obs, rows.reward]).astype(np.float64)
@@ -109,14 +108,3 @@ def assess(
         ends_found=float(said[is_end].mean()) if is_end.any() else float("nan"),
         ends_made_up=float(said[~is_end].mean()) if (~is_end).any() else float("nan"),
     )
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _predict(env: WorldModelEnv, params: WorldModelParams, rows: Context) -> Any:
-    def one(row):
-        obs, action, next_obs, reward = row
-        found = env.predict(params, obs, action)
-        return found, found.cdf(next_obs, reward)
-
-    asked = rows.obs, rows.action, rows.next_obs, rows.reward
-    return jax.lax.map(one, asked, batch_size=100)

@@ -133,7 +133,7 @@ class Context:
 
 @struct.dataclass
 class Prediction:
-    """What a world model says about one step.
+    """What a world model says about one step; of several, all with a leading axis.
 
     Attributes:
         next_obs_mean: float32 [S].
@@ -162,13 +162,14 @@ class Prediction:
         key_obs, key_reward, key_terminated = jax.random.split(key, 3)
         if self.tails is None:
             noise = jax.random.normal(key_obs, self.next_obs_mean.shape)
-            of_reward = jax.random.normal(key_reward)
+            of_reward = jax.random.normal(key_reward, self.reward_mean.shape)
         else:
             drawn = self.tails.draw(key_obs)
-            noise, of_reward = drawn[:-1], drawn[-1]
+            noise, of_reward = drawn[..., :-1], drawn[..., -1]
         next_obs = self.next_obs_mean + self.next_obs_std * noise
         reward = self.reward_mean + self.reward_std * of_reward
-        terminated = jax.random.uniform(key_terminated) < self.terminated_prob
+        chance = jax.random.uniform(key_terminated, self.terminated_prob.shape)
+        terminated = chance < self.terminated_prob
         return next_obs, reward, terminated
 
     def cdf(self, next_obs: jax.Array, reward: jax.Array) -> jax.Array:
@@ -177,10 +178,15 @@ class Prediction:
         What happens lies in the central share p of what is predicted where this is
         within p / 2 of 0.5.
         """
-        error = jnp.append(next_obs - self.next_obs_mean, reward - self.reward_mean)
-        std = jnp.append(self.next_obs_std, self.reward_std)
+        error = _joined(next_obs - self.next_obs_mean, reward - self.reward_mean)
+        std = _joined(self.next_obs_std, self.reward_std)
         scores = error / jnp.maximum(std, _LEAST_STD)
         return ndtr(scores) if self.tails is None else self.tails.cdf(scores)
+
+
+def _joined(obs: jax.Array, reward: jax.Array) -> jax.Array:
+    """Values of observations [..., S] and of the reward [...], [..., S + 1]."""
+    return jnp.concatenate([obs, jnp.asarray(reward)[..., None]], axis=-1)
 
 
 class Scale(NamedTuple):

@@ -181,7 +181,7 @@ class WorldModelEnv(environment.Environment):
         leaves = (obs, vector, *jax.tree.leaves(params.cache))
         if obs.ndim == 1 and any(isinstance(x, Tracer) for x in leaves):
             return self.model.predict(params.cache, obs, vector)
-        return _predicted(self.model, params.cache, obs, vector)
+        return predicted(self.model, params.cache, obs, vector)
 
     def _any_action(self, action: Any) -> jax.Array:
         """As a vector [A], whichever way it is given."""
@@ -284,10 +284,19 @@ class WorldModelEnv(environment.Environment):
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _predicted(model, cache, obs, vector) -> Prediction:
-    """Of one query, or of several with a leading axis; op by op it would take long."""
+def predicted(
+    model: WorldModel[Any], cache: Any, obs: jax.Array, action: jax.Array
+) -> Prediction:
+    """Of one query, or of several with a leading axis; op by op it would take long.
+
+    Args:
+        model: A world model.
+        cache: Of its `fit`.
+        obs: Observations, [S] or [K, S].
+        action: Vectors, [A] or [K, A].
+    """
     if obs.ndim == 1:
-        return model.predict(cache, obs, vector)
+        return model.predict(cache, obs, action)
     return jax.lax.map(
-        lambda query: model.predict(cache, *query), (obs, vector), batch_size=100
+        lambda query: model.predict(cache, *query), (obs, action), batch_size=100
     )

@@ -6,6 +6,7 @@ import functools
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import scipy.stats
 from gymnax.environments.spaces import Discrete
@@ -17,6 +18,7 @@ from envs import Transitions
 from oswm import Context
 from oswm.actions import num_discrete_actions
 from oswm.conditioning import first_rows
+from oswm.environment import predicted
 from oswm.fitting import fit
 from oswm.support import Support
 
@@ -39,17 +41,10 @@ PUBLISHED = {
 }
 
 
-@functools.partial(jax.jit, static_argnums=0)
 def predict(model: Any, cache: Any, queries: Context) -> Any:
     """Predictions for all queries, and where in them what happened lies [M, S + 1]."""
-
-    def one(query):
-        obs, action, next_obs, reward = query
-        found = model.predict(cache, obs, action)
-        return found, found.cdf(next_obs, reward)
-
-    rows = queries.obs, queries.action, queries.next_obs, queries.reward
-    return jax.lax.map(one, rows, batch_size=100)
+    found = predicted(model, cache, jnp.asarray(queries.obs), queries.action)
+    return found, found.cdf(queries.next_obs, queries.reward)
 
 
 def errors(model: Any, context: Context, queries: Context) -> dict[str, Any]:

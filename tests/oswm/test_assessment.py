@@ -48,6 +48,16 @@ def test_several_queries_at_once_are_each_as_alone(task, model):
         dataclasses.replace(found, tails=None),
         dataclasses.replace(one, tails=None),
     )
+    asked = kept.next_obs, kept.reward
+    below = one.cdf(*(x[120] for x in asked))
+    np.testing.assert_allclose(found.cdf(*asked)[120], below, atol=1e-3)
+    drawn = found.sample(jax.random.key(0))
+    assert [x.shape for x in drawn] == [(150, 4), (150,), (150,)]
+    gap = (drawn[0] - found.next_obs_mean) / found.next_obs_std
+    assert (
+        0.5 < np.std(gap) < 2
+        and np.abs(np.corrcoef(gap[:-1, 0], gap[1:, 0])[0, 1]) < 0.3
+    )
     for obs, action, message in (
         (np.zeros(3), 1, r"obs must be of shape \(4,\), .* got \(3,\)"),
         (np.zeros(4), 7, "action must be one of the integers 0 ... 1 .* got 7"),
