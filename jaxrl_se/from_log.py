@@ -89,7 +89,7 @@ class LogConfig:
     num_worlds: int = setting(5, COUNT)
     fraction: float = setting(0.7, RATE)
     uncertainty_penalty: float = setting(1.0, NOT_NEGATIVE)
-    sample: bool = setting(False, FLAG)
+    sample: bool | None = None
     initial_obs: Any = None
     fitness_episodes: int = setting(4, MANY)
     model_steps: int = setting(8_000_000, COUNT)
@@ -99,8 +99,9 @@ class LogConfig:
 
     def __post_init__(self):
         values.check(self)
-        if self.with_agents is not None:
-            FLAG.check("LogConfig.with_agents", self.with_agents)
+        for name in ("with_agents", "sample"):
+            if getattr(self, name) is not None:
+                FLAG.check(f"LogConfig.{name}", getattr(self, name))
         MODEL.check("LogConfig.model", self.model)
         check_starts("LogConfig.initial_obs", self.initial_obs)
 

@@ -18,7 +18,7 @@ from flax import struct
 
 from jaxrl_runs import values
 from jaxrl_runs.values import FLAG, SCALES, setting
-from oswm.context import Context, Prediction, Scale
+from oswm.context import Context, Prediction, Scale, beyond, median_of_rows
 from oswm.features import quadratic
 from oswm.linalg import inverse_factor, matmul
 from oswm.tails import Tails
@@ -39,12 +39,14 @@ class Cache:
         termination: When episodes end.
         tails: How rows that the fit does not know are spread around its predictions, in
             units of its deviations.
+        usual: The median row's deviation, as the others predict it, float32 [S + 1].
     """
 
     fit: Any
     residual: jax.Array
     termination: Termination
     tails: Tails
+    usual: jax.Array
 
 
 class Fitted(NamedTuple):
@@ -114,7 +116,8 @@ class ClosedForm:
         residual = fitted.residual * context.mask[:, None]
         # Rows that are landmarks, or chose a kernel, flatter it.
         tails = Tails.fit(fitted.scores, context.mask).no_narrower()
-        return Cache(fitted.fit, residual, Termination.fit(context), tails)
+        usual = median_of_rows(fitted.std, context.mask)
+        return Cache(fitted.fit, residual, Termination.fit(context), tails, usual)
 
     def _combined(self, context: Context, found: Sequence[Fitted]) -> Fitted:
         """One fit, from those of all `parts`."""
@@ -144,6 +147,7 @@ class ClosedForm:
             reward_std=std[-1],
             terminated_prob=cache.termination.probability(next_obs, action),
             tails=cache.tails,
+            unknown_std=beyond(std, cache.usual)[:-1],
         )
 
     def sample(

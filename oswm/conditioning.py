@@ -17,8 +17,9 @@ from jaxrl_runs.values import FLAG, NOT_NEGATIVE, Function, Integer, Like
 from jaxrl_runs.warn import warn_user
 from oswm.context import Context
 from oswm.environment import DEFAULT_MAX_STEPS, WorldModelEnv, WorldModelParams
-from oswm.fitting import fit, support_of
+from oswm.fitting import fit, noise_of, support_of
 from oswm.inputs import Log, read_log, say_constant, say_numbered
+from oswm.model import TransformerModel, can_read
 from oswm.progress import told
 from oswm.weights import load_model
 from oswm.world_model import WorldModel
@@ -45,7 +46,7 @@ def condition(
     terminated: _STEP_FUNCTION | None = None,
     *,
     reward: _STEP_FUNCTION | None = None,
-    sample: bool = False,
+    sample: bool | None = None,
     uncertainty_penalty: float = 1.0,
     margin: float = 0.05,
     progress: bool | None = None,
@@ -66,13 +67,16 @@ def condition(
             ones of the context's episodes; "context" for all of the context's, which
             makes rare rewards easier to find; "both" for half of each. By default
             "starts" where the context holds at least ten, else "context".
-        model: A world model, see `oswm.world_model`; the shipped one by default.
+        model: A world model, see `oswm.world_model`; by default the shipped one, or the
+            best of the models that it blends, for each target, if the task has more
+            dimensions than the shipped transformer reads.
         terminated: `(obs, action, next_obs) -> bool` where it is known when the task
             ends an episode; by default it is learned from the context.
         reward: `(obs, action, next_obs) -> float` where the reward is known; by default
             it is learned from the context.
-        sample: Draw each step from the predicted distribution instead of taking its
-            mean.
+        sample: Whether each step is drawn from the predicted distribution, or is its
+            mean. By default it is the mean, but for observations of whole numbers, or
+            on another grid, and ends: these are drawn (see `oswm.noise`).
         uncertainty_penalty: See `WorldModelParams`; 0 trusts the model everywhere.
         margin: How far predictions may leave the range of the context's observations,
             as a share of that range.
@@ -91,7 +95,8 @@ def condition(
         ValueError: Names the argument or the field that does not fit.
     """
     _check_arguments(max_steps, uncertainty_penalty, margin, terminated, reward)
-    FLAG.check("sample", sample)
+    if sample is not None:
+        FLAG.check("sample", sample)
     if progress is not None:
         FLAG.check("progress", progress)
     MODEL.check("model", model)
@@ -107,7 +112,7 @@ def condition(
     starts, why = _initial_obs(context, transitions, initial_obs)
     if max_steps is None:
         max_steps = _longest_truncated(transitions) or DEFAULT_MAX_STEPS
-    model = default_model() if model is None else model
+    model = default_model(context) if model is None else model
     low, high = _action_bounds(context, action_space)
     env = WorldModelEnv(
         model,
@@ -122,7 +127,9 @@ def condition(
     )
     with told(_summary(context, model, why), progress):
         cache = jax.block_until_ready(fit(model, context))
-    support = support_of(context, margin).including(jnp.asarray(starts))
+    support = support_of(context, margin)
+    noise = noise_of(model, cache, context, support) if sample is None else None
+    support = support.including(jnp.asarray(starts))
     num_rows = max(len(starts), context.num_rows)
     return env, WorldModelParams(
         cache=cache,
@@ -131,16 +138,26 @@ def condition(
         num_initial_obs=jnp.int32(len(starts)),
         uncertainty_penalty=jnp.float32(uncertainty_penalty),
         max_steps_in_episode=max_steps,
+        noise=noise,
     )
 
 
-@functools.cache
-def default_model() -> WorldModel[Any]:
+def default_model(context: Context | None = None) -> WorldModel[Any]:
     """The model that `condition` takes without one: the shipped transformer.
+
+    Args:
+        context: What it is for; the transformer reads up to a number of observations
+            and actions, and for more of them the models that it blends do without it.
 
     Raises:
         FileNotFoundError: The installation lacks its weights.
     """
+    shipped = _shipped_model()
+    return shipped if context is None or can_read(context) else shipped.base
+
+
+@functools.cache
+def _shipped_model() -> TransformerModel:
     try:
         return load_model()
     except FileNotFoundError as error:

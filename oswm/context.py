@@ -144,9 +144,11 @@ class Prediction:
         terminated_prob: Probability that the step ends the episode, float32 scalar.
         tails: How errors of the S observations and the reward are spread, in units of
             these deviations; None for Gaussians.
-        own_std: Standard deviations before what models disagree by is added, float32
-            [S]: what `uncertainty_penalty` looks at. At a kink, which agents may have
-            to cross, models disagree although rows are near. None for `next_obs_std`.
+        unknown_std: What of the deviations comes of leaving the rows, float32 [S], at
+            which `uncertainty_penalty` looks: what exceeds that of the median row, as
+            chance is no reason to stay away, and before what models disagree by is
+            added, which they do at a kink that agents may have to cross, too. None for
+            `next_obs_std`.
     """
 
     next_obs_mean: jax.Array
@@ -155,7 +157,7 @@ class Prediction:
     reward_std: jax.Array
     terminated_prob: jax.Array
     tails: Tails | None = None
-    own_std: jax.Array | None = None
+    unknown_std: jax.Array | None = None
 
     def sample(self, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Draw next observation, reward and termination, independent of each other."""
@@ -182,6 +184,16 @@ class Prediction:
         std = _joined(self.next_obs_std, self.reward_std)
         scores = error / jnp.maximum(std, _LEAST_STD)
         return ndtr(scores) if self.tails is None else self.tails.cdf(scores)
+
+
+def beyond(std: jax.Array, usual: jax.Array) -> jax.Array:
+    """What a deviation has more than the usual one: the root of squares' difference."""
+    return jnp.sqrt(jnp.maximum(jnp.square(std) - jnp.square(usual), 0.0))
+
+
+def median_of_rows(values: jax.Array, mask: jax.Array) -> jax.Array:
+    """Of the rows in use of values [N, T], [T]."""
+    return jnp.nanmedian(jnp.where(mask[:, None] > 0, values, jnp.nan), axis=0)
 
 
 def _joined(obs: jax.Array, reward: jax.Array) -> jax.Array:

@@ -15,6 +15,7 @@ from jax.core import Tracer
 
 from envs.spaces import action_vector
 from oswm.context import Prediction
+from oswm.noise import Noise
 from oswm.support import Support
 from oswm.world_model import WorldModel
 
@@ -52,6 +53,7 @@ class WorldModelParams(environment.EnvParams):
             largest predicted standard deviation of an observation over the context's,
             at most 1, and 1 where the prediction leaves the context's range.
         max_steps_in_episode: The time limit.
+        noise: What happens by chance between observations on a grid, if something does.
     """
 
     cache: Any = None
@@ -60,6 +62,7 @@ class WorldModelParams(environment.EnvParams):
     num_initial_obs: Any = 0
     uncertainty_penalty: Any = 0.0
     max_steps_in_episode: int = DEFAULT_MAX_STEPS
+    noise: Noise | None = None
 
 
 class WorldModelEnv(environment.Environment):
@@ -71,7 +74,8 @@ class WorldModelEnv(environment.Environment):
         num_actions: Number of discrete actions, None for continuous ones.
         action_low: Lower bound per action dimension, empty for discrete actions.
         action_high: Upper bound likewise.
-        sample: Whether steps are drawn from the predicted distribution, or its mean.
+        sample: Whether steps are drawn from the predicted distribution, or its mean;
+            None draws what has no mean: observations on a grid, and ends.
         terminated: `(obs, action, next_obs) -> bool`, or None to let the model say.
         reward: `(obs, action, next_obs) -> float`, or None to let the model say.
         penalized: Whether `params.uncertainty_penalty` is looked at.
@@ -90,7 +94,7 @@ class WorldModelEnv(environment.Environment):
         action_low: tuple[float, ...] = (),
         action_high: tuple[float, ...] = (),
         *,
-        sample: bool = False,
+        sample: bool | None = None,
         terminated: Callable[..., Any] | None = None,
         reward: Callable[..., Any] | None = None,
         penalized: bool = True,
@@ -229,6 +233,10 @@ class WorldModelEnv(environment.Environment):
             next_obs, reward = prediction.next_obs_mean, prediction.reward_mean
             terminated = prediction.terminated_prob > 0.5
         is_inside = params.support.contains(next_obs)
+        if self.sample is None:
+            next_obs, reward, terminated = self._by_chance(
+                params, state.obs, vector, prediction, key
+            )
         next_obs = params.support.project(next_obs)
         if self.terminated is not None:
             terminated = self.terminated(state.obs, action, next_obs)
@@ -236,7 +244,7 @@ class WorldModelEnv(environment.Environment):
         if self.reward is not None:
             reward = self.reward(state.obs, action, next_obs)
         if self.penalized:
-            std = prediction.own_std
+            std = prediction.unknown_std
             std = prediction.next_obs_std if std is None else std
             spread = jnp.max(std / params.support.std)
             unknown = jnp.where(is_inside, jnp.minimum(spread, 1.0), 1.0)
@@ -248,6 +256,19 @@ class WorldModelEnv(environment.Environment):
             time=state.time + 1, obs=next_obs, terminated=terminated
         )
         return next_obs, state, reward, terminated, {}
+
+    def _by_chance(
+        self, params: Any, obs: jax.Array, action: jax.Array, prediction, key: jax.Array
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Draws what has no mean; next observation, reward and termination."""
+        key_row, key_end = jax.random.split(key)
+        next_obs, reward = prediction.next_obs_mean, prediction.reward_mean
+        end = prediction.terminated_prob
+        if params.noise is not None:
+            next_obs, reward, end = params.noise.draw(
+                params.support, prediction, obs, action, key_row
+            )
+        return next_obs, reward, jax.random.uniform(key_end) < end
 
     def observe(self, key, state, action, params) -> jax.Array:
         """The state is the observation."""

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from jaxrl_runs.compilation import quick_options
 from oswm.closed_form import ClosedForm
 from oswm.context import Context
+from oswm.environment import predicted
 from oswm.model import TransformerModel, check_sizes
+from oswm.noise import Noise, is_noisy
 from oswm.support import Support
 from oswm.world_model import WorldModel, check_world_model
 
@@ -27,24 +31,40 @@ def fit(model: WorldModel[Any], context: Context) -> Any:
         ValueError: What it predicts has another shape than a step.
     """
     check_world_model(model, context, functools.partial(_fit, call=_shapes))
-    # XLA compiles outside of Python's lock: what one thread traces another compiles.
-    # The calls that follow find the programs that were compiled here.
+    # XLA compiles outside of Python's lock: what one thread traces another compiles,
+    # and what is compiled runs while others are.
     with ThreadPoolExecutor(_NUM_THREADS) as pool:
-        started = []
+        compiled: list[Future] = []
 
         def compile_soon(program, *arguments):
-            started.append(pool.submit(program.lower(*arguments).compile))
+            compiled.append(pool.submit(program.lower(*arguments).compile))
             return _shapes(program, *arguments)
 
         _fit(model, context, compile_soon)
-        for each in started:
-            each.result()
-    return _fit(model, context, lambda program, *arguments: program(*arguments))
+        programs = iter(compiled)
+
+        def run(program, *arguments):
+            next(programs).result()
+            return program(*arguments)  # It finds what was compiled.
+
+        return _fit(model, context, run)
 
 
 def support_of(context: Context, margin: float) -> Support:
     """`Support.of`, compiled."""
     return _program(0, Support.of)(context, margin)
+
+
+def noise_of(
+    model: WorldModel[Any], cache: Any, context: Context, support: Support
+) -> Noise | None:
+    """What happens by chance between observations on a grid, if something does."""
+    if not np.any(support.step > 0):
+        return None
+    found = predicted(model, cache, jnp.asarray(context.obs), context.action)
+    if not _program(0, is_noisy)(context, support, found):
+        return None
+    return _program(0, Noise.fit)(context, support, found)
 
 
 def _shapes(program: Any, *arguments: Any) -> Any:
@@ -90,5 +110,5 @@ def _compiled(function: Callable[..., Any], level: int, static: bool = False) ->
     return jax.jit(
         function,
         static_argnums=0 if static else None,
-        compiler_options=quick_options(level),
+        compiler_options=quick_options(level, side_by_side=True),
     )

@@ -23,7 +23,7 @@ from flax import struct
 
 from oswm.blended import BLENDED
 from oswm.closed_form import ClosedForm, Fitted
-from oswm.context import Context, Prediction
+from oswm.context import Context, Prediction, beyond, median_of_rows
 from oswm.heads import HEADS, Bars, Mixture
 from oswm.kernel_ridge import KernelRidge
 from oswm.mlp_ensemble import MLPEnsemble
@@ -68,6 +68,7 @@ class ModelCache:
         termination: The closed-form classifier.
         unit: What deviations are multiplied with to be those of rows that are held out,
             [S + 1].
+        usual: The median row's deviation before that, of the residuals' scale, [S + 1].
         tails: How these are spread around what is predicted, in deviations.
     """
 
@@ -80,6 +81,7 @@ class ModelCache:
     is_asked: jax.Array
     termination: Termination
     unit: jax.Array
+    usual: jax.Array
     tails: Tails
 
 
@@ -198,6 +200,7 @@ class TransformerModel:
             is_asked=trial.is_asked,
             termination=termination,
             unit=trial.unit,
+            usual=trial.usual,
             tails=trial.tails,
         )
 
@@ -237,13 +240,11 @@ class TransformerModel:
             of_base = rows.residual[index]
             left = of_base - output.blend
             found = tuple(in_use * x for x in (self._shift(output), left, of_base))
-            doubt = self._doubt(asked)
-            stds = (jnp.hypot(x, doubt) for x in (self._spread(output), simple))
-            return *found, *stds, in_use
+            return *found, self._spread(output), simple, self._doubt(asked), in_use
 
         found = jax.lax.map(one_fold, jnp.arange(self.num_folds))
         found = (x.reshape(-1, x.shape[-1]) for x in found)
-        guess, truth, of_base, std, simple, in_use = found
+        guess, truth, of_base, spread, simple, doubt, in_use = found
         power = jnp.square(guess).sum(0) + 1e-12
         factor = (guess * truth).sum(0) / power
         # Of a regression through the origin whose noise may differ between rows.
@@ -259,7 +260,8 @@ class TransformerModel:
         is_worth = is_worth & (scales.residual > _EXACT * scales.target.std)
         is_asked = jnp.any(is_worth & (scales.is_live > 0))
         gate = jnp.where(is_asked, gate, 0.0)
-        std = jnp.where(is_asked, std, simple)
+        spread = jnp.where(is_asked, spread, simple)
+        std = jnp.hypot(spread, doubt)
         error = jnp.where(is_blended, truth - gate * guess, of_base)
         tails, unit = Tails.fit(error / std, in_use[:, 0]).standardised()
         return Trial(
@@ -267,6 +269,7 @@ class TransformerModel:
             is_blended=is_blended.astype(jnp.float32),
             is_asked=is_asked,
             unit=unit,
+            usual=median_of_rows(spread, in_use[:, 0]),
             tails=tails,
         )
 
@@ -320,7 +323,7 @@ class TransformerModel:
         return Answer(
             mean=base_of(scales, means)[0] + scales.residual * moved,
             std=live * doubted,
-            own_std=live * spread,
+            unknown_std=live * beyond(spread, cache.usual),
             end=end,
         )
 
@@ -341,7 +344,7 @@ class TransformerModel:
             reward_std=answer.std[-1],
             terminated_prob=_end(cache, answer, next_obs, action),
             tails=cache.tails,
-            own_std=answer.own_std[:-1],
+            unknown_std=answer.unknown_std[:-1],
         )
 
     def sample(self, cache: ModelCache, obs, action, key: jax.Array):
@@ -363,6 +366,7 @@ class Trial:
         is_blended: As in `ModelCache`.
         is_asked: Likewise.
         unit: Likewise.
+        usual: Likewise.
         tails: Likewise.
     """
 
@@ -370,13 +374,15 @@ class Trial:
     is_blended: jax.Array
     is_asked: jax.Array
     unit: jax.Array
+    usual: jax.Array
     tails: Tails
 
     @classmethod
     def believing(cls, num_targets: int) -> Trial:
         """Without asking: the transformer is right, and errors are Gaussian."""
-        ones = jnp.ones(num_targets)
-        return cls(ones, ones, jnp.bool_(True), ones, Tails.gaussian(num_targets))
+        ones, zeros = jnp.ones(num_targets), jnp.zeros(num_targets)
+        tails = Tails.gaussian(num_targets)
+        return cls(ones, ones, jnp.bool_(True), ones, zeros, tails)
 
 
 @struct.dataclass
@@ -386,13 +392,13 @@ class Answer:
     Attributes:
         mean: Of the targets, [S + 1].
         std: Their standard deviations, [S + 1].
-        own_std: Before what models disagree by is added, [S + 1].
+        unknown_std: As for `Prediction`, but of all targets, [S + 1].
         end: The network's logit of an end; without meaning if it was not asked.
     """
 
     mean: jax.Array
     std: jax.Array
-    own_std: jax.Array
+    unknown_std: jax.Array
     end: jax.Array
 
 
@@ -417,6 +423,11 @@ def _end(cache: ModelCache, answer: Answer, next_obs, action) -> jax.Array:
     both = 0.5 * (logit + answer.end)
     is_both = cache.is_asked & ~cache.termination.is_rule
     return jax.nn.sigmoid(jnp.where(is_both, both, logit))
+
+
+def can_read(context: Context) -> bool:
+    """Whether the transformer holds as many dimensions as a context has."""
+    return context.obs_size <= MAX_STATES and context.action_size <= MAX_ACTIONS
 
 
 def check_sizes(context: Context) -> None:

@@ -58,12 +58,15 @@ class SubContexts:
         def deviation(mean, std):
             return jnp.sqrt(jnp.var(mean, axis=0) + jnp.mean(jnp.square(std), axis=0))
 
+        unknown = each.unknown_std
+        unknown = each.next_obs_std if unknown is None else unknown
         return Prediction(
             next_obs_mean=jnp.mean(each.next_obs_mean, axis=0),
             next_obs_std=deviation(each.next_obs_mean, each.next_obs_std),
             reward_mean=jnp.mean(each.reward_mean, axis=0),
             reward_std=deviation(each.reward_mean, each.reward_std),
             terminated_prob=jnp.mean(each.terminated_prob, axis=0),
+            unknown_std=deviation(each.next_obs_mean, unknown),
         )
 
     def sample(

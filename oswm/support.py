@@ -2,9 +2,10 @@
 
 A world model that feeds on its own predictions leaves the states that the task can be
 in, little by little, and agents are quick to make use of it. Three properties of a
-context's observations are kept up: the range of each column, columns of whole numbers,
-and pairs of columns on a circle (the cosine and the sine of an angle), which range over
-all of it.
+context's observations are kept up: the range of each column, columns on a grid (whole
+numbers, or tenths), of which several may say by ones and zeros which state it is, and
+pairs of columns on a circle (the cosine and the sine of an angle), which range over all
+of it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ from flax import struct
 from oswm.context import Context, Scale
 
 _TOLERANCE = 1e-3  # Relative deviation of a radius.
+# Of a grid that is not of whole numbers: more steps may be a rounded measurement.
+_MOST_STEPS = 64
+_LEAST_VALUES = 3
+_OFF_GRID = 1e-2  # Of a step.
 
 
 @struct.dataclass
@@ -29,7 +34,11 @@ class Support:
             circle, float32 [S].
         high: Largest value, likewise, float32 [S].
         std: Standard deviation of each observation, 1 for constants, float32 [S].
-        is_whole: Whether a column holds whole numbers only, bool [S].
+        step: Of the grid that a column is on, 1 for whole numbers, 0 without one,
+            float32 [S].
+        origin: A place of that grid, float32 [S].
+        is_one_hot: Whether the column is one of all those of ones and zeros, of which
+            always one is 1, bool [S].
         partner: The column with which each is on a circle, or itself, int32 [S].
         radius: Radius of that circle, 0 without one, float32 [S].
         reward_low: Smallest reward of steps that do not end the episode, and of those
@@ -43,7 +52,9 @@ class Support:
     low: jax.Array
     high: jax.Array
     std: jax.Array
-    is_whole: jax.Array
+    step: jax.Array
+    origin: jax.Array
+    is_one_hot: jax.Array
     partner: jax.Array
     radius: jax.Array
     reward_low: jax.Array
@@ -62,12 +73,13 @@ class Support:
         obs = jnp.concatenate([context.obs, context.next_obs])
         low = jnp.min(jnp.where(used, obs, jnp.inf), axis=0)
         high = jnp.max(jnp.where(used, obs, -jnp.inf), axis=0)
-        is_whole = jnp.all(jnp.where(used, obs == jnp.round(obs), True), axis=0)
+        step, origin = _grids(obs, used, low, high)
+        on_grid = step > 0
         partner, radius = _circles(obs, used)
-        # Whole numbers have no room at the ends of their range, and who has seen a part
-        # of a circle knows where the rest of it is.
-        margin = jnp.where(is_whole, 0.0, margin) * (high - low)
-        is_round = (radius > 0) & ~is_whole  # One of two kinds is on a circle, too.
+        # Grids have no room at the ends of their range, and who has seen a part of a
+        # circle knows where the rest of it is.
+        margin = jnp.where(on_grid, 0.0, margin) * (high - low)
+        is_round = (radius > 0) & ~on_grid  # One of two kinds is on a circle, too.
         low = jnp.where(is_round, -radius, low - margin)
         high = jnp.where(is_round, radius, high + margin)
         reward_low, reward_high = _reward_ranges(context)
@@ -79,7 +91,9 @@ class Support:
             low=low,
             high=high,
             std=Scale.of(obs, used[:, 0].astype(jnp.float32)).std,
-            is_whole=is_whole,
+            step=step,
+            origin=origin,
+            is_one_hot=_one_hot(obs, used),
             partner=partner,
             radius=radius,
             reward_low=reward_low,
@@ -96,20 +110,46 @@ class Support:
     def contains(self, obs: jax.Array) -> jax.Array:
         """Whether an observation [S] is within all ranges, circles left aside."""
         inside = (obs >= self.low) & (obs <= self.high)
-        return jnp.all(inside | (self.radius > 0) | self.is_whole)
+        return jnp.all(inside | (self.radius > 0) | (self.step > 0))
 
     def project(self, obs: jax.Array) -> jax.Array:
         """The observation [S] in the form of the context's."""
         norm = jnp.sqrt(jnp.square(obs) + jnp.square(obs[self.partner]))
         on_circle = obs * self.radius / jnp.maximum(norm, 1e-6)
         obs = jnp.where(self.radius > 0, on_circle, obs)
-        obs = jnp.where(self.is_whole, jnp.round(obs), obs)
+        step = jnp.where(self.step > 0, self.step, 1.0)
+        on_grid = self.origin + step * jnp.round((obs - self.origin) / step)
+        largest = jnp.argmax(jnp.where(self.is_one_hot, obs, -jnp.inf))
+        obs = jnp.where(self.step > 0, on_grid, obs)
+        obs = jnp.where(self.is_one_hot, jnp.arange(len(obs)) == largest, obs)
         return jnp.clip(obs, self.low, self.high)
 
     def clip_reward(self, reward: jax.Array, terminated: jax.Array) -> jax.Array:
         """Into the range of the context's rewards, of steps that end or that do not."""
         kind = jnp.asarray(terminated).reshape(()).astype(int)
         return jnp.clip(reward, self.reward_low[kind], self.reward_high[kind])
+
+
+def _grids(obs, used, low, high) -> tuple[jax.Array, jax.Array]:
+    """Of each column the step of its grid, 0 without one, and a place on it, [S]."""
+    is_whole = jnp.all(jnp.where(used, obs == jnp.round(obs), True), axis=0)
+    apart = jnp.diff(jnp.sort(jnp.where(used, obs, low), axis=0), axis=0)
+    is_apart = apart > 1e-4 * (high - low)
+    step = jnp.min(jnp.where(is_apart, apart, jnp.inf), axis=0)
+    number = 1 + jnp.sum(is_apart, axis=0)
+    steps = (obs - low) / step
+    is_grid = jnp.all((jnp.abs(steps - jnp.round(steps)) < _OFF_GRID) | ~used, axis=0)
+    is_grid &= (high - low < (_MOST_STEPS + 0.5) * step) & (number >= _LEAST_VALUES)
+    is_grid &= 4 * number <= jnp.sum(used)
+    step = jnp.where(is_whole, 1.0, jnp.where(is_grid, step, 0.0))
+    return step, jnp.where(is_whole, 0.0, low)
+
+
+def _one_hot(obs: jax.Array, used: jax.Array) -> jax.Array:
+    """Which columns together say which of several states it is, bool [S]."""
+    is_binary = jnp.all((obs == 0) | (obs == 1) | ~used, axis=0)
+    number = jnp.sum(is_binary * obs, axis=1)
+    return is_binary & jnp.all((number == 1) | ~used[:, 0]) & (jnp.sum(is_binary) > 1)
 
 
 def _reward_ranges(context: Context) -> tuple[jax.Array, jax.Array]:

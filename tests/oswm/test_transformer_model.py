@@ -11,7 +11,7 @@ import pytest
 
 from jaxrl_runs.weight_files import read_weights, write_weights
 from oswm.closed_form import Persistence, Ridge
-from oswm.conditioning import default_model
+from oswm.conditioning import _shipped_model
 from oswm.context import Context
 from oswm.heads import Bars, Mixture
 from oswm.model import TransformerModel
@@ -404,7 +404,7 @@ def test_files_with_a_separate_card_are_read(model, tmp_path):
 def test_missing_shipped_weights_are_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr("oswm.weights.PRETRAINED", tmp_path)
     with pytest.raises(FileNotFoundError, match="shipped weights are missing"):
-        default_model.__wrapped__()
+        _shipped_model.__wrapped__()
 
 
 @pytest.mark.slow
