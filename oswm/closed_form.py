@@ -148,13 +148,59 @@ class ClosedForm:
             terminated_prob=cache.termination.probability(next_obs, action),
             tails=cache.tails,
             unknown_std=beyond(std, cache.usual)[:-1],
+            internal=(mean[-1], std[-1]),
         )
+
+    def reward_at(
+        self,
+        fit: Any,
+        obs: jax.Array,
+        action: jax.Array,
+        next_obs: jax.Array,
+        predicted: tuple[jax.Array, jax.Array],
+    ) -> tuple[jax.Array, jax.Array]:
+        """Reward and its deviation where a step led to `next_obs` [S].
+
+        Args:
+            fit: As for `predict_targets`.
+            obs: Observation [S].
+            action: Action vector [A].
+            next_obs: Where the step led.
+            predicted: What `predict_targets` says of both, for models that do not look
+                at the next observation.
+        """
+        del fit, obs, action, next_obs
+        return predicted
+
+    def outcome(
+        self,
+        cache: Cache,
+        obs: jax.Array,
+        action: jax.Array,
+        next_obs: jax.Array,
+        prediction: Prediction,
+    ) -> tuple[jax.Array, jax.Array]:
+        """See `oswm.world_model`."""
+        found, _ = self.reward_at(cache.fit, obs, action, next_obs, prediction.internal)
+        end = cache.termination.probability(next_obs, action)
+        return found - prediction.internal[0], end
 
     def sample(
         self, cache: Cache, obs: jax.Array, action: jax.Array, key: jax.Array
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Draw next observation [S], reward and termination of one step."""
-        return self.predict(cache, obs, action).sample(key)
+        return drawn_step(self, cache, obs, action, key)
+
+
+def drawn_step(
+    model: Any, cache: Any, obs: jax.Array, action: jax.Array, key: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """`sample` of a model with `outcome`: reward and end are those of what is drawn."""
+    key_value, key_end = jax.random.split(key)
+    prediction = model.predict(cache, obs, action)
+    next_obs, reward, _ = prediction.sample(key_value)
+    shift, end = model.outcome(cache, obs, action, next_obs, prediction)
+    return next_obs, reward + shift, jax.random.uniform(key_end) < end
 
 
 def targets_of(context: Context) -> jax.Array:

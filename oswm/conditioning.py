@@ -74,9 +74,10 @@ def condition(
             ends an episode; by default it is learned from the context.
         reward: `(obs, action, next_obs) -> float` where the reward is known; by default
             it is learned from the context.
-        sample: Whether each step is drawn from the predicted distribution, or is its
-            mean. By default it is the mean, but for observations of whole numbers, or
-            on another grid, and ends: these are drawn (see `oswm.noise`).
+        sample: True draws each step by the model's own `sample`, False takes its mean.
+            By default next observations are drawn, between states that can be counted
+            as rows nearby have it (see `oswm.noise`), and so are ends; the reward is
+            the mean one of what was drawn.
         uncertainty_penalty: See `WorldModelParams`; 0 trusts the model everywhere.
         margin: How far predictions may leave the range of the context's observations,
             as a share of that range.

@@ -149,6 +149,7 @@ class Prediction:
             chance is no reason to stay away, and before what models disagree by is
             added, which they do at a kink that agents may have to cross, too. None for
             `next_obs_std`.
+        internal: What the model wants to see again in its `outcome`.
     """
 
     next_obs_mean: jax.Array
@@ -158,6 +159,7 @@ class Prediction:
     terminated_prob: jax.Array
     tails: Tails | None = None
     unknown_std: jax.Array | None = None
+    internal: Any = None
 
     def sample(self, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Draw next observation, reward and termination, independent of each other."""
@@ -187,8 +189,8 @@ class Prediction:
 
 
 def beyond(std: jax.Array, usual: jax.Array) -> jax.Array:
-    """What a deviation has more than the usual one: the root of squares' difference."""
-    return jnp.sqrt(jnp.maximum(jnp.square(std) - jnp.square(usual), 0.0))
+    """What a deviation has more than the usual one."""
+    return jnp.maximum(std - usual, 0.0)
 
 
 def median_of_rows(values: jax.Array, mask: jax.Array) -> jax.Array:

@@ -75,7 +75,8 @@ class WorldModelEnv(environment.Environment):
         action_low: Lower bound per action dimension, empty for discrete actions.
         action_high: Upper bound likewise.
         sample: Whether steps are drawn from the predicted distribution, or its mean;
-            None draws what has no mean: observations on a grid, and ends.
+            None draws observations and ends, and takes the mean reward of what was
+            drawn.
         terminated: `(obs, action, next_obs) -> bool`, or None to let the model say.
         reward: `(obs, action, next_obs) -> float`, or None to let the model say.
         penalized: Whether `params.uncertainty_penalty` is looked at.
@@ -260,14 +261,22 @@ class WorldModelEnv(environment.Environment):
     def _by_chance(
         self, params: Any, obs: jax.Array, action: jax.Array, prediction, key: jax.Array
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Draws what has no mean; next observation, reward and termination."""
-        key_row, key_end = jax.random.split(key)
-        next_obs, reward = prediction.next_obs_mean, prediction.reward_mean
-        end = prediction.terminated_prob
+        """Draws where the step leads; then reward, and whether it ends there."""
+        key_obs, key_row, key_end = jax.random.split(key, 3)
+        support = params.support
+        next_obs, _, _ = prediction.sample(key_obs)
+        next_obs = jnp.where(support.step > 0, prediction.next_obs_mean, next_obs)
+        drawn = None
         if params.noise is not None:
-            next_obs, reward, end = params.noise.draw(
-                params.support, prediction, obs, action, key_row
-            )
+            drawn = params.noise.draw(support, next_obs, obs, action, key_row)
+            next_obs = drawn.next_obs
+        next_obs = support.project(next_obs)
+        reward, end = outcome(
+            self.model, params.cache, obs, action, next_obs, prediction
+        )
+        if drawn is not None:
+            reward = reward + drawn.reward
+            end = jnp.where(drawn.is_known, drawn.terminated, end)
         return next_obs, reward, jax.random.uniform(key_end) < end
 
     def observe(self, key, state, action, params) -> jax.Array:
@@ -302,6 +311,52 @@ class WorldModelEnv(environment.Environment):
         low = np.asarray(self.action_low, np.float32)
         high = np.asarray(self.action_high, np.float32)
         return jnp.clip(action.reshape(-1).astype(jnp.float32), low, high)
+
+
+def outcome(
+    model: WorldModel[Any],
+    cache: Any,
+    obs: jax.Array,
+    action: jax.Array,
+    next_obs: jax.Array,
+    prediction: Prediction,
+) -> tuple[jax.Array, jax.Array]:
+    """Mean reward, and probability of an end, of a step that led to `next_obs` [S].
+
+    They are what `prediction` says unless the model has an `outcome`.
+    """
+    ask = getattr(model, "outcome", None)
+    if ask is None:
+        return prediction.reward_mean, prediction.terminated_prob
+    shift, end = ask(cache, obs, action, next_obs, prediction)
+    return prediction.reward_mean + shift, end
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def explained(
+    model: WorldModel[Any],
+    cache: Any,
+    obs: jax.Array,
+    action: jax.Array,
+    next_obs: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """What a model says of rows [N]: next observations [N, S], and rewards given them.
+
+    Args:
+        model: A world model.
+        cache: Of its `fit`.
+        obs: Observations [N, S].
+        action: Vectors [N, A].
+        next_obs: Where the steps led, [N, S].
+    """
+
+    def one(row):
+        obs, action, next_obs = row
+        prediction = model.predict(cache, obs, action)
+        reward, _ = outcome(model, cache, obs, action, next_obs, prediction)
+        return prediction.next_obs_mean, reward
+
+    return jax.lax.map(one, (obs, action, next_obs), batch_size=100)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -178,12 +178,22 @@ class FastKernelRidge(ClosedForm):
         change, change_std = fit.change(inputs)
         scale = jax.tree.map(lambda x: x[:-1], fit.target_scale)
         next_obs = obs + scale.restore(change)
+        reward, reward_std = self._reward(fit, obs, action, next_obs)
+        mean = jnp.append(scale.restore(change), reward)
+        std = jnp.append(scale.std * change_std, reward_std)
+        return mean, std
+
+    def _reward(self, fit, obs, action, next_obs):
+        """Reward and its deviation, given the next observation."""
         inputs = jnp.concatenate([obs, action, next_obs])
-        inputs = fit.reward_scale.normalize(inputs)
-        reward, reward_std = fit.reward(inputs)
-        mean = jnp.concatenate([change, reward])
-        std = jnp.concatenate([change_std, reward_std])
-        return fit.target_scale.restore(mean), fit.target_scale.std * std
+        reward, std = fit.reward(fit.reward_scale.normalize(inputs))
+        scale = jax.tree.map(lambda x: x[-1], fit.target_scale)
+        return scale.restore(reward[0]), scale.std * std[0]
+
+    def reward_at(self, fit, obs, action, next_obs, predicted):
+        """The reward's kernel, which may look at the next observation."""
+        del predicted
+        return self._reward(fit, obs, action, next_obs)
 
     def _fit(
         self, inputs, products, targets, mask, views, num_landmarks

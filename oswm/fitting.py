@@ -14,7 +14,7 @@ import numpy as np
 from jaxrl_runs.compilation import quick_options
 from oswm.closed_form import ClosedForm
 from oswm.context import Context
-from oswm.environment import predicted
+from oswm.environment import explained
 from oswm.model import TransformerModel, check_sizes
 from oswm.noise import Noise, is_noisy
 from oswm.support import Support
@@ -61,10 +61,11 @@ def noise_of(
     """What happens by chance between observations on a grid, if something does."""
     if not np.any(support.step > 0):
         return None
-    found = predicted(model, cache, jnp.asarray(context.obs), context.action)
-    if not _program(0, is_noisy)(context, support, found):
+    rows = (jnp.asarray(x) for x in (context.obs, context.action, context.next_obs))
+    mean, reward = explained(model, cache, *rows)
+    if not _program(0, is_noisy)(context, support, mean):
         return None
-    return _program(0, Noise.fit)(context, support, found)
+    return _program(0, Noise.fit)(context, support, mean, reward)
 
 
 def _shapes(program: Any, *arguments: Any) -> Any:

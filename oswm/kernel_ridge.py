@@ -271,13 +271,23 @@ class KernelRidge(ClosedForm):
             )
         scale = jax.tree.map(lambda x: x[:-1], fit.target_scale)
         next_obs = obs + scale.restore(change)
+        reward, reward_std = self._reward(fit, obs, action, next_obs)
+        mean = jnp.append(scale.restore(change), reward)
+        std = jnp.append(scale.std * change_std, reward_std)
+        return mean, std
+
+    def _reward(self, fit, obs, action, next_obs):
+        """Reward and its deviation, given the next observation."""
         inputs = jnp.concatenate([obs, action, next_obs])
         inputs = fit.reward_scale.normalize(inputs)
-        features = reward_features(inputs, len(obs))
-        reward, reward_std = fit.reward(inputs, features)
-        mean = jnp.append(change, reward)
-        std = jnp.append(change_std, reward_std)
-        return fit.target_scale.restore(mean), fit.target_scale.std * std
+        reward, std = fit.reward(inputs, reward_features(inputs, len(obs)))
+        scale = jax.tree.map(lambda x: x[-1], fit.target_scale)
+        return scale.restore(reward), scale.std * std
+
+    def reward_at(self, fit, obs, action, next_obs, predicted):
+        """The reward's kernel, which may look at the next observation."""
+        del predicted
+        return self._reward(fit, obs, action, next_obs)
 
 
 class Candidates(NamedTuple):

@@ -22,7 +22,7 @@ import numpy as np
 from flax import struct
 
 from oswm.blended import BLENDED
-from oswm.closed_form import ClosedForm, Fitted
+from oswm.closed_form import ClosedForm, Fitted, drawn_step
 from oswm.context import Context, Prediction, beyond, median_of_rows
 from oswm.heads import HEADS, Bars, Mixture
 from oswm.kernel_ridge import KernelRidge
@@ -33,13 +33,21 @@ from oswm.network import (
     NetworkConfig,
     Output,
     blend_of,
+    trust,
     trust_of,
 )
 from oswm.prior.dataset import MAX_ACTIONS, MAX_STATES
 from oswm.selection import LeaveOneOut, gather
 from oswm.tails import Tails
 from oswm.termination import Termination
-from oswm.tokens import ContextScales, TokenRows, base_of, read_context, read_query
+from oswm.tokens import (
+    ContextScales,
+    TokenRows,
+    base_of,
+    read_context,
+    read_query,
+    spread_of,
+)
 
 _GATE_VARIANCE = 0.25
 _FAR_BETTER = 0.5  # Share of the squared error at which blending is given up.
@@ -304,8 +312,8 @@ class TransformerModel:
         means, stds = self.base.predict_each(cache.fits, obs, action)
         means, stds = means[:, None], stds[:, None]
         query = read_query(cache.scales, obs[None], action[None], means, stds)
-        trust = trust_of(cache.network.error, query)
-        blend, simple = (x[0] for x in blend_of(trust, query))
+        logits = trust_of(cache.network.error, query)
+        blend, simple = (x[0] for x in blend_of(logits, query))
 
         def with_network():
             output = self._decode(cache.weights, cache.network, query)
@@ -325,6 +333,7 @@ class TransformerModel:
             std=live * doubted,
             unknown_std=live * beyond(spread, cache.usual),
             end=end,
+            rewards=jnp.stack([means[:, 0, -1], stds[:, 0, -1]], axis=1),
         )
 
     def predict(self, cache: ModelCache, obs: jax.Array, action: jax.Array):
@@ -345,16 +354,38 @@ class TransformerModel:
             terminated_prob=_end(cache, answer, next_obs, action),
             tails=cache.tails,
             unknown_std=answer.unknown_std[:-1],
+            internal=answer,
         )
+
+    def outcome(self, cache: ModelCache, obs, action, next_obs, prediction: Prediction):
+        """See `oswm.world_model`; the models underneath look at `next_obs` again."""
+        answer = prediction.internal
+        models = zip(self.base.models, cache.fits, answer.rewards, strict=True)
+        rewards = jnp.stack(
+            [
+                jnp.stack(
+                    model.reward_at(fit, obs, action, next_obs, (said[0], said[1]))
+                )
+                for model, fit, said in models
+            ]
+        )
+        shift = self._reward_of(cache, rewards) - self._reward_of(cache, answer.rewards)
+        return shift, _end(cache, answer, next_obs, action)
+
+    def _reward_of(self, cache: ModelCache, rewards: jax.Array) -> jax.Array:
+        """The blend of what models say of the reward, means and deviations [K, 2]."""
+        scales = cache.scales
+        unit, choice = scales.residual[-1], scales.choice[:, -1]
+        means, stds = rewards.T
+        base = jnp.sum(choice * means)
+        spread = spread_of(stds / unit)
+        weights = jax.nn.softmax(trust(cache.network.error[:, -1], spread))
+        blend = jnp.sum(weights * (means - base))
+        return base + cache.is_blended[-1] * scales.is_live[-1] * blend
 
     def sample(self, cache: ModelCache, obs, action, key: jax.Array):
         """Draw next observation [S], reward and termination of one step."""
-        value_key, end_key = jax.random.split(key)
-        answer = self._ask(cache, obs, action)
-        value = answer.mean + answer.std * cache.tails.draw(value_key)
-        next_obs = obs + value[:-1]
-        probability = _end(cache, answer, next_obs, action)
-        return next_obs, value[-1], jax.random.uniform(end_key) < probability
+        return drawn_step(self, cache, obs, action, key)
 
 
 @struct.dataclass
@@ -394,12 +425,14 @@ class Answer:
         std: Their standard deviations, [S + 1].
         unknown_std: As for `Prediction`, but of all targets, [S + 1].
         end: The network's logit of an end; without meaning if it was not asked.
+        rewards: What each model says of the reward, mean and deviation, [K, 2].
     """
 
     mean: jax.Array
     std: jax.Array
     unknown_std: jax.Array
     end: jax.Array
+    rewards: jax.Array
 
 
 def _is_known_alone(context: Context, scales: ContextScales) -> jax.Array:

@@ -413,8 +413,12 @@ def trust_of(error: jax.Array, query: TokenRows) -> jax.Array:
         error: Of each model in the context, log of units, [K, S + 1].
         query: Whose deviations count as well.
     """
-    trust = _ERROR_TRUST * error + _SPREAD_TRUST * query.spread
-    return -jnp.moveaxis(trust, 1, 2)
+    return jnp.moveaxis(trust(error, query.spread), 1, 2)
+
+
+def trust(error: jax.Array, spread: jax.Array) -> jax.Array:
+    """How far models are trusted, logits, by logs of error and deviation."""
+    return -_ERROR_TRUST * error - _SPREAD_TRUST * spread
 
 
 def blend_of(logits: jax.Array, query: TokenRows) -> tuple[jax.Array, jax.Array]:

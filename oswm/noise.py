@@ -17,34 +17,39 @@ Bootstrap, 1993, section 9.4), with weights of a kernel.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
-from oswm.context import Context, Prediction, Scale
+from oswm.context import Context, Scale
 from oswm.support import Support
 
 # How fast weights fall with squared distances of standardised observations and actions.
 _SHARPNESS = (1e4, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1)
 _MOST_ASKED = 512  # Rows by which that is chosen.
 _SAME = 1e-6  # Squared distance.
+_SAME_PLACE = 1e-5
+_ALL = 1 - 1e-6  # Of all weights; float32 would round up to the row after the last.
 _FLOOR = 1e-3  # Probability of what no row shows.
 
 
 class Drawn(NamedTuple):
-    """One step: next observation [S], reward, and what is known of its end.
+    """What a row that was drawn says of one step.
 
     Attributes:
         next_obs: float32 [S].
-        reward: float32 scalar.
-        terminated: Probability that it ends the episode, float32 scalar.
+        reward: What is added to what the model says of the reward, float32 scalar.
+        terminated: Probability of an end, float32 scalar.
+        is_known: Whether rows with the same observation and action, or that led to the
+            same place, say so, bool scalar.
     """
 
     next_obs: jax.Array
     reward: jax.Array
     terminated: jax.Array
+    is_known: jax.Array
 
 
 @struct.dataclass
@@ -71,14 +76,22 @@ class Noise:
     sharpness: jax.Array
 
     @classmethod
-    def fit(cls, context: Context, support: Support, predicted: Prediction) -> Noise:
-        """From predictions of the context's own rows, with a leading axis [N].
+    def fit(
+        cls, context: Context, support: Support, mean: jax.Array, reward: jax.Array
+    ) -> Noise:
+        """From what a model says of the context's own rows.
 
         Observations that lie on a grid are drawn, and the reward if all of them do.
+
+        Args:
+            context: The rows.
+            support: Their form.
+            mean: Predicted next observations [N, S].
+            reward: Predicted rewards, given the next observations of the rows, [N].
         """
         is_drawn = support.step > 0
-        residual = context.next_obs - predicted.next_obs_mean
-        of_reward = context.reward - predicted.reward_mean
+        residual = context.next_obs - mean
+        of_reward = context.reward - reward
         of_reward = jnp.where(jnp.all(is_drawn), of_reward, 0.0)
         residual = jnp.where(is_drawn, residual, 0.0)
         inputs = jnp.concatenate([context.obs, context.action], axis=1)
@@ -93,9 +106,7 @@ class Noise:
             """Of a row under all others, for each sharpness."""
             distance = jnp.sum(jnp.square(points - points[row]), axis=1)
             others = context.mask * (jnp.arange(len(points)) != row)
-            off = jnp.abs(
-                predicted.next_obs_mean[row] + residual - context.next_obs[row]
-            )
+            off = jnp.abs(mean[row] + residual - context.next_obs[row])
             is_same = jnp.all((off < 0.5 * support.step) | ~is_drawn, axis=1)
             weights = jax.vmap(lambda s: _weights(distance, others, s))(sharpness)
             return jnp.log(_FLOOR + (1 - _FLOOR) * jnp.sum(weights * is_same, axis=1))
@@ -115,33 +126,42 @@ class Noise:
     def draw(
         self,
         support: Support,
-        prediction: Prediction,
+        next_obs: jax.Array,
         obs: jax.Array,
         action: jax.Array,
         key: jax.Array,
     ) -> Drawn:
-        """One step from an observation [S] and an action vector [A]."""
+        """One step.
+
+        Args:
+            support: The form of the context's observations.
+            next_obs: What the model predicts, [S].
+            obs: From which observation, [S].
+            action: By which action vector, [A].
+            key: A PRNG key.
+        """
         point = self.scale.normalize(jnp.concatenate([obs, action]))
         distance = jnp.sum(jnp.square(self.points - point), axis=1)
         total = jnp.cumsum(_weights(distance, self.mask, self.sharpness))
-        row = jnp.searchsorted(total, jax.random.uniform(key) * total[-1], "right")
-        row = jnp.minimum(row, len(total) - 1)
-        next_obs = prediction.next_obs_mean + self.residual[row, :-1]
-        next_obs = support.project(next_obs)
-        # Rows that led to the same place say whether it is an end.
-        is_there = jnp.all(jnp.abs(self.next_obs - next_obs) < 1e-5, axis=1)
+        share = jax.random.uniform(key, maxval=_ALL)
+        row = jnp.searchsorted(total, share * total[-1], "right")
+        next_obs = support.project(next_obs + self.residual[row, :-1])
+        is_there = jnp.all(jnp.abs(self.next_obs - next_obs) < _SAME_PLACE, axis=1)
         there = self.mask * is_there
         number = jnp.sum(there)
-        share = jnp.sum(there * self.terminated) / jnp.maximum(number, 1.0)
-        end = jnp.where(number > 0, share, prediction.terminated_prob)
-        end = jnp.where(distance[row] < _SAME, self.terminated[row], end)
-        reward = prediction.reward_mean + self.residual[row, -1]
-        return Drawn(next_obs, reward, end)
+        end = jnp.sum(there * self.terminated) / jnp.maximum(number, 1.0)
+        is_same = distance[row] < _SAME
+        return Drawn(
+            next_obs=next_obs,
+            reward=self.residual[row, -1],
+            terminated=jnp.where(is_same, self.terminated[row], end),
+            is_known=is_same | (number > 0),
+        )
 
 
-def is_noisy(context: Context, support: Support, predicted: Any) -> jax.Array:
-    """Whether rounded predictions of the context's own rows are not what happened."""
-    off = jnp.abs(context.next_obs - predicted.next_obs_mean) * context.mask[:, None]
+def is_noisy(context: Context, support: Support, mean: jax.Array) -> jax.Array:
+    """Whether some row went elsewhere than predicted, [N, S] and rounded."""
+    off = jnp.abs(context.next_obs - mean) * context.mask[:, None]
     return jnp.any((off > 0.5 * support.step) & (support.step > 0))
 
 

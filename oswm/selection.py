@@ -72,6 +72,18 @@ class LeaveOneOut(ClosedForm):
         means, stds = self.predict_each(fits, obs, action)
         return jnp.sum(choice * means, axis=0), jnp.sum(choice * stds, axis=0)
 
+    def reward_at(self, fit, obs, action, next_obs, predicted):
+        """By the model that the reward chose."""
+        fits, choice = fit
+        for model, part, chosen in zip(self.models, fits, choice[:, -1], strict=True):
+            found = model.reward_at(part, obs, action, next_obs, predicted)
+            predicted = jax.tree.map(
+                lambda new, old, chosen=chosen: jnp.where(chosen > 0, new, old),
+                found,
+                predicted,
+            )
+        return predicted
+
 
 def gather(
     context: Context, found: Iterable[Fitted]

@@ -95,6 +95,9 @@ class Tails:
     def draw(self, key: jax.Array) -> jax.Array:
         """Errors over predicted deviations, [T]."""
         key_part, key_noise = jax.random.split(key)
-        part = jax.random.categorical(key_part, jnp.log(self.weights))[..., None]
-        scale = jnp.take_along_axis(self.scales, part, axis=-1)[..., 0]
+        ends = jnp.cumsum(self.weights, axis=-1)[..., :-1]
+        draw = jax.random.uniform(key_part, ends.shape[:-1])
+        part = jnp.sum(draw[..., None] > ends, axis=-1)
+        is_part = part[..., None] == jnp.arange(self.scales.shape[-1])
+        scale = jnp.sum(jnp.where(is_part, self.scales, 0.0), axis=-1)
         return scale * jax.random.normal(key_noise, scale.shape)

@@ -197,7 +197,7 @@ def _describe(
     base = base_of(scales, means)
     models = (means - base) / scales.residual * scales.is_live
     models = jnp.swapaxes(models, 0, 1)
-    spread = jnp.log(jnp.maximum(stds / scales.residual, _LEAST_SPREAD))
+    spread = spread_of(stds / scales.residual)
     spread = jnp.swapaxes(spread, 0, 1) * scales.is_live
     strength = jnp.log10(scales.residual / scales.target.std) * scales.is_live
     base = jnp.arcsinh(scales.target.normalize(base)) * scales.is_live
@@ -224,6 +224,11 @@ def _describe(
     return TokenRows(
         features, inputs, next_obs, residual, models, spread, terminated, mask
     )
+
+
+def spread_of(std: jax.Array) -> jax.Array:
+    """The log of deviations in units of residuals."""
+    return jnp.log(jnp.maximum(std, _LEAST_SPREAD))
 
 
 def _within(x: jax.Array, largest: float) -> jax.Array:

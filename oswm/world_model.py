@@ -29,6 +29,11 @@ environment, so one compiled program serves any context of as many rows. A regre
 that reports its residuals inherits from `oswm.closed_form.ClosedForm` instead and gets
 termination, calibration and its place among the transformer's bases with it.
 `tests/oswm/test_world_model.py` holds a whole example.
+
+A model may have a fourth method, `outcome(cache, obs, action, next_obs, prediction)`:
+what has to be added to the predicted reward, and the probability of an end, of a step
+that is known to have led to `next_obs`. Environments draw where a step leads and then
+ask it; without it, reward and end are those of the prediction, whatever was drawn.
 """
 
 from __future__ import annotations
