@@ -31,7 +31,7 @@ _SHARPNESS = (1e4, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1)
 _MOST_ASKED = 512  # Rows by which that is chosen.
 _SAME = 1e-6  # Squared distance.
 _SAME_PLACE = 1e-5
-_ALL = 1 - 1e-6  # Of all weights; float32 would round up to the row after the last.
+_ALL = 1 - 1e-6  # Of all weights, so that rounding leaves a row.
 _FLOOR = 1e-3  # Probability of what no row shows.
 
 
@@ -142,9 +142,10 @@ class Noise:
         """
         point = self.scale.normalize(jnp.concatenate([obs, action]))
         distance = jnp.sum(jnp.square(self.points - point), axis=1)
-        total = jnp.cumsum(_weights(distance, self.mask, self.sharpness))
+        weights = _weights(distance, self.mask, self.sharpness)
+        total = jnp.cumsum(weights)  # Rounded, and not monotonic to the last bit.
         share = jax.random.uniform(key, maxval=_ALL)
-        row = jnp.searchsorted(total, share * total[-1], "right")
+        row = jnp.argmax((total > share * total[-1]) & (weights > 0))
         next_obs = support.project(next_obs + self.residual[row, :-1])
         is_there = jnp.all(jnp.abs(self.next_obs - next_obs) < _SAME_PLACE, axis=1)
         there = self.mask * is_there

@@ -12,6 +12,8 @@ from envs import Transitions
 from oswm.support import Support
 
 NUM_STATES, SLIP = 6, 0.3
+# Its reward may look at the next observation.
+SMALL = oswm.KernelRidge(num_landmarks=32, num_screening=16, length_scales=(1.0,))
 
 
 def log_of(obs, action, next_obs, reward=None, terminated=None) -> Transitions:
@@ -110,6 +112,22 @@ def test_ends_happen_as_often_as_they_did():
     np.testing.assert_allclose(shares, [0.02, 0.3], atol=0.06)
     means = oswm.condition(rows, model=oswm.Ridge(), sample=False)
     assert not drawn(means, (0.0,), 1, 10)[2].any()
+
+
+def test_ends_and_rewards_are_those_of_what_was_drawn():
+    """On average these steps stay where they are, and one in three is paid and ends."""
+    rng = np.random.default_rng(6)
+    obs = rng.uniform(-1, 1, (1000, 1))
+    after = obs + 0.3 * rng.normal(size=(1000, 1))
+    over = after[:, 0] > 1
+    rows = log_of(obs, rng.integers(0, 2, 1000), after, after[:, 0] ** 2, over)
+    pair = oswm.condition(rows, model=SMALL, uncertainty_penalty=0.0)
+    found, reward, ends = drawn(pair, (0.9,), 0)
+    np.testing.assert_allclose(found.std(), 0.3, rtol=0.15)
+    np.testing.assert_allclose(ends.mean(), 0.37, atol=0.06)
+    assert found[ends].min() > 0.97 and found[~ends].max() < 1.03
+    near = found[:, 0] < 1.5  # Farther ones are no more than the log has paid.
+    np.testing.assert_allclose(reward[near], found[near, 0] ** 2, atol=0.1)
 
 
 def test_chance_is_no_reason_to_stay_away(ring):
