@@ -32,6 +32,7 @@ _MOST_ASKED = 512  # Rows by which that is chosen.
 _SAME = 1e-6  # Squared distance.
 _SAME_PLACE = 1e-5
 _ALL = 1 - 1e-6  # Of all weights, so that rounding leaves a row.
+_NEGLIGIBLE = 5e-3  # Of a mean log-likelihood.
 _FLOOR = 1e-3  # Probability of what no row shows.
 
 
@@ -112,7 +113,8 @@ class Noise:
             return jnp.log(_FLOOR + (1 - _FLOOR) * jnp.sum(weights * is_same, axis=1))
 
         sharpness = jnp.asarray(_SHARPNESS)
-        scores = jax.lax.map(log_likelihood, asked, batch_size=64)
+        scores = jax.lax.map(log_likelihood, asked, batch_size=64).mean(axis=0)
+        is_enough = scores >= jnp.max(scores) - _NEGLIGIBLE
         return cls(
             scale=scale,
             points=points,
@@ -120,7 +122,7 @@ class Noise:
             next_obs=context.next_obs,
             terminated=context.terminated,
             mask=context.mask,
-            sharpness=sharpness[jnp.argmax(jnp.mean(scores, axis=0))],
+            sharpness=sharpness[jnp.argmax(is_enough)],  # The sharpest of these.
         )
 
     def draw(
