@@ -7,7 +7,7 @@ python -m benchmarks.oswm --context mine.npz --queries held_out.npz
 trained in the model of 1,000 transitions and see the real task only to be tested, at
 the end of training, with one context and one agent per seed; (c) speed; and
 errors on synthetic tasks that are held out from training (of single kernels with
-"--parts kernels"). "--parts unseen" trains agents at their defaults in models of four
+"--parts kernels"). "--parts unseen" trains agents at their defaults in models of five
 tasks that nothing was chosen on. With --context
 and --queries, both written by `envs.Transitions.save`, only (a), on these.
 """
@@ -234,7 +234,7 @@ def unseen_of(options: Options, cells: Cells) -> dict[str, Any]:
             ]
             for task in unseen.TASKS
         }
-        for model in options.models
+        for model in (*options.models, unseen.ITSELF)
     }
     return unseen.print_table(found)
 

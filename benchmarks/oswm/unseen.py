@@ -1,8 +1,9 @@
 """Agents at their defaults in world models of tasks that nothing was chosen on.
 
-Half of the tasks have discrete actions, half continuous ones; each has a controller
-written by hand. An agent's score is the share of the gap between random actions and
-this controller that it closes in the task itself.
+Three of the tasks have discrete actions, and chance in them, two continuous ones; each
+has a controller written by hand. An agent's score is the share of the gap between
+random actions and this controller that it closes in the task itself. The same agents
+also train there, for as many steps.
 """
 
 from __future__ import annotations
@@ -23,7 +24,14 @@ from envs.spaces import Spaces
 from jaxrl_runs.statistics import bootstrap_ci95
 from jaxrl_se import DDQN, SAC, TD3
 
-TASKS = ("two_queues", "delayed_chain", "double_integrator", "planar_reach")
+TASKS = (
+    "two_queues",
+    "delayed_chain",
+    "inventory",
+    "double_integrator",
+    "planar_reach",
+)
+ITSELF = "the task"
 STEPS = 20_000
 _EPISODES = 100
 
@@ -33,7 +41,7 @@ def measure(name: str, model: str, seed: int, quick: bool = False) -> dict[str, 
 
     Args:
         name: One of `TASKS`.
-        model: A name for `make_model`.
+        model: A name for `make_model`, or `ITSELF` to train in the task.
         seed: Of the context and the agents.
         quick: A tenth of the steps.
 
@@ -45,11 +53,7 @@ def measure(name: str, model: str, seed: int, quick: bool = False) -> dict[str, 
     module = importlib.import_module(f"examples.tasks.{name}")
     task = module.make()
     spaces = Spaces.of(*task)
-    rows = envs.collect(task, NUM_ROWS, seed)
-    limit = envs.open_task(task).time_limit
-    pair = oswm.condition(
-        rows, task[0].action_space(task[1]), limit, model=make_model(model)
-    )
+    pair = task if model == ITSELF else _pair_of(task, model, seed)
     key = jax.random.key(seed)
 
     def score(policy):
@@ -64,6 +68,18 @@ def measure(name: str, model: str, seed: int, quick: bool = False) -> dict[str, 
         policy = jaxrl_se.train(agent, *pair, key, steps).policy
         closed[type(agent).__name__] = (score(policy) - low) / (high - low)
     return {"closed": closed, "cpu_seconds": time.process_time() - cpu}
+
+
+def _pair_of(task: Any, model: str, seed: int) -> Any:
+    """The model of a context of random rows, as an environment."""
+    rows = envs.collect(task, NUM_ROWS, seed)
+    limit = envs.open_task(task).time_limit
+    return oswm.condition(
+        rows,
+        task[0].action_space(task[1]),
+        limit,
+        model=None if model == "oswm" else make_model(model),
+    )
 
 
 def print_table(cells: dict[str, dict[str, list[dict[str, Any]]]]) -> dict[str, Any]:
