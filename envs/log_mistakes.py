@@ -168,6 +168,9 @@ def _tell_sums(rows: Transitions, goes_on: np.ndarray) -> None:
     change = np.diff(np.asarray(rows.reward, np.float64))[goes_on]
     if len(change) < _FEWEST_SUMS or (change != 0).mean() < 0.5:
         return
+    paid = np.asarray(rows.reward)[np.append(goes_on, False)]
+    if not paid.any():  # Only last rows are, as where a game is won or lost.
+        return
     if (change >= 0).all() or (change <= 0).all():
         way = "grows" if change.max() > 0 else "falls"
         warn_user(

@@ -27,6 +27,7 @@ _AGREED = "models of parts agree; a test in the task itself is still due"
 # Kernels fit what is smooth. Where more than this share of a target's variance is left
 # out of reach, walls or grids are likely, for which the transformer was trained.
 _SMOOTH = 0.1
+_MOSTLY = 0.3  # Or chance, where other models leave as much.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,8 +199,9 @@ def solve(
     first = oswm.FastKernelRidge() if model is None else model
     env, params = oswm.condition_worlds(rows, num_worlds, model=first, **settings)
     left_out = leave_one_out_errors(rows, params.cache)
-    if model is None and np.nanmax(left_out, initial=0.0) > _SMOOTH:
-        worst = int(np.nanargmax(left_out))
+    rough = np.where(_is_noise(rows, left_out, action_space), np.nan, left_out)
+    if model is None and np.nanmax(rough, initial=0.0) > _SMOOTH:
+        worst = int(np.nanargmax(rough))
         what = "the reward" if worst == len(left_out) - 1 else f"observation {worst}"
         _say(
             progress,
@@ -241,6 +243,18 @@ def solve(
         num_steps=num_steps,
         cpu_seconds=time.process_time() - started,
     )
+
+
+def _is_noise(
+    rows: envs.Transitions, left_out: np.ndarray, action_space: Any
+) -> np.ndarray:
+    """Targets [S + 1] of which kernels leave much, and neighbours no less: chance."""
+    is_much = left_out > _MOSTLY
+    if not is_much.any():
+        return is_much
+    context = oswm.Context.of(rows, action_space)
+    neighbours = oswm.NearestNeighbours().fit(context)
+    return is_much & (leave_one_out_errors(rows, neighbours) > 0.9 * left_out)
 
 
 def leave_one_out_errors(rows: envs.Transitions, cache: Any) -> np.ndarray:

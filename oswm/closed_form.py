@@ -18,7 +18,7 @@ from flax import struct
 
 from jaxrl_runs import values
 from jaxrl_runs.values import FLAG, SCALES, setting
-from oswm.context import Context, Prediction, Scale, beyond, median_of_rows
+from oswm.context import Context, Prediction, Scale, beyond, usual_of
 from oswm.features import quadratic
 from oswm.linalg import inverse_factor, matmul
 from oswm.tails import Tails
@@ -39,7 +39,8 @@ class Cache:
         termination: When episodes end.
         tails: How rows that the fit does not know are spread around its predictions, in
             units of its deviations.
-        usual: The median row's deviation, as the others predict it, float32 [S + 1].
+        usual: The deviation of nine in ten rows, as the others predict them, at most,
+            float32 [S + 1].
     """
 
     fit: Any
@@ -116,7 +117,7 @@ class ClosedForm:
         residual = fitted.residual * context.mask[:, None]
         # Rows that are landmarks, or chose a kernel, flatter it.
         tails = Tails.fit(fitted.scores, context.mask).no_narrower()
-        usual = median_of_rows(fitted.std, context.mask)
+        usual = usual_of(fitted.std, context.mask)
         return Cache(fitted.fit, residual, Termination.fit(context), tails, usual)
 
     def _combined(self, context: Context, found: Sequence[Fitted]) -> Fitted:
@@ -183,7 +184,7 @@ class ClosedForm:
         """See `oswm.world_model`."""
         found, _ = self.reward_at(cache.fit, obs, action, next_obs, prediction.internal)
         end = cache.termination.probability(next_obs, action)
-        return found - prediction.internal[0], end
+        return found - prediction.internal[0], cache.termination.chance(end)
 
     def sample(
         self, cache: Cache, obs: jax.Array, action: jax.Array, key: jax.Array

@@ -20,6 +20,7 @@ from oswm.environment import DEFAULT_MAX_STEPS, WorldModelEnv, WorldModelParams
 from oswm.fitting import fit, noise_of, support_of
 from oswm.inputs import Log, read_log, say_constant, say_numbered
 from oswm.model import TransformerModel, can_read
+from oswm.prior.dataset import MAX_ACTIONS, MAX_STATES
 from oswm.progress import told
 from oswm.weights import load_model
 from oswm.world_model import WorldModel
@@ -112,8 +113,17 @@ def condition(
     context = Context.of(transitions, action_space)
     starts, why = _initial_obs(context, transitions, initial_obs)
     if max_steps is None:
-        max_steps = _longest_truncated(transitions) or DEFAULT_MAX_STEPS
+        max_steps = _longest_truncated(transitions)
+        if not max_steps:
+            max_steps = DEFAULT_MAX_STEPS
+            why += f", and are cut after {max_steps} steps, as none is in it"
+    is_default = model is None
     model = default_model(context) if model is None else model
+    if is_default and not can_read(context):
+        why += (
+            f"; more than the {MAX_STATES} observations and {MAX_ACTIONS} dimensions "
+            "of actions that the shipped transformer reads, so without it"
+        )
     low, high = _action_bounds(context, action_space)
     env = WorldModelEnv(
         model,

@@ -145,8 +145,8 @@ class Prediction:
         tails: How errors of the S observations and the reward are spread, in units of
             these deviations; None for Gaussians.
         unknown_std: What of the deviations comes of leaving the rows, float32 [S], at
-            which `uncertainty_penalty` looks: what exceeds that of the median row, as
-            chance is no reason to stay away, and before what models disagree by is
+            which `uncertainty_penalty` looks: what exceeds those of nine in ten rows,
+            as chance is no reason to stay away, and before what models disagree by is
             added, which they do at a kink that agents may have to cross, too. None for
             `next_obs_std`.
         internal: What the model wants to see again in its `outcome`.
@@ -193,9 +193,9 @@ def beyond(std: jax.Array, usual: jax.Array) -> jax.Array:
     return jnp.maximum(std - usual, 0.0)
 
 
-def median_of_rows(values: jax.Array, mask: jax.Array) -> jax.Array:
-    """Of the rows in use of values [N, T], [T]."""
-    return jnp.nanmedian(jnp.where(mask[:, None] > 0, values, jnp.nan), axis=0)
+def usual_of(std: jax.Array, mask: jax.Array) -> jax.Array:
+    """What nine in ten of the rows in use do not exceed, of deviations [N, T], [T]."""
+    return jnp.nanquantile(jnp.where(mask[:, None] > 0, std, jnp.nan), 0.9, axis=0)
 
 
 def _joined(obs: jax.Array, reward: jax.Array) -> jax.Array:

@@ -23,7 +23,7 @@ from flax import struct
 
 from oswm.blended import BLENDED
 from oswm.closed_form import ClosedForm, Fitted, drawn_step
-from oswm.context import Context, Prediction, beyond, median_of_rows
+from oswm.context import Context, Prediction, beyond, usual_of
 from oswm.heads import HEADS, Bars, Mixture
 from oswm.kernel_ridge import KernelRidge
 from oswm.mlp_ensemble import MLPEnsemble
@@ -76,7 +76,7 @@ class ModelCache:
         termination: The closed-form classifier.
         unit: What deviations are multiplied with to be those of rows that are held out,
             [S + 1].
-        usual: The median row's deviation before that, of the residuals' scale, [S + 1].
+        usual: What nine in ten rows' deviations before that do not exceed, [S + 1].
         tails: How these are spread around what is predicted, in deviations.
     """
 
@@ -277,7 +277,7 @@ class TransformerModel:
             is_blended=is_blended.astype(jnp.float32),
             is_asked=is_asked,
             unit=unit,
-            usual=median_of_rows(spread, in_use[:, 0]),
+            usual=usual_of(spread, in_use[:, 0]),
             tails=tails,
         )
 
@@ -370,7 +370,8 @@ class TransformerModel:
             ]
         )
         shift = self._reward_of(cache, rewards) - self._reward_of(cache, answer.rewards)
-        return shift, _end(cache, answer, next_obs, action)
+        end = _end(cache, answer, next_obs, action)
+        return shift, cache.termination.chance(end)
 
     def _reward_of(self, cache: ModelCache, rewards: jax.Array) -> jax.Array:
         """The blend of what models say of the reward, means and deviations [K, 2]."""

@@ -40,12 +40,15 @@ class Termination:
             float32 [1 + D, 1 + D].
         seen: 1 if some row of the context ended its episode, else 0.
         is_rule: Whether it is a threshold of one observation, bool scalar.
+        is_certain: Whether it is right in all rows, so that ends know no chance, bool
+            scalar.
     """
 
     scale: Scale
     form: jax.Array
     seen: jax.Array
     is_rule: jax.Array
+    is_certain: jax.Array
 
     @classmethod
     def fit(cls, context: Context) -> Termination:
@@ -82,7 +85,10 @@ class Termination:
         seen = jnp.max(context.mask * context.terminated)
         form = _form(weights, feature_scale, context)
         rule, is_rule = _threshold(scale, context)
-        return cls(scale, jnp.where(is_rule, rule, form), seen, is_rule)
+        form = jnp.where(is_rule, rule, form)
+        logits = jax.vmap(apply_form, (None, 0))(form, scale.normalize(inputs))
+        is_right = ((logits > 0) == (context.terminated > 0)) | (context.mask == 0)
+        return cls(scale, form, seen, is_rule, jnp.all(is_right))
 
     def logit(self, next_obs: jax.Array, action: jax.Array) -> jax.Array:
         """Of termination after one step, from vectors [S] and [A]."""
@@ -93,6 +99,15 @@ class Termination:
     def probability(self, next_obs: jax.Array, action: jax.Array) -> jax.Array:
         """The same as a probability."""
         return jax.nn.sigmoid(self.logit(next_obs, action))
+
+    def chance(self, probability: jax.Array) -> jax.Array:
+        """How often an end happens that is believed with some probability.
+
+        Where ends and other rows are told apart without a mistake, what is not known
+        is on which side of the edge a state is, not what happens there; an agent that
+        waited near it would else be sure to end at last.
+        """
+        return jnp.where(self.is_certain, 1.0 * (probability > 0.5), probability)
 
 
 def _threshold(scale: Scale, context: Context) -> tuple[jax.Array, jax.Array]:

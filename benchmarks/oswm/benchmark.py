@@ -19,6 +19,7 @@ import importlib.util
 from pathlib import Path
 from typing import Any, Literal
 
+import jax
 import tyro
 
 from benchmarks.oswm import (
@@ -221,9 +222,11 @@ def all_tasks(options: Options, folder: RunFolder, cells: Cells) -> dict[str, An
 def unseen_of(options: Options, cells: Cells) -> dict[str, Any]:
     """Agents at their defaults in models of tasks that nothing was chosen on."""
     seeds = range(options.first_seed, options.first_seed + options.contexts)
-    found = {
-        model: {
-            task: [
+    found: dict[str, dict[str, list[Any]]] = {}
+    for model in (*options.models, unseen.ITSELF):
+        found[model] = {}
+        for task in unseen.TASKS:
+            found[model][task] = [
                 cells.fill(
                     f"unseen/{task}/{model}/{seed}",
                     lambda task=task, model=model, seed=seed: unseen.measure(
@@ -232,10 +235,7 @@ def unseen_of(options: Options, cells: Cells) -> dict[str, Any]:
                 )
                 for seed in seeds
             ]
-            for task in unseen.TASKS
-        }
-        for model in (*options.models, unseen.ITSELF)
-    }
+            jax.clear_caches()  # Programs of many tasks exhaust memory maps.
     return unseen.print_table(found)
 
 

@@ -53,7 +53,7 @@ def measure(name: str, model: str, seed: int, quick: bool = False) -> dict[str, 
     module = importlib.import_module(f"examples.tasks.{name}")
     task = module.make()
     spaces = Spaces.of(*task)
-    pair = task if model == ITSELF else _pair_of(task, model, seed)
+    env, params = task if model == ITSELF else _pair_of(task, model, seed)
     key = jax.random.key(seed)
 
     def score(policy):
@@ -65,7 +65,7 @@ def measure(name: str, model: str, seed: int, quick: bool = False) -> dict[str, 
     steps = STEPS // 10 if quick else STEPS
     closed = {}
     for agent in agents:
-        policy = jaxrl_se.train(agent, *pair, key, steps).policy
+        policy = jaxrl_se.train(agent, env, params, key, steps).policy
         closed[type(agent).__name__] = (score(policy) - low) / (high - low)
     return {"closed": closed, "cpu_seconds": time.process_time() - cpu}
 
