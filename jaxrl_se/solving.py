@@ -199,7 +199,7 @@ def solve(
     first = oswm.FastKernelRidge() if model is None else model
     env, params = oswm.condition_worlds(rows, num_worlds, model=first, **settings)
     left_out = leave_one_out_errors(rows, params.cache)
-    rough = np.where(_is_noise(rows, left_out, action_space), np.nan, left_out)
+    rough = np.where(is_chance(rows, left_out, action_space), np.nan, left_out)
     if model is None and np.nanmax(rough, initial=0.0) > _SMOOTH:
         worst = int(np.nanargmax(rough))
         what = "the reward" if worst == len(left_out) - 1 else f"observation {worst}"
@@ -245,7 +245,7 @@ def solve(
     )
 
 
-def _is_noise(
+def is_chance(
     rows: envs.Transitions, left_out: np.ndarray, action_space: Any
 ) -> np.ndarray:
     """Targets [S + 1] of which kernels leave much, and neighbours no less: chance."""

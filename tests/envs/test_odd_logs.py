@@ -151,6 +151,14 @@ def test_sums_of_rewards_are_told():
         envs.read_transitions(changed(ROWS, reward=total))
 
 
+def test_a_game_that_pays_in_the_end_is_no_sum(recwarn):
+    """Every other step is the last one, and won."""
+    number = len(ROWS.reward)
+    ends = np.arange(number) % 2 == 1
+    envs.read_transitions(changed(ROWS, reward=1.0 * ends, terminated=ends))
+    assert not [w for w in recwarn if "only grows" in str(w.message)]
+
+
 def test_resets_without_a_flag_are_told():
     """A climb of 20 to 29 steps, again and again, and a row that leads back."""
     lengths = np.random.default_rng(0).integers(20, 30, 12)

@@ -6,6 +6,7 @@ import pytest
 import envs
 import jaxrl_se
 import oswm
+from jaxrl_se import solving
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +53,26 @@ def test_disagreement_is_said(solution):
     agreeing[solution.chosen, -1] = 1.0
     assert "no better than" in _with(solution, agreeing).doubt()
     assert "Train longer" in _with(solution, agreeing * 0).doubt()
+
+
+def test_chance_is_no_jump():
+    """A column of noise is beyond all models; one of steps is known to neighbours."""
+    rng = np.random.default_rng(0)
+    place = rng.uniform(-1, 1, 400)
+    noise = rng.normal(size=(401, 1))
+    steps = np.sign(np.sin(20 * place))[:, None]
+    obs = np.column_stack([place, noise[:-1]]).astype(np.float32)
+    after = obs + np.column_stack([steps, noise[1:] - noise[:-1]])
+    rows = envs.read_transitions(
+        {"obs": obs, "action": rng.integers(0, 2, 400), "reward": noise[1:, 0] % 1}
+        | {"next_obs": after, "terminated": np.ones(400, bool)}
+    )
+    model = oswm.FastKernelRidge()
+    left_out = solving.leave_one_out_errors(
+        rows, oswm.condition(rows, model=model)[1].cache
+    )
+    found = solving.is_chance(rows, left_out, None)
+    assert left_out[0] > 0.3 and found.tolist() == [False, True, True]
 
 
 def _with(solution, returns):

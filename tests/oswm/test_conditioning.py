@@ -79,6 +79,15 @@ def test_few_starts_are_replaced_by_the_context_and_it_says_so(rows, wanted, cap
     assert "fitting Ridge" in said and said.endswith("s\n")
 
 
+def test_a_time_limit_that_no_row_shows_is_said(rows, capsys):
+    arrays = {name: np.asarray(getattr(rows, name)) for name in FIELDS}
+    arrays["truncated"] = np.zeros(300, bool)
+    arrays["terminated"] = np.arange(300) % 30 == 29
+    _, params = oswm.condition(arrays, model=oswm.Ridge(), progress=True)
+    assert params.max_steps_in_episode == 200
+    assert "are cut after 200 steps, as none is in it" in capsys.readouterr().err
+
+
 def test_a_script_is_told_what_takes_long(rows, monkeypatch, capsys):
     monkeypatch.setattr("oswm.progress._SECONDS_BEFORE_WORDS", 60.0)
     oswm.condition(rows, model=oswm.Ridge())

@@ -90,6 +90,19 @@ def test_a_place_that_the_log_has_not_left_in_this_way_borrows_from_others():
     assert abs(np.corrcoef(reward, found.sum(axis=1))[0, 1]) > 0.9
 
 
+def test_changes_are_drawn_where_a_model_does_not_know_what_they_depend_on():
+    """Steps of 1 or 3, to where only the parity of the state says: a line fits none."""
+    rng = np.random.default_rng(7)
+    obs, action = rng.integers(0, 8, (1000, 1)), rng.integers(0, 2, 1000)
+    up = np.where(rng.random(1000) < 0.5, 1, 3) * np.where(obs[:, 0] % 2, 1, -1)
+    rows = log_of(obs, action, obs + up[:, None])
+    pair = oswm.condition(rows, model=oswm.Ridge(), uncertainty_penalty=0.0)
+    for state, wanted in ((3, {1, 3}), (4, {-3, -1})):
+        found = drawn(pair, (state,), 0)[0][:, 0] - state
+        assert np.isin(found, list(wanted)).mean() > 0.95
+        assert abs((found == max(wanted)).mean() - 0.5) < 0.15
+
+
 def test_without_chance_nothing_is_drawn(ring):
     """Also where a model rounds to the right state in all rows."""
     state, action = ring.obs.argmax(axis=1), np.asarray(ring.action)
@@ -99,6 +112,18 @@ def test_without_chance_nothing_is_drawn(ring):
     for sample in (False, True):
         _, params = oswm.condition(ring, model=oswm.Ridge(), sample=sample)
         assert params.noise is None
+
+
+def test_an_end_that_knows_no_chance_is_none_before_its_edge():
+    """However long an agent waits beside it."""
+    rng = np.random.default_rng(8)
+    obs = rng.uniform(-10, 9.5, (1000, 2))
+    after = obs + 0.5
+    ends = after.sum(axis=1) > 12  # No threshold of one observation.
+    rows = log_of(obs, rng.integers(0, 2, 1000), after, terminated=ends)
+    pair = oswm.condition(rows, model=oswm.Ridge())
+    for place, wanted in (((5.0, 5.0), False), ((6.5, 6.5), True)):
+        assert (drawn(pair, place, 0)[2] == wanted).all()
 
 
 def test_ends_happen_as_often_as_they_did():
