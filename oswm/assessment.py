@@ -31,6 +31,9 @@ class Assessment:
         ends_found: Share of the rows that end an episode which are predicted to; NaN
             without any.
         ends_made_up: Share of the other rows which are predicted to.
+        ends: How many rows end an episode.
+        ends_expected: The sum of all predicted probabilities of an end, which says
+            more where ends happen by chance.
     """
 
     num_rows: int
@@ -38,6 +41,8 @@ class Assessment:
     inside: np.ndarray
     ends_found: float
     ends_made_up: float
+    ends: int
+    ends_expected: float
 
     def __str__(self) -> str:
         """A line for each observation, the reward and the ends."""
@@ -52,7 +57,10 @@ class Assessment:
             shown = f"{error:.2g}, {half:.0%} and {most:.0%}"
             lines.append(f"{name}: {'never changes' if np.isnan(error) else shown}")
         found = "none here" if np.isnan(self.ends_found) else f"{self.ends_found:.0%}"
-        lines.append(f"ends found: {found}; made up: {self.ends_made_up:.1%}")
+        lines.append(
+            f"ends found: {found}; made up: {self.ends_made_up:.1%}; {self.ends} "
+            f"happened, {self.ends_expected:.1f} were expected"
+        )
         return "\n".join(lines)
 
 
@@ -100,11 +108,14 @@ def assess(
     central = np.abs(2 * np.asarray(below, np.float64) - 1)
     inside = np.stack([np.mean(central <= level, axis=0) for level in LEVELS], axis=1)
     is_end = np.asarray(rows.terminated) > 0
-    said = np.asarray(found.terminated_prob) > 0.5
+    chance = np.asarray(found.terminated_prob, np.float64)
+    said = chance > 0.5
     return Assessment(
         num_rows=len(happened),
         error=np.where(is_live, error / np.where(is_live, variance, 1.0), np.nan),
         inside=np.where(is_live[:, None], inside, np.nan),
         ends_found=float(said[is_end].mean()) if is_end.any() else float("nan"),
         ends_made_up=float(said[~is_end].mean()) if (~is_end).any() else float("nan"),
+        ends=int(is_end.sum()),
+        ends_expected=float(chance.sum()),
     )

@@ -49,9 +49,10 @@ class WorldModelParams(environment.EnvParams):
             rows share compiled programs.
         num_initial_obs: How many of them, from the first on, are in use.
         uncertainty_penalty: What a step that the model knows nothing about costs, in
-            units of the context's typical reward. A step costs a share of it: the
-            largest predicted standard deviation of an observation over the context's,
-            at most 1, and 1 where the prediction leaves the context's range.
+            units of the context's typical reward. A step costs a share of it: by how
+            much the predicted deviation of an observation exceeds that of nine in ten
+            rows (`Prediction.unknown_std`), the largest over the context's, at most 1;
+            and 1 where the prediction leaves the context's range.
         max_steps_in_episode: The time limit.
         noise: What happens by chance between observations on a grid, if something does.
     """

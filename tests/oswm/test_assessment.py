@@ -26,6 +26,7 @@ def test_a_linear_task_is_known_to_a_linear_model(task, model):
     assert found.num_rows == 200
     assert found.error[:4].max() < 1e-3 and np.isnan(found.error[4])
     assert found.ends_found > 0.8 and found.ends_made_up < 0.05
+    assert found.ends > 0 and abs(found.ends_expected - found.ends) < 0.3 * found.ends
     assert (found.inside[:4, 0] < found.inside[:4, 1]).all()
     assert "reward: never changes" in str(found) and "ends found" in str(found)
 
@@ -86,7 +87,7 @@ def test_noise_of_the_predicted_size_is_inside_as_often_as_it_should(task):
     np.testing.assert_allclose(found.inside, [[0.5, 0.9]] * 2, atol=0.06)
     np.testing.assert_allclose(found.error, 1.0, atol=0.05)
     assert np.isnan(found.ends_found) and found.ends_made_up == 0
-    assert "ends found: none here; made up: 0.0%" in str(found)
+    assert "ends found: none here; made up: 0.0%; 0 happened" in str(found)
 
 
 def test_rows_of_another_task_are_refused(model):
