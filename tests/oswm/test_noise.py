@@ -175,3 +175,35 @@ def test_grids_are_kept_and_measurements_are_not_taken_for_one():
     np.testing.assert_allclose(support.step, [0.025, 0, 0], atol=1e-6)
     found = jax.jit(Support.project)(support, np.float32([0.51, 0.123, 0.123]))
     np.testing.assert_allclose(found, [0.5, 0.123, 0.123], atol=1e-6)
+
+
+@dataclasses.dataclass(frozen=True)
+class Walk:
+    """A model of one's own: steps of deviation 1; reward and end are told later."""
+
+    def fit(self, context):
+        return jnp.zeros(1)
+
+    def predict(self, cache, obs, action):
+        zero = jnp.float32(0)
+        return oswm.Prediction(obs, 1.0 + jnp.zeros_like(obs), zero, zero, zero)
+
+    def sample(self, cache, obs, action, key):
+        return self.predict(cache, obs, action).sample(key)
+
+
+class Told(Walk):
+    def outcome(self, cache, obs, action, next_obs, prediction):
+        return next_obs[0], 1.0 * (next_obs[0] > 0)
+
+
+def test_a_model_of_ones_own_is_asked_about_what_was_drawn():
+    rng = np.random.default_rng(9)
+    obs = rng.normal(size=(500, 1)) * 3
+    rows = log_of(obs, rng.integers(0, 2, 500), obs[::-1], obs[:, 0])
+    options = {"max_steps": 9, "initial_obs": "context", "uncertainty_penalty": 0.0}
+    found, reward, ends = drawn(oswm.condition(rows, model=Told(), **options), (0,), 0)
+    np.testing.assert_allclose(reward, found[:, 0], atol=1e-5)
+    np.testing.assert_array_equal(ends, found[:, 0] > 0)
+    _, reward, ends = drawn(oswm.condition(rows, model=Walk(), **options), (0,), 0)
+    assert (reward == 0).all() and not ends.any()
