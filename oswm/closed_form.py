@@ -182,9 +182,10 @@ class ClosedForm:
         prediction: Prediction,
     ) -> tuple[jax.Array, jax.Array]:
         """See `oswm.world_model`."""
-        found, _ = self.reward_at(cache.fit, obs, action, next_obs, prediction.internal)
+        said = prediction.internal or (prediction.reward_mean, prediction.reward_std)
+        found, _ = self.reward_at(cache.fit, obs, action, next_obs, said)
         end = cache.termination.probability(next_obs, action)
-        return found - prediction.internal[0], cache.termination.chance(end)
+        return found - said[0], cache.termination.chance(end)
 
     def sample(
         self, cache: Cache, obs: jax.Array, action: jax.Array, key: jax.Array

@@ -67,7 +67,26 @@ class SubContexts:
             reward_std=deviation(each.reward_mean, each.reward_std),
             terminated_prob=jnp.mean(each.terminated_prob, axis=0),
             unknown_std=deviation(each.next_obs_mean, unknown),
+            internal=each,
         )
+
+    def outcome(
+        self,
+        cache: Any,
+        obs: jax.Array,
+        action: jax.Array,
+        next_obs: jax.Array,
+        prediction: Prediction,
+    ) -> tuple[jax.Array, jax.Array]:
+        """See `oswm.world_model`: the means of the members."""
+        each = prediction.internal
+        ask = getattr(self.model, "outcome", None)
+        if ask is None:
+            return jnp.float32(0.0), prediction.terminated_prob
+        shift, end = jax.vmap(ask, (0, None, None, None, 0))(
+            cache, obs, action, next_obs, each
+        )
+        return jnp.mean(shift), jnp.mean(end)
 
     def sample(
         self, cache: Any, obs: jax.Array, action: jax.Array, key: jax.Array

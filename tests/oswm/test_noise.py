@@ -139,14 +139,16 @@ def test_ends_happen_as_often_as_they_did():
     assert not drawn(means, (0.0,), 1, 10)[2].any()
 
 
-def test_ends_and_rewards_are_those_of_what_was_drawn():
+@pytest.mark.parametrize("parts", [False, True], ids=["one model", "of parts"])
+def test_ends_and_rewards_are_those_of_what_was_drawn(parts):
     """On average these steps stay where they are, and one in three is paid and ends."""
+    model = oswm.SubContexts(SMALL, num_members=2, fraction=0.9) if parts else SMALL
     rng = np.random.default_rng(6)
     obs = rng.uniform(-1, 1, (1000, 1))
     after = obs + 0.3 * rng.normal(size=(1000, 1))
     over = after[:, 0] > 1
     rows = log_of(obs, rng.integers(0, 2, 1000), after, after[:, 0] ** 2, over)
-    pair = oswm.condition(rows, model=SMALL, uncertainty_penalty=0.0)
+    pair = oswm.condition(rows, model=model, uncertainty_penalty=0.0)
     found, reward, ends = drawn(pair, (0.9,), 0)
     np.testing.assert_allclose(found.std(), 0.3, rtol=0.15)
     np.testing.assert_allclose(ends.mean(), 0.37, atol=0.06)
