@@ -24,7 +24,13 @@ from envs.action_repeat import ActionRepeat
 from envs.brax_env import BraxEnv, brax
 from envs.check import ContractError, check
 from envs.collection import collect
-from envs.episodes import LogEpisodes, OrderError, episodes_of, in_order
+from envs.episodes import (
+    LogEpisodes,
+    OrderError,
+    episodes_of,
+    in_order,
+    known_episodes,
+)
 from envs.external import ExternalTask, external
 from envs.family import TaskFamily, family
 from envs.flat_observations import flat_observations
@@ -86,6 +92,7 @@ __all__ = [
     "family",
     "flat_observations",
     "in_order",
+    "known_episodes",
     "make",
     "open_task",
     "read_transitions",

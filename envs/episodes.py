@@ -56,6 +56,17 @@ class LogEpisodes:
     is_ordered: bool = True
 
     @property
+    def is_complete(self) -> np.ndarray:
+        """Whether the task or the time limit ended it, bool [E]; unknown is False."""
+        at_limit = self.lengths == (self.time_limit or 0)
+        return (self.terminated | self.truncated | at_limit) & self.is_ordered
+
+    @property
+    def returns(self) -> np.ndarray:
+        """Sums of rewards, float64 [E], of complete episodes and others."""
+        return np.add.reduceat(np.asarray(self.rows.reward, float), self.starts)
+
+    @property
     def time_limit(self) -> int | None:
         """The length of the longest truncated episode, or None if nothing shows it.
 
@@ -100,13 +111,28 @@ def in_order(transitions: Transitions) -> Transitions:
     Raises:
         ValueError: The transitions are not valid.
     """
+    return known_episodes(transitions).rows
+
+
+def known_episodes(transitions: Transitions) -> LogEpisodes:
+    """The episodes, or each row as one of its own if nothing tells their order.
+
+    Whoever needs episodes asks `episodes_of`, which says why there are none.
+
+    Warns:
+        UserWarning: As `in_order`.
+
+    Raises:
+        ValueError: The transitions are not valid.
+    """
+    rows = only_steps(transitions)
     try:
-        return episodes_of(transitions).rows
+        return _episodes_of(rows)
     except SwappedError as error:
         warn_user(str(error))
     except OrderError:
-        pass  # Whoever needs episodes will ask for them.
-    return only_steps(transitions)
+        pass
+    return _each_alone(rows)
 
 
 def episodes_of(transitions: Transitions) -> LogEpisodes:
@@ -123,7 +149,10 @@ def episodes_of(transitions: Transitions) -> LogEpisodes:
         LateError: `obs` is a row late.
         ValueError: The transitions are not valid.
     """
-    rows = only_steps(transitions)
+    return _episodes_of(only_steps(transitions))
+
+
+def _episodes_of(rows: Transitions) -> LogEpisodes:
     ended = np.asarray(rows.terminated) | np.asarray(rows.truncated)
     breaks = ended[:-1].copy()
     if rows.episode is not None:
@@ -187,14 +216,14 @@ def _check_order(rows: Transitions, trace: Trace, breaks: np.ndarray) -> int | N
     """
     num_rows = len(rows)
     told = (
-        "rows do not follow each other in time: of "
-        f"{(~breaks).sum()} rows that end no episode, "
-        f"{(trace.follows(1) & ~breaks).sum()} have the obs of the next row as next_obs"
+        "rows do not follow each other in time. The next_obs of a row should be the "
+        f"obs of the next row, and is in {(trace.follows(1) & ~breaks).sum()} of the "
+        f"{(~breaks).sum()} rows that end no episode"
     )
     if trace.backwards()[~breaks].mean() >= 0.5:
         raise SwappedError(
-            f"transitions: {told}, while obs is the next_obs of the next row: obs and "
-            "next_obs are swapped, or the rows run backwards in time"
+            f"transitions: {told}; instead its obs is the next_obs of the next row: "
+            "obs and next_obs are swapped, or the rows run backwards in time"
         )
     if rows.episode is None:
         first = trace.first(_MOST_SEARCHED)
@@ -206,12 +235,12 @@ def _check_order(rows: Transitions, trace: Trace, breaks: np.ndarray) -> int | N
             if goes_on.any() and first.follows(distance)[goes_on].mean() >= 0.5:
                 if distance == 2 and _is_late(first, goes_on):
                     raise LateError(
-                        f"transitions: {told}, but that of the row after it, with a "
-                        "step between them: obs is one row late; give obs[1:] with all "
-                        "other columns without their last row"
+                        f"transitions: {told}; it is that of the row after the next, "
+                        "with a step between them: obs is one row late; give obs[1:] "
+                        "with all other columns without their last row"
                     )
                 warn_user(
-                    f"transitions: {told}; each continues {distance} rows later, so "
+                    f"transitions: {told}; it is that of {distance} rows later, so "
                     f"they are taken for {distance} environments in turn. To say so, "
                     "give an episode (or env_id) for each row, or arrays [steps, "
                     "environments, ...]",
@@ -219,7 +248,7 @@ def _check_order(rows: Transitions, trace: Trace, breaks: np.ndarray) -> int | N
                 return distance
     if trace.lacks_rows(~breaks):
         raise OrderError(
-            f"transitions: {told}: rows are missing between nearly all others. Where "
+            f"transitions: {told}; rows are missing between nearly all others. Where "
             "episodes start, where they end and how long they may last cannot be known "
             "then: give all rows, or pass both max_steps and initial_obs"
         )
@@ -232,9 +261,9 @@ def _check_order(rows: Transitions, trace: Trace, breaks: np.ndarray) -> int | N
     if (rows.terminated | rows.truncated).any() and _is_smooth(trace):
         return None
     warn_user(
-        f"transitions: {told}, nor of any other row. Each row is taken for an episode "
-        "of its own, of which the time limit is not known; pass max_steps and "
-        "initial_obs if that is not so",
+        f"transitions: {told}, and no other row goes on from it either. Each row is "
+        "taken for an episode of its own, and the time limit is not known: give "
+        "max_steps and initial_obs, or rows in order of time",
     )
     return _ALONE
 

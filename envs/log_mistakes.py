@@ -83,12 +83,12 @@ def _tell_missing(trace: Trace, goes_on: np.ndarray) -> None:
     follows = int((trace.follows(1) & goes_on).sum())
     row = int((goes_on & ~trace.follows(1)).argmax())
     warn_user(
-        f"transitions: rows are missing between nearly all others: of {goes_on.sum()} "
-        f"rows that end no episode, {follows} have the obs of the next row as next_obs "
-        f"(row {row} has not), but each next one is a few steps further. As steps they "
-        "are right; where episodes start and how long they last is not known, nor are "
-        "the ends that are missing: give all rows, or where it is asked for max_steps "
-        "and initial_obs",
+        "transitions: rows are missing between nearly all others. The next_obs of a "
+        f"row should be the obs of the next row, and is in {follows} of the "
+        f"{goes_on.sum()} rows that end no episode (first not in row {row}): each next "
+        "one is a few steps further. As steps they are right, but where episodes start "
+        "and how long they last is not known, nor are the ends that are missing: give "
+        "all rows, or where it is asked for max_steps and initial_obs",
     )
 
 

@@ -340,9 +340,8 @@ class _Player:
 def episode_returns(rows: Transitions) -> tuple[float, ...]:
     """Returns of the complete episodes; of the cut one where there is no other."""
     found = envs.episodes_of(rows)
-    returns = np.add.reduceat(np.asarray(found.rows.reward, float), found.starts)
-    ended = found.terminated | found.truncated
-    return tuple((returns[ended] if ended.any() else returns).tolist())
+    is_complete = found.is_complete
+    return tuple((found.returns[is_complete | ~is_complete.any()]).tolist())
 
 
 def _result(

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from envs import Transitions, episodes_of
+from envs import Transitions, known_episodes
 from envs.spaces import Spaces
 from envs.steps import StepKind
 from jaxrl_se.policies import RandomPolicy
@@ -68,9 +68,8 @@ class Probe:
 
         Raises:
           ValueError: Observations have another size than the spaces say.
-          envs.OrderError: The rows are not in order of time.
         """
-        found = episodes_of(transitions)
+        found = known_episodes(transitions)
         rows = found.rows
         obs = np.asarray(rows.obs, np.float64).reshape(len(rows), -1)
         reward = np.asarray(rows.reward, np.float64)
@@ -79,8 +78,8 @@ class Probe:
                 f"transitions: observations must have {spaces.obs_size} numbers, got "
                 f"{obs.shape[1]}"
             )
-        ended = found.terminated | found.truncated
-        returns = np.add.reduceat(reward, found.starts)[ended]
+        ended = found.is_complete
+        returns = found.returns[ended]
         lengths = found.lengths[ended] if ended.any() else found.lengths
         return cls(
             spaces=spaces,

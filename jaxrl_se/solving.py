@@ -83,6 +83,9 @@ class Solution:
         low, high = self.range_of_worlds
         errors = ", ".join("-" if np.isnan(e) else f"{e:.2g}" for e in self.left_out)
         others = np.delete(self.returns[:, 0], self.chosen)
+        logged = f"{self.logged_return:.4g}"
+        if np.isnan(self.logged_return):
+            logged = "unknown, as none is complete"
         return "\n".join(
             [
                 f"Solution: {type(self.agent).__name__} trained for {self.num_steps:,} "
@@ -90,8 +93,7 @@ class Solution:
                 "  leave-one-out errors (share of variance; observations, reward): "
                 + errors,
                 f"  return inside {self.inside:.4g}; in models of parts of the log "
-                f"{low:.4g} to {high:.4g}; mean of logged episodes "
-                f"{self.logged_return:.4g}",
+                f"{low:.4g} to {high:.4g}; mean of logged episodes {logged}",
                 f"  {len(others)} other agents inside: "
                 + ", ".join(f"{r:.4g}" for r in others),
                 f"  {self.doubt() or _AGREED}",
@@ -102,6 +104,11 @@ class Solution:
     def doubt(self) -> str | None:
         """Why not to trust the policy, None if models of parts agree about it."""
         low, high = self.range_of_worlds
+        if np.isnan(self.logged_return):
+            return (
+                "not known to be better than the log, which holds no complete episode: "
+                "test the policy in the task itself"
+            )
         if max(self.inside, high) < self.logged_return:
             return (
                 "not trained enough: in every one of these models, that of all rows "
@@ -290,10 +297,9 @@ def _returns(
 
 
 def _logged_return(rows: envs.Transitions) -> float:
-    found = envs.episodes_of(rows)
-    ended = found.terminated | found.truncated
-    returns = np.add.reduceat(np.asarray(found.rows.reward, float), found.starts)
-    return float(returns[ended].mean()) if ended.any() else float("nan")
+    found = envs.known_episodes(rows)
+    returns = found.returns[found.is_complete]
+    return float(returns.mean()) if returns.size else float("nan")
 
 
 def _say(progress: bool, text: str) -> None:

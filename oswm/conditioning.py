@@ -140,7 +140,7 @@ def condition(
         cache = jax.block_until_ready(fit(model, context))
     support = support_of(context, margin)
     noise = noise_of(model, cache, context, support) if sample is None else None
-    support = support.including(jnp.asarray(starts))
+    support = support.including(starts)
     num_rows = max(len(starts), context.num_rows)
     return env, WorldModelParams(
         cache=cache,
@@ -218,15 +218,15 @@ def _initial_obs(
         )
     check_starts("initial_obs", given, context.obs_size)
     if isinstance(given, str):
+        if given == "context":
+            return everywhere, "episodes start anywhere in it"
         starts = everywhere[first_rows(transitions)]
         if given == "starts":
             return starts, "episodes start as its own do"
-        if given == "both":
-            half = np.resize(starts, (-(-len(everywhere) // 2), context.obs_size))
-            return np.concatenate([half, everywhere[1::2]]), (
-                f"half of the episodes start as its {len(starts)} do, half anywhere"
-            )
-        return everywhere, "episodes start anywhere in it"
+        half = np.resize(starts, (-(-len(everywhere) // 2), context.obs_size))
+        return np.concatenate([half, everywhere[1::2]]), (
+            f"half of the episodes start as its {len(starts)} do, half anywhere"
+        )
     given = np.asarray(given, np.float32)
     low, high = everywhere.min(axis=0), everywhere.max(axis=0)
     far = ((given < 2 * low - high) | (given > 2 * high - low)).any(axis=1)

@@ -14,6 +14,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from oswm.context import Context, Scale
@@ -101,10 +102,13 @@ class Support:
             reward_unit=jnp.maximum(spread, size),
         )
 
-    def including(self, obs: jax.Array) -> Support:
-        """With ranges that hold further observations [K, S] too."""
-        low = jnp.minimum(self.low, jnp.min(obs, axis=0))
-        high = jnp.maximum(self.high, jnp.max(obs, axis=0))
+    def including(self, obs: np.ndarray) -> Support:
+        """With ranges that hold further observations [K, S] too.
+
+        By numpy: each other K would be compiled anew.
+        """
+        low = jnp.minimum(self.low, np.min(obs, axis=0))
+        high = jnp.maximum(self.high, np.max(obs, axis=0))
         return dataclasses.replace(self, low=low, high=high)
 
     def contains(self, obs: jax.Array) -> jax.Array:

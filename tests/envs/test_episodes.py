@@ -171,6 +171,22 @@ def test_shuffled_rows_ask_for_what_only_order_tells(flagged):
     rows = taken(rows, np.random.default_rng(2).permutation(NUM_ROWS))
     with pytest.raises(envs.OrderError, match="pass both max_steps and initial_obs"):
         envs.episodes_of(rows)
+    found = envs.known_episodes(rows)
+    assert len(found.starts) == NUM_ROWS
+    assert not found.is_complete.any() and found.time_limit is None
+
+
+def test_returns_of_complete_episodes():
+    rows = log()
+    found = envs.episodes_of(rows)
+    last = found.starts + found.lengths
+    wanted = [rows.reward[a:b].sum() for a, b in zip(found.starts, last, strict=True)]
+    np.testing.assert_allclose(found.returns, wanted, rtol=1e-6)
+    ended = found.terminated | found.truncated
+    assert (found.is_complete == ended).all() and ended[:-1].all()
+    none = np.zeros(NUM_ROWS, bool)
+    unmarked = envs.episodes_of(changed(rows, terminated=none, truncated=none))
+    assert (unmarked.is_complete == (unmarked.lengths == found.time_limit)).all()
 
 
 def test_rows_drawn_from_a_log_have_no_order_either():

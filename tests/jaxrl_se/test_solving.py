@@ -1,5 +1,7 @@
 """From a log to a policy in one line."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -55,6 +57,18 @@ def test_disagreement_is_said(solution):
     assert "Train longer" in _with(solution, agreeing * 0).doubt()
 
 
+def test_a_log_without_order_has_no_return_to_compare_with(solution):
+    rows = envs.collect("CartPole-v1", 300, 5)
+    order = np.random.default_rng(0).permutation(300)
+    fields = ("obs", "action", "reward", "next_obs", "terminated", "truncated")
+    rows = envs.Transitions(*(np.asarray(getattr(rows, x))[order] for x in fields))
+    found = solving._logged_return(rows)
+    assert np.isnan(found)
+    blind = dataclasses.replace(solution, logged_return=found)
+    assert "no complete episode" in blind.doubt()
+    assert "mean of logged episodes unknown" in repr(blind)
+
+
 def test_chance_is_no_jump():
     """A column of noise is beyond all models; one of steps is known to neighbours."""
     rng = np.random.default_rng(0)
@@ -76,6 +90,4 @@ def test_chance_is_no_jump():
 
 
 def _with(solution, returns):
-    import dataclasses
-
     return dataclasses.replace(solution, returns=returns, logged_return=20.0)

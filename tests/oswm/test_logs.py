@@ -89,6 +89,8 @@ def test_shuffled_rows_need_a_limit_and_starts():
     with pytest.raises(ValueError, match="pass both max_steps and initial_obs"):
         condition(rows)
     starts = log().obs[::LIMIT]
+    _, params = condition(rows, max_steps=LIMIT, initial_obs="context")
+    assert int(params.num_initial_obs) == NUM_ROWS
     _, params = condition(rows, max_steps=LIMIT, initial_obs=starts)
     assert params.max_steps_in_episode == LIMIT
 
