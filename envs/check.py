@@ -17,6 +17,7 @@ from envs.gymnasium_spaces import to_gymnasium
 from envs.old_gym import looks_old, not_gymnasium
 from envs.registry import make
 from envs.stepping import has_raw_step
+from jaxrl_runs.compilation import quick_jit
 from jaxrl_runs.values import COUNT, SEED, seed_key
 
 _NUM_LANES = 4
@@ -196,7 +197,7 @@ def _plays(env, params, obs_space, num_steps: int, seed: int) -> Iterator[str]:
         )
 
 
-@functools.partial(jax.jit, static_argnames=("env", "num_steps"))
+@functools.partial(quick_jit, static_argnames=("env", "num_steps"))
 def _rollouts(env: Any, keys: jax.Array, params: Any, num_steps: int) -> dict[str, Any]:
     return jax.vmap(lambda key: _rollout(env, key, params, num_steps))(keys)
 

@@ -15,6 +15,7 @@ from flax import struct
 from envs.policy_checks import Watched, outside
 from envs.stepping import has_raw_step, raw_step, step
 from envs.transitions import Transitions
+from jaxrl_runs.compilation import quick_jit
 from jaxrl_runs.values import Function
 
 
@@ -197,7 +198,7 @@ def _watch(watched, space, alive, action, obs, reward):
     )
 
 
-@functools.partial(jax.jit, static_argnames=("env", "num_transitions"))
+@functools.partial(quick_jit, static_argnames=("env", "num_transitions"))
 def record(
     policy: Any, env: Any, params: Any, key: jax.Array, num_transitions: int
 ) -> Transitions:

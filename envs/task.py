@@ -41,6 +41,7 @@ from envs.steps import StepKind, Steps, kind_of_steps
 from envs.transitions import Transitions
 from jaxrl_runs import values
 from jaxrl_runs.checkpoints import tree_sha256
+from jaxrl_runs.compilation import quick_jit
 from jaxrl_runs.keywords import hint
 from jaxrl_runs.values import (
     MANY,
@@ -251,7 +252,7 @@ class Task:
             watch.look(np.concatenate([log.obs, log.next_obs]))
 
 
-@functools.partial(jax.jit, static_argnames=("env", "num_episodes", "num_axes"))
+@functools.partial(quick_jit, static_argnames=("env", "num_episodes", "num_axes"))
 def _play(policies, env, params, keys, num_episodes, num_axes):
     def one(policy, key):
         return play_watched(policy, env, params, key, num_episodes)

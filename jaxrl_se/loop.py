@@ -15,6 +15,7 @@ from flax import struct
 
 from envs.spaces import Spaces
 from envs.task import as_pair, split_arguments
+from jaxrl_runs.compilation import quick_jit
 from jaxrl_runs.values import COUNT, REQUIRED, Like, as_key
 from jaxrl_se.agents.agent import AGENT, Agent, check_agent
 from jaxrl_se.agents.stopping import StopRule
@@ -161,7 +162,7 @@ def advance(
     return _advance(agent, params, state, stop, test, num_rounds, env)
 
 
-@partial(jax.jit, static_argnames=("env", "spaces", "num_steps", "num_snapshots"))
+@partial(quick_jit, static_argnames=("env", "spaces", "num_steps", "num_snapshots"))
 def begin_jitted(agent, params, key, stop, test, env, spaces, num_steps, num_snapshots):
     """`jaxrl_se.rounds.begin` with arguments that have been checked."""
     state = begin(

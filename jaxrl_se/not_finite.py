@@ -12,6 +12,7 @@ from jax.core import Tracer
 
 from envs.play import record
 from envs.policy_checks import watched_rows
+from jaxrl_runs.compilation import quick_jit
 from jaxrl_runs.warn import warn_user
 
 _PROBED = 1_000  # Random steps in a task that is suspected.
@@ -74,7 +75,7 @@ def nan_of_task(env: Any, params: Any, key: jax.Array) -> str:
     )
 
 
-@functools.partial(jax.jit, static_argnames="num_axes")
+@functools.partial(quick_jit, static_argnames="num_axes")
 def _all_finite(weights: Any, num_axes: int) -> jax.Array:
     """Whether all numbers are finite, for each entry of the leading axes."""
     finite = jnp.bool_(True)

@@ -16,6 +16,7 @@ from flax import struct
 from envs import Transitions, known_episodes
 from envs.spaces import Spaces
 from envs.steps import StepKind
+from jaxrl_runs.compilation import quick_jit
 from jaxrl_se.policies import RandomPolicy
 
 _PERCENTILES = (2.0, 98.0)
@@ -238,7 +239,7 @@ def range_of(obs: np.ndarray) -> tuple[tuple[float, float], ...]:
     return tuple(zip(low.tolist(), high.tolist(), strict=True))
 
 
-@partial(jax.jit, static_argnames="env")
+@partial(quick_jit, static_argnames="env")
 def _start(env: Any, params: Any, key: jax.Array) -> _Play:
     keys = jax.random.split(key, _NUM_ENVS)
     obs, state = jax.vmap(env.reset, (0, None))(keys, params)
@@ -246,7 +247,7 @@ def _start(env: Any, params: Any, key: jax.Array) -> _Play:
     return _Play(obs.astype(jnp.float32), state, zero, zero.astype(jnp.int32))
 
 
-@partial(jax.jit, static_argnames=("env", "spaces"))
+@partial(quick_jit, static_argnames=("env", "spaces"))
 def _advance(env: Any, spaces: Spaces, params: Any, key: jax.Array, play: _Play):
     """Takes a chunk of steps; also observations, rewards, sums and ends `[T, N]`."""
     policy = RandomPolicy(spaces)

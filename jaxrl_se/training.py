@@ -14,6 +14,7 @@ from jax.core import Tracer
 from envs.spaces import Spaces
 from envs.task import as_pair, split_arguments
 from jaxrl_runs import values
+from jaxrl_runs.compilation import fits_steps, quick_jit
 from jaxrl_runs.devices import map_agents
 from jaxrl_runs.values import MANY, REQUIRED, Integer, as_key
 from jaxrl_se.agents.agent import AGENT, Agent, check_agent
@@ -214,9 +215,9 @@ def train(
             weights, state = train_with_bar(*task, keys, num_steps, **rules)
         trained = Trained(weights, state.steps, state.episodes, state.tests)
     else:
-        trained = _train(
-            agent, params, keys, stop, test, env, spaces, num_steps, num_snapshots
-        )
+        run = fits_steps(_train, num_steps * len(keys))
+        sizes: Any = (env, spaces, num_steps, num_snapshots)
+        trained = run(agent, params, keys, stop, test, *sizes)
         if num_agents is None:
             trained = jax.tree.map(lambda leaf: leaf[0], trained)
     last = jax.tree.map(
@@ -330,7 +331,7 @@ def train_group(
     return jax.vmap(one, (params_axes,), axis_size=num_members)(params)
 
 
-@partial(jax.jit, static_argnames=("env", "spaces", "num_steps", "num_snapshots"))
+@partial(quick_jit, static_argnames=("env", "spaces", "num_steps", "num_snapshots"))
 def _train(agent, params, keys, stop, test, env, spaces, num_steps, num_snapshots):
     def one(key, agent, params, stop, test):
         return train_once(

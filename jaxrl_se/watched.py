@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from envs.spaces import Spaces
 from envs.task import as_pair
+from jaxrl_runs.compilation import fits_steps, quick_jit
 from jaxrl_runs.devices import map_agents
 from jaxrl_runs.values import MANY, Flag, Function, Integer
 from jaxrl_se.agents.agent import Agent
@@ -148,11 +149,12 @@ def train_with_bar(
     every = _piece(agent, -(-num_steps // _DEFAULT_ROWS))
     snapshot_every, kept, bar = num_steps // num_snapshots, [], Bar(num_steps)
     round_steps, asked = max(agent.num_envs * agent.rollout_steps, 1), 0
+    advance = fits_steps(_advance_all, num_steps * len(keys))
     while asked < num_steps:
         next_snapshot = (asked // snapshot_every + 1) * snapshot_every
         to = min(asked + every, next_snapshot)
         num_rounds = (to - asked) // round_steps
-        states, found = _advance_all(agent, params, states, stop, test, num_rounds, env)
+        states, found = advance(agent, params, states, stop, test, num_rounds, env)
         asked = to
         if to == next_snapshot:
             kept.append(_weights_of_all(agent, states))
@@ -163,7 +165,7 @@ def train_with_bar(
     return jax.tree.map(lambda *x: jnp.stack(x, axis=1), *kept), states
 
 
-@partial(jax.jit, static_argnames=("env", "spaces", "num_steps", "num_snapshots"))
+@partial(quick_jit, static_argnames=("env", "spaces", "num_steps", "num_snapshots"))
 def _begin_all(agent, params, keys, stop, test, env, spaces, num_steps, num_snapshots):
     sizes = (env, spaces, num_steps, num_snapshots)
 
@@ -173,7 +175,7 @@ def _begin_all(agent, params, keys, stop, test, env, spaces, num_steps, num_snap
     return map_agents(one, keys, agent, params, stop, test)
 
 
-@partial(jax.jit, static_argnames="env")
+@partial(quick_jit, static_argnames="env")
 def _advance_all(agent, params, states, stop, test, num_rounds, env):
     """The states, and the mean return of what episodes each agent has finished."""
 
@@ -190,7 +192,7 @@ def _advance_all(agent, params, states, stop, test, num_rounds, env):
     return map_agents(one, states, *shared, batch_size=batch_size)
 
 
-@jax.jit
+@quick_jit
 def _weights_of_all(agent: Agent, states: TrainState) -> Any:
     return jax.vmap(_weights, (None, 0))(agent, states)
 
@@ -269,7 +271,7 @@ def _judge(
     return judge
 
 
-@partial(jax.jit, static_argnames=("env", "spaces", "num_episodes"))
+@partial(quick_jit, static_argnames=("env", "spaces", "num_episodes"))
 def _test(agent, weights, params, key, env, spaces, num_episodes):
     policy = agent.policy(spaces, weights)
     return jnp.mean(play(policy, env, params, key, num_episodes).returns)

@@ -14,6 +14,7 @@ from gymnax.environments import environment, spaces
 from jax.core import Tracer
 
 from envs.spaces import action_vector
+from jaxrl_runs.compilation import quick_jit
 from oswm.context import Prediction
 from oswm.noise import Noise
 from oswm.support import Support
@@ -333,7 +334,7 @@ def outcome(
     return prediction.reward_mean + shift, end
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(quick_jit, static_argnums=0)
 def explained(
     model: WorldModel[Any],
     cache: Any,
@@ -360,7 +361,7 @@ def explained(
     return jax.lax.map(one, (obs, action, next_obs), batch_size=100)
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(quick_jit, static_argnums=0)
 def predicted(
     model: WorldModel[Any], cache: Any, obs: jax.Array, action: jax.Array
 ) -> Prediction:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from jaxrl_runs.compilation import quick_jit
 from jaxrl_runs.values import INDEX, RATE, Integer
 from oswm.conditioning import condition
 from oswm.context import Context
@@ -79,7 +80,7 @@ def condition_worlds(
     return env, WorldsParams(**fields, members=members)
 
 
-@jax.jit
+@quick_jit
 def _stacked(*caches: Any) -> Any:
     return jax.tree.map(lambda *x: jnp.stack(x), *caches)
 
