@@ -16,8 +16,9 @@ from envs import Transitions, episodes_of, in_order
 from jaxrl_runs.values import FLAG, NOT_NEGATIVE, Function, Integer, Like
 from jaxrl_runs.warn import warn_user
 from oswm.context import Context
+from oswm.ends import take_apart
 from oswm.environment import DEFAULT_MAX_STEPS, WorldModelEnv, WorldModelParams
-from oswm.fitting import fit, noise_of, support_of
+from oswm.fitting import ends_of, fit, noise_of, support_of
 from oswm.inputs import Log, read_log, say_constant, say_numbered
 from oswm.model import TransformerModel, can_read
 from oswm.prior.dataset import MAX_ACTIONS, MAX_STATES
@@ -110,7 +111,7 @@ def condition(
             f"log: {len(transitions.obs)} rows are few to know a task by; a world "
             "model is made for about a thousand"
         )
-    context = Context.of(transitions, action_space)
+    context = take_apart(Context.of(transitions, action_space))
     starts, why = _initial_obs(context, transitions, initial_obs)
     if max_steps is None:
         max_steps = _longest_truncated(transitions)
@@ -150,6 +151,7 @@ def condition(
         uncertainty_penalty=jnp.float32(uncertainty_penalty),
         max_steps_in_episode=max_steps,
         noise=noise,
+        ends=ends_of(context) if reward is None else None,
     )
 
 

@@ -35,6 +35,9 @@ class Context:
         reward: Rewards, float32 [N].
         terminated: 1 where the task ended the episode, float32 [N].
         mask: 1 for rows in use and 0 for padding, float32 [N].
+        end_pay: What an end paid that `oswm.ends` has taken out of `reward`, float32
+            [N]; None where nothing was taken.
+        end_kind: Of which of two kinds of end it is, 0 or 1, float32 [N]; likewise.
         num_actions: Static; the number of discrete actions, None for continuous ones.
     """
 
@@ -44,6 +47,8 @@ class Context:
     reward: jax.Array
     terminated: jax.Array
     mask: jax.Array
+    end_pay: jax.Array | None = None
+    end_kind: jax.Array | None = None
     num_actions: int | None = struct.field(pytree_node=False, default=None)
 
     @property

@@ -16,6 +16,7 @@ from jax.core import Tracer
 from envs.spaces import action_vector
 from jaxrl_runs.compilation import quick_jit
 from oswm.context import Prediction
+from oswm.ends import Ends
 from oswm.noise import Noise
 from oswm.support import Support
 from oswm.world_model import WorldModel
@@ -56,6 +57,7 @@ class WorldModelParams(environment.EnvParams):
             and 1 where the prediction leaves the context's range.
         max_steps_in_episode: The time limit.
         noise: What happens by chance between observations on a grid, if something does.
+        ends: What ends pay beside the steps that lead to them, if it is anything.
     """
 
     cache: Any = None
@@ -65,6 +67,7 @@ class WorldModelParams(environment.EnvParams):
     uncertainty_penalty: Any = 0.0
     max_steps_in_episode: int = DEFAULT_MAX_STEPS
     noise: Noise | None = None
+    ends: Ends | None = None
 
 
 class WorldModelEnv(environment.Environment):
@@ -243,7 +246,10 @@ class WorldModelEnv(environment.Environment):
         next_obs = params.support.project(next_obs)
         if self.terminated is not None:
             terminated = self.terminated(state.obs, action, next_obs)
-        reward = params.support.clip_reward(reward, terminated)
+        reward = params.support.clip_reward(reward)
+        if params.ends is not None:
+            pay = params.ends.pay(next_obs, vector)
+            reward = reward + jnp.where(terminated, pay, 0.0)
         if self.reward is not None:
             reward = self.reward(state.obs, action, next_obs)
         if self.penalized:

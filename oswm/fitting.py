@@ -14,10 +14,12 @@ import numpy as np
 from jaxrl_runs.compilation import quick_options
 from oswm.closed_form import ClosedForm
 from oswm.context import Context
+from oswm.ends import Ends
 from oswm.environment import explained
 from oswm.model import TransformerModel, check_sizes
 from oswm.noise import Noise, is_noisy
 from oswm.support import Support
+from oswm.termination import Termination
 from oswm.world_model import WorldModel, check_world_model
 
 _NUM_THREADS = 4
@@ -48,6 +50,13 @@ def fit(model: WorldModel[Any], context: Context) -> Any:
             return program(*arguments)  # It finds what was compiled.
 
         return _fit(model, context, run)
+
+
+def ends_of(context: Context) -> Ends | None:
+    """What ends pay, if a context says that they pay something of their own."""
+    if context.end_pay is None:
+        return None
+    return Ends.fit(context, _program(0, Termination.fit)(context))
 
 
 def support_of(context: Context, margin: float) -> Support:

@@ -455,7 +455,7 @@ def _end(cache: ModelCache, answer: Answer, next_obs, action) -> jax.Array:
     """
     logit = cache.termination.logit(next_obs, action)
     both = 0.5 * (logit + answer.end)
-    is_both = cache.is_asked & ~cache.termination.is_rule
+    is_both = cache.is_asked & ~jnp.all(cache.termination.is_rule)
     return jax.nn.sigmoid(jnp.where(is_both, both, logit))
 
 

@@ -42,10 +42,8 @@ class Support:
             always one is 1, bool [S].
         partner: The column with which each is on a circle, or itself, int32 [S].
         radius: Radius of that circle, 0 without one, float32 [S].
-        reward_low: Smallest reward of steps that do not end the episode, and of those
-            that do, float32 [2]. Both are that of all steps unless one kind pays more
-            than the other always does, as for a goal.
-        reward_high: Largest rewards likewise, float32 [2].
+        reward_low: Smallest reward of a step, float32 scalar.
+        reward_high: Largest reward, likewise.
         reward_unit: Size of a typical reward, float32 scalar: its standard deviation,
             or its mean absolute value where that is larger.
     """
@@ -83,11 +81,12 @@ class Support:
         is_round = (radius > 0) & ~on_grid  # One of two kinds is on a circle, too.
         low = jnp.where(is_round, -radius, low - margin)
         high = jnp.where(is_round, radius, high + margin)
-        reward_low, reward_high = _reward_ranges(context)
         rows = context.mask / jnp.maximum(jnp.sum(context.mask), 1.0)
-        mean = jnp.sum(rows * context.reward)
-        spread = jnp.sqrt(jnp.sum(rows * jnp.square(context.reward - mean)))
-        size = jnp.sum(rows * jnp.abs(context.reward))
+        paid = context.reward
+        paid = paid if context.end_pay is None else paid + context.end_pay
+        mean = jnp.sum(rows * paid)
+        spread = jnp.sqrt(jnp.sum(rows * jnp.square(paid - mean)))
+        size = jnp.sum(rows * jnp.abs(paid))
         return cls(
             low=low,
             high=high,
@@ -97,8 +96,8 @@ class Support:
             is_one_hot=_one_hot(obs, used),
             partner=partner,
             radius=radius,
-            reward_low=reward_low,
-            reward_high=reward_high,
+            reward_low=jnp.min(jnp.where(context.mask > 0, context.reward, jnp.inf)),
+            reward_high=jnp.max(jnp.where(context.mask > 0, context.reward, -jnp.inf)),
             reward_unit=jnp.maximum(spread, size),
         )
 
@@ -128,10 +127,9 @@ class Support:
         obs = jnp.where(self.is_one_hot, jnp.arange(len(obs)) == largest, obs)
         return jnp.clip(obs, self.low, self.high)
 
-    def clip_reward(self, reward: jax.Array, terminated: jax.Array) -> jax.Array:
-        """Into the range of the context's rewards, of steps that end or that do not."""
-        kind = jnp.asarray(terminated).reshape(()).astype(int)
-        return jnp.clip(reward, self.reward_low[kind], self.reward_high[kind])
+    def clip_reward(self, reward: jax.Array) -> jax.Array:
+        """Into the range of the context's rewards."""
+        return jnp.clip(reward, self.reward_low, self.reward_high)
 
 
 def _grids(obs, used, low, high) -> tuple[jax.Array, jax.Array]:
@@ -154,23 +152,6 @@ def _one_hot(obs: jax.Array, used: jax.Array) -> jax.Array:
     is_binary = jnp.all((obs == 0) | (obs == 1) | ~used, axis=0)
     number = jnp.sum(is_binary * obs, axis=1)
     return is_binary & jnp.all((number == 1) | ~used[:, 0]) & (jnp.sum(is_binary) > 1)
-
-
-def _reward_ranges(context: Context) -> tuple[jax.Array, jax.Array]:
-    """Lowest and highest rewards [2], see `Support`.
-
-    A model smooths what a goal pays over the states before it. Where the goal alone
-    pays so much, and ends the episode, an agent could stay there and be paid for ever.
-    """
-    ends = context.terminated > 0
-    used = jnp.stack([~ends, ends]) & (context.mask > 0)
-    low = jnp.min(jnp.where(used, context.reward, jnp.inf), axis=1)
-    high = jnp.max(jnp.where(used, context.reward, -jnp.inf), axis=1)
-    is_apart = (jnp.max(low) > jnp.min(high)) & jnp.all(jnp.any(used, axis=1))
-    return (
-        jnp.where(is_apart, low, jnp.min(low)),
-        jnp.where(is_apart, high, jnp.max(high)),
-    )
 
 
 def _circles(obs: jax.Array, used: jax.Array) -> tuple[jax.Array, jax.Array]:

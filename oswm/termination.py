@@ -3,36 +3,43 @@
 Most tasks end somewhere because one observation is too large or too small, and a
 thousand rows may show that twice. So if one observation, or its square, tells all ends
 from all other rows, a threshold halfway between the two kinds is the rule; by chance
-that hardly happens. Logistic regression would want of the next end all that those two
+that hardly happens. The next ones that are tried are distances, as between what hunts
+and what is hunted. Logistic regression would want of the next end all that those two
 have in common.
 
 Otherwise the state that was reached left some region or entered another, so the
 features are that state, its squares and products, and the action. A half-space, an
-ellipsoid and a product of two observations are expressed exactly.
+ellipsoid and a product of two observations are expressed exactly. Where ends of two
+kinds pay differently (`oswm.ends`) each kind has its own classifier.
 """
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from oswm.context import Context, Scale
+from oswm.end_rules import threshold
 from oswm.features import apply_form, form_of, pairs, quadratic
 from oswm.linalg import inverse_factor, matmul
 
-# Weak, so that few ends among a thousand rows are separated sharply from the others.
-_PENALTY = 1e-3
+# Weak, so that few ends among a thousand rows are separated sharply from the others,
+# and a stronger one.
+_PENALTIES = (1e-3, 1e-1)
+_FAR_LIKELIER = 0.8  # Share of the deviance of rows left out.
 _NUM_NEWTON_STEPS = 25
 _STEP_SIZES = (1.0, 0.5, 0.1, 0.01)
-_LEAST_GAP = 1e-4  # Between ends and other rows, in standard deviations.
-_FARTHEST = 100.0  # Zero from the mean, in standard deviations; beyond, float32 ends.
 _NEVER = -30.0  # The logit where the context holds no end at all.
+NUM_KINDS = 2  # Of ends that pay differently.
 
 
 @struct.dataclass
 class Termination:
-    """A fitted classifier.
+    """A fitted classifier, or one for each kind of end on a leading axis [K].
 
     Attributes:
         scale: Of next observation and action.
@@ -52,39 +59,31 @@ class Termination:
 
     @classmethod
     def fit(cls, context: Context) -> Termination:
-        """Fit to a context by Newton's method with step sizes that never climb."""
+        """Fit to a context; each kind of end against the rows that go on."""
+        if context.end_kind is None:
+            return cls._fit(context)
+
+        def of_kind(kind):
+            is_other = (context.terminated > 0) & (context.end_kind != kind)
+            mask = jnp.where(is_other, 0.0, context.mask)
+            ends = jnp.where(is_other, 0.0, context.terminated)
+            return cls._fit(dataclasses.replace(context, mask=mask, terminated=ends))
+
+        return jax.vmap(of_kind)(jnp.arange(NUM_KINDS))
+
+    @classmethod
+    def _fit(cls, context: Context) -> Termination:
+        """Of one kind of end, or of all together."""
         inputs = jnp.concatenate([context.next_obs, context.action], axis=1)
         scale = Scale.of(inputs, context.mask)
         features = jax.vmap(_features, (None, 0, None))(scale, inputs, context.obs_size)
         feature_scale = Scale.of(features, context.mask)
-        features = feature_scale.normalize(features)
-        features = jnp.concatenate([jnp.ones((len(inputs), 1)), features], axis=1)
+        features = jnp.insert(feature_scale.normalize(features), 0, 1.0, axis=1)
         features = features * context.mask[:, None]
-        penalties = jnp.full(features.shape[1], _PENALTY).at[0].set(1e-6)
-
-        def loss(weights):
-            logits = matmul(features, weights)
-            signs = 1.0 - 2.0 * context.terminated
-            fit = jnp.sum(context.mask * jax.nn.softplus(signs * logits))
-            return fit + 0.5 * jnp.sum(penalties * jnp.square(weights))
-
-        def step(_, weights):
-            probs = jax.nn.sigmoid(matmul(features, weights))
-            gradient = matmul(features.T, context.mask * (probs - context.terminated))
-            gradient = gradient + penalties * weights
-            curvature = matmul(features.T * (probs * (1 - probs)), features)
-            half = inverse_factor(curvature + jnp.diag(penalties))
-            direction = matmul(half.T, matmul(half, gradient))
-            sizes = jnp.asarray((*_STEP_SIZES, 0.0))
-            tried = weights - sizes[:, None] * direction
-            losses = jax.vmap(loss)(tried)
-            return tried[jnp.argmin(jnp.where(jnp.isnan(losses), jnp.inf, losses))]
-
-        start = jnp.zeros(features.shape[1])
-        weights = jax.lax.fori_loop(0, _NUM_NEWTON_STEPS, step, start)
+        weights = _likeliest(features, context)
         seen = jnp.max(context.mask * context.terminated)
         form = _form(weights, feature_scale, context)
-        rule, is_rule = _threshold(scale, context)
+        rule, is_rule = threshold(scale, context)
         form = jnp.where(is_rule, rule, form)
         logits = jax.vmap(apply_form, (None, 0))(form, scale.normalize(inputs))
         is_right = ((logits > 0) == (context.terminated > 0)) | (context.mask == 0)
@@ -92,6 +91,16 @@ class Termination:
 
     def logit(self, next_obs: jax.Array, action: jax.Array) -> jax.Array:
         """Of termination after one step, from vectors [S] and [A]."""
+        return jnp.max(self.logits(next_obs, action))
+
+    def logits(self, next_obs: jax.Array, action: jax.Array) -> jax.Array:
+        """Of each kind of end, [K], or of any, a scalar."""
+        if self.seen.ndim:
+            each = jax.vmap(Termination._logit, (0, None, None))
+            return each(self, next_obs, action)
+        return self._logit(next_obs, action)
+
+    def _logit(self, next_obs: jax.Array, action: jax.Array) -> jax.Array:
         inputs = self.scale.normalize(jnp.concatenate([next_obs, action]))
         logit = apply_form(self.form, inputs)
         return jnp.where(self.seen > 0, logit, _NEVER)
@@ -107,37 +116,86 @@ class Termination:
         is on which side of the edge a state is, not what happens there; an agent that
         waited near it would else be sure to end at last.
         """
-        return jnp.where(self.is_certain, 1.0 * (probability > 0.5), probability)
+        is_certain = jnp.all(self.is_certain)
+        return jnp.where(is_certain, 1.0 * (probability > 0.5), probability)
 
 
-def _threshold(scale: Scale, context: Context) -> tuple[jax.Array, jax.Array]:
-    """The form of the rule of one observation with the widest gap, and if there is one.
+def _likeliest(features: jax.Array, context: Context) -> jax.Array:
+    """Weights [1 + P] of the regression under which rows left out are likeliest.
 
-    The logit is 4 at the nearest end, -4 at the nearest other row.
+    One on all features, unless another one is likelier by far: with a strong penalty,
+    or on two observations alone, as a dozen ends are few for thirty features.
     """
-    size = context.obs_size
-    mean, std = scale.mean[:size], scale.std[:size]
-    x = scale.normalize(jnp.concatenate([context.next_obs, context.action], axis=1))[
-        :, :size
-    ]
-    shift = jnp.clip(mean / std, -_FARTHEST, _FARTHEST)
-    columns = jnp.concatenate([x, -x, jnp.square(x + shift)], axis=1)
-    is_end = (context.terminated > 0) & (context.mask > 0)
-    is_other = (context.terminated == 0) & (context.mask > 0)
-    end = jnp.min(jnp.where(is_end[:, None], columns, jnp.inf), axis=0)
-    other = jnp.max(jnp.where(is_other[:, None], columns, -jnp.inf), axis=0)
-    gap = jnp.where(jnp.any(is_end) & jnp.any(is_other), end - other, -1.0)
-    best = jnp.argmax(gap)
-    slope = 8.0 / jnp.maximum(gap[best], _LEAST_GAP)
-    middle = 0.5 * (end[best] + other[best])
-    kind, place = jnp.divmod(best, size)
-    # Of 1, x and x squared: x, -x, or x + shift squared.
-    linear = jnp.array([1.0, -1.0, 0.0])[kind] + (kind == 2) * 2 * shift[place]
-    constant = (kind == 2) * jnp.square(shift[place]) - middle
-    form = jnp.zeros((1 + x.shape[1] + context.action_size,) * 2)
-    form = form.at[0, 0].set(constant).at[0, 1 + place].set(linear)
-    form = form.at[1 + place, 1 + place].set(1.0 * (kind == 2))
-    return slope * form, gap[best] > _LEAST_GAP
+    rows = context.terminated, context.mask
+    weights, deviance = jax.lax.map(
+        lambda penalty: _logistic(features, penalty, *rows), jnp.asarray(_PENALTIES)
+    )
+    columns = _columns_of_pairs(context.obs_size)
+    if len(columns):
+        regress = jax.vmap(_logistic, (1, None, None, None))
+        few, others = regress(features[:, columns], jnp.float32(_PENALTIES[0]), *rows)
+        place = jnp.arange(len(columns))[:, None]
+        few = jnp.zeros((len(columns), features.shape[1])).at[place, columns].set(few)
+        weights = jnp.concatenate([weights, few])
+        deviance = jnp.concatenate([deviance, others])
+    best = jnp.nanargmin(deviance)
+    return weights[jnp.where(deviance[best] < _FAR_LIKELIER * deviance[0], best, 0)]
+
+
+def _logistic(
+    features: jax.Array, penalty: jax.Array, terminated: jax.Array, mask: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Weights [F], and the deviance of rows that are left out.
+
+    By Newton's method with step sizes that never climb; the logits of rows left out are
+    those of one more step without them.
+
+    Source: Rad and Maleki, A scalable estimate of the out-of-sample prediction error
+    via approximate leave-one-out cross-validation (2020).
+    """
+    penalties = jnp.full(features.shape[1], penalty).at[0].set(1e-6)
+    signs = 1.0 - 2.0 * terminated
+
+    def loss(weights):
+        fit = jnp.sum(mask * jax.nn.softplus(signs * matmul(features, weights)))
+        return fit + 0.5 * jnp.sum(penalties * jnp.square(weights))
+
+    def curve(weights):
+        probs = jax.nn.sigmoid(matmul(features, weights))
+        curvature = matmul(features.T * (probs * (1 - probs)), features)
+        return probs, inverse_factor(curvature + jnp.diag(penalties))
+
+    def step(_, weights):
+        probs, half = curve(weights)
+        gradient = matmul(features.T, mask * (probs - terminated))
+        direction = matmul(half.T, matmul(half, gradient + penalties * weights))
+        sizes = jnp.asarray((*_STEP_SIZES, 0.0))
+        tried = weights - sizes[:, None] * direction
+        losses = jax.vmap(loss)(tried)
+        return tried[jnp.argmin(jnp.where(jnp.isnan(losses), jnp.inf, losses))]
+
+    weights = jnp.zeros(features.shape[1])
+    weights = jax.lax.fori_loop(0, _NUM_NEWTON_STEPS, step, weights)
+    probs, half = curve(weights)
+    leverage = jnp.sum(jnp.square(matmul(features, half.T)), axis=1)
+    left = jnp.maximum(1.0 - probs * (1 - probs) * leverage, 1e-4)
+    logits = matmul(features, weights) + leverage * (probs - terminated) / left
+    return weights, jnp.sum(mask * jax.nn.softplus(signs * logits))
+
+
+def _columns_of_pairs(size: int) -> np.ndarray:
+    """Features of each pair of observations: 1, both, squares and product, [Q, 6]."""
+    first, second = pairs(size)
+    if len(first) != size * (size + 1) // 2:
+        return np.zeros((0, 6), int)
+    place = np.zeros((size, size), int)
+    place[first, second] = 1 + size + np.arange(len(first))
+    return np.array(
+        [
+            [0, 1 + i, 1 + j, place[i, i], place[i, j], place[j, j]]
+            for i, j in zip(*np.triu_indices(size, 1), strict=True)
+        ]
+    ).reshape(-1, 6)
 
 
 def _features(scale: Scale, inputs: jax.Array, obs_size: int) -> jax.Array:

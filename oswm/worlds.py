@@ -17,6 +17,7 @@ from jaxrl_runs.compilation import quick_jit
 from jaxrl_runs.values import INDEX, RATE, Integer
 from oswm.conditioning import condition
 from oswm.context import Context
+from oswm.ends import take_apart
 from oswm.environment import WorldModelEnv, WorldModelParams
 from oswm.fitting import fit
 from oswm.inputs import Log, read_log
@@ -69,7 +70,7 @@ def condition_worlds(
     INDEX.check("seed", seed)
     log = read_log(log)
     env, params = condition(log, action_space, model=model, **settings)
-    context = Context.of(log, action_space)
+    context = take_apart(Context.of(log, action_space))
     # One after the other, by the program that has fitted the whole log.
     caches = [
         fit(env.model, dataclasses.replace(context, mask=mask))

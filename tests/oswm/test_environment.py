@@ -16,6 +16,7 @@ import jaxrl_se
 import oswm
 from envs import Transitions
 from oswm.conditioning import first_rows
+from oswm.ends import take_apart
 from oswm.support import Support
 
 CARTPOLE = envs.make("CartPole-v0")
@@ -402,32 +403,50 @@ def test_planning_steers_continuous_actions():
     assert returns.mean() > -20  # Standing still pays about -50.
 
 
-def test_what_the_goal_alone_pays_is_paid_at_the_goal_alone():
-    """A model smooths a goal's reward over what is near; nobody may live on that."""
+@pytest.mark.parametrize("crash", [None, -50.0, 0.0])
+def test_what_ends_pay_is_paid_at_ends_alone(crash):
+    """A model smooths a goal's reward over what is near; nobody may live on that.
+
+    With a second kind of end each pays its own.
+    """
     rng = np.random.default_rng(0)
     place = rng.uniform(0, 1, (300, 1)).astype(np.float32)
     push = rng.uniform(-0.1, 0.1, (300, 1)).astype(np.float32)
     arrived = place + push
-    ends = arrived[:, 0] > 0.95
+    goal = arrived[:, 0] > 0.95
+    fall = (arrived[:, 0] < 0.05) & (crash is not None)
+    ends = goal | fall
+    pay = np.where(goal, 100.0, crash or 0.0) * ends
     rows = envs.Transitions(
         obs=place,
         action=push,
-        reward=np.where(ends, 100.0, -np.abs(push[:, 0])).astype(np.float32),
+        reward=(pay - np.abs(push[:, 0])).astype(np.float32),
         next_obs=arrived,
         terminated=ends,
         truncated=~ends,
     )
     env, params = oswm.condition(rows, model=FAST, initial_obs="context")
-    np.testing.assert_allclose(params.support.reward_low, [-0.1, 100.0], atol=2e-3)
-    np.testing.assert_allclose(params.support.reward_high, [0.0, 100.0], atol=2e-3)
+    np.testing.assert_allclose(params.support.reward_low, -0.1, atol=2e-3)
+    np.testing.assert_allclose(params.support.reward_high, 0.0, atol=2e-3)
     step = jax.jit(jax.vmap(env.step_env, (None, 0, None, None)))
     state = env.reset(jax.random.key(0), params)[1]
-    places = np.linspace(0.8, 1.0, 41, dtype=np.float32)[:, None]
+    places = np.linspace(0.0, 1.0, 101, dtype=np.float32)[:, None]
     states = jax.vmap(lambda x: state.replace(obs=x))(places)
     push = np.full(1, 0.02, np.float32)
-    _, _, reward, terminated, _ = step(jax.random.key(1), states, push, params)
-    assert terminated.any() and not terminated.all()
-    assert (np.asarray(reward)[~np.asarray(terminated)] <= 0).all()
-    overlapping = dataclasses.replace(rows, reward=rows.action[:, 0])
-    _, params = oswm.condition(overlapping, model=FAST, initial_obs="context")
-    assert params.support.reward_low[0] == params.support.reward_low[1]
+    found = step(jax.random.key(1), states, push, params)
+    reward, terminated = np.asarray(found[2]), np.asarray(found[3])
+    assert terminated[-3:].all() and not terminated[10:-10].any()
+    np.testing.assert_allclose(reward[-3:], 100, atol=0.2)
+    assert terminated[:2].all() == (crash is not None)
+    np.testing.assert_allclose(reward[:2], crash or 0.0, atol=0.2)
+    assert (np.abs(reward[~terminated]) <= 0.2).all()
+
+
+def test_rewards_of_steps_that_happen_to_end_are_left_as_they_are():
+    rng = np.random.default_rng(0)
+    place = rng.uniform(0, 1, (300, 1)).astype(np.float32)
+    ends = place[:, 0] > 0.9
+    push = rng.uniform(-1, 1, (300, 1)).astype(np.float32)
+    rows = envs.Transitions(place, push, place[:, 0] ** 2, place, ends, ~ends)
+    context = oswm.Context.of(rows)
+    assert take_apart(context) is context

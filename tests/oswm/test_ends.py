@@ -1,0 +1,97 @@
+"""Ends of episodes: what they pay, and the rules by which they are told."""
+
+import jax
+import numpy as np
+import pytest
+
+import envs
+import oswm
+from oswm.ends import take_apart
+from oswm.termination import Termination
+
+NUM_ROWS = 1000
+
+
+def hunt(seed, num_rows=NUM_ROWS):
+    """Two in a field: a catch pays 10, an escape into a corner -5, each step -0.1."""
+    rng = np.random.default_rng(seed)
+    obs = rng.uniform(0, 10, (num_rows, 4))
+    near = rng.uniform(size=num_rows) < 0.1
+    obs[near, 2:] = obs[near, :2] + rng.normal(0, 1, (near.sum(), 2))
+    after = np.clip(obs + rng.normal(0, 0.2, obs.shape), 0, 10)
+    catch = np.linalg.norm(after[:, :2] - after[:, 2:], axis=1) < 0.7
+    escape = (np.linalg.norm(after[:, 2:] - 9.5, axis=1) < 1.0) & ~catch
+    return envs.Transitions(
+        obs=obs.astype(np.float32),
+        action=rng.integers(0, 2, num_rows),
+        reward=(-0.1 + 10 * catch - 5 * escape).astype(np.float32),
+        next_obs=after.astype(np.float32),
+        terminated=catch | escape,
+        truncated=~(catch | escape),
+    )
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return hunt(0)
+
+
+def test_two_kinds_of_ends_pay_their_own(rows):
+    context = take_apart(oswm.Context.of(rows))
+    np.testing.assert_allclose(context.reward, -0.1, atol=1e-5)
+    is_end = np.asarray(rows.terminated)
+    np.testing.assert_allclose(
+        np.asarray(context.end_pay), np.asarray(rows.reward) + 0.1, atol=1e-5
+    )
+    assert (np.asarray(context.end_kind)[is_end] == (rows.reward[is_end] > 0)).all()
+
+
+def test_a_catch_is_a_distance_and_an_escape_a_region_of_two_columns(rows):
+    """A dozen ends are few for a quadratic form of all columns."""
+    assert 10 < np.asarray(rows.terminated).sum() < 60
+    fit = jax.jit(Termination.fit)
+    found = fit(take_apart(oswm.Context.of(rows)))
+    assert np.asarray(found.is_rule).tolist() == [False, True]
+    others = hunt(1, 4000)
+    context = oswm.Context.of(others)
+    said = np.asarray(jax.vmap(found.logit)(context.next_obs, context.action)) > 0
+    is_end = np.asarray(others.terminated)
+    catch = np.asarray(others.reward) > 0
+    assert said[catch].mean() > 0.9
+    assert said[is_end].mean() > 0.7
+    assert said[~is_end].mean() < 0.005
+
+
+def test_ends_by_chance_are_not_told_from_others():
+    """A hundred rows that end by chance say how often, not where."""
+    rows = hunt(2)
+    by_chance = np.random.default_rng(0).uniform(size=NUM_ROWS) < 0.05
+    rows = rows.replace(
+        terminated=by_chance, truncated=~by_chance, reward=np.ones(NUM_ROWS, np.float32)
+    )
+    context = take_apart(oswm.Context.of(rows))
+    assert context.end_pay is None
+    found = jax.jit(Termination.fit)(context)
+    assert not found.is_certain and not found.is_rule
+    others = oswm.Context.of(hunt(3))
+    chance = jax.vmap(found.probability)(others.next_obs, others.action)
+    assert 0.02 < np.mean(chance) < 0.1
+    assert np.quantile(chance, 0.99) < 0.3
+
+
+def test_what_an_end_pays_may_depend_on_where_it_is():
+    rng = np.random.default_rng(0)
+    obs = rng.uniform(-1, 1, (600, 2)).astype(np.float32)
+    ends = obs[:, 0] > 0.8
+    rows = envs.Transitions(
+        obs=obs,
+        action=rng.uniform(-1, 1, (600, 1)).astype(np.float32),
+        reward=np.where(ends, 20 + 10 * obs[:, 1], 0).astype(np.float32),
+        next_obs=obs,
+        terminated=ends,
+        truncated=~ends,
+    )
+    _, params = oswm.condition(rows, model=oswm.Ridge(), initial_obs="context")
+    places = np.array([[0.9, -0.5], [0.9, 0.0], [0.9, 0.5]], np.float32)
+    pays = jax.vmap(params.ends.pay, (0, None))(places, np.zeros(1, np.float32))
+    np.testing.assert_allclose(pays, [15, 20, 25], atol=0.5)
