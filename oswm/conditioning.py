@@ -15,6 +15,7 @@ from gymnax.environments import spaces
 from envs import Transitions, episodes_of, in_order
 from jaxrl_runs.values import FLAG, NOT_NEGATIVE, Integer, Like
 from jaxrl_runs.warn import warn_user
+from oswm.actions import say_wide
 from oswm.context import Context
 from oswm.environment import DEFAULT_MAX_STEPS, WorldModelEnv, WorldModelParams
 from oswm.fitting import fit, noise_of, support_of
@@ -283,6 +284,7 @@ def _action_bounds(
             np.where(np.isfinite(x), x, seen)
             for x, seen in zip(given, bounds, strict=True)
         ]
+        say_wide(action, *bounds)
     low, high = (tuple(np.asarray(x, np.float32).tolist()) for x in bounds)
     return low, high
 
