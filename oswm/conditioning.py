@@ -33,7 +33,9 @@ FEW_STARTS = 10
 _FEW_ROWS = 50
 _PLACES = ("starts", "context", "both")
 MODEL = Like(
-    "a world model, such as oswm.KernelRidge()",
+    "a world model, one of oswm.Ridge(), oswm.KernelRidge(), oswm.FastKernelRidge(), "
+    "oswm.MLPEnsemble(), oswm.NearestNeighbours(), oswm.LeaveOneOut() and, for the "
+    "shipped transformer, oswm.load_model(),",
     ("fit", "predict", "sample"),
     optional=True,
 )
@@ -70,9 +72,12 @@ def condition(
             ones of the context's episodes; "context" for all of the context's, which
             makes rare rewards easier to find; "both" for half of each. By default
             "starts" where the context holds at least ten, else "context".
-        model: A world model, see `oswm.world_model`; by default the shipped one, or the
-            best of the models that it blends, for each target, if the task has more
-            dimensions than the shipped transformer reads.
+        model: A world model: `oswm.load_model()`, the shipped transformer, which is the
+            default; `Ridge()`, `KernelRidge()`, `FastKernelRidge()`, `MLPEnsemble()`,
+            `NearestNeighbours()`, or `LeaveOneOut()`, which takes the best of some for
+            each target; or one of your own (`oswm.WorldModel`). If the task has more
+            dimensions than the transformer reads, the default is the best of the
+            models that it blends, for each target.
         terminated: `(obs, action, next_obs) -> bool` where it is known when the task
             ends an episode; by default it is learned from the context. It takes one
             step, float32 [S], int32 scalar or float32 [A], float32 [S], and is traced
