@@ -137,3 +137,15 @@ def test_what_is_no_model_is_told_which_there_are(rows, model, how):
     for name in (*names, "NearestNeighbours", "LeaveOneOut"):
         assert f"oswm.{name}()" in shown and hasattr(getattr(oswm, name)(), "fit")
     assert "for the shipped transformer, oswm.load_model()" in shown
+
+
+@pytest.mark.parametrize(
+    "function",
+    [oswm.condition, oswm.read_log, jaxrl_se.solve, jaxrl_se.evolve_from_log],
+)
+def test_names_of_columns_belong_to_reading(rows, function):
+    message = (
+        r"'columns'; read it first, log = envs.read_transitions\(log, columns=...\)"
+    )
+    with pytest.raises(TypeError, match=message):
+        function(table(rows), columns={"reward": "paid"})
