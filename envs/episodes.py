@@ -11,6 +11,7 @@ import dataclasses
 
 import numpy as np
 
+from envs.log_gaps import tell_gaps
 from envs.log_mistakes import tell_mistakes, tell_odd_lengths
 from envs.log_padding import without_padding
 from envs.log_resets import without_resets
@@ -141,7 +142,8 @@ def episodes_of(transitions: Transitions) -> LogEpisodes:
     Warns:
         UserWarning: Rows are those of several environments in turn, or no row continues
             any other (both is said, and assumed); or they go on after a termination as
-            if there was none.
+            if there was none; or some inside of marked episodes do not lead to the next
+            one, and are taken for further ends.
 
     Raises:
         OrderError: The rows are not in order of time, or `obs` and `next_obs` are
@@ -189,6 +191,7 @@ def _found(
     gaps = ~breaks & ~follows
     marked = rows.truncated.any() or rows.episode is not None
     if not marked or gaps.sum() <= breaks.sum() or not _is_short(trace, gaps):
+        tell_gaps(rows, trace, breaks, gaps)
         return gaps
     warn_user(
         f"transitions: {gaps.sum()} of {(~breaks).sum()} rows that end no episode do "

@@ -21,20 +21,37 @@ from jaxrl_runs.warn import warn_user
 
 _MOST_COLUMNS = 256  # Of a picture, as many pixels are looked at.
 _FEWEST = 20  # Rows that tell whether they are in order.
+_KEPT = "kept"  # A column that goes along with those of the log.
 
 
-def with_next_obs(fields: dict[str, Any]) -> dict[str, Any]:
-    """Takes each next observation from the next row, in the same episode."""
+def with_next_obs(
+    fields: dict[str, Any], missing: np.ndarray | None = None
+) -> dict[str, Any]:
+    """Takes each next observation from the next row, in the same episode.
+
+    Args:
+        fields: By their canonical names, in order.
+        missing: Rows behind which others are missing, bool [N], or None.
+    """
     arrays = {name: np.asarray(array) for name, array in fields.items()}
     if len(arrays["obs"]) == len(arrays["action"]) + 1:
-        return _with_last_obs(arrays)
+        found = _with_last_obs(
+            arrays if missing is None else arrays | {_KEPT: ~missing}
+        )
+        kept = found.pop(_KEPT, slice(None))
+        return {name: array[kept] for name, array in found.items()}
+    has_episode, parts = "episode" in arrays, 1
+    if missing is not None:
+        arrays["episode"], parts = _split(arrays.get("episode", 0), missing)
     rows = Transitions(**{**arrays, "next_obs": arrays["obs"]}).validate()
     rows = without_padding(rows.replace(next_obs=rows.obs))  # type: ignore
     terminated, truncated = np.asarray(rows.terminated), np.asarray(rows.truncated)
-    ended = terminated | truncated
+    ended, lost = terminated | truncated, np.zeros(len(rows), bool)
     if rows.episode is not None:
-        ended = ended | np.append(np.diff(np.asarray(rows.episode)) != 0, True)
-    elif not ended.any():
+        part = np.asarray(rows.episode)
+        ended = ended | np.append(np.diff(part // parts) != 0, has_episode)
+        lost = np.append(np.diff(part) != 0, False) & ~ended
+    if not (has_episode or rows.episode is not None or ended.any()):
         warn_user(
             "next_obs is missing and no row ends an episode: all rows are taken for "
             "one episode",
@@ -43,6 +60,7 @@ def with_next_obs(fields: dict[str, Any]) -> dict[str, Any]:
     if rows.episode is None:
         _tell_disorder(np.asarray(rows.obs), ended)
     _tell_late(np.asarray(rows.obs), terminated, ended)
+    marked, ended = ended, ended | lost
     obs, action = np.asarray(rows.obs), np.asarray(rows.action)
     next_obs = np.roll(obs, -1, axis=0)
     guess = estimated(obs, action, next_obs, ~ended) if terminated.any() else None
@@ -51,7 +69,7 @@ def with_next_obs(fields: dict[str, Any]) -> dict[str, Any]:
     else:
         kept = ~ended | terminated
         next_obs[terminated] = guess[terminated]
-    _tell_left_out(ended, terminated, truncated, guess is not None)
+    _tell_left_out(marked, terminated, truncated, guess is not None)
     after = truncated & ~kept  # of rows that are left out
     return {
         "obs": obs[kept],
@@ -62,6 +80,13 @@ def with_next_obs(fields: dict[str, Any]) -> dict[str, Any]:
         "truncated": np.where(ended, truncated, np.roll(after, -1))[kept],
         "episode": np.cumsum(np.insert(ended[:-1], 0, False))[kept],
     }
+
+
+def _split(episode: Any, missing: np.ndarray) -> tuple[np.ndarray, int]:
+    """Numbers of parts of episodes, in the order of rows, and how many one can have."""
+    part = np.cumsum(np.append(False, missing[:-1]))
+    number = int(part[-1]) + 1
+    return np.asarray(episode) * number + part, number
 
 
 def _tell_late(obs: np.ndarray, terminated: np.ndarray, ended: np.ndarray) -> None:

@@ -11,7 +11,7 @@ Names that are understood, in files, mappings and tables alike, in upper or lowe
 | `terminated` | termination(s), terminal(s), term, is_terminal |
 | `truncated` | truncation(s), trunc, timeout(s) |
 | `episode` | episode_id, episode_index, trajectory, trajectory_id, env_id, env |
-| `step` | timestep, time_step: sorts the rows of each episode |
+| `step` | timestep, time_step, timestamp: sorts the rows of each episode |
 | `mask` | valid, padding_mask: 1 in rows that are data, 0 in padding |
 | `lengths` | episode_lengths: of the episodes in padded arrays [E, T, ...] |
 
@@ -22,6 +22,7 @@ obs_v, ...`, or one of lists or arrays.
 Where there is no `next_obs` it is the observation of the next row. The last row of each
 episode then has none, unless an episode has one observation more than it has actions:
 it is left out, or estimated from the other rows if the task ended the episode there.
+So is a row behind which `step` says that others are missing.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from envs.canonical import FIELDS, array_of, as_flags, check_known
+from envs.canonical import FIELDS, array_of, as_flags
 from envs.episodes import only_steps
 from envs.log_columns import Columns, field_of, lacks, named, named_columns
 from envs.log_files import is_zip, read_csv, read_hdf5, read_npz
@@ -47,11 +48,10 @@ from envs.log_records import (
     is_records,
     without_last_steps,
 )
+from envs.log_steps import in_order, missing_behind, places
 from envs.transitions import Transitions
 from jaxrl_runs.warn import warn_user
 from jaxrl_runs.weight_files import MAX_BYTES
-
-_MOST_COLUMNS = 256  # Of a picture, as many pixels are looked at.
 
 
 def read_transitions(
@@ -144,7 +144,7 @@ def read_fields(
     """
     fields = without_masked(without_last_steps(fields, given))
     if "step" in fields:
-        fields["step"] = _places(fields["step"])
+        fields["step"] = places(fields["step"])
     fields = {name: x for name, x in fields.items() if x is not None}
     fields = {name: array_of(name, array) for name, array in fields.items()}
     _split_done(fields)
@@ -156,9 +156,10 @@ def read_fields(
         tell_no_end([x for x in given if x not in read and field_of(x)[0] is None])
         fields["terminated"] = np.zeros(np.shape(fields["reward"]), bool)
     fields.setdefault("truncated", np.zeros(np.shape(fields["terminated"]), bool))
-    fields = _in_order(fields)
+    fields = in_order(fields)
+    step = fields.pop("step", None)
     if "next_obs" not in fields:
-        fields = with_next_obs(fields)
+        fields = with_next_obs(fields, missing_behind(step, fields))
     return only_steps(
         Transitions(**{name: fields.get(name) for name in (*FIELDS, "episode")})
     )
@@ -209,65 +210,6 @@ def tell_no_end(others: Sequence[Any] = ()) -> None:
         "(columns={'terminated': ...} names others)"
         + (f"; not read: {unread}" if unread else ""),
     )
-
-
-def _in_order(fields: dict[str, Any]) -> dict[str, Any]:
-    """Sorts rows by episode and step, where these say the place of each row."""
-    if fields.get("episode") is not None:
-        check_known("episode", fields["episode"])
-        episode = np.asarray(fields["episode"]).astype(str)
-        axis = 0 if episode.ndim > 1 else None  # of several columns
-        _, first, number = np.unique(
-            episode, return_index=True, return_inverse=True, axis=axis
-        )
-        # By first appearance, not by name: "10" comes before "9".
-        fields["episode"] = np.argsort(np.argsort(first))[number.reshape(-1)]
-    step = fields.pop("step", None)
-    if step is None:
-        return fields
-    step = np.asarray(step)
-    if "episode" not in fields and (number := _in_turn(step, fields["obs"])) > 1:
-        warn_user(
-            f"step: each value stands in {number} rows one after another, whose "
-            f"observations go on {number} rows later: they are taken for those of "
-            f"{number} environments in turn; give env_id to say so yourself",
-        )
-        fields["episode"] = np.arange(len(step)) % number
-    episode = fields.get("episode", np.zeros(step.shape, int))
-    places = np.stack([episode, step], axis=-1)
-    if step.ndim > 1 or len(np.unique(places, axis=0)) < len(step):
-        return fields  # Steps that start anew within an environment, say.
-    order = np.lexsort((step, episode))
-    return {name: np.asarray(array)[order] for name, array in fields.items()}
-
-
-def _places(step: Any) -> np.ndarray:
-    """Numbers in the order of steps, which may be times or their names."""
-    step = np.asarray(step)
-    if step.dtype.kind in "fiub":
-        return step
-    return np.unique(step.astype(str), return_inverse=True)[1].reshape(step.shape)
-
-
-def _in_turn(step: np.ndarray, obs: Any) -> int:
-    """How many environments take turns, if each step stands there once for each.
-
-    Times of a coarse clock repeat as well; there, neighbours are the closest rows.
-    """
-    obs = np.asarray(obs)
-    if step.ndim != 1 or len(step) < 4 or len(obs) != len(step):
-        return 1
-    begins = np.flatnonzero(np.insert(step[1:] != step[:-1], 0, True))
-    lengths = np.diff(np.append(begins, len(step)))
-    number = int(lengths[0])
-    if len(lengths) < 2 or np.ptp(lengths) > 0 or obs.dtype.kind not in "fiub":
-        return 1
-    columns = obs.reshape(len(obs), -1)[:, :_MOST_COLUMNS].astype(np.float64)
-    near, far = (
-        np.median(np.abs(columns[lag:] - columns[:-lag]).mean(axis=1))
-        for lag in (1, number)
-    )
-    return number if far < near else 1
 
 
 def _split_done(fields: dict[str, Any]) -> None:

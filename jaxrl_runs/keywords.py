@@ -125,6 +125,12 @@ _NOTES = {
     "target_update_interval": "a rate at every update, not an interval",
     "policy_kwargs": "a tuple",
 }
+# What to do instead, where a name belongs to another function: by itself and by an
+# argument that the one at hand has.
+_ELSEWHERE = {
+    (name, "log"): f"read it first, log = envs.read_transitions(log, {name}=...)"
+    for name in ("columns", "observation_space", "max_bytes")
+}
 _PLAIN = (bool, int, float, str, tuple, list)
 _AGENTS = (
     "discount",
@@ -154,6 +160,11 @@ def hint(name: str, known: Iterable[str]) -> str:
     if meant is not None:
         note = f" ({_NOTES[name]})" if name in _NOTES else ""
         return f"; did you mean {meant!r}{note}?"
+    elsewhere = next(
+        (_ELSEWHERE[name, n] for n in known if (name, n) in _ELSEWHERE), ""
+    )
+    if elsewhere:
+        return f"; {elsewhere}"
     of_agents = next((n for n in (name, *_MEANT.get(name, ())) if n in _AGENTS), None)
     if "agent" in known and of_agents is not None:
         return f"; it belongs to the agent: agent=jaxrl_se.DDQN({of_agents}=...), say"

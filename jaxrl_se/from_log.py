@@ -64,7 +64,8 @@ class LogConfig:
     """How an environment is evolved from a log.
 
     Attributes:
-      model: The world model; a fast one, since evolution asks for millions of steps.
+      model: The world model, as for `oswm.condition`; by default a fast one, since
+        evolution asks for millions of steps.
       num_worlds: Models of parts of the log that generations are played in by turns,
         so that no candidate lives on one model's errors; 1 for one model of all rows.
       fraction: Share of the rows in each part.

@@ -168,8 +168,11 @@ def solve(
       num_steps: Training steps of each agent, rounded up to whole iterations.
       num_agents: Agents to choose from.
       num_worlds: Models of parts of the log, at least 2.
-      model: The world model; by default `oswm.FastKernelRidge()`, or the shipped
-        transformer where leave-one-out errors say that the task is not smooth.
+      model: The world model: `oswm.Ridge()`, `oswm.KernelRidge()`,
+        `oswm.FastKernelRidge()`, `oswm.MLPEnsemble()`, `oswm.NearestNeighbours()`,
+        `oswm.LeaveOneOut()`, or `oswm.load_model()`, the shipped transformer; by
+        default `oswm.FastKernelRidge()`, or the shipped transformer where leave-one-out
+        errors say that the task is not smooth.
       action_space: As for `oswm.condition`.
       max_steps: As for `oswm.condition`.
       terminated: As for `oswm.condition`.

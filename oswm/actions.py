@@ -11,6 +11,7 @@ from gymnax.environments import spaces as gymnax_spaces
 from jaxrl_runs.warn import warn_user
 
 _MOST_GUESSED = 1000  # Actions that integers without a space are taken for.
+_WIDE = 5.0  # Times the log's range: a space that is wider leads where no row was.
 
 
 def num_discrete_actions(action: Any, action_space: Any = None) -> int | None:
@@ -119,11 +120,41 @@ def check_bounds(action: np.ndarray, action_space: Any) -> None:
     outside = ((action < low - room) | (action > high + room)).any(axis=1)
     if outside.any():
         row = int(outside.argmax())
+        beyond = np.maximum(action - high, low - action) > room
+        column = int(beyond.any(axis=0).argmax())
+        seen = action[:, column].min(), action[:, column].max()
         warn_user(
             f"action: {outside.sum()} of {len(action)} rows are outside the bounds "
-            f"of action_space, first row {row} ({action[row].tolist()}); if the task "
-            "clips them, clip them in the log too",
+            f"of action_space, first row {row} ({action[row].tolist()}): dimension "
+            f"{column} is {seen[0]:g} to {seen[1]:g} in the log, and {low[column]:g} "
+            f"to {high[column]:g} in the space; if the task clips them, clip them in "
+            "the log too; if units differ, give both in the same ones",
         )
+
+
+def say_wide(action: np.ndarray, low: np.ndarray, high: np.ndarray) -> None:
+    """Warns where agents may act far outside of what the log has seen.
+
+    Args:
+        action: The log's continuous actions [N, A].
+        low: Lower bounds of agents' actions, [A].
+        high: Upper bounds.
+    """
+    least, most = action.min(axis=0), action.max(axis=0)
+    seen = (most - least).astype(np.float64)
+    wide = (seen > 0) & (high.astype(np.float64) - low > _WIDE * seen)
+    if not wide.any():  # What never varies is said elsewhere.
+        return
+    column = int(wide.argmax())
+    more = wide.sum() - 1
+    others = f" ({more} more of {len(wide)} dimensions are alike)" if more else ""
+    warn_user(
+        f"action_space: in dimension {column} agents may act from {low[column]:g} to "
+        f"{high[column]:g}, but the log's actions are all within {least[column]:g} and "
+        f"{most[column]:g}{others}: beyond these the model guesses. If units differ, "
+        "give both in the same ones; else a space near the log's actions, or rows "
+        "that use all of it",
+    )
 
 
 def check_discrete(action: Any, num_actions: int) -> np.ndarray:

@@ -13,13 +13,15 @@ import numpy as np
 from gymnax.environments import spaces
 
 from envs import Transitions, episodes_of, in_order
-from jaxrl_runs.values import FLAG, NOT_NEGATIVE, Function, Integer, Like
+from jaxrl_runs.values import FLAG, NOT_NEGATIVE, Integer, Like
 from jaxrl_runs.warn import warn_user
+from oswm.actions import say_wide
 from oswm.context import Context
 from oswm.ends import take_apart
 from oswm.environment import DEFAULT_MAX_STEPS, WorldModelEnv, WorldModelParams
 from oswm.fitting import ends_of, fit, noise_of, support_of
 from oswm.inputs import Log, read_log, say_constant, say_numbered
+from oswm.known_functions import check_callable, check_traced
 from oswm.model import TransformerModel, can_read
 from oswm.prior.dataset import MAX_ACTIONS, MAX_STATES
 from oswm.progress import told
@@ -32,7 +34,9 @@ FEW_STARTS = 10
 _FEW_ROWS = 50
 _PLACES = ("starts", "context", "both")
 MODEL = Like(
-    "a world model, such as oswm.KernelRidge()",
+    "a world model, one of oswm.Ridge(), oswm.KernelRidge(), oswm.FastKernelRidge(), "
+    "oswm.MLPEnsemble(), oswm.NearestNeighbours(), oswm.LeaveOneOut() and, for the "
+    "shipped transformer, oswm.load_model(),",
     ("fit", "predict", "sample"),
     optional=True,
 )
@@ -69,13 +73,18 @@ def condition(
             ones of the context's episodes; "context" for all of the context's, which
             makes rare rewards easier to find; "both" for half of each. By default
             "starts" where the context holds at least ten, else "context".
-        model: A world model, see `oswm.world_model`; by default the shipped one, or the
-            best of the models that it blends, for each target, if the task has more
-            dimensions than the shipped transformer reads.
+        model: A world model: `oswm.load_model()`, the shipped transformer, which is the
+            default; `Ridge()`, `KernelRidge()`, `FastKernelRidge()`, `MLPEnsemble()`,
+            `NearestNeighbours()`, or `LeaveOneOut()`, which takes the best of some for
+            each target; or one of your own (`oswm.WorldModel`). If the task has more
+            dimensions than the transformer reads, the default is the best of the
+            models that it blends, for each target.
         terminated: `(obs, action, next_obs) -> bool` where it is known when the task
-            ends an episode; by default it is learned from the context.
-        reward: `(obs, action, next_obs) -> float` where the reward is known; by default
-            it is learned from the context.
+            ends an episode; by default it is learned from the context. It takes one
+            step, float32 [S], int32 scalar or float32 [A], float32 [S], and is traced
+            by JAX: written with jax.numpy, without `if` and `max`.
+        reward: `(obs, action, next_obs) -> float` where the reward is known, likewise;
+            by default it is learned from the context.
         sample: True draws each step by the model's own `sample`, False takes its mean.
             By default next observations are drawn, between states that can be counted
             as rows nearby have it (see `oswm.noise`), and so are ends; the reward is
@@ -112,6 +121,9 @@ def condition(
             "model is made for about a thousand"
         )
     context = take_apart(Context.of(transitions, action_space))
+    for name, function in (("terminated", terminated), ("reward", reward)):
+        if function is not None:
+            check_traced(name, function, context)
     starts, why = _initial_obs(context, transitions, initial_obs)
     if max_steps is None:
         max_steps = _longest_truncated(transitions)
@@ -193,13 +205,8 @@ def _check_arguments(max_steps, uncertainty_penalty, margin, terminated, reward)
     Integer(optional=True).check("max_steps", max_steps)
     NOT_NEGATIVE.check("uncertainty_penalty", uncertainty_penalty)
     NOT_NEGATIVE.check("margin", margin)
-    for name, function, value in (
-        ("terminated", terminated, "bool"),
-        ("reward", reward, "float"),
-    ):
-        Function(f"(obs, action, next_obs) -> {value}", optional=True).check(
-            name, function
-        )
+    check_callable("terminated", terminated)
+    check_callable("reward", reward)
 
 
 def _longest_truncated(transitions: Transitions) -> int:
@@ -284,6 +291,7 @@ def _action_bounds(
             np.where(np.isfinite(x), x, seen)
             for x, seen in zip(given, bounds, strict=True)
         ]
+        say_wide(action, *bounds)
     low, high = (tuple(np.asarray(x, np.float32).tolist()) for x in bounds)
     return low, high
 

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 import envs
+import jaxrl_se
 import oswm
 
 PENDULUM = envs.make("Pendulum-v1")
@@ -112,3 +113,39 @@ def test_each_generation_has_a_world_of_its_own(rows):
     assert np.isfinite(obs).all()
     with pytest.raises(ValueError, match="num_worlds must be an integer of at least 2"):
         oswm.condition_worlds(rows, 1, model=oswm.Ridge())
+
+
+MODELS = {
+    "ridge": "got 'ridge'",
+    3: "got 3",
+    oswm.KernelRidge: r"got the class KernelRidge; write KernelRidge\(\.\.\.\)",
+}
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("how", ["condition", "solve", "LogConfig"])
+def test_what_is_no_model_is_told_which_there_are(rows, model, how):
+    call = {
+        "condition": lambda: oswm.condition(rows, model=model),
+        "solve": lambda: jaxrl_se.solve(rows, model=model, progress=False),
+        "LogConfig": lambda: jaxrl_se.LogConfig(model=model),
+    }[how]
+    with pytest.raises(TypeError, match=f"model must be a .*{MODELS[model]}") as told:
+        call()
+    shown = str(told.value).split("got")[0]
+    names = ("Ridge", "KernelRidge", "FastKernelRidge", "MLPEnsemble")
+    for name in (*names, "NearestNeighbours", "LeaveOneOut"):
+        assert f"oswm.{name}()" in shown and hasattr(getattr(oswm, name)(), "fit")
+    assert "for the shipped transformer, oswm.load_model()" in shown
+
+
+@pytest.mark.parametrize(
+    "function",
+    [oswm.condition, oswm.read_log, jaxrl_se.solve, jaxrl_se.evolve_from_log],
+)
+def test_names_of_columns_belong_to_reading(rows, function):
+    message = (
+        r"'columns'; read it first, log = envs.read_transitions\(log, columns=...\)"
+    )
+    with pytest.raises(TypeError, match=message):
+        function(table(rows), columns={"reward": "paid"})

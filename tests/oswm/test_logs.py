@@ -4,11 +4,13 @@ import dataclasses
 import warnings
 
 import gymnasium
+import gymnax
 import jax
 import numpy as np
 import pytest
 
 import envs
+import jaxrl_se
 import oswm
 from oswm.inputs import say_numbered
 
@@ -274,10 +276,71 @@ def test_what_is_guessed_is_said(message):
 def test_continuous_actions_and_their_bounds():
     push = np.linspace(-1, 1, NUM_ROWS, dtype=np.float32)[:, None]
     box = gymnasium.spaces.Box(-0.5, 0.5, (1,))
-    with pytest.warns(UserWarning, match=r"rows are outside the bounds of action_sp"):
+    message = (
+        r"rows are outside the bounds of action_.* -1 to 1 in the log, and -0.5 to"
+    )
+    with pytest.warns(UserWarning, match=message):
         oswm.Context.of(changed(log(), action=push), box)
     constant = changed(log(), action=push * 0 + 0.5)
     with pytest.raises(ValueError, match=r"column 0 is 0.5 in all .* give the act"):
         oswm.Context.of(constant)
     with pytest.raises(ValueError, match="numbers those that occur"):
         oswm.Context.of(changed(log(), action=np.arange(NUM_ROWS) % 3 - 1))
+
+
+def torque(*scales):
+    """A log whose actions are within -3 and 6 times each scale."""
+    rng = np.random.default_rng(0)
+    return changed(log(), action=rng.uniform(-3, 6, (NUM_ROWS, len(scales))) * scales)
+
+
+WIDE = {
+    "one": (torque(1), gymnasium.spaces.Box(-3000, 6000, (1,))),
+    "gymnax": (torque(1), gymnax.environments.spaces.Box(-3000, 6000, (1,))),
+    "one of two": (
+        torque(1e3, 1),
+        gymnasium.spaces.Box(np.float32([-3000, -3000]), np.float32([6000, 6000])),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WIDE)
+def test_agents_that_may_act_far_outside_of_the_log_are_told(name):
+    rows, space = WIDE[name]
+    column = rows.action.shape[1] - 1
+    message = (
+        rf"^action_space: in dimension {column} agents may act from -3000 to 6000, but "
+        r"the log's actions are all within -2\.\d+ and 5\.\d+: beyond .* units differ"
+    )
+    with pytest.warns(UserWarning, match=message):
+        env, _ = condition(rows, action_space=space)
+    assert env.action_low[column] == -3000
+
+
+@pytest.mark.parametrize("function", [jaxrl_se.solve, jaxrl_se.evolve_from_log])
+def test_solving_and_evolving_tell_it_before_they_fit(function, monkeypatch):
+    def fit(*_):
+        raise RuntimeError("about to fit")
+
+    monkeypatch.setattr("oswm.conditioning.fit", fit)
+    rows, space = WIDE["one"]
+    with (
+        pytest.warns(UserWarning, match="agents may act from -3000 to 6000"),
+        pytest.raises(RuntimeError, match="about to fit"),
+    ):
+        function(rows, action_space=space, progress=False)
+
+
+QUIET = {
+    "most of the space": gymnasium.spaces.Box(-3, 6, (1,)),
+    "a fourth of it": gymnasium.spaces.Box(-18, 18, (1,)),
+    "no bounds": gymnasium.spaces.Box(-np.inf, np.inf, (1,)),
+    "none": None,
+}
+
+
+@pytest.mark.parametrize("name", QUIET)
+def test_a_space_that_the_log_uses_is_not_remarked_on(name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        condition(torque(1), action_space=QUIET[name])
