@@ -145,7 +145,8 @@ def _what_steps_pay(
     weights = inverse @ (inputs.T @ reward)
     leverage = np.einsum("ij,jk,ik->i", inputs, inverse, inputs)
     left_out = (reward - inputs @ weights) / np.maximum(1.0 - leverage, 1e-4)
-    found = np.clip(asked @ weights, reward.min(), reward.max())
+    room = np.ptp(reward)
+    found = np.clip(asked @ weights, reward.min() - room, reward.max() + room)
     return found, np.abs(left_out)
 
 
