@@ -21,7 +21,6 @@ from jaxrl_runs.values import PATH, Like, shown
 from jaxrl_runs.weight_files import WeightFileError, read_weights, write_weights
 from jaxrl_se.encoded import NetworkMissingError, decode, encode, is_known
 from jaxrl_se.policies import SPACES, HoldsPolicy, with_memory
-from jaxrl_se.training import TrainResult
 
 _FORMAT_VERSION = 1
 _WHAT = "an agent"
@@ -171,7 +170,7 @@ def save_agent(
 
     Args:
       path: The file to write; `.npz` is added if it has no such suffix.
-      trained: What `train` gave for one agent, a policy, or what `load_agent` gave.
+      trained: What `train` gave for one agent, `solve` or `load_agent`; or a policy.
       spaces: The task's spaces (`Spaces.of(env, params)`), needed for a policy alone.
       card: JSON-serialisable facts about the agent: its task, its returns.
 
@@ -274,8 +273,7 @@ def policy_and_spaces(
       ValueError: It is no policy, or spaces are neither given nor known.
     """
     SPACES_OR_NONE.check("spaces", spaces)
-    whole = isinstance(trained, TrainResult | SavedAgent)
-    policy = trained.policy if whole else trained
+    policy = trained.policy if isinstance(trained, HoldsPolicy) else trained
     if not callable(policy) and not hasattr(policy, "step"):
         raise ValueError(
             f"{name} must be the result of jaxrl_se.train or a policy, got "

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
@@ -20,10 +21,13 @@ from jaxrl_se.agents import PPO, SAC
 from jaxrl_se.agents.agent import AGENT
 from jaxrl_se.defaults import whole_steps
 from jaxrl_se.log_evidence import check_log
+from jaxrl_se.policies import HoldsPolicy
 from jaxrl_se.training import train
 
 _EPISODES = 16
 _AGREED = "models of parts agree; a test in the task itself is still due"
+# Share of the reward's variance that a model may leave before it is told.
+_UNKNOWN_REWARD = 0.5
 # Kernels fit what is smooth. Where more than this share of a target's variance is left
 # out of reach, walls or grids are likely, for which the transformer was trained.
 _SMOOTH = 0.1
@@ -31,7 +35,7 @@ _MOSTLY = 0.3  # Or chance, where other models leave as much.
 
 
 @dataclasses.dataclass(frozen=True)
-class Solution:
+class Solution(HoldsPolicy):
     """A policy that was trained inside a world model of a log.
 
     Attributes:
@@ -41,14 +45,15 @@ class Solution:
       agent: The algorithm.
       policies: All agents', with a leading axis `[A]`.
       returns: float64 `[A, 1 + W]`, mean return of each agent in the model of all rows
-        and in each of W models of parts of them.
+        and in each of W models of parts of them, as these say the task pays: nothing is
+        taken off where they are unsure, as it is in training.
       chosen: The row of `policy` in both.
       rows: Transitions in the log.
       logged_return: Mean return of the log's complete episodes, NaN without one.
       model: The world model.
-      left_out: float64 `[S + 1]`, squared leave-one-out error of a kernel model over
-        the variance, of the change of each observation and of the reward; NaN where
-        nothing varies.
+      left_out: float64 `[S + 1]`, squared leave-one-out error of the model over the
+        variance, of the change of each observation and of the reward, without what ends
+        pay; NaN where nothing varies, and of a reward that was given.
       num_steps: Training steps of each agent, all of them inside the model.
       cpu_seconds: CPU time of everything.
     """
@@ -66,6 +71,11 @@ class Solution:
     left_out: np.ndarray
     num_steps: int
     cpu_seconds: float
+
+    @property
+    def spaces(self) -> Spaces:
+        """Of the policy, for files."""
+        return Spaces.of(self.env, self.params)
 
     @property
     def inside(self) -> float:
@@ -104,6 +114,12 @@ class Solution:
     def doubt(self) -> str | None:
         """Why not to trust the policy, None if models of parts agree about it."""
         low, high = self.range_of_worlds
+        if self.left_out[-1] > _UNKNOWN_REWARD:
+            return (
+                f"not to be trusted: {self.left_out[-1]:.0%} of the variance of the "
+                "reward are not known to the model. Give it as a function of what is "
+                "observed (reward=...), or observe what it depends on"
+            )
         if np.isnan(self.logged_return):
             return (
                 "not known to be better than the log, which holds no complete episode: "
@@ -236,8 +252,10 @@ def solve(
         progress=progress,
     )
     _say(progress, f"testing them in models of {num_worlds} parts of the log")
-    returns = _returns(trained.policy, env, params, key_play, progress)
-    chosen = int(np.argmax(returns[:, 1:].mean(axis=1)))
+    returns, paid = _returns(trained.policy, env, params, key_play, progress)
+    chosen = int(np.argmax(paid[:, 1:].mean(axis=1)))
+    if reward is not None:
+        left_out[-1] = np.nan
     return Solution(
         policy=jax.tree.map(lambda leaf: leaf[chosen], trained.policy),
         env=env,
@@ -271,6 +289,8 @@ def leave_one_out_errors(rows: envs.Transitions, cache: Any) -> np.ndarray:
     """Squared errors over variances [S + 1], NaN where unknown or nothing varies."""
     size = int(np.prod(np.shape(rows.obs)[1:], dtype=int))
     residual = getattr(cache, "residual", None)
+    if hasattr(cache, "scales"):  # The transformer's: of the best model underneath.
+        residual = np.asarray(cache.scales.residual)[None]
     if residual is None or np.shape(residual)[-1] != size + 1:
         return np.full(size + 1, np.nan)
     change = np.asarray(rows.next_obs, float) - np.asarray(rows.obs, float)
@@ -283,7 +303,10 @@ def leave_one_out_errors(rows: envs.Transitions, cache: Any) -> np.ndarray:
 def _returns(
     policies: Any, env: Any, params: Any, key: jax.Array, progress: bool
 ) -> np.ndarray:
-    """Mean returns `[A, 1 + W]` in the model of the log and in those of its parts."""
+    """Mean returns `[2, A, 1 + W]` in the model of the log and in those of its parts.
+
+    First as they say the task pays, then less the price of what they are unsure of.
+    """
     task = envs.open_task((env, params))
     members = jax.device_get(params.members)  # whose parts compile nothing
     num_worlds = jax.tree.leaves(members)[0].shape[0]
@@ -291,12 +314,15 @@ def _returns(
         jax.tree.map(lambda leaf, place=place: leaf[place], members)
         for place in range(num_worlds)
     ]
-    found = []
+    found, usual = [], params.uncertainty_penalty
     for cache in tqdm(caches, unit="model", delay=3.0, disable=not progress):
-        world = params.replace(cache=cache)
-        episodes, _ = task.play(policies, key, _EPISODES, params=world, num_axes=1)
-        found.append(np.asarray(episodes.returns).mean(axis=-1))
-    return np.stack(found, axis=1).astype(np.float64)
+        each = []
+        for price in (jnp.zeros_like(usual), usual):
+            world = params.replace(cache=cache, uncertainty_penalty=price)
+            episodes, _ = task.play(policies, key, _EPISODES, params=world, num_axes=1)
+            each.append(np.asarray(episodes.returns).mean(axis=-1))
+        found.append(each)
+    return np.stack(found, axis=-1).astype(np.float64)
 
 
 def _logged_return(rows: envs.Transitions) -> float:

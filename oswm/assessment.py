@@ -27,7 +27,8 @@ class Assessment:
         error: Mean squared error of the change of each observation, then of the reward,
             over its variance in these rows, float64 [S + 1]; NaN where nothing varies.
         inside: Shares of what happened in the central 50 and 90 % of what was
-            predicted, float64 [S + 1, 2]; NaN likewise.
+            predicted, float64 [S + 1, 2]; NaN likewise. Of the reward, without what
+            ends pay.
         ends_found: Share of the rows that end an episode which are predicted to; NaN
             without any.
         ends_made_up: Share of the other rows which are predicted to.
@@ -98,9 +99,12 @@ def assess(
     what = f"oswm: asking {type(env.model).__name__} about {rows.num_rows:,} rows"
     with told(what, progress):
         found = jax.block_until_ready(env.predict(params, rows.obs, rows.action))
-    below = found.cdf(rows.next_obs, rows.reward)
+    paid = rows.terminated * env.end_pay(params, rows.next_obs, rows.action)
+    expected = env.end_pay(params, found.next_obs_mean, rows.action)
+    expected = found.reward_mean + found.terminated_prob * expected
+    below = found.cdf(rows.next_obs, rows.reward - paid)
     changes = np.column_stack([rows.next_obs - rows.obs, rows.reward])
-    mean = np.column_stack([found.next_obs_mean, found.reward_mean])
+    mean = np.column_stack([found.next_obs_mean, expected])
     happened = np.column_stack([rows.next_obs, rows.reward]).astype(np.float64)
     variance = changes.astype(np.float64).var(axis=0)
     is_live = variance > 1e-12 * np.square(np.abs(happened).max(axis=0))

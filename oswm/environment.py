@@ -162,6 +162,7 @@ class WorldModelEnv(environment.Environment):
     def predict(self, params: Any, obs: jax.Array, action: jax.Array) -> Prediction:
         """What the model says about one step, or about several at once.
 
+        The reward is that of the step; what an end pays beside it is `end_pay`.
         Deviations are not those of Gaussians: `prediction.cdf` and `prediction.sample`
         know how errors are spread, as `oswm.assess` does.
 
@@ -192,6 +193,19 @@ class WorldModelEnv(environment.Environment):
         if obs.ndim == 1 and any(isinstance(x, Tracer) for x in leaves):
             return self.model.predict(params.cache, obs, vector)
         return predicted(self.model, params.cache, obs, vector)
+
+    def end_pay(self, params: Any, next_obs: jax.Array, action: jax.Array) -> jax.Array:
+        """What is paid beside the predicted reward if steps end the episode, [K].
+
+        Args:
+            params: Of `oswm.condition`.
+            next_obs: Where the steps led, [K, S].
+            action: As for `predict`, with a leading axis [K].
+        """
+        if params.ends is None:
+            return jnp.zeros(len(next_obs))
+        vector = jax.vmap(self._any_action)(jnp.asarray(action))
+        return jax.vmap(params.ends.pay)(jnp.asarray(next_obs), vector)
 
     def _any_action(self, action: Any) -> jax.Array:
         """As a vector [A], whichever way it is given."""

@@ -46,6 +46,32 @@ def test_its_policy_is_the_best_in_models_of_parts(solution):
     assert episodes.returns.shape == (2,)
 
 
+def test_a_solution_is_taken_where_a_policy_is(solution, tmp_path):
+    saved = jaxrl_se.save_agent(tmp_path / "a.npz", solution)
+    loaded = jaxrl_se.load_agent(saved)
+    found, wanted = (
+        jaxrl_se.evaluate(each, solution.env, solution.params, 0, 2)
+        for each in (loaded, solution)
+    )
+    np.testing.assert_array_equal(found.returns, wanted.returns)
+
+
+def test_returns_are_what_the_task_pays():
+    """Agents are paid less where a model is unsure; who reads a return is not told."""
+    log = envs.collect("CartPole-v1", 300, 5)
+    settings = {"num_steps": 40, "num_agents": 2, "num_worlds": 2, "max_steps": 20}
+    agent = jaxrl_se.DDQN(hidden_sizes=(8,), batch_size=8, buffer_size=64)
+    found = jaxrl_se.solve(
+        log,
+        agent=agent,
+        model=oswm.Ridge(),
+        uncertainty_penalty=1e6,
+        progress=False,
+        **settings,
+    )
+    assert (found.returns > 0).all() and (found.returns <= 20).all()
+
+
 def test_disagreement_is_said(solution):
     agreeing = solution.returns.copy()
     agreeing[solution.chosen] = 100.0
@@ -55,6 +81,8 @@ def test_disagreement_is_said(solution):
     agreeing[solution.chosen, -1] = 1.0
     assert "no better than" in _with(solution, agreeing).doubt()
     assert "Train longer" in _with(solution, agreeing * 0).doubt()
+    blind = dataclasses.replace(solution, left_out=np.full(5, 0.9))
+    assert "90% of the variance of the reward" in blind.doubt()
 
 
 def test_a_log_without_order_has_no_return_to_compare_with(solution):

@@ -426,8 +426,8 @@ def test_what_ends_pay_is_paid_at_ends_alone(crash):
         truncated=~ends,
     )
     env, params = oswm.condition(rows, model=FAST, initial_obs="context")
-    np.testing.assert_allclose(params.support.reward_low, -0.1, atol=2e-3)
-    np.testing.assert_allclose(params.support.reward_high, 0.0, atol=2e-3)
+    np.testing.assert_allclose(params.support.reward_low, -0.1, atol=0.02)
+    np.testing.assert_allclose(params.support.reward_high, 0.0, atol=0.02)
     step = jax.jit(jax.vmap(env.step_env, (None, 0, None, None)))
     state = env.reset(jax.random.key(0), params)[1]
     places = np.linspace(0.0, 1.0, 101, dtype=np.float32)[:, None]
