@@ -310,15 +310,15 @@ def _returns(
     task = envs.open_task((env, params))
     members = jax.device_get(params.members)  # whose parts compile nothing
     num_worlds = jax.tree.leaves(members)[0].shape[0]
-    caches = [params.cache] + [
+    worlds = [{}] + [
         jax.tree.map(lambda leaf, place=place: leaf[place], members)
         for place in range(num_worlds)
     ]
     found, usual = [], params.uncertainty_penalty
-    for cache in tqdm(caches, unit="model", delay=3.0, disable=not progress):
+    for part in tqdm(worlds, unit="model", delay=3.0, disable=not progress):
         each = []
         for price in (jnp.zeros_like(usual), usual):
-            world = params.replace(cache=cache, uncertainty_penalty=price)
+            world = params.replace(**part, uncertainty_penalty=price)
             episodes, _ = task.play(policies, key, _EPISODES, params=world, num_axes=1)
             each.append(np.asarray(episodes.returns).mean(axis=-1))
         found.append(each)

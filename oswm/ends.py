@@ -19,6 +19,7 @@ import numpy as np
 from flax import struct
 
 from oswm.context import Context
+from oswm.linalg import matmul
 from oswm.termination import NUM_KINDS, Termination
 
 # An end pays something of its own if its reward is off by this many times what 98 of
@@ -35,23 +36,31 @@ _FEWEST = 5  # Ends that say how it depends on that.
 
 @struct.dataclass
 class Ends:
-    """What ends of K kinds pay.
+    """What ends of two kinds pay.
 
     Attributes:
-        termination: Which kind an end is of; its leaves have a leading axis [K].
-        weights: Of 1, next observation and action, float32 [K, 1 + S + A].
-        low: The least that an end of a kind paid, float32 [K].
-        high: The most, float32 [K].
+        regions: Where each kind is told from steps that go on, on a leading axis [2].
+        which: Tells ends of the second kind, which pay more, from those of the first.
+        weights: Of 1, next observation and action, float32 [2, 1 + S + A].
+        low: The least that an end of a kind paid, float32 [2].
+        high: The most, float32 [2].
     """
 
-    termination: Termination
+    regions: Termination
+    which: Termination
     weights: jax.Array
     low: jax.Array
     high: jax.Array
 
     @classmethod
-    def fit(cls, context: Context, termination: Termination) -> Ends:
-        """From a context that `take_apart` has changed, and its classifier."""
+    def fit(cls, context: Context, regions: Termination, which: Termination) -> Ends:
+        """From a context that `take_apart` has changed.
+
+        Args:
+            context: The rows.
+            regions: Fitted to it.
+            which: Fitted to `of_ends_alone(context)`.
+        """
         inputs = np.concatenate([context.next_obs, context.action], axis=1)
         is_end = np.asarray(context.terminated) > 0
         pay, kind = np.asarray(context.end_pay), np.asarray(context.end_kind)
@@ -59,17 +68,35 @@ class Ends:
             _pay_of(inputs[is_end & (kind == k)], pay[is_end & (kind == k)])
             for k in range(NUM_KINDS)
         ]
-        weights, low, high = (
-            jnp.asarray(np.stack(x)) for x in zip(*found, strict=True)
-        )
-        return cls(termination, weights, low, high)
+        weights, low, high = zip(*found, strict=True)
+        weights, low, high = (jnp.asarray(x) for x in (weights, low, high))
+        return cls(regions, which, weights, low, high)
 
     def pay(self, next_obs: jax.Array, action: jax.Array) -> jax.Array:
-        """What an end pays beside the step, from vectors [S] and [A]."""
-        kind = jnp.argmax(self.termination.logits(next_obs, action))
+        """What an end pays beside the step, from vectors [S] and [A].
+
+        In the mean over both kinds; that of the better kind is as likely as the more
+        doubtful of two rules says, as agents go where one of them pays too much.
+        """
         inputs = jnp.concatenate([jnp.ones(1), next_obs, action])
-        pay = jnp.sum(self.weights[kind] * inputs)
-        return jnp.clip(pay, self.low[kind], self.high[kind])
+        pay = jnp.clip(matmul(self.weights, inputs), self.low, self.high)
+        first, second = self.regions.logits(next_obs, action)
+        better = jnp.minimum(
+            jax.nn.sigmoid(second - first),
+            self.which.chance(self.which.probability(next_obs, action)),
+        )
+        return better * pay[1] + (1 - better) * pay[0]
+
+
+def of_ends_alone(context: Context) -> Context:
+    """The ends of a context that `take_apart` has changed, the second kind marked."""
+    return dataclasses.replace(
+        context,
+        mask=context.mask * context.terminated,
+        terminated=jnp.asarray(context.end_kind),
+        end_pay=None,
+        end_kind=None,
+    )
 
 
 def take_apart(context: Context) -> Context:

@@ -14,7 +14,7 @@ import numpy as np
 from jaxrl_runs.compilation import quick_options
 from oswm.closed_form import ClosedForm
 from oswm.context import Context
-from oswm.ends import Ends
+from oswm.ends import Ends, of_ends_alone
 from oswm.environment import explained
 from oswm.model import TransformerModel, check_sizes
 from oswm.noise import Noise, is_noisy
@@ -56,7 +56,8 @@ def ends_of(context: Context) -> Ends | None:
     """What ends pay, if a context says that they pay something of their own."""
     if context.end_pay is None:
         return None
-    return Ends.fit(context, _program(0, Termination.fit)(context))
+    regress = _program(0, Termination.fit)
+    return Ends.fit(context, regress(context), regress(of_ends_alone(context)))
 
 
 def support_of(context: Context, margin: float) -> Support:

@@ -19,7 +19,7 @@ from oswm.conditioning import condition
 from oswm.context import Context
 from oswm.ends import take_apart
 from oswm.environment import WorldModelEnv, WorldModelParams
-from oswm.fitting import fit
+from oswm.fitting import ends_of, fit
 from oswm.inputs import Log, read_log
 from oswm.sub_contexts import SubContexts
 from oswm.world_model import WorldModel
@@ -30,7 +30,8 @@ class WorldsParams(WorldModelParams):
     """Params of the model of a whole log, with those of its parts beside it.
 
     Attributes:
-        members: Caches of models of parts of the context, a leading axis [W] each.
+        members: What models of parts of the context have in the place of `cache` and
+            `ends`, by these names, with a leading axis [W].
     """
 
     members: Any = None
@@ -72,11 +73,17 @@ def condition_worlds(
     env, params = condition(log, action_space, model=model, **settings)
     context = take_apart(Context.of(log, action_space))
     # One after the other, by the program that has fitted the whole log.
-    caches = [
-        fit(env.model, dataclasses.replace(context, mask=mask))
-        for mask in SubContexts(env.model, num_worlds, fraction, seed).masks(context)
-    ]
-    members = _stacked(*caches)
+    masks = SubContexts(env.model, num_worlds, fraction, seed).masks(context)
+    parts = [dataclasses.replace(context, mask=mask) for mask in masks]
+    members = _stacked(
+        *(
+            {
+                "cache": fit(env.model, part),
+                "ends": None if params.ends is None else ends_of(part),
+            }
+            for part in parts
+        )
+    )
     fields = {name: getattr(params, name) for name in params.__dataclass_fields__}
     return env, WorldsParams(**fields, members=members)
 
@@ -98,5 +105,4 @@ def draw_world(
     """
     count = jax.tree.leaves(params.members)[0].shape[0]
     row = jax.random.randint(jax.random.fold_in(key, generation), (), 0, count)
-    cache = jax.tree.map(lambda x: x[row], params.members)
-    return dataclasses.replace(params, cache=cache)
+    return dataclasses.replace(params, **jax.tree.map(lambda x: x[row], params.members))
