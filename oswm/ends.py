@@ -80,9 +80,10 @@ class Ends:
         """
         inputs = jnp.concatenate([jnp.ones(1), next_obs, action])
         pay = jnp.clip(matmul(self.weights, inputs), self.low, self.high)
-        first, second = self.regions.logits(next_obs, action)
+        # Each region is told from steps alone: both may hold a place.
+        regions = jax.nn.sigmoid(self.regions.logits(next_obs, action))
         better = jnp.minimum(
-            jax.nn.sigmoid(second - first),
+            regions[1] / jnp.maximum(jnp.max(regions), 1e-6),
             self.which.chance(self.which.probability(next_obs, action)),
         )
         return better * pay[1] + (1 - better) * pay[0]
