@@ -52,8 +52,9 @@ class Solution(HoldsPolicy):
       logged_return: Mean return of the log's complete episodes, NaN without one.
       model: The world model.
       left_out: float64 `[S + 1]`, squared leave-one-out error of the model over the
-        variance, of the change of each observation and of the reward, without what ends
-        pay; NaN where nothing varies, and of a reward that was given.
+        variance, of the change of each observation and of the reward; that of what ends
+        pay is of parts of the log. NaN where nothing varies, and of a reward that was
+        given.
       num_steps: Training steps of each agent, all of them inside the model.
       cpu_seconds: CPU time of everything.
     """
@@ -254,6 +255,7 @@ def solve(
     _say(progress, f"testing them in models of {num_worlds} parts of the log")
     returns, paid = _returns(trained.policy, env, params, key_play, progress)
     chosen = int(np.argmax(paid[:, 1:].mean(axis=1)))
+    left_out[-1] += params.end_pay_error / max(float(np.var(rows.reward)), 1e-12)
     if reward is not None:
         left_out[-1] = np.nan
     return Solution(

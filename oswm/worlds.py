@@ -11,13 +11,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from jaxrl_runs.compilation import quick_jit
 from jaxrl_runs.values import INDEX, RATE, Integer
 from oswm.conditioning import condition
 from oswm.context import Context
-from oswm.ends import take_apart
+from oswm.ends import Ends, take_apart
 from oswm.environment import WorldModelEnv, WorldModelParams
 from oswm.fitting import ends_of, fit
 from oswm.inputs import Log, read_log
@@ -32,9 +33,12 @@ class WorldsParams(WorldModelParams):
     Attributes:
         members: What models of parts of the context have in the place of `cache` and
             `ends`, by these names, with a leading axis [W].
+        end_pay_error: Mean squared error of what ends pay, over all rows, as parts say
+            it of ends that they have not seen; 0 where ends pay nothing.
     """
 
     members: Any = None
+    end_pay_error: float = 0.0
 
 
 def condition_worlds(
@@ -85,7 +89,29 @@ def condition_worlds(
         )
     )
     fields = {name: getattr(params, name) for name in params.__dataclass_fields__}
-    return env, WorldsParams(**fields, members=members)
+    error = _end_pay_error(context, masks, members["ends"])
+    return env, WorldsParams(**fields, members=members, end_pay_error=error)
+
+
+def _end_pay_error(context: Context, masks: Any, ends: Ends | None) -> float:
+    """Of ends that each part has not seen; their share is that of all rows."""
+    if ends is None:
+        return 0.0
+    rows = np.flatnonzero(np.asarray(context.terminated * context.mask) > 0)
+    paid = np.asarray(context.end_pay)[rows]
+    said = _pays(ends, context.next_obs[rows], context.action[rows])
+    is_new = np.asarray(masks)[:, rows] == 0
+    if not is_new.any():
+        return 0.0
+    error = np.square(np.asarray(said) - paid)[is_new].mean()
+    return float(error * len(rows) / np.sum(np.asarray(context.mask)))
+
+
+@quick_jit
+def _pays(ends: Ends, next_obs: jax.Array, action: jax.Array) -> jax.Array:
+    """By ends [W] of rows [E], [W, E]."""
+    rows = jax.vmap(Ends.pay, (None, 0, 0))
+    return jax.vmap(rows, (0, None, None))(ends, next_obs, action)
 
 
 @quick_jit
