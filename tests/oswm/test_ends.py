@@ -95,3 +95,43 @@ def test_what_an_end_pays_may_depend_on_where_it_is():
     places = np.array([[0.9, -0.5], [0.9, 0.0], [0.9, 0.5]], np.float32)
     pays = jax.vmap(params.ends.pay, (0, None))(places, np.zeros(1, np.float32))
     np.testing.assert_allclose(pays, [15, 20, 25], atol=0.5)
+
+
+def test_parts_of_a_log_say_how_well_ends_are_known(rows):
+    settings = {"model": oswm.Ridge(), "initial_obs": "context", "max_steps": 10}
+    _, params = oswm.condition_worlds(rows, 3, **settings)
+    is_end = np.asarray(rows.terminated)
+    spread = np.var(np.asarray(rows.reward)[is_end]) * is_end.mean()
+    assert params.end_pay_error < 0.2 * spread
+    by_chance = np.random.default_rng(0).permutation(np.asarray(rows.reward)[is_end])
+    reward = np.full(NUM_ROWS, -0.1, np.float32)
+    reward[is_end] = by_chance
+    unknown = oswm.condition_worlds(rows.replace(reward=reward), 3, **settings)[1]
+    assert unknown.end_pay_error > 0.6 * spread
+    drawn = oswm.draw_world(params, jax.random.key(0), 0)
+    assert drawn.ends.low.shape == params.ends.low.shape == (2,)
+    plain = rows.replace(reward=np.ones(NUM_ROWS, np.float32))
+    assert oswm.condition_worlds(plain, 2, **settings)[1].end_pay_error == 0
+
+
+def test_ends_of_a_grid_pay_what_they_did():
+    """Each region is told from steps that go on; holes and a goal may lie in both."""
+    rng = np.random.default_rng(0)
+    place = rng.integers(0, 7, (900, 2))
+    move = rng.integers(0, 4, 900)
+    steps = np.array([[1, 0], [-1, 0], [0, 1], [0, -1]])
+    after = np.clip(place + steps[move], 0, 6)
+    goal = (after == [6, 3]).all(axis=1)
+    hole = (after[:, 0] == 4) & (after[:, 1] > 1)
+    rows = envs.Transitions(
+        obs=place.astype(np.float32),
+        action=move,
+        reward=(10.0 * goal - 10.0 * hole).astype(np.float32),
+        next_obs=after.astype(np.float32),
+        terminated=goal | hole,
+        truncated=~(goal | hole),
+    )
+    env, params = oswm.condition(rows, model=oswm.Ridge(), initial_obs="context")
+    pays = env.end_pay(params, rows.next_obs, rows.action)
+    found = np.asarray(pays)[goal | hole]
+    np.testing.assert_allclose(found, rows.reward[goal | hole], atol=0.5)
