@@ -94,6 +94,7 @@ class Solution(HoldsPolicy):
         low, high = self.range_of_worlds
         errors = ", ".join("-" if np.isnan(e) else f"{e:.2g}" for e in self.left_out)
         others = np.delete(self.returns[:, 0], self.chosen)
+        limit = int(self.params.max_steps_in_episode)
         logged = f"{self.logged_return:.4g}"
         if np.isnan(self.logged_return):
             logged = "unknown, as none is complete"
@@ -105,6 +106,7 @@ class Solution(HoldsPolicy):
                 + errors,
                 f"  return inside {self.inside:.4g}; in models of parts of the log "
                 f"{low:.4g} to {high:.4g}; mean of logged episodes {logged}",
+                f"  episodes inside last {limit} steps at most",
                 f"  {len(others)} other agents inside: "
                 + ", ".join(f"{r:.4g}" for r in others),
                 f"  {self.doubt() or _AGREED}",
