@@ -62,7 +62,7 @@ class Ends:
             which: Fitted to `of_ends_alone(context)`.
         """
         inputs = np.concatenate([context.next_obs, context.action], axis=1)
-        is_end = np.asarray(context.terminated) > 0
+        is_end = np.asarray(context.terminated * context.mask) > 0
         pay, kind = np.asarray(context.end_pay), np.asarray(context.end_kind)
         found = [
             _pay_of(inputs[is_end & (kind == k)], pay[is_end & (kind == k)])
