@@ -23,6 +23,7 @@ from jaxrl_se.defaults import whole_steps
 from jaxrl_se.log_evidence import check_log
 from jaxrl_se.policies import HoldsPolicy
 from jaxrl_se.training import train
+from oswm.fitting import fit
 
 _EPISODES = 16
 _AGREED = "models of parts agree; a test in the task itself is still due"
@@ -285,7 +286,7 @@ def is_chance(
     if not is_much.any():
         return is_much
     context = oswm.Context.of(rows, action_space)
-    neighbours = oswm.NearestNeighbours().fit(context)
+    neighbours = fit(oswm.NearestNeighbours(), context)
     return is_much & (leave_one_out_errors(rows, neighbours) > 0.9 * left_out)
 
 

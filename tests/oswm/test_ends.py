@@ -110,8 +110,6 @@ def test_parts_of_a_log_say_how_well_ends_are_known(rows):
     assert unknown.end_pay_error > 0.6 * spread
     drawn = oswm.draw_world(params, jax.random.key(0), 0)
     assert drawn.ends.low.shape == params.ends.low.shape == (2,)
-    plain = rows.replace(reward=np.ones(NUM_ROWS, np.float32))
-    assert oswm.condition_worlds(plain, 2, **settings)[1].end_pay_error == 0
 
 
 def test_ends_of_a_grid_pay_what_they_did():
