@@ -6,10 +6,12 @@ import pytest
 
 import envs
 import oswm
-from oswm.ends import take_apart
+from oswm.ends import Ends, take_apart
+from oswm.fitting import ends_of
 from oswm.termination import Termination
 
 NUM_ROWS = 1000
+_pays = jax.jit(jax.vmap(Ends.pay, (None, 0, 0)))
 
 
 def hunt(seed, num_rows=NUM_ROWS):
@@ -81,20 +83,19 @@ def test_ends_by_chance_are_not_told_from_others():
 
 def test_what_an_end_pays_may_depend_on_where_it_is():
     rng = np.random.default_rng(0)
-    obs = rng.uniform(-1, 1, (600, 2)).astype(np.float32)
+    obs = rng.uniform(-1, 1, (900, 2)).astype(np.float32)
     ends = obs[:, 0] > 0.8
     rows = envs.Transitions(
         obs=obs,
-        action=rng.uniform(-1, 1, (600, 1)).astype(np.float32),
+        action=np.arange(900) % 4,
         reward=np.where(ends, 20 + 10 * obs[:, 1], 0).astype(np.float32),
         next_obs=obs,
         terminated=ends,
         truncated=~ends,
     )
-    _, params = oswm.condition(rows, model=oswm.Ridge(), initial_obs="context")
-    places = np.array([[0.9, -0.5], [0.9, 0.0], [0.9, 0.5]], np.float32)
-    pays = jax.vmap(params.ends.pay, (0, None))(places, np.zeros(1, np.float32))
-    np.testing.assert_allclose(pays, [15, 20, 25], atol=0.5)
+    context = take_apart(oswm.Context.of(rows))
+    pays = _pays(ends_of(context), context.next_obs, context.action)
+    np.testing.assert_allclose(pays[ends], (20 + 10 * obs[:, 1])[ends], atol=0.5)
 
 
 def test_parts_of_a_log_say_how_well_ends_are_known(rows):
@@ -129,7 +130,6 @@ def test_ends_of_a_grid_pay_what_they_did():
         terminated=goal | hole,
         truncated=~(goal | hole),
     )
-    env, params = oswm.condition(rows, model=oswm.Ridge(), initial_obs="context")
-    pays = env.end_pay(params, rows.next_obs, rows.action)
-    found = np.asarray(pays)[goal | hole]
+    context = take_apart(oswm.Context.of(rows))
+    found = _pays(ends_of(context), context.next_obs, context.action)[goal | hole]
     np.testing.assert_allclose(found, rows.reward[goal | hole], atol=0.5)
