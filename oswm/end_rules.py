@@ -15,7 +15,8 @@ from oswm.linalg import matmul
 _LEAST_GAP = 1e-4  # Between ends and other rows, in standard deviations.
 _FARTHEST = 100.0  # Zero from the mean, in standard deviations; beyond, float32 ends.
 _FEWEST_ENDS = 3  # For rules of which there are many.
-_MOST_PAIRED = 8  # Observations among which pairs of pairs are looked at.
+_MOST_PAIRED = 24  # Observations among which pairs are looked at,
+_MOST_PAIRED_TWICE = 8  # and pairs of pairs.
 
 
 def threshold(scale: Scale, context: Context) -> tuple[jax.Array, jax.Array]:
@@ -70,7 +71,7 @@ class _Rules(NamedTuple):
         mean = std * jnp.clip(scale.mean[:size] / std, -_FARTHEST, _FARTHEST)
         each = jnp.eye(1 + width)[1 : 1 + size] * std[:, None]
         each = each.at[:, 0].set(mean)
-        first, second = np.triu_indices(size, 1)
+        first, second = _pairs(size)
         lines = jnp.concatenate([each, each[first] - each[second]])
         linear, squares, is_simple = map(jnp.asarray, _combinations(size))
         values = matmul(lines, jnp.insert(scale.normalize(inputs), 0, 1.0, axis=1).T).T
@@ -87,19 +88,24 @@ class _Rules(NamedTuple):
         return form.at[0].add(matmul(self.linear[rule], self.lines))
 
 
+def _pairs(size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Two observations each; none if there are too many of them."""
+    return np.triu_indices(size if size <= _MOST_PAIRED else 0, 1)
+
+
 @functools.cache
 def _combinations(size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Weights of lines and of their squares in each rule, and which are simple.
 
     Lines are the observations, then the differences of pairs of them.
     """
-    first, second = np.triu_indices(size, 1)
+    first, second = _pairs(size)
     places = [np.array(x) for x in zip(first, second, strict=True)]
     number = size + len(places)
     eye = np.eye(number, dtype=np.float32)
     one, difference = eye[:size], eye[size:]
     planes = one[first] + one[second]
-    if size <= _MOST_PAIRED:
+    if size <= _MOST_PAIRED_TWICE:
         a, b = np.triu_indices(len(places), 1)
         both = zip(a, b, strict=True)
         is_apart = [not np.isin(places[i], places[j]).any() for i, j in both]

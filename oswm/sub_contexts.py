@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 from jaxrl_runs import values
 from jaxrl_runs.values import INDEX, RATE, Integer, seed_key, setting
 from oswm.context import Context, Prediction
+from oswm.environment import outcome
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,14 +81,9 @@ class SubContexts:
         prediction: Prediction,
     ) -> tuple[jax.Array, jax.Array]:
         """See `oswm.world_model`: the means of the members."""
-        each = prediction.internal
-        ask = getattr(self.model, "outcome", None)
-        if ask is None:
-            return jnp.float32(0.0), prediction.terminated_prob
-        shift, end = jax.vmap(ask, (0, None, None, None, 0))(
-            cache, obs, action, next_obs, each
-        )
-        return jnp.mean(shift), jnp.mean(end)
+        ask = jax.vmap(partial(outcome, self.model), (0, None, None, None, 0))
+        reward, end = ask(cache, obs, action, next_obs, prediction.internal)
+        return jnp.mean(reward) - prediction.reward_mean, jnp.mean(end)
 
     def sample(
         self, cache: Any, obs: jax.Array, action: jax.Array, key: jax.Array

@@ -46,7 +46,8 @@ class Termination:
         form: Logit as a quadratic form of the standardised next observation and action,
             float32 [1 + D, 1 + D].
         seen: 1 if some row of the context ended its episode, else 0.
-        is_rule: Whether it is a threshold of one observation, bool scalar.
+        is_rule: Whether it is a threshold of one observation or of a distance, bool
+            scalar.
         is_certain: Whether it is right in all rows, so that ends know no chance, bool
             scalar.
     """

@@ -6,6 +6,7 @@ import pytest
 
 import envs
 import oswm
+from oswm import end_rules
 from oswm.ends import Ends, take_apart
 from oswm.fitting import ends_of
 from oswm.termination import Termination
@@ -133,3 +134,12 @@ def test_ends_of_a_grid_pay_what_they_did():
     context = take_apart(oswm.Context.of(rows))
     found = _pays(ends_of(context), context.next_obs, context.action)[goal | hole]
     np.testing.assert_allclose(found, rows.reward[goal | hole], atol=0.5)
+
+
+@pytest.mark.parametrize("size", [1, 2, 25, 100])
+def test_rules_of_few_and_of_many_observations(size):
+    """Pairs of a hundred observations would be too many to hold."""
+    linear, squares, is_simple = end_rules._combinations(size)
+    assert linear.shape == squares.shape == (len(is_simple), squares.shape[1])
+    assert is_simple[: 3 * size].all() and not is_simple[3 * size :].any()
+    assert squares.size < 1e6
